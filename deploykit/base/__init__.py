@@ -1,0 +1,1 @@
+"""What every room stands on: errors, configs, artifacts, the runner protocol. Imports nothing from above."""

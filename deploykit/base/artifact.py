@@ -1,0 +1,193 @@
+"""Artifacts: files with a manifest beside them that says what they are, what they came from and how.
+
+The manifest is written last: a file without one, or whose hash disagrees with it, is not trusted to be ours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.atomic import write_json
+from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.hashing import file_sha256, value_sha256
+from deploykit.base.preprocessing import Preprocessing
+
+SCHEMA = "deploykit.manifest/1"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What an artifact was made from.
+
+    Attributes:
+        role: ``model``, ``data``, ``teacher`` …
+        sha256: of the parent file, or of the data set.
+        path: of the parent relative to the artifact's folder, a hint that may have gone stale; None for data.
+        name: how the user named it.
+    """
+
+    role: str
+    sha256: str
+    path: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``FILE.manifest.json`` holds.
+
+    Attributes:
+        kind: ``model``, ``onnx``, ``engine``, ``report`` …
+        files: file name (in the artifact's folder) → sha256; external data counts.
+        parents: what it was made from.
+        stage: name of the stage that made it, and its STAGE_VERSION as ``version``.
+        config: the stage's whole frozen configuration.
+        preprocessing: as :meth:`Preprocessing.to_dict`, or None where it is not known.
+        classes: names in the order of the outputs, or None.
+        target: the target it was made for, or None.
+        precision: of the float part, or None.
+        versions: name → version of the libraries that shaped it.
+        hardware: where it matters (engines), else empty.
+        facts: what the stage found out (verified_on, exporter, parity …), JSON-able.
+        created: UTC time in ISO format; not part of the identity.
+    """
+
+    kind: str
+    files: dict[str, str]
+    stage: str
+    version: int
+    config: dict[str, Any] = field(default_factory=dict)
+    parents: tuple[Parent, ...] = ()
+    preprocessing: dict[str, Any] | None = None
+    classes: tuple[str, ...] | None = None
+    target: str | None = None
+    precision: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    hardware: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    schema: str = SCHEMA
+
+    @property
+    def key(self) -> str:
+        """The hash of everything that decides the result: stage, config, parents, versions, hardware."""
+        return stage_key(
+            self.stage, self.version, self.config, [p.sha256 for p in self.parents], self.versions, self.hardware
+        )
+
+
+def stage_key(
+    stage: str,
+    version: int,
+    config: Mapping[str, Any],
+    parents: list[str],
+    versions: Mapping[str, str] | None = None,
+    hardware: Mapping[str, Any] | None = None,
+) -> str:
+    """The content hash under which a stage's result is kept: the same key means the same result."""
+    return value_sha256(
+        {
+            "stage": stage,
+            "version": version,
+            "config": dict(config),
+            "parents": parents,
+            "versions": dict(versions or {}),
+            "hardware": dict(hardware or {}),
+        }
+    )
+
+
+def manifest_path(path: Path) -> Path:
+    """``model.onnx`` → ``model.onnx.manifest.json``."""
+    return path.with_name(path.name + ".manifest.json")
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest of the artifact ``path``, or None where it has none.
+
+    Raises:
+        BadInput: the manifest is broken, of another schema, or names files outside its folder.
+    """
+    place = manifest_path(path)
+    try:
+        fields = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {place}") from error
+    except ValueError as error:
+        raise BadInput(f"{place} is no JSON: {error}", fix="Delete it, or make the artifact again.") from error
+    if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+        got = fields.get("schema") if isinstance(fields, dict) else type(fields).__name__
+        raise BadInput(f"{place} is not a manifest we read", got=got, expected=SCHEMA, fix="Make the artifact again.")
+    try:
+        fields["parents"] = tuple(Parent(**parent) for parent in fields.get("parents", []))
+        if fields.get("classes") is not None:
+            fields["classes"] = tuple(str(name) for name in fields["classes"])
+        manifest = Manifest(**fields)
+        if manifest.preprocessing is not None:
+            Preprocessing.from_dict(manifest.preprocessing)
+    except (TypeError, AttributeError) as error:
+        raise BadInput(f"{place} cannot be read: {error}", fix="Make the artifact again.") from error
+    for name in manifest.files:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise BadInput(f"{place} names a file outside its folder", got=name, expected="a plain file name")
+    return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write the manifest beside ``path``; call it last, when the artifact's files are in place."""
+    fields = asdict(manifest)
+    if not manifest.created:
+        from datetime import UTC, datetime
+
+        fields["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(manifest_path(path), fields)
+
+
+def files_of(*paths: Path) -> dict[str, str]:
+    """``Manifest.files`` for these files of one folder: name → sha256."""
+    return {path.name: file_sha256(path) for path in paths}
+
+
+def is_unmodified(path: Path, manifest: Manifest) -> bool:
+    """Whether every file of the artifact is there with the hash that its manifest states."""
+    return all(
+        (path.parent / name).is_file() and file_sha256(path.parent / name) == digest
+        for name, digest in manifest.files.items()
+    )
+
+
+def artifact_sha256(path: Path) -> str:
+    """The hash of an artifact as a parent: of its one file, or of all its files where the manifest names several."""
+    manifest = read_manifest(path)
+    names = sorted(set(manifest.files) | {path.name}) if manifest else [path.name]
+    if len(names) == 1:
+        return file_sha256(path)
+    return value_sha256({name: file_sha256(path.parent / name) for name in names if (path.parent / name).is_file()})
+
+
+def already_made(output: Path, key: str, *, force: bool) -> bool:
+    """Decide what may happen to ``output``: True when the identical result is there and nothing is to be done.
+
+    False means "make it": nothing is there, or an unmodified artifact of ours is to be replaced, or ``force``.
+
+    Raises:
+        BadInput: something is there that we did not make, or that was modified since.
+    """
+    if not output.parent.is_dir():
+        raise BadInput(f"cannot write {output}: the folder {output.parent} does not exist", fix="Create it first.")
+    if output.is_dir():
+        raise BadInput(f"cannot write {output}: it is a folder", expected="a file name")
+    if force or not output.exists():
+        return False
+    manifest = read_manifest(output)
+    if manifest is None:
+        raise BadInput(f"{output} exists and was not made by deploykit", fix="Choose another -o, or pass --force.")
+    if not is_unmodified(output, manifest):
+        raise BadInput(f"{output} was modified since deploykit made it", fix="Choose another -o, or pass --force.")
+    return manifest.key == key

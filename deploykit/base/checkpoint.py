@@ -1,0 +1,223 @@
+"""Tensor files: deploykit's safe ``.pt`` and the reading of other people's, without unpickling any object."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "deploykit.model/1"
+
+
+@dataclass
+class Arch:
+    """How to build the network: ``source:name`` with arguments, then reshaped to ``shapes``.
+
+    Attributes:
+        source: ``deploykit``, ``torchvision``, ``timm`` or ``module``.
+        name: within the source (``resnet``, ``resnet18``, ``package.module:factory``).
+        kwargs: plain keyword arguments of the builder, the number of classes included.
+        shapes: tensor name → shape where it differs from the stock network's (pruned); empty otherwise.
+    """
+
+    source: str
+    name: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.name}"
+
+
+@dataclass
+class ModelFile:
+    """The content of deploykit's ``.pt``.
+
+    Attributes:
+        arch: how to build it.
+        tensors: the state dict.
+        ema: the state dict of the moving average, where one was trained; it is what is used when present.
+        masks: tensor name → bool mask (2:4 sparsity).
+        ranges: activation ranges by module name (QAT).
+        preprocessing: what turns a picture into its input.
+        classes: names in the order of the outputs.
+        lineage: what was done to it, oldest first: ``{"stage", "config", "parents", "result"}``.
+        samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}`` tensors of test images, N ≤ 32.
+    """
+
+    arch: Arch
+    tensors: dict[str, Tensor]
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+    ema: dict[str, Tensor] | None = None
+    masks: dict[str, Tensor] | None = None
+    ranges: dict[str, Any] | None = None
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    samples: dict[str, Tensor] | None = None
+
+
+def write_model_file(path: Path, model: ModelFile) -> None:
+    """Write the safe file at ``path`` (atomically); every tensor is stored contiguous on the CPU.
+
+    Raises:
+        SystemTrouble: the disk is full.
+    """
+    import torch
+
+    from deploykit.base.atomic import atomic_path
+
+    def stored(tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+        if tensors is None:
+            return None
+        return {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+
+    content = {
+        "format": FORMAT,
+        "arch": {
+            "source": model.arch.source,
+            "name": model.arch.name,
+            "kwargs": model.arch.kwargs,
+            "shapes": model.arch.shapes,
+        },
+        "tensors": stored(model.tensors),
+        "ema": stored(model.ema),
+        "masks": stored(model.masks),
+        "ranges": model.ranges,
+        "preprocessing": model.preprocessing.to_dict(),
+        "classes": list(model.classes),
+        "lineage": model.lineage,
+        "samples": stored(model.samples),
+    }
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch wraps a failed write
+            raise OSError(28, str(error), str(path)) from error
+
+
+def read_tensors(path: Path) -> Any:
+    """The plain content of a ``.pt``/``.pth``/``.ckpt``/``.safetensors`` file, on the CPU.
+
+    Returns:
+        Whatever plain containers the file holds: a state dict, or a dictionary around one.
+
+    Raises:
+        BadInput: missing, empty, truncated, no tensor file, TorchScript, or holding objects (the class is named).
+    """
+    import torch
+
+    path = check_file(path)
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise BadInput(f"{path} is no readable .safetensors file: {error}", fix="Is it truncated?") from error
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("constants.pkl") for name in archive.namelist()):
+                raise BadInput(f"{path} is TorchScript, which carries code", fix=SAVE_HINT)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {path}") from error
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+    ) as error:
+        raise BadInput(_why_unreadable(path, error), fix=SAVE_HINT if _foreign_class(error) else None) from error
+
+
+SAVE_HINT = (
+    "Save a state dict where its code is at hand: `model = torch.load(FILE, weights_only=False)` and "
+    "`torch.save(model.state_dict(), 'model.pt')`."
+)
+
+
+def check_file(path: Path) -> Path:
+    """Return ``path`` if it is a file with content.
+
+    Raises:
+        BadInput: missing, a folder, or empty.
+    """
+    if not path.exists():
+        raise BadInput(f"{path} does not exist", fix="Check the path.")
+    if path.is_dir():
+        raise BadInput(f"{path} is a folder", expected="a file")
+    if path.stat().st_size == 0:
+        raise BadInput(f"{path} is empty (0 bytes)")
+    return path
+
+
+def _foreign_class(error: Exception) -> str | None:
+    import re
+
+    found = re.search(r"(?:GLOBAL|class)\s+'?([\w.]+\.[\w.]+)'?", str(error))
+    return found.group(1) if found else None
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if (name := _foreign_class(error)) is not None:
+        return f"{path} is a pickle that holds objects of class {name}, and unpickling runs foreign code"
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head == b"PK\x03\x04":
+        return f"{path} is a truncated or damaged .pt file"
+    return f"{path} is no PyTorch file"
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read deploykit's safe ``.pt``.
+
+    Raises:
+        BadInput: it is not one, or its fields are broken.
+    """
+    content = read_tensors(path)
+    if not is_model_file(content):
+        raise BadInput(f"{path} is not a deploykit model file", expected=f"format {FORMAT}")
+    return parse_model_file(content, path)
+
+
+def is_model_file(content: Any) -> bool:
+    """Whether :func:`read_tensors` returned the content of a deploykit ``.pt``."""
+    return isinstance(content, dict) and str(content.get("format", "")).startswith("deploykit.model/")
+
+
+def parse_model_file(content: dict[str, Any], path: Path) -> ModelFile:
+    """The checked :class:`ModelFile` of a content read from ``path``.
+
+    Raises:
+        BadInput: another format version, or broken fields.
+    """
+    if content["format"] != FORMAT:
+        raise BadInput(f"{path} has another format", got=content["format"], expected=FORMAT, fix="Update deploykit.")
+    try:
+        return ModelFile(
+            arch=Arch(**content["arch"]),
+            tensors=content["tensors"],
+            ema=content["ema"],
+            masks=content["masks"],
+            ranges=content["ranges"],
+            preprocessing=Preprocessing.from_dict(content["preprocessing"]),
+            classes=tuple(content["classes"]),
+            lineage=list(content["lineage"]),
+            samples=content["samples"],
+        )
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"{path} is a damaged deploykit model file: {error}") from error

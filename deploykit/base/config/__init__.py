@@ -1,0 +1,1 @@
+"""Frozen stage configurations and the recipe: plain data, checked when read."""

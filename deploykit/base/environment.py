@@ -1,0 +1,106 @@
+"""What machine and which libraries a number came from. Never the host's name, a user's name or a path."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "deploykit",
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "tensorrt_rtx",
+    "openvino",
+    "numpy",
+    "scipy",
+    "pillow",
+    "lightning-fabric",
+)
+_ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
+
+
+def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Name → installed version, without importing any; a library that is not installed is left out."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def cpu() -> dict[str, Any]:
+    """Model name, cores this process may use, and the instruction sets that matter for int8 and bf16."""
+    model, flags = platform.processor() or platform.machine(), set()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                model = value.strip()
+            elif key.strip().lower() in ("flags", "features"):
+                flags = set(value.split())
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return {"model": model, "cores": cores, "isa": [name for name in _ISA if name in flags]}
+
+
+def memory_bytes() -> int:
+    """Physical memory, or this container's limit where that is smaller."""
+    import psutil
+
+    total = int(psutil.virtual_memory().total)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    return total
+
+
+def gpus() -> list[dict[str, Any]]:
+    """Name, memory and driver of each NVIDIA GPU as ``nvidia-smi`` tells them; empty where there is none."""
+    import shutil
+    import subprocess
+
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.count(",") == 3]
+    return [
+        {
+            "name": name,
+            "memory_mib": int(float(memory)) if memory.replace(".", "").isdigit() else None,
+            "driver": driver,
+            "compute_capability": capability,
+        }
+        for name, memory, driver, capability in rows
+    ]
+
+
+def describe() -> dict[str, Any]:
+    """The ``environment`` of a report: JSON-able, without host name."""
+    return {
+        "os": f"{platform.system()} {platform.release()}",
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "machine": platform.machine(),
+        "cpu": cpu(),
+        "memory_bytes": memory_bytes(),
+        "gpus": gpus(),
+        "libraries": library_versions(),
+    }

@@ -1,0 +1,103 @@
+"""The one vocabulary of targets and precisions, and how a thing to measure is named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploykit.base.errors import BadInput, unknown
+
+TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8")
+NATURAL = {
+    ".pt": "torch-eager",
+    ".pth": "torch-eager",
+    ".safetensors": "torch-eager",
+    ".pt2": "torch-eager",
+    ".onnx": "ort-cpu",
+}
+
+
+def check_target(target: str) -> str:
+    """Return ``target`` if it is known.
+
+    Raises:
+        BadInput: with the list of targets and the nearest one.
+    """
+    if target not in TARGETS:
+        raise unknown("target", target, TARGETS)
+    return target
+
+
+@dataclass(frozen=True)
+class Spec:
+    """``[NAME=]PATH[@TARGET[:key=value,…]]`` taken apart: one thing to run or to measure.
+
+    Attributes:
+        name: of the variant; the file's stem where none was given.
+        path: of the artifact.
+        target: None where not named: the manifest's or the file's natural one.
+        options: of the target, as given (``use_tf32=0``).
+    """
+
+    name: str
+    path: Path
+    target: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        return (
+            f"{self.name}={self.path}" + (f"@{self.target}" if self.target else "") + (f":{options}" if options else "")
+        )
+
+
+_TARGET_PART = re.compile(r"@([a-z][a-z0-9-]*)(?::((?:[A-Za-z_][\w.]*=[^,]*)(?:,[A-Za-z_][\w.]*=[^,]*)*))?$")
+
+
+def parse_spec(text: str) -> Spec:
+    """Take ``[NAME=]PATH[@TARGET[:key=value,…]]`` apart. Whether the path exists is not looked at.
+
+    A file whose own name holds ``=`` or ``@`` is meant as a whole when it exists.
+
+    Raises:
+        BadInput: no path, an unknown target, or a bad option.
+    """
+    if text and Path(text).exists():
+        return Spec(Path(text).stem, Path(text))
+    name, rest = None, text
+    if (head := re.match(r"([A-Za-z0-9][\w.+-]*)=", text)) is not None:
+        name, rest = head.group(1), text[head.end() :]
+    target: str | None = None
+    options: dict[str, str] = {}
+    if "@" in rest and not Path(rest).exists():
+        found = _TARGET_PART.search(rest)
+        if found is None:
+            raise BadInput(f"cannot read {text!r}", expected="[NAME=]PATH[@TARGET[:key=value,…]]")
+        target = check_target(found.group(1))
+        for pair in (found.group(2) or "").split(","):
+            if pair:
+                key, _, value = pair.partition("=")
+                options[key] = value
+        rest = rest[: found.start()]
+    if not rest:
+        raise BadInput(f"no path in {text!r}", expected="[NAME=]PATH[@TARGET[:key=value,…]]")
+    return Spec(name or Path(rest).stem, Path(rest), target, options)
+
+
+def natural_target(path: Path) -> str:
+    """The target of a file that names none: ``.pt`` torch-eager, ``.onnx`` ort-cpu.
+
+    Raises:
+        BadInput: the suffix has no natural target.
+    """
+    try:
+        return NATURAL[path.suffix.lower()]
+    except KeyError:
+        raise BadInput(
+            f"cannot tell what runs {path}",
+            got=f"suffix {path.suffix or '(none)'}",
+            expected="one of " + ", ".join(NATURAL),
+            fix=f"Name the target: {path}@TARGET.",
+        ) from None

@@ -1,0 +1,70 @@
+"""``deploykit export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploykit.cli import options as o
+from deploykit.cli.runtime import running
+
+
+def command(
+    model: Annotated[Path | None, typer.Argument(help="A model file: .pt, .pth, .safetensors, .pt2.")] = None,
+    output: o.Output = None,
+    opset: Annotated[int, typer.Option(help="ONNX opset.")] = 20,
+    batch: Annotated[str, typer.Option(help="dynamic, or the only batch size the file shall take.")] = "dynamic",
+    size: o.Size = None,
+    embed_preprocessing: Annotated[
+        bool, typer.Option("--embed-preprocessing", help="Input uint8 NHWC, normalised in the graph.")
+    ] = False,
+    exporter: Annotated[str, typer.Option(help="auto, dynamo or torchscript.")] = "auto",
+    data: o.Data = None,
+    require_real: Annotated[
+        bool, typer.Option("--require-real", help="Refuse to verify on synthetic pictures.")
+    ] = False,
+    arch: Annotated[
+        str | None, typer.Option(help="What the tensors are, where that cannot be recognised (torchvision:resnet18).")
+    ] = None,
+    threads: o.Threads = None,
+    seed: o.Seed = 0,
+    allow_code: o.AllowCode = False,
+    config: o.ConfigFile = None,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    json: o.Json = False,
+) -> None:
+    """Export a model to ONNX and verify the file against PyTorch before it is called done."""
+    with running("export", quiet=quiet, debug=debug, as_json=json) as run:
+        from deploykit.base.config.common import build
+        from deploykit.base.config.export import ExportConfig
+        from deploykit.cli.stage import needed, stage_arguments
+        from deploykit.commands.export import export
+
+        if config is not None:
+            result = export(**stage_arguments(config, "export", ExportConfig), force=force, progress=run.progress)
+        else:
+            fields = dict(
+                opset=opset,
+                batch=batch,
+                size=size,
+                embed_preprocessing=embed_preprocessing,
+                exporter=exporter,
+                data=data,
+                require_real=require_real,
+                arch=arch,
+                threads=threads,
+                seed=seed,
+                allow_code=allow_code,
+            )
+            result = export(
+                needed(model, "MODEL"),
+                output,
+                build(ExportConfig, fields, "deploykit export"),
+                force=force,
+                progress=run.progress,
+            )
+        run.finish(result.to_dict(), result.summary())

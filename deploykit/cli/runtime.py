@@ -1,0 +1,88 @@
+"""What surrounds every command: progress on stderr, one result on stdout, one line for an error, the exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from deploykit.base.errors import DeploykitError, from_os_error
+from deploykit.base.progress import SILENT, Progress
+
+
+class Runtime:
+    """One running command: where it reports progress, and how it ends."""
+
+    def __init__(self, command: str, progress: Progress, as_json: bool) -> None:
+        self.command, self.progress, self.as_json = command, progress, as_json
+        self.exit_code = 0
+
+    def finish(self, fields: dict[str, Any], text: str = "", *, status: str = "ok", exit_code: int = 0) -> None:
+        """Print the result: ``fields`` as the JSON object with ``--json``, else ``text``; then end with ``exit_code``."""
+        if self.as_json:
+            print_json(self.command, status, fields)
+        elif text:
+            print(text)
+        self.exit_code = exit_code
+
+
+def print_json(command: str, status: str, fields: dict[str, Any]) -> None:
+    """The one JSON object of ``--json``."""
+    print(json.dumps({"schema": f"deploykit.{command}/1", "status": status, **fields}, allow_nan=False))
+
+
+@contextmanager
+def running(command: str, *, quiet: bool = False, debug: bool = False, as_json: bool = False) -> Iterator[Runtime]:
+    """Run a command's body: errors become one line on stderr and the exit code of DESIGN.
+
+    Raises:
+        typer.Exit: always, with the exit code, unless ``debug`` lets an error through.
+    """
+    if quiet:
+        runtime = Runtime(command, SILENT, as_json)
+    else:
+        from deploykit.cli.progress import terminal_progress
+
+        runtime = Runtime(command, terminal_progress(), as_json)
+    try:
+        yield runtime
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        _fail(runtime, "interrupted", "interrupted; run the same command again to go on", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+    except MemoryError as error:
+        _fail(runtime, "system", f"out of memory: {error}", 5)
+    except DeploykitError as error:
+        if debug:
+            raise
+        _fail(runtime, error.status, error.line(), error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        trouble = from_os_error(error, f"deploykit {command}")
+        _fail(runtime, trouble.status, trouble.line(), trouble.exit_code)
+    except Exception as error:
+        if debug:
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        _fail(
+            runtime,
+            "bug",
+            f"this is a bug of deploykit: {what}. Run it with --debug for the traceback and report it.",
+            70,
+        )
+    raise typer.Exit(runtime.exit_code)
+
+
+def _fail(runtime: Runtime, status: str, line: str, code: int) -> None:
+    print(f"deploykit {runtime.command}: {line}", file=sys.stderr)
+    if runtime.as_json:
+        print_json(runtime.command, status, {"error": line, "exit_code": code})
+    raise typer.Exit(code)
