@@ -1,0 +1,1 @@
+"""Accuracy, agreement and parity, from saved logits and tensors: numpy only."""

@@ -1,0 +1,60 @@
+"""What changed between two models on the same images: equal accuracy hides flips."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deploykit.evaluation.accuracy import predictions
+from deploykit.stats.mcnemar import mcnemar
+from deploykit.stats.paired import bootstrap_mean, score_interval
+
+FEW_DISCORDANT = 10
+
+
+def agreement(
+    logits: np.ndarray, base_logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95, seed: int = 0
+) -> dict[str, Any]:
+    """The drop in top-1 against a baseline with its paired interval, agreement, negative flips and McNemar's p.
+
+    Negative flips are images that the baseline gets right and this model wrong (Yan et al., "Positive-congruent
+    training", CVPR 2021). The interval of the drop is the bootstrap of the paired differences; where fewer than
+    ``FEW_DISCORDANT`` images changed sides it is Tango's score interval instead, because the bootstrap of a handful of
+    events is too narrow (without any it would claim certainty), and its upper bound is what a budget is held against.
+
+    Args:
+        logits: [N, C] of the model.
+        base_logits: [N, C] of the baseline, the same images in the same order.
+        labels: int64 [N].
+        ci_level: of the interval.
+        seed: of the bootstrap.
+
+    Returns:
+        ``drop_pt``, ``drop_pt_low``, ``drop_pt_high`` (percentage points, positive when worse), ``drop_interval``
+        (``bootstrap``, ``score``, or ``exact`` where the logits are identical), ``agreement``, ``negative_flips``
+        (ratios), ``mcnemar_p``.
+    """
+    n = len(labels)
+    ours, base = predictions(logits), predictions(base_logits)
+    right, base_right = ours == labels, base == labels
+    lost = int(np.count_nonzero(base_right & ~right))
+    won = int(np.count_nonzero(right & ~base_right))
+    if logits is base_logits or np.array_equal(logits, base_logits):
+        low = high = 0.0
+        method = "exact"
+    elif lost + won < FEW_DISCORDANT:
+        low, high = score_interval(lost, won, n, ci_level)
+        method = "score"
+    else:
+        low, high = bootstrap_mean(base_right.astype(np.float64) - right, ci_level, seed=seed)
+        method = "bootstrap"
+    return {
+        "drop_pt": 100 * (lost - won) / n,
+        "drop_pt_low": 100 * low,
+        "drop_pt_high": 100 * high,
+        "drop_interval": method,
+        "agreement": float(np.mean(ours == base)),
+        "negative_flips": lost / n,
+        "mcnemar_p": mcnemar(lost, won),
+    }

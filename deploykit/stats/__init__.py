@@ -1,0 +1,1 @@
+"""Intervals and tests of measured numbers: numpy and scipy only."""
