@@ -47,14 +47,6 @@ class Commands(TyperGroup):
         one.command(name=cmd_name)(importlib.import_module(f"deploykit.cli.{cmd_name}").command)
         return typer.main.get_command(one)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command named first in ``args``; an unknown one fails with the nearest."""
-        name = args[0]
-        if not name.startswith("-") and name not in COMMANDS:
-            close = nearest(name, COMMANDS)
-            ctx.fail(f"unknown command {name!r}" + (f", did you mean {close!r}?" if close else "."))
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
@@ -64,6 +56,9 @@ class Commands(TyperGroup):
         """Run, and end with the exit code: wrong use is 2 with one line, an interrupt 130."""
         words = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
+            if not words[0].startswith("-") and words[0] not in COMMANDS:  # before Typer loads what it parses with
+                close = nearest(words[0], COMMANDS)
+                raise _CLICK_ERROR(f"unknown command {words[0]!r}" + (f", did you mean {close!r}?" if close else "."))
             code = super().main(words, prog_name=prog_name or "deploykit", standalone_mode=False, **extra)
         except _CLICK_ERROR as error:
             code = _wrong_use(error, "--json" in words)
