@@ -1,1 +1,1 @@
-"""Accuracy, agreement and parity, from saved logits and tensors: numpy only."""
+"""Judging answers from arrays alone: accuracy, agreement, parity, where two networks part. No torch, no engine."""
