@@ -51,7 +51,11 @@ def explain(kind: type[BaseModel], error: Any) -> str:
         close = nearest(str(error["loc"][-1]), known)
         hint = f", did you mean {close!r}?" if close else (f", known: {', '.join(known)}" if known else "")
         return f"unknown key {place!r}{hint}"
+    if error["type"] == "missing":
+        return f"missing key {place!r}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "model_type":
+        message = "a mapping"
     return (
         f"{place}: got {error['input']!r}, expected {message}"
         if error["type"] != "value_error"
