@@ -1,0 +1,69 @@
+"""Build a network from its name; nothing is downloaded and no user code runs unless the caller says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from deploykit.base.checkpoint import Arch
+from deploykit.base.errors import BadInput
+from deploykit.zoo import nets  # noqa: F401  (registers deploykit's own)
+from deploykit.zoo.names import parse_arch
+from deploykit.zoo.registry import lookup, registered
+from deploykit.zoo.reshaping import reshape
+from deploykit.zoo.sources import from_module, from_timm, from_torchvision, timm_names, torchvision_names
+
+
+def build(
+    arch: Arch | str,
+    num_classes: int | None = None,
+    *,
+    kwargs: dict[str, Any] | None = None,
+    download: bool = False,
+    allow_code: bool = False,
+) -> nn.Module:
+    """A freshly initialised network in training mode; ``arch.shapes`` are applied.
+
+    Args:
+        arch: ``SOURCE:NAME`` or a parsed one.
+        num_classes: outputs; None: what ``arch.kwargs`` says, else the network's own default.
+        kwargs: further arguments of the builder, over those of ``arch``.
+        download: fetch the library's pretrained weights; the head is replaced where ``num_classes`` differs.
+        allow_code: ``module:…`` may run.
+
+    Raises:
+        BadInput: an unknown name, arguments the network does not take, or user code that may not run.
+        Unavailable: timm is not installed, or the download failed.
+    """
+    arch = parse_arch(arch) if isinstance(arch, str) else arch
+    arguments = {**arch.kwargs, **(kwargs or {})}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    if (outputs := arguments.get("num_classes")) is not None and (not isinstance(outputs, int) or outputs < 1):
+        raise BadInput(f"number of classes of {arch}", got=outputs, expected="a positive integer")
+    if download and arch.source in ("deploykit", "module"):
+        raise BadInput(f"{arch} has no weights to download", fix="Name a weights file instead.")
+    try:
+        if arch.source == "deploykit":
+            module = lookup(arch.name)(**arguments)
+        elif arch.source == "torchvision":
+            module = from_torchvision(arch.name, arguments, download)
+        elif arch.source == "timm":
+            module = from_timm(arch.name, arguments, download)
+        else:
+            module = from_module(arch.name, arguments, allow_code)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{arch} cannot be built with {arguments}: {error}") from error
+    if arch.shapes:
+        reshape(module, arch.shapes)
+    return module
+
+
+def architectures() -> list[str]:
+    """Every ``SOURCE:NAME`` that can be built here: deploykit's, torchvision's classifiers, timm's where installed."""
+    return [
+        *(f"deploykit:{name}" for name in registered()),
+        *(f"torchvision:{name}" for name in torchvision_names()),
+        *(f"timm:{name}" for name in timm_names()),
+    ]

@@ -1,0 +1,107 @@
+"""Parameters and multiply-accumulates, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.errors import BadInput
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer: its tensor of outputs has ``out_shape`` (batch of 1)."""
+
+    name: str
+    type: str
+    params: int
+    macs: int
+    out_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The counts of one network for one picture.
+
+    Attributes:
+        params: all parameters.
+        macs: multiply-accumulates of convolutions, linear layers and attention; element-wise work is not counted.
+        layers: in the order in which they ran.
+    """
+
+    params: int
+    macs: int
+    layers: tuple[LayerCount, ...]
+
+
+def count(module: nn.Module, size: tuple[int, int]) -> Counts:
+    """Count the parameters and MACs of ``module`` for one picture of ``size`` (height, width in pixels).
+
+    The forward pass runs on the meta device, without arithmetic, where the network allows it.
+
+    Raises:
+        BadInput: the network does not run at this size.
+    """
+    layers: list[LayerCount] = []
+    handles = [
+        layer.register_forward_hook(_hook(name, layers))
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.Linear | nn.MultiheadAttention)
+    ]
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            _run(module, size, layers)
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        raise BadInput(f"the network does not run on pictures of {size[0]}×{size[1]} pixels: {error}") from error
+    finally:
+        module.train(training)
+        for handle in handles:
+            handle.remove()
+    params = sum(parameter.numel() for parameter in module.parameters())
+    return Counts(params, sum(layer.macs for layer in layers), tuple(layers))
+
+
+def _run(module: nn.Module, size: tuple[int, int], layers: list[LayerCount]) -> None:
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
+    try:
+        torch.func.functional_call(module, meta, (torch.empty(1, 3, *size, device="meta"),))
+    except (RuntimeError, NotImplementedError, TypeError):  # values are looked at, or tensors kept outside buffers
+        layers.clear()
+        device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
+        module(torch.zeros(1, 3, *size, device=device))
+
+
+def _hook(name: str, layers: list[LayerCount]):  # type: ignore[no-untyped-def]
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        params = sum(parameter.numel() for parameter in layer.parameters())
+        layers.append(LayerCount(name, type(layer).__name__, params, _macs(layer, first), tuple(first.shape)))
+
+    return note
+
+
+def _macs(layer: nn.Module, output: Tensor) -> int:
+    if isinstance(layer, nn.ConvTranspose2d):
+        pixels = output.numel() // layer.out_channels
+        kernel = layer.weight.shape[2] * layer.weight.shape[3]
+        return (
+            pixels
+            * kernel
+            * layer.out_channels
+            * layer.in_channels
+            // layer.groups
+            // (layer.stride[0] * layer.stride[1])
+        )
+    if isinstance(layer, nn.Linear):
+        return output.numel() * layer.in_features
+    if isinstance(layer, nn.MultiheadAttention):  # its projections run inside, unseen by hooks
+        tokens, width = output.numel() // layer.embed_dim, layer.embed_dim
+        return tokens * width * (4 * width + 2 * tokens)
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return output.numel() * weight[0].numel()

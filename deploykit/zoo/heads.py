@@ -1,0 +1,66 @@
+"""The classification head: the last linear (or 1×1 convolution) layer, found and replaced."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from deploykit.base.errors import BadInput
+
+
+def head_of(module: nn.Module) -> str:
+    """The name of the layer that makes the logits.
+
+    timm says it itself; elsewhere it is the last ``Linear`` or ``Conv2d`` in the order of registration, which holds
+    for every torchvision classifier and for deploykit's own.
+
+    Raises:
+        BadInput: there is none, or there are two (a distilled transformer).
+    """
+    stated = getattr(module, "pretrained_cfg", None) or {}
+    name = stated.get("classifier") if isinstance(stated, dict) else None
+    if isinstance(name, tuple | list):
+        raise BadInput(f"{type(module).__name__} has {len(name)} heads", got=", ".join(name), expected="one")
+    layers = dict(module.named_modules())
+    if name and isinstance(layers.get(name), nn.Linear | nn.Conv2d):
+        return name
+    found = [key for key, layer in layers.items() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    if not found:
+        raise BadInput(f"{type(module).__name__} has no linear or convolution layer to be its head")
+    return found[-1]
+
+
+def output_size(module: nn.Module) -> int:
+    """How many logits the head gives."""
+    head = module.get_submodule(head_of(module))
+    return head.out_features if isinstance(head, nn.Linear) else head.out_channels  # type: ignore[return-value]
+
+
+def replace_head(module: nn.Module, num_classes: int) -> str:
+    """Put a freshly initialised head with ``num_classes`` outputs in place of the old one.
+
+    Returns:
+        The name of the head layer.
+
+    Raises:
+        BadInput: no single head, or ``num_classes`` below 1.
+    """
+    if num_classes < 1:
+        raise BadInput("number of classes", got=num_classes, expected="at least 1")
+    name = head_of(module)
+    old = module.get_submodule(name)
+    new: nn.Module
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
+        nn.init.normal_(new.weight, std=0.01)
+    else:
+        assert isinstance(old, nn.Conv2d)
+        size, stride = (old.kernel_size[0], old.kernel_size[1]), (old.stride[0], old.stride[1])
+        new = nn.Conv2d(old.in_channels, num_classes, size, stride, old.padding, bias=old.bias is not None)  # type: ignore[arg-type]
+        nn.init.normal_(new.weight, std=0.01)
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)  # type: ignore[arg-type]
+    parent, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, new.to(old.weight.device, old.weight.dtype))  # type: ignore[union-attr, arg-type]
+    if hasattr(module, "num_classes"):
+        module.num_classes = num_classes
+    return name

@@ -1,0 +1,131 @@
+"""Load a model file of any kind into a network that is ready to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.checkpoint import Arch, ModelFile, is_model_file, parse_model_file, read_tensors
+from deploykit.base.errors import BadInput
+from deploykit.base.hashing import file_sha256
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.zoo.builder import build
+from deploykit.zoo.saving import check_finite
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass
+class LoadedModel:
+    """A model file, loaded.
+
+    Attributes:
+        module: in eval mode, fp32, on the CPU.
+        arch: how it was built.
+        preprocessing: None where the file does not carry it and nothing about the architecture tells it.
+        classes: names in the order of the outputs, or None where not known.
+        samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}``, or None.
+        lineage: what was done to it, oldest first.
+        notes: assumptions and changes the user should hear about.
+        sha256: of the file.
+        program: the ``torch.export.ExportedProgram`` of a ``.pt2``, whose ``module`` is its unlifted graph module.
+        masks: tensor name → bool mask, or None.
+        ranges: activation ranges by module name, or None.
+    """
+
+    module: nn.Module
+    arch: Arch
+    preprocessing: Preprocessing | None
+    classes: tuple[str, ...] | None
+    samples: dict[str, np.ndarray] | None
+    lineage: list[dict[str, Any]]
+    notes: list[str]
+    sha256: str
+    program: Any = None
+    masks: dict[str, Tensor] | None = field(default=None)
+    ranges: dict[str, Any] | None = field(default=None)
+
+
+def load_model(
+    path: Path | str, *, arch: str | None = None, size: int | None = None, allow_code: bool = False
+) -> LoadedModel:
+    """Load a deploykit ``.pt``, a bare or wrapped state dict, a ``.safetensors`` or a ``.pt2`` file.
+
+    Args:
+        path: of the file.
+        arch: what the tensors are, where recognition cannot tell (``torchvision:resnet18``).
+        size: input size in pixels, where the file does not carry it or another one is wanted.
+        allow_code: ``module:…`` networks may run.
+
+    Raises:
+        BadInput: not a model file, not recognised, ambiguous, not strictly loadable, or with NaN weights.
+        Unavailable: it is a timm network and timm is not installed.
+    """
+    path = Path(path)
+    content = read_tensors(path)
+    if is_model_file(content):
+        return _own(path, parse_model_file(content, path), size, allow_code)
+    raise BadInput(f"{path} is not a deploykit model file")
+
+
+def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool) -> LoadedModel:
+    tensors, notes = file.tensors, list[str]()
+    if file.ema is not None:
+        tensors = {**file.tensors, **file.ema}
+        notes.append("uses the moving average of the weights")
+    with torch.random.fork_rng(devices=[]):
+        module = build(file.arch, allow_code=allow_code)
+    strict_load(module, tensors, path, str(file.arch))
+    preprocessing = file.preprocessing
+    if size is not None and preprocessing.size != (size, size):
+        notes.append(f"input size {size} instead of the file's {preprocessing.size[0]}")
+        preprocessing = resized(preprocessing, size)
+    samples = None if file.samples is None else {key: value.numpy() for key, value in file.samples.items()}
+    return LoadedModel(
+        module=module.eval(),
+        arch=file.arch,
+        preprocessing=preprocessing,
+        classes=file.classes,
+        samples=samples,
+        lineage=file.lineage,
+        notes=notes,
+        sha256=file_sha256(path),
+        masks=file.masks,
+        ranges=file.ranges,
+    )
+
+
+def strict_load(module: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> None:
+    """Load ``tensors`` into ``module``, every name and shape as it should be.
+
+    Raises:
+        BadInput: names or shapes differ (the first three are named), or a tensor holds NaN or infinity.
+    """
+    check_finite(tensors, str(path))
+    expected = module.state_dict()
+    differences = [
+        *(f"{key} is missing" for key in expected if key not in tensors),
+        *(f"{key} is not in the network" for key in tensors if key not in expected),
+        *(
+            f"{key} is {list(tensors[key].shape)} instead of {list(expected[key].shape)}"
+            for key in expected
+            if key in tensors and tensors[key].shape != expected[key].shape
+        ),
+    ]
+    if differences:
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise BadInput(f"{path} does not fit {name}: {', '.join(differences[:3])}{more}")
+    module.load_state_dict(tensors, strict=True)
+
+
+def resized(preprocessing: Preprocessing, size: int) -> Preprocessing:
+    """The same preprocessing for another input size; the resize before the crop keeps its ratio."""
+    resize = preprocessing.resize
+    if resize is not None:
+        resize = max(size, round(resize * size / preprocessing.size[0]))
+    return replace(preprocessing, size=(size, size), resize=resize)

@@ -1,0 +1,153 @@
+"""Builders of other people's networks: torchvision, timm, user code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+import warnings
+from typing import Any
+
+from torch import nn
+
+from deploykit.base.errors import BadInput, Unavailable, unknown
+from deploykit.zoo.heads import output_size, replace_head
+
+AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+
+
+def torchvision_names() -> list[str]:
+    """The names of torchvision's classification networks."""
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def dense_names() -> list[str]:
+    """The names of torchvision's segmentation and detection networks: they build and export, but do not classify."""
+    from torchvision import models
+
+    return [*models.list_models(module=models.segmentation), *models.list_models(module=models.detection)]
+
+
+def timm_names() -> list[str]:
+    """The names of timm's networks; none where timm is not installed."""
+    try:
+        import timm
+    except ImportError:
+        return []
+    return timm.list_models()
+
+
+def from_torchvision(name: str, kwargs: dict[str, Any], download: bool) -> nn.Module:
+    """A torchvision network; the auxiliary heads of googlenet and inception_v3 are left out unless asked for.
+
+    Raises:
+        BadInput: an unknown name.
+        Unavailable: the download failed.
+    """
+    import torchvision
+
+    if name not in (known := torchvision_names()):
+        if name not in dense_names():
+            raise unknown("torchvision network", name, known)
+        return torchvision.models.get_model(name, weights=None, weights_backbone=None, **kwargs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not download:
+            extra = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
+            return torchvision.models.get_model(name, weights=None, **{**extra, **kwargs})
+        outputs = kwargs.pop("num_classes", None)
+        keep_auxiliary = kwargs.pop("aux_logits", False)
+        with _downloading(f"torchvision:{name}"):
+            module = torchvision.models.get_model(name, weights="DEFAULT", **kwargs)
+    if name in AUXILIARY and not keep_auxiliary:
+        module.aux_logits = False
+        for head in AUXILIARY[name]:
+            setattr(module, head, None)
+    if outputs is not None and outputs != output_size(module):
+        replace_head(module, outputs)
+    return module
+
+
+def from_timm(name: str, kwargs: dict[str, Any], download: bool) -> nn.Module:
+    """A timm network.
+
+    Raises:
+        Unavailable: timm is not installed, or the download failed.
+        BadInput: an unknown name.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise Unavailable(f"timm:{name} needs timm", fix="pip install 'deploykit[timm]'") from error
+    if not timm.is_model(name.partition(".")[0]):
+        raise _unknown_among_many("timm network", name, timm.list_models())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if not download:
+            return timm.create_model(name, pretrained=False, **kwargs)
+        with _downloading(f"timm:{name}"):
+            return timm.create_model(name, pretrained=True, **kwargs)
+
+
+def from_module(name: str, kwargs: dict[str, Any], allow_code: bool) -> nn.Module:
+    """What ``package.module:factory`` returns; ``num_classes`` is passed on where the factory takes it.
+
+    Raises:
+        BadInput: user code may not run, cannot be imported, fails, or returns something else than a module.
+    """
+    if not allow_code:
+        raise BadInput(
+            f"the network {name} is user code, which may not run here",
+            fix="Pass --allow-code if you trust it.",
+        )
+    place, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        factory = getattr(importlib.import_module(place), attribute)
+    except (ImportError, AttributeError) as error:
+        raise BadInput(f"cannot import {name}: {error}", fix="Is it on PYTHONPATH or in this folder?") from error
+    arguments = dict(kwargs)
+    outputs = arguments.get("num_classes")
+    takes = inspect.signature(factory).parameters
+    if "num_classes" not in takes and not any(one.kind is one.VAR_KEYWORD for one in takes.values()):
+        arguments.pop("num_classes", None)
+    try:
+        module = factory(**arguments)
+    except Exception as error:  # user code may raise anything; its name and text are the message
+        raise BadInput(f"{name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise BadInput(f"{name} returned no network", got=type(module).__name__, expected="torch.nn.Module")
+    if outputs is not None and outputs != output_size(module):
+        replace_head(module, outputs)
+    return module
+
+
+class _downloading:  # noqa: N801  (reads as a phrase after `with`)
+    """Turn the network errors of a download into :class:`Unavailable`."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | RuntimeError):
+            raise Unavailable(
+                f"cannot download the weights of {self.what}: {error}", fix="Is this machine offline?"
+            ) from error
+
+
+def _unknown_among_many(kind: str, name: str, known: list[str]) -> BadInput:
+    import difflib
+
+    close = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
+    return BadInput(
+        f"unknown {kind} {name!r}",
+        expected=f"one of {len(known)} names" + (f", nearest: {', '.join(close)}" if close else ""),
+        fix=f"Did you mean {close[0]!r}?" if close else None,
+    )

@@ -1,0 +1,134 @@
+"""Fixtures that several rooms share: a tiny trained-like model, real digits, a folder of pictures; caches stay in tmp."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = {"num_classes": 10, "depth": 8, "widths": [8, 16, 32], "stem_stride": 2}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU: torch.cuda.is_available() is False"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import sys
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _caches_in_tmp(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    cache.mkdir(exist_ok=True)
+    for name in ("DEPLOYKIT_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"):
+        monkeypatch.setenv(name, str(cache))
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """256 real handwritten digits: uint8 ``[256, 32, 32, 3]`` and their int64 labels."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = (bunch.images[:256] * 255 / 16).round().astype(np.uint8)
+    large = np.stack([np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BILINEAR)) for one in grey])
+    return np.repeat(large[..., None], 3, axis=3), bunch.target[:256].astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
+    """A safe ``.pt``: deploykit:resnet of depth 8, seeded weights, BatchNorm statistics estimated on real digits."""
+    import torch
+
+    from deploykit.base.checkpoint import Arch
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.zoo import build, save_model
+
+    torch.set_num_threads(1)
+    images, labels = digits
+    arch = Arch("deploykit", "resnet", dict(TINY))
+    preprocessing = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build(arch)
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = None
+        x = (torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+        with torch.no_grad():
+            for batch in x.split(64):
+                module(batch)
+            for layer in module.modules():
+                if isinstance(layer, torch.nn.BatchNorm2d):
+                    layer.momentum = 0.1
+            _fit_head(module, x, torch.from_numpy(labels))
+    path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
+    save_model(
+        path,
+        module,
+        arch,
+        preprocessing,
+        [str(digit) for digit in range(10)],
+        lineage=[{"stage": "train", "config": {"data": "digits"}, "parents": [], "result": {}}],
+        samples={"images": images[:32], "labels": labels[:32]},
+    )
+    return path
+
+
+def _fit_head(module, x, labels) -> None:
+    """Solve the last layer in closed form, so that the model answers well and its logits have clear margins."""
+    import torch
+
+    module.eval()
+    features = []
+    hook = module.fc.register_forward_hook(lambda layer, inputs, output: features.append(inputs[0]))
+    module(x)
+    hook.remove()
+    inputs = torch.cat([features[0], torch.ones(len(x), 1)], dim=1).double()
+    targets = 10 * torch.nn.functional.one_hot(labels, 10).double()
+    gram = inputs.T @ inputs + 1e-2 * torch.eye(inputs.shape[1], dtype=torch.double)
+    solved = torch.linalg.solve(gram, inputs.T @ targets).float()
+    module.fc.weight.copy_(solved[:-1].T)
+    module.fc.bias.copy_(solved[-1])
+
+
+@pytest.fixture(scope="session")
+def digits_npz(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
+    """256 real digits as ``.npz``: 192 for training, 64 for the test split."""
+    images, labels = digits
+    path = tmp_path_factory.mktemp("npz") / "digits.npz"
+    split = np.array(["train"] * 192 + ["test"] * 64)
+    np.savez(path, images=images, labels=labels, classes=np.array([str(n) for n in range(10)]), split=split)
+    return path
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> Path:
+    """An ImageFolder of 40 PNGs of 32 × 32 pixels: the real digits 0–3 in four class folders, ten each."""
+    from PIL import Image
+
+    images, labels = digits
+    root = tmp_path / "pictures"
+    for digit, name in enumerate(("zero", "one", "two", "three")):
+        (root / name).mkdir(parents=True)
+        for number, index in enumerate(np.flatnonzero(labels == digit)[:10]):
+            Image.fromarray(images[index]).save(root / name / f"{number:02d}.png")
+    return root
