@@ -1,0 +1,95 @@
+"""PyTorch's two exporters behind one signature: a module in, an ``onnx_ir`` model out, weights not copied where possible."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.exporting.quiet import quiet
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch import Tensor, nn
+
+EXPORTERS = ("dynamo", "torchscript")
+
+
+def export_with(
+    exporter: str, module: nn.Module, example: Tensor, names: list[str], opset: int, *, dynamic: bool, folder: Path
+) -> ir.Model:
+    """Export ``module``.
+
+    Args:
+        exporter: ``dynamo`` or ``torchscript``.
+        module: in eval mode, on the CPU; an ExportedProgram is taken by dynamo.
+        example: ``[N, 3, H, W]``.
+        names: of the outputs.
+        opset: asked for; what was written is read back by the caller.
+        dynamic: dimension 0 of input and outputs becomes ``batch``.
+        folder: scratch, which the returned model may still refer to.
+
+    Raises:
+        AnswerNo: the exporter failed; the line names its reason (operator, module).
+    """
+    try:
+        with quiet():
+            return (_dynamo if exporter == "dynamo" else _torchscript)(module, example, names, opset, dynamic, folder)
+    except (KeyboardInterrupt, MemoryError, OSError, BadInput):
+        raise
+    except Exception as error:  # whatever it is, it is this exporter's reason to leave the work to the other one
+        raise AnswerNo(f"the {exporter} exporter failed: {reason_of(error)}") from error
+
+
+def _dynamo(module: nn.Module, example: Tensor, names: list[str], opset: int, dynamic: bool, folder: Path) -> ir.Model:
+    import torch
+
+    options: dict[str, Any] = {"input_names": ["input"], "output_names": names, "opset_version": opset}
+    if dynamic and not isinstance(module, torch.export.ExportedProgram):
+        options["dynamic_shapes"] = ({0: "batch"},)
+    program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
+    assert program is not None
+    return program.model
+
+
+def _torchscript(
+    module: nn.Module, example: Tensor, names: list[str], opset: int, dynamic: bool, folder: Path
+) -> ir.Model:
+    import onnx_ir as ir
+    import torch
+
+    latest = getattr(torch.onnx._constants, "ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET", 20)
+    if opset > latest:
+        raise ValueError(f"it writes opsets up to {latest}, opset {opset} was asked for")
+    if isinstance(module, torch.export.ExportedProgram):
+        module = module.module()
+    path = folder / "torchscript.onnx"
+    axes = {name: {0: "batch"} for name in ["input", *names]} if dynamic else None
+    torch.onnx.export(
+        module,
+        (example,),
+        str(path),
+        dynamo=False,
+        input_names=["input"],
+        output_names=names,
+        opset_version=opset,
+        dynamic_axes=axes,
+        do_constant_folding=True,
+        verbose=False,
+    )
+    return ir.load(path)
+
+
+def reason_of(error: BaseException) -> str:
+    """The one line of an exporter's exception that says why: the innermost cause, no colours, no paths."""
+    seen = [error]
+    while (cause := seen[-1].__cause__ or seen[-1].__context__) is not None and cause not in seen:
+        seen.append(cause)
+    for one in reversed(seen):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(one)).strip()
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if lines:
+            line = re.sub(r"(?:/[\w.+-]+){2,}/", "", lines[0])
+            return f"{type(one).__name__}: {line[:300]}"
+    return type(error).__name__

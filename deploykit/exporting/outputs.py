@@ -1,0 +1,72 @@
+"""What a network takes and answers: one picture tensor in, named tensors out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.errors import BadInput
+
+
+def check_inputs(module: nn.Module) -> None:
+    """Raise :class:`BadInput` where ``forward`` needs anything but one tensor."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    if len(needed) > 1:
+        raise BadInput(
+            f"the model takes {len(needed)} inputs",
+            got=", ".join(needed),
+            expected="one tensor of pictures",
+            fix="Wrap it in a module whose forward takes one tensor, and name that with --arch module:factory.",
+        )
+
+
+def named_outputs(answer: Any) -> dict[str, Tensor]:
+    """The tensors of a network's answer by name: ``output``; the keys of a dictionary; ``output_0`` … of a tuple.
+
+    Raises:
+        BadInput: the answer holds anything else (detections after NMS, nested containers).
+    """
+    if isinstance(answer, Tensor):
+        return {"output": answer}
+    if isinstance(answer, Mapping):
+        named = {str(key): value for key, value in answer.items()}
+    elif isinstance(answer, tuple | list):
+        named = {f"output_{i}": value for i, value in enumerate(answer)}
+    else:
+        raise BadInput("the model's answer is no tensor", got=type(answer).__name__, expected="tensors")
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise BadInput(
+                f"the model's output {name!r} is no tensor (detections after NMS, or a nested container)",
+                got=type(value).__name__,
+                expected="tensors",
+                fix="Export the backbone with its heads, without NMS: wrap them in a module (--arch module:factory).",
+            )
+    if not named:
+        raise BadInput("the model answers nothing", expected="at least one tensor")
+    return named
+
+
+def run_once(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The named outputs for ``x`` ``[N, 3, H, W]``, computed eagerly.
+
+    Raises:
+        BadInput: the network does not take this input.
+    """
+    try:
+        with torch.inference_mode():
+            return named_outputs(module(x))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        raise BadInput(
+            f"the model does not run on an input of {list(x.shape)}: {str(error).splitlines()[0] if str(error) else error!r}",
+            fix="Is --size right?",
+        ) from error

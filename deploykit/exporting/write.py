@@ -1,0 +1,75 @@
+"""Write an ONNX file, with its weights beside it where one protobuf cannot hold them, and check what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploykit.base.errors import AnswerNo
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+PROTOBUF_LIMIT = 2_000_000_000
+
+
+def data_path(path: Path) -> Path:
+    """Where the weights of a large model go: ``model.onnx`` → ``model.onnx.data``."""
+    return path.with_name(path.name + ".data")
+
+
+def write(model: ir.Model, path: Path, *, limit: int = PROTOBUF_LIMIT) -> list[Path]:
+    """Write ``path``, and ``path.data`` where the weights take more than ``limit`` bytes.
+
+    Returns:
+        The files written, the ONNX file first.
+    """
+    import onnx_ir as ir
+
+    size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if size <= limit:
+        ir.save(model, path)
+        return [path]
+    ir.save(model, path, external_data=data_path(path).name, size_threshold_bytes=1024)
+    return [path, data_path(path)]
+
+
+def check(path: Path, *, opset: int, batch: int | str, outputs: list[str]) -> None:
+    """Read the file back and hold it against what was asked for.
+
+    Raises:
+        AnswerNo: the ONNX checker refuses it, or opset, input, outputs or their batch are others than asked for.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise AnswerNo(f"the ONNX checker refuses the file: {str(error).splitlines()[0]}") from error
+    model = onnx.load(str(path), load_external_data=False)
+    written = {one.domain or "ai.onnx": one.version for one in model.opset_import}
+    if written.get("ai.onnx") != opset:
+        raise AnswerNo(f"opset {written.get('ai.onnx')} was written instead of {opset}")
+    if foreign := sorted({n.domain for n in model.graph.node} - {"", "ai.onnx"}):
+        raise AnswerNo(f"the graph holds operators outside ONNX: {', '.join(foreign)}")
+    names = [value.name for value in model.graph.input]
+    if names != ["input"]:
+        raise AnswerNo("the graph has other inputs than asked for", got=names, expected=["input"])
+    names = [value.name for value in model.graph.output]
+    if names != outputs:
+        raise AnswerNo("the graph has other outputs than asked for", got=names, expected=outputs)
+    for value in (*model.graph.input, *model.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        first = (dims[0].dim_param or dims[0].dim_value) if dims else None
+        if first != batch:
+            raise AnswerNo(f"dimension 0 of {value.name!r} is not the batch", got=first, expected=batch)
+
+
+def count_nodes(path: Path) -> dict[str, int]:
+    """Operator → number of its nodes, most frequent first."""
+    from collections import Counter
+
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return dict(Counter(node.op_type for node in graph.node).most_common())
