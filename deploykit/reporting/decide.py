@@ -1,0 +1,154 @@
+"""What a report concludes: which variants are worth a look, and which one to deploy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploykit.reporting.text import drop_interval, percent, points, times
+
+REFERENCE_TARGET = "torch-eager"
+
+
+def primary(report: dict[str, Any]) -> dict[str, Any] | None:
+    """Which measurement the report's speed-ups speak of: scenario, batch, threads, timed, clock.
+
+    It is the one that the first speed-up names, else the first one measured; None where nothing was timed.
+    """
+    for variant in report["variants"]:
+        if variant.get("speedup"):
+            return dict(variant["speedup"]["of"])
+    for variant in report["variants"]:
+        for one in variant.get("measurements") or []:
+            return {key: one[key] for key in ("scenario", "batch", "threads", "timed", "clock")}
+    return None
+
+
+def primary_measurement(report: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any] | None:
+    """The variant's own measurement of :func:`primary`, or None."""
+    wanted = primary(report)
+    for one in variant.get("measurements") or []:
+        if wanted is not None and all(one.get(key) == value for key, value in wanted.items()):
+            return dict(one)
+    return None
+
+
+def verified(variant: dict[str, Any]) -> bool:
+    """Whether the variant's answers were checked against their reference, and hold; eager PyTorch is the reference."""
+    if variant["status"] != "ok":
+        return False
+    parity = variant.get("parity")
+    return bool(parity["ok"]) if parity else variant["target"] == REFERENCE_TARGET
+
+
+def _top1(variant: dict[str, Any]) -> float | None:
+    return (variant.get("accuracy") or {}).get("top1")
+
+
+def _p50(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
+    return (primary_measurement(report, variant) or {}).get("p50_ms")
+
+
+def pareto(report: dict[str, Any]) -> list[str]:
+    """Names of the verified variants that no other one beats in both latency and top-1, the fastest first.
+
+    A variant without latency or accuracy takes no part. Of two equal ones both stay.
+    """
+    known = [
+        (float(p50), -float(top1), variant["name"])
+        for variant in report["variants"]
+        if verified(variant) and (p50 := _p50(report, variant)) is not None and (top1 := _top1(variant)) is not None
+    ]
+    beaten = {
+        name for p50, loss, name in known if any(a <= p50 and b <= loss and (a, b) != (p50, loss) for a, b, _ in known)
+    }
+    return [name for _, _, name in sorted(known) if name not in beaten]
+
+
+def _drop_high(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
+    """The upper bound of the drop; the baseline's own is 0 by definition."""
+    accuracy = variant.get("accuracy")
+    if accuracy is None:
+        return None
+    if variant["name"] == report.get("baseline"):
+        return 0.0
+    return accuracy.get("drop_pt_high")
+
+
+def _speed(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
+    """The paired speed-up over the baseline, or where there is none the ratio of the medians of this same report."""
+    if variant.get("speedup"):
+        return float(variant["speedup"]["estimate"])
+    if variant["name"] == report.get("baseline"):
+        return 1.0 if _p50(report, variant) is not None else None
+    base = next((one for one in report["variants"] if one["name"] == report.get("baseline")), None)
+    ours, theirs = _p50(report, variant), _p50(report, base) if base else None
+    if ours is None:
+        return None
+    return theirs / ours if theirs is not None else 1 / ours
+
+
+def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | None:
+    """The fastest verified variant whose upper drop bound is within the budget; None where there is none.
+
+    Args:
+        report: with variants and baseline.
+        max_drop_pt: how much top-1 may be lost against the baseline, in percentage points.
+
+    Returns:
+        ``{"name", "why"}`` or None; :func:`why_no_pick` then says why.
+    """
+    fit = [
+        (speed, variant)
+        for variant in report["variants"]
+        if verified(variant)
+        and (speed := _speed(report, variant)) is not None
+        and (bound := _drop_high(report, variant)) is not None
+        and bound <= max_drop_pt
+    ]
+    if not fit:
+        return None
+    speed, best = max(fit, key=lambda one: one[0])
+    if best["name"] == report.get("baseline"):
+        why = (
+            f"no verified variant within {max_drop_pt:g} pt of the baseline's top-1 is faster than the baseline itself"
+        )
+        return {"name": best["name"], "why": why}
+    faster = times(best["speedup"] or {"estimate": speed}, report["ci_level"])
+    why = (
+        f"the fastest verified variant whose drop stays within {max_drop_pt:g} pt: {faster} the speed of "
+        f"{report.get('baseline')}, top-1 {percent(_top1(best))}, drop {points(best['accuracy'].get('drop_pt'))} "
+        f"({drop_interval(best['accuracy'])})"
+    )
+    return {"name": best["name"], "why": why}
+
+
+def why_no_pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> str:
+    """Why :func:`pick` found none: one sentence that names what each variant lacks."""
+    lacks = []
+    for variant in report["variants"]:
+        bound = _drop_high(report, variant)
+        if variant["status"] != "ok":
+            lacks.append(f"{variant['name']} {variant['status']}")
+        elif not verified(variant):
+            lacks.append(f"{variant['name']} is not verified")
+        elif bound is None:
+            lacks.append(f"{variant['name']} has no accuracy to compare")
+        elif bound > max_drop_pt:
+            lacks.append(f"{variant['name']} may lose up to {bound:.2f} pt")
+        else:
+            lacks.append(f"{variant['name']} was not timed")
+    return f"no variant is verified, timed and within {max_drop_pt:g} pt: " + ", ".join(lacks)
+
+
+def settle(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, Any]:
+    """A copy of the report with ``budget``, ``pareto`` and ``pick`` filled in, and a warning where there is no pick."""
+    chosen = pick(report, max_drop_pt)
+    timed = primary(report) is not None
+    extra = [why_no_pick(report, max_drop_pt)] if chosen is None and timed else []
+    return {
+        **report,
+        "budget": {"max_drop_pt": max_drop_pt},
+        "pareto": pareto(report),
+        "pick": chosen,
+        "warnings": [*report.get("warnings", []), *extra],
+    }

@@ -1,0 +1,113 @@
+"""The report for a pull request: the sentence, one table, the rest folded."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from deploykit.reporting import view
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]#~|])")
+
+
+def escaped(value: object) -> str:
+    """Text that stands as it is in a Markdown line or table cell: no HTML, no markup, no new line, no mention."""
+    line = " ".join(str(value).split())
+    return _SPECIAL.sub(r"\\\1", html.escape(line, quote=False)).replace("@", "&#64;")
+
+
+def code(value: object) -> str:
+    """Text as code, also inside a table cell."""
+    line = html.escape(" ".join(str(value).split()), quote=False)
+    return f"<code>{_SPECIAL.sub(lambda found: f'&#{ord(found.group())};', line)}</code>"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
+    """A Markdown table of cells that are escaped already; ``align`` has one of ``l``, ``r`` per column."""
+    marks = {"l": ":--", "r": "--:"}
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(marks[one] for one in align)} |"]
+    return lines + [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _with(value: str, interval: str) -> str:
+    return f"{escaped(value)}<br><sub>{escaped(interval)}</sub>" if interval else escaped(value)
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    """The Markdown page of a checked report."""
+    rows = view.rows(report)
+    lines = [f"## {escaped(view.title(report))}", "", f"**{escaped(view.headline(report))}**"]
+    if detail := view.headline_detail(report):
+        lines += ["", escaped(detail)]
+    lines += ["", *_main_table(rows, timed=view.primary(report) is not None), ""]
+    lines += [f"> ⚠️ {escaped(warning)}\n" for warning in report["warnings"]]
+    bad = [row for row in rows if row["status"] != "ok"]
+    if bad:
+        lines += [f"- **{escaped(row['name'])}** {row['status']}: {escaped(row['reason'])}" for row in bad]
+        lines.append("")
+    lines += _folded("What was measured", _facts(view.how_it_was_measured(report)) + _measurements(report))
+    lines += _folded("Accuracy in full", _accuracy(rows))
+    lines += _folded("How to make each artifact again", _lineage(report))
+    lines += _folded("Environment", _facts(view.environment_rows(report)))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _main_table(rows: list[dict[str, Any]], *, timed: bool) -> list[str]:
+    head = ["Variant", "Target"]
+    head += ["Latency p50", "p99", "Speed-up"] if timed else []
+    head += ["Top-1", "Drop", "Flips", "Size", "Parity"]
+    cells = []
+    for row in rows:
+        mark = " ✅" if row["is_pick"] else ""
+        name = f"**{escaped(row['name'])}**{mark}" if row["is_pick"] else escaped(row["name"])
+        line = [name if row["status"] == "ok" else f"{name} ({row['status']})", escaped(row["target"])]
+        if timed:
+            line += [_with(row["p50"], row["p50_interval"]), escaped(row["p99"])]
+            line += [_with(row["speedup"], row["speedup_interval"])]
+        line += [_with(row["top1"], row["top1_interval"]), _with(row["drop"], row["drop_interval"])]
+        line += [escaped(row["negative_flips"]), escaped(row["size"]), _parity(row)]
+        cells.append(line)
+    return table(head, cells, "ll" + "r" * (len(head) - 2))
+
+
+def _parity(row: dict[str, Any]) -> str:
+    return escaped(row["parity"]) + (" ❌" if row["parity_ok"] is False else "")
+
+
+def _folded(title: str, lines: list[str]) -> list[str]:
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>", ""] if lines else []
+
+
+def _facts(facts: list[tuple[str, str]]) -> list[str]:
+    return table(["", ""], [[escaped(label), escaped(value)] for label, value in facts], "ll") + [""] if facts else []
+
+
+def _measurements(report: dict[str, Any]) -> list[str]:
+    keys = ("timed", "n", "blocks", "p50", "p90", "p99", "mean", "throughput")
+    rows = view.measurement_rows(report)
+    head = ["Variant", "Timed", "Calls", "Blocks", "p50", "p90", "p99", "Mean", "Throughput"]
+    cells = [[escaped(row["name"]), *(escaped(row[key]) for key in keys)] for row in rows]
+    return table(head, cells, "llrrrrrrr") if rows else []
+
+
+def _accuracy(rows: list[dict[str, Any]]) -> list[str]:
+    keys = ("top1", "top5", "macro_f1", "ece", "drop", "agreement", "negative_flips", "mcnemar_p")
+    known = [row for row in rows if row["top1"] != view.t.NONE]
+    head = ["Variant", "Top-1", "Top-5", "Macro F1", "ECE", "Drop", "Agreement", "Negative flips", "McNemar p"]
+    cells = [[escaped(row["name"]), *(escaped(row[key]) for key in keys)] for row in known]
+    return table(head, cells, "lrrrrrrrr") if known else []
+
+
+def _lineage(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for variant in report["variants"]:
+        if not variant["steps"]:
+            continue
+        lines.append(f"- **{escaped(variant['name'])}**")
+        for step in variant["steps"]:
+            command = f": {code(step['command'])}" if step["command"] else ""
+            output = f" → {code(step['output'])}" if step["output"] else ""
+            lines.append(f"  1. {escaped(step['stage'])}{command}{output}")
+    return lines

@@ -1,0 +1,135 @@
+"""Reading and checking a report that may come from anywhere."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from deploykit.base.errors import BadInput, from_os_error
+from deploykit.reporting.schema import SCHEMA, Report
+
+VERSION = int(SCHEMA.rpartition("/")[2])
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""version → a function that turns a report of that version into one of the next."""
+
+_ERRORS_SHOWN = 5
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read ``report.json`` (or the one inside a run folder), migrate it to today's schema and check it.
+
+    Args:
+        path: of the file or of its folder.
+
+    Returns:
+        The report with every field of the schema present.
+
+    Raises:
+        BadInput: missing, truncated, no report, of a schema we cannot read, or with values that do not fit.
+    """
+    path = Path(path)
+    place = path / "report.json" if path.is_dir() else path
+    try:
+        text = place.read_text(encoding="utf-8")
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {place}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{place} is no report: it is no UTF-8 text", expected="a report.json") from error
+    try:
+        report = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        what = "it is empty" if not text.strip() else f"it is no JSON ({error})"
+        raise BadInput(f"{place} is no report: {what}", fix="It may be truncated; run the benchmark again.") from error
+    return validate(report, str(place))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}")
+
+
+def migrate(report: Any, where: str = "the report") -> dict[str, Any]:
+    """Bring a report to today's schema version, one registered step at a time.
+
+    Raises:
+        BadInput: no report, or a version that is newer or too old.
+    """
+    schema = report.get("schema") if isinstance(report, dict) else None
+    head, _, number = schema.rpartition("/") if isinstance(schema, str) else ("", "", "")
+    if not isinstance(report, dict) or head != "deploykit.report" or not number.isascii() or not number.isdigit():
+        got = f"schema {str(schema)[:80]!r}" if isinstance(report, dict) else f"a JSON {type(report).__name__}"
+        raise BadInput(f"{where} is no deploykit report", got=got, expected=SCHEMA)
+    version = int(number[:9])
+    if version > VERSION:
+        raise BadInput(
+            f"{where} was made by a newer deploykit",
+            got=schema,
+            expected=f"{SCHEMA} or older",
+            fix="Upgrade deploykit.",
+        )
+    while version < VERSION:
+        if version not in MIGRATIONS:
+            raise BadInput(
+                f"{where} is of a schema we no longer read", got=schema, expected=SCHEMA, fix="Measure again."
+            )
+        report = MIGRATIONS[version](report)
+        version += 1
+    return report
+
+
+def validate(report: dict[str, Any], where: str = "the report") -> dict[str, Any]:
+    """Migrate and check a report.
+
+    Returns:
+        The report with every field of the schema present, what was left out being null or empty.
+
+    Raises:
+        BadInput: names the fields that do not fit, with what was found and expected.
+    """
+    current = migrate(report, where)
+    try:
+        checked = Report.model_validate_json(json.dumps(current, allow_nan=False))
+    except ValidationError as error:
+        found = error.errors()
+        lines = [_explain(one) for one in found[:_ERRORS_SHOWN]]
+        more = f" · and {len(found) - _ERRORS_SHOWN} more" if len(found) > _ERRORS_SHOWN else ""
+        raise BadInput(f"{where} does not fit {SCHEMA}: " + " · ".join(lines) + more) from error
+    except ValueError as error:
+        raise BadInput(f"{where} holds NaN or infinity, which a report cannot") from error
+    return checked.model_dump(mode="json", by_alias=True)
+
+
+def _explain(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "(top)"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {place[:120]!r}"
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
+        return f"{place}: {message}"
+    shown = repr(error["input"])
+    return f"{place}: got {shown if len(shown) <= 80 else shown[:77] + '...'}, expected {message}"
+
+
+def plain(value: Any) -> Any:
+    """A JSON-able copy: numpy scalars become Python's, tuples lists, and NaN and infinities null.
+
+    Raises:
+        TypeError: a value that JSON does not know.
+    """
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if hasattr(value, "item") and not isinstance(value, float | int | bool | str):
+        return plain(value.item())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"a report cannot hold {type(value).__name__}")

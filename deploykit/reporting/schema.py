@@ -1,0 +1,274 @@
+"""The report's shape, ``deploykit.report/1``: what ``report.json`` holds, field by field.
+
+Ratios are 0…1, ``_pt`` are percentage points (a drop is positive when worse), paths are relative to the report. What is
+not known is null. :data:`SCHEMA_FILE` is the JSON Schema made from these models, for readers in other languages.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from deploykit.base.targets import PRECISIONS, TARGETS
+
+SCHEMA = "deploykit.report/1"
+SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+
+
+def _relative(path: str) -> str:
+    if not path or path.startswith("/") or "\\" in path or path[1:2] == ":":
+        raise ValueError(f"got {path!r}, expected a path relative to the report, with forward slashes")
+    return path
+
+
+def _inside(path: str) -> str:
+    if ".." in PurePosixPath(_relative(path)).parts:
+        raise ValueError(f"got {path!r}, expected a path inside the report's folder")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+InsidePath = Annotated[str, AfterValidator(_inside)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Points = Annotated[float, Field(ge=-100, le=100)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A part of the report: strict types, no NaN, unknown keys refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _ordered(place: str, *values: float | None) -> None:
+    known = [value for value in values if value is not None]
+    if any(low > high + 1e-9 * max(abs(low), abs(high)) for low, high in zip(known, known[1:], strict=False)):
+        raise ValueError(f"{place} are not in order: {', '.join(f'{value:g}' for value in known)}")
+
+
+class Data(Part):
+    """What accuracy was measured on."""
+
+    name: str
+    split: str
+    n: Count
+    sha256: str
+
+
+class Step(Part):
+    """One step of a variant's chain, in order: what was done, and the command that does it again."""
+
+    stage: str
+    command: str | None = None
+    output: RelativePath | None = None
+    sha256: str | None = None
+    config: dict[str, Any] | None = None
+
+
+class ArtifactFile(Part):
+    """The file that was measured; bytes count its external data too."""
+
+    path: RelativePath
+    sha256: str
+    bytes: Count
+
+
+class Of(Part):
+    """Which measurement a speed-up speaks of."""
+
+    scenario: str
+    batch: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)] | None = None
+    timed: Literal["compute", "end_to_end"]
+    clock: Literal["host", "device"]
+
+
+class Measurement(Of):
+    """Latency in one scenario, from pooled raw samples; ``n`` timed calls in ``blocks`` blocks."""
+
+    n: Count
+    warmup: Count | None = None
+    blocks: Count | None = None
+    p50_ms: Positive
+    p50_ms_low: Positive | None = None
+    p50_ms_high: Positive | None = None
+    p90_ms: Positive | None = None
+    p99_ms: Positive | None = None
+    mean_ms: Positive | None = None
+    throughput_per_s: Positive | None = None
+    energy_mj: NotNegative | None = None
+    samples_file: InsidePath | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _ordered("p50_ms, p90_ms, p99_ms", self.p50_ms, self.p90_ms, self.p99_ms)
+        _ordered("p50_ms_low, p50_ms, p50_ms_high", self.p50_ms_low, self.p50_ms, self.p50_ms_high)
+        return self
+
+
+class Speedup(Part):
+    """The paired ratio of the baseline's time to this variant's: above 1 is faster."""
+
+    estimate: Positive
+    low: Positive | None = None
+    high: Positive | None = None
+    of: Of
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _ordered("speedup low, high", self.low, self.high)
+        return self
+
+
+class ClassScore(Part):
+    """One class: its images and scores."""
+
+    name: str
+    n: Count
+    precision: Ratio
+    recall: Ratio
+    f1: Ratio
+
+
+class Accuracy(Part):
+    """Accuracy on ``n`` images; drop, agreement, flips and p compare with the baseline on the same images."""
+
+    n: Count
+    top1: Ratio
+    top1_low: Ratio | None = None
+    top1_high: Ratio | None = None
+    top5: Ratio | None = None
+    macro_f1: Ratio | None = None
+    macro_precision: Ratio | None = None
+    macro_recall: Ratio | None = None
+    ece: Ratio | None = None
+    drop_pt: Points | None = None
+    drop_pt_low: Points | None = None
+    drop_pt_high: Points | None = None
+    drop_interval: Literal["bootstrap", "score", "exact"] | None = None
+    agreement: Ratio | None = None
+    negative_flips: Ratio | None = None
+    mcnemar_p: Ratio | None = None
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    per_class: list[ClassScore] | None = None
+    logits_file: InsidePath | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _ordered("top1_low, top1, top1_high", self.top1_low, self.top1, self.top1_high)
+        _ordered("drop_pt_low, drop_pt_high", self.drop_pt_low, self.drop_pt_high)
+        return self
+
+
+class Parity(Part):
+    """How close the outputs are to eager fp32 of the same network; an infinite SNR is null with ``identical``."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    reference: str
+    n: Count
+    max_abs: NotNegative | None = None
+    mean_abs: NotNegative | None = None
+    cosine: float | None = None
+    snr_db: float | None = None
+    identical: bool | None = None
+    top1_agreement: Ratio | None = None
+    by_batch: list[dict[str, Any]] = Field(default_factory=list)
+    ok: bool
+
+
+class Attachment(Part):
+    """A file that belongs to a variant (a profile, a log)."""
+
+    title: str
+    kind: str
+    file: InsidePath
+
+
+class Variant(Part):
+    """One thing that was measured, or the reason why not."""
+
+    name: Annotated[str, Field(min_length=1)]
+    target: Literal[TARGETS]  # type: ignore[valid-type]
+    precision: Literal[PRECISIONS] | None = None  # type: ignore[valid-type]
+    steps: list[Step] = Field(default_factory=list)
+    status: Literal["ok", "failed", "skipped"]
+    reason: str | None = None
+    artifact: ArtifactFile | None = None
+    params: Count | None = None
+    macs: Count | None = None
+    cold_start_ms: NotNegative | None = None
+    peak_memory_bytes: Count | None = None
+    measurements: list[Measurement] = Field(default_factory=list)
+    speedup: Speedup | None = None
+    accuracy: Accuracy | None = None
+    parity: Parity | None = None
+    audit: dict[str, Any] | None = None
+    attachments: list[Attachment] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"variant {self.name!r} is {self.status} without a reason")
+        return self
+
+
+class Pick(Part):
+    """The variant to deploy, and why."""
+
+    name: str
+    why: str
+
+
+class Budget(Part):
+    """What the pick was held to."""
+
+    max_drop_pt: NotNegative | None = None
+
+
+class Report(Part):
+    """The whole report."""
+
+    schema_: Literal["deploykit.report/1"] = Field(alias="schema")
+    created: str
+    recipe: str | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+    data: Data | None = None
+    ci_level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    seed: int = 0
+    noise_floor_ratio: NotNegative | None = None
+    stop_reason: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+    baseline: str | None = None
+    budget: Budget | None = None
+    variants: Annotated[list[Variant], Field(min_length=1)]
+    pareto: list[str] = Field(default_factory=list)
+    pick: Pick | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"variant names occur twice: {', '.join(twice)}")
+        named = {"baseline": [self.baseline] if self.baseline else [], "pareto": self.pareto}
+        named["pick"] = [self.pick.name] if self.pick else []
+        for place, wanted in named.items():
+            for name in wanted:
+                if name not in names:
+                    raise ValueError(f"{place} names {name!r}, which is no variant; variants: {', '.join(names)}")
+        by_name = {variant.name: variant for variant in self.variants}
+        if self.pick and by_name[self.pick.name].status != "ok":
+            raise ValueError(f"pick names {self.pick.name!r}, whose status is {by_name[self.pick.name].status}")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a report, as it is shipped in :data:`SCHEMA_FILE`."""
+    schema = Report.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA, **schema}

@@ -1,0 +1,113 @@
+"""Numbers as people read them: units kept, intervals beside their estimates, a dash for what is not known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NONE = "–"
+MINUS = "−"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """At least ``digits`` significant digits, no exponent for everyday sizes, thousands apart."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size >= 1e7 or size < 1e-4:
+        return f"{value:.{digits - 1}e}".replace("-", MINUS)
+    decimals = 0
+    while size < 10 ** (digits - 1 - decimals) and decimals < 8:
+        decimals += 1
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
+
+
+def milliseconds(value: float | None) -> str:
+    """``0.412 ms``."""
+    return NONE if value is None else f"{number(value)} ms"
+
+
+def percent(value: float | None, decimals: int = 2) -> str:
+    """A ratio as ``98.67 %``."""
+    return NONE if value is None else f"{100 * value:.{decimals}f} %"
+
+
+def percent_interval(low: float | None, high: float | None, decimals: int = 2) -> str:
+    """``97.1 … 99.4 %``, or nothing."""
+    return "" if low is None or high is None else f"{100 * low:.{decimals}f} … {100 * high:.{decimals}f} %"
+
+
+def points(value: float | None) -> str:
+    """Percentage points with a sign: ``+0.22 pt``."""
+    if value is None:
+        return NONE
+    return f"{_signed(value)} pt"
+
+
+def _signed(value: float) -> str:
+    text = f"{abs(value):.2f}"
+    return "0.00" if text == "0.00" else f"{MINUS if value < 0 else '+'}{text}"
+
+
+def drop_interval(accuracy: dict[str, Any] | None) -> str:
+    """``−0.22 … +0.89 pt``, or nothing."""
+    low, high = (accuracy or {}).get("drop_pt_low"), (accuracy or {}).get("drop_pt_high")
+    return "" if low is None or high is None else f"{_signed(low)} … {_signed(high)} pt"
+
+
+def ratio(value: float | None) -> str:
+    """``2.41×``."""
+    return NONE if value is None else f"{value:.2f}×"
+
+
+def ratio_interval(speedup: dict[str, Any] | None) -> str:
+    """``2.38 … 2.44×``, or nothing."""
+    low, high = (speedup or {}).get("low"), (speedup or {}).get("high")
+    return "" if low is None or high is None else f"{low:.2f} … {high:.2f}×"
+
+
+def times(speedup: dict[str, Any], ci_level: float) -> str:
+    """``2.41× (95 % interval 2.38 … 2.44×)``."""
+    interval = ratio_interval(speedup)
+    return ratio(speedup["estimate"]) + (f" ({100 * ci_level:g} % interval {interval})" if interval else "")
+
+
+def size(value: int | None) -> str:
+    """Bytes as ``1.23 MB`` (powers of ten)."""
+    if value is None:
+        return NONE
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= step:
+            return f"{number(value / step)} {unit}"
+    return f"{value} B"
+
+
+def count(value: float | None) -> str:
+    """A count as ``174 k``, ``11.7 M``, ``1.81 G``."""
+    if value is None:
+        return NONE
+    for unit, step in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= step:
+            return f"{number(value / step)} {unit}"
+    return f"{value:g}"
+
+
+def decibels(parity: dict[str, Any] | None) -> str:
+    """The SNR as ``123.4 dB``, or ``identical``."""
+    if parity is None:
+        return NONE
+    if parity.get("identical"):
+        return "identical"
+    return NONE if parity.get("snr_db") is None else f"{parity['snr_db']:.1f} dB".replace("-", MINUS)
+
+
+def timed(of: dict[str, Any] | None) -> str:
+    """What was timed, in words: ``single stream, batch 1, 1 thread, compute only, host clock``."""
+    if of is None:
+        return "nothing was timed"
+    threads = of.get("threads")
+    parts = [of["scenario"].replace("_", " "), f"batch {of['batch']}"]
+    if threads is not None:
+        parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
+    parts.append("compute only" if of["timed"] == "compute" else "end to end")
+    parts.append(f"{of['clock']} clock")
+    return ", ".join(parts)

@@ -1,0 +1,63 @@
+"""A report as files: JSON for programs, HTML for people, Markdown for a pull request."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.atomic import write_json, write_text
+from deploykit.reporting.read import plain, validate
+
+
+def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
+    """Check a report and write ``report.json``, ``report.html`` and ``report.md`` into ``folder``.
+
+    Args:
+        report: as of :mod:`deploykit.reporting.schema`; numpy scalars are taken, NaN and infinities become null.
+        folder: exists; the raw samples that the report names are read from it.
+
+    Returns:
+        The three paths.
+
+    Raises:
+        BadInput: the report does not fit its schema, or the folder cannot be written.
+        SystemTrouble: the disk is full.
+    """
+    checked = validate(plain(report))
+    write_json(folder / "report.json", checked)
+    return [folder / "report.json", *write_pages(checked, folder, folder)]
+
+
+def write_pages(report: dict[str, Any], folder: Path, samples_folder: Path) -> list[Path]:
+    """Write only the two readable forms of a checked report.
+
+    Args:
+        report: as :func:`deploykit.reporting.read.validate` returns it.
+        folder: to write into.
+        samples_folder: what the report's ``samples_file`` are relative to.
+    """
+    from deploykit.reporting.html import to_html
+    from deploykit.reporting.markdown import to_markdown
+
+    write_text(folder / "report.html", _marked(to_html(report, samples_folder)))
+    write_text(folder / "report.md", _marked(to_markdown(report)))
+    return [folder / "report.html", folder / "report.md"]
+
+
+_MARK = re.compile(rb"<!-- deploykit report page, sha256 ([0-9a-f]{64}) -->\n\Z")
+
+
+def _marked(page: str) -> str:
+    """The page with a last line that lets :func:`is_ours` tell it from others and from an edited one."""
+    page = page.rstrip("\n") + "\n"
+    digest = hashlib.sha256(page.encode()).hexdigest()
+    return f"{page}<!-- deploykit report page, sha256 {digest} -->\n"
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a page was written by :func:`write_pages` and not changed since."""
+    content = path.read_bytes()
+    found = _MARK.search(content)
+    return found is not None and hashlib.sha256(content[: found.start()]).hexdigest().encode() == found.group(1)
