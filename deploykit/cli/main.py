@@ -52,14 +52,24 @@ class Commands(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def main(self, args: Any = None, prog_name: str | None = None, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Any = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run, and end with the exit code: wrong use is 2 with one line, an interrupt 130."""
         words = list(sys.argv[1:] if args is None else args) or ["--help"]
         try:
             if not words[0].startswith("-") and words[0] not in COMMANDS:  # before Typer loads what it parses with
                 close = nearest(words[0], COMMANDS)
                 raise _CLICK_ERROR(f"unknown command {words[0]!r}" + (f", did you mean {close!r}?" if close else "."))
-            code = super().main(words, prog_name=prog_name or "deploykit", standalone_mode=False, **extra)
+            code = super().main(
+                words, prog_name or "deploykit", complete_var, False, windows_expand_args=windows_expand_args, **extra
+            )
         except _CLICK_ERROR as error:
             code = _wrong_use(error, "--json" in words)
         except (typer.Abort, KeyboardInterrupt):

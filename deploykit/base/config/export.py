@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class ExportConfig(Config):
     """
 
     opset: int = Field(20, ge=13, le=25)
-    batch: Literal["dynamic"] | int = "dynamic"
+    batch: Literal["dynamic"] | Annotated[int, Field(ge=1)] = "dynamic"
     size: int | None = Field(None, ge=1)
     embed_preprocessing: bool = False
     exporter: Literal["auto", "dynamo", "torchscript"] = "auto"

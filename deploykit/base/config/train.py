@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,14 +13,15 @@ class ModelConfig(Config):
     """Which network.
 
     Attributes:
-        arch: ``SOURCE:NAME`` (``deploykit:resnet``, ``torchvision:resnet50``, ``timm:…``, ``package.module:factory``).
+        arch: ``SOURCE:NAME`` (``deploykit:resnet``, ``torchvision:resnet50``, ``timm:…``, ``package.module:factory``);
+            None: what ``weights`` says, else ``deploykit:resnet``.
         kwargs: of the builder (``depth``, ``widths``, ``stem_stride`` …); the number of classes comes from the data.
         weights: a file to start from (transfer when its classes differ), or None.
         download: fetch the library's pretrained weights; never done without this.
         freeze: train the head only.
     """
 
-    arch: str = "deploykit:resnet"
+    arch: str | None = None
     kwargs: dict[str, Any] = Field(default_factory=dict)
     weights: str | None = None
     download: bool = False
@@ -53,17 +54,12 @@ class AugmentConfig(Config):
     cutmix: float = Field(0.0, ge=0)
 
 
-class TrainConfig(Config):
-    """One training run.
+class LoopConfig(Config):
+    """What the training loop itself needs, whatever the loss is.
 
     Attributes:
-        model: which network.
-        data: a data name (``digits``, ``synthetic:0``, a folder …).
-        size: input size in pixels; None: the data's natural one.
-        mean: per channel normalisation of values in [0, 1]; None: the data's default.
-        std: as ``mean``.
         epochs: passes over the train split.
-        batch: global batch size, over all processes.
+        batch: global batch size, over all processes; the last batch is not small: all have this size or a little less.
         optimizer: ``sgd`` (momentum, Nesterov) or ``adamw``.
         lr: peak learning rate at this global batch.
         momentum: of SGD.
@@ -72,7 +68,6 @@ class TrainConfig(Config):
         warmup_epochs: linear, at the start.
         step_epochs: ``step`` multiplies the rate by ``step_gamma`` every so many epochs.
         step_gamma: see ``step_epochs``.
-        label_smoothing: 0…1.
         clip_norm: gradient norm limit; None: off.
         ema: decay of the moving average of the weights; None: off.
         early_stop: stop after so many epochs without a better top-1 on ``select``; None: off.
@@ -82,15 +77,8 @@ class TrainConfig(Config):
         seed: of everything random.
         threads: CPU threads; None: a short probe decides.
         device: ``auto``, ``cpu`` or ``cuda``.
-        allow_code: ``module:…`` models and data may run.
-        skip_broken: leave out pictures that cannot be read, naming them.
     """
 
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    data: str
-    size: int | None = Field(None, ge=1)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
     epochs: int = Field(10, ge=1)
     batch: int = Field(64, ge=1)
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -101,21 +89,42 @@ class TrainConfig(Config):
     warmup_epochs: float = Field(0.0, ge=0)
     step_epochs: int = Field(30, ge=1)
     step_gamma: float = Field(0.1, gt=0, le=1)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_norm: float | None = Field(None, gt=0)
     ema: float | None = Field(None, gt=0, lt=1)
     early_stop: int | None = Field(None, ge=1)
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     channels_last: bool = True
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    allow_code: bool = False
-    skip_broken: bool = False
 
     @model_validator(mode="after")
-    def _consistent(self) -> TrainConfig:
+    def _consistent(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs: got {self.warmup_epochs}, expected less than epochs ({self.epochs})")
         return self
+
+
+class TrainConfig(LoopConfig):
+    """One training run: the loop's settings, and these.
+
+    Attributes:
+        model: which network.
+        data: a data name (``digits``, ``synthetic:0``, a folder …).
+        size: input size in pixels; None: that of the start file, else the data's natural one.
+        mean: per channel normalisation of values in [0, 1]; None: that of the start file, else the data's default.
+        std: as ``mean``.
+        label_smoothing: 0…1.
+        allow_code: ``module:…`` models and data may run.
+        skip_broken: leave out pictures that cannot be read, naming them.
+    """
+
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: str
+    size: int | None = Field(None, ge=1)
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    allow_code: bool = False
+    skip_broken: bool = False

@@ -1,0 +1,246 @@
+"""Run a recipe: every stage that is not in the store already, then one measurement of all variants."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.config.recipe import Recipe, load_recipe
+from deploykit.base.config.run import RunConfig
+from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, from_os_error
+from deploykit.base.progress import SILENT, Progress
+from deploykit.pipeline import stages
+from deploykit.pipeline.code import refuse_code
+from deploykit.pipeline.folder import RunFolder
+from deploykit.pipeline.measure import measure, measurement_key
+from deploykit.pipeline.plan import Plan, Stage, plan
+from deploykit.pipeline.shipped import find_recipe
+from deploykit.pipeline.summary import summary_of
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one stage.
+
+    Attributes:
+        name: of the stage.
+        status: ``done``, ``kept`` (taken from the store), ``failed``, ``skipped`` (this machine lacks something);
+            of a dry run ``kept`` or ``to do``.
+        seconds: it took.
+        reason: why it failed, was skipped, or is to do.
+    """
+
+    name: str
+    status: str
+    seconds: float = 0.0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did.
+
+    Attributes:
+        name: of the recipe.
+        folder: the run folder.
+        stages: what became of each, in order.
+        report: the report, or None after a dry run.
+    """
+
+    name: str
+    folder: Path
+    stages: tuple[Done, ...]
+    report: dict[str, Any] | None = None
+
+    @property
+    def status(self) -> str:
+        """``planned``, ``failed`` if a variant failed, else ``ok``."""
+        if self.report is None:
+            return "planned"
+        return "failed" if any(variant["status"] == "failed" for variant in self.report["variants"]) else "ok"
+
+    @property
+    def exit_code(self) -> int:
+        """1 if a variant failed."""
+        return 1 if self.status == "failed" else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, for ``--json``."""
+        done = [
+            {"name": s.name, "status": s.status, "seconds": round(s.seconds, 2), "reason": s.reason}
+            for s in self.stages
+        ]
+        report = None if self.report is None else (self.folder / "report.json").as_posix()
+        fields = {"name": self.name, "folder": self.folder.as_posix(), "stages": done, "report": report}
+        if self.report is not None:
+            fields["pick"] = self.report["pick"]
+            fields["variants"] = [
+                {key: variant[key] for key in ("name", "target", "status", "reason")}
+                for variant in self.report["variants"]
+            ]
+        return fields
+
+    def summary(self) -> str:
+        """For people: the plan of a dry run, else the table of variants and where the report lies."""
+        return summary_of(self)
+
+
+@dataclass
+class _Work:
+    """What one run knows while it goes on."""
+
+    recipe: Recipe
+    plan: Plan
+    folder: RunFolder
+    config: RunConfig
+    force: bool
+    progress: Progress
+    data: stages.Data
+    paths: dict[str, Path] = field(default_factory=dict)
+    failed: dict[str, DeploykitError] = field(default_factory=dict)
+    done: list[Done] = field(default_factory=list)
+
+
+def run(
+    recipe: str | Path,
+    output: Path | None = None,
+    config: RunConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> RunResult:
+    """Run a recipe from wherever an earlier run of it got to.
+
+    Args:
+        recipe: path of a recipe, or the name of a shipped one (``quickstart``).
+        output: the run folder; None: ``runs/NAME``.
+        config: how it is run.
+        force: replace files of the run folder that were changed by hand.
+        progress: where it tells what it does.
+
+    Raises:
+        BadInput: the recipe, the data or the run folder are not as they must be.
+        AnswerNo: the baseline failed, so that nothing can be compared.
+        SystemTrouble: the disk, or another run holds the folder and it shall not be waited for.
+    """
+    config = config or RunConfig()
+    path = find_recipe(str(recipe))
+    loaded = load_recipe(path, config.changes)
+    refuse_code(loaded, path.name, allowed=config.allow_code)
+    folder = RunFolder(output if output is not None else Path("runs") / loaded.name)
+    data = stages.Data(
+        loaded.data.name, allow_code=config.allow_code, skip_broken=loaded.data.skip_broken, progress=progress
+    )
+    work = _Work(loaded, plan(loaded, allow_code=config.allow_code), folder, config, force, progress, data)
+    if config.dry_run:
+        return _dry(work)
+    folder.make()
+    with folder.locked(wait=config.wait, progress=progress):
+        for stage in work.plan.stages:
+            _do(work, stage)
+        began = time.monotonic()
+        report, kept = measure(
+            loaded, work.plan, folder, work.paths, work.failed, config, data, force=force, progress=progress
+        )
+        work.done.append(Done("all.benchmark", "kept" if kept else "done", time.monotonic() - began))
+    if all(one.status == "kept" for one in work.done):
+        progress.say(f"Nothing to do: every result of {loaded.name} is there already (--remeasure times them again).")
+    return RunResult(loaded.name, folder.root, tuple(work.done), report)
+
+
+def _dry(work: _Work) -> RunResult:
+    """Which stages would run; one whose input is not there yet cannot be looked up, and would run."""
+    for stage in work.plan.stages:
+        source = work.paths.get(stage.source) if stage.source else None
+        if stage.command == "load":
+            work.paths[stage.name] = _existing(stage.output)
+            continue
+        if stage.source and source is None:
+            work.done.append(Done(stage.name, "to do", reason="its input is made first"))
+            continue
+        entry = work.folder.store.find(_key(work, stage, source))
+        if entry is None:
+            work.done.append(Done(stage.name, "to do", reason="no stored result"))
+        else:
+            work.paths[stage.name] = entry.folder / stage.output
+            work.done.append(Done(stage.name, "kept"))
+    complete = len(work.paths) == len(work.plan.stages) and not work.config.remeasure
+    if complete:
+        key = measurement_key(work.recipe, work.plan, work.paths, {}, work.config, work.data)
+        complete = work.folder.store.find(key) is not None
+    work.done.append(
+        Done("all.benchmark", "kept")
+        if complete
+        else Done("all.benchmark", "to do", reason=", ".join(work.recipe.variants) + " together")
+    )
+    return RunResult(work.recipe.name, work.folder.root, tuple(work.done))
+
+
+def _do(work: _Work, stage: Stage) -> None:
+    """Make one artifact, or take it from the store; a failure is noted for the variants that need it."""
+    if stage.command == "load":
+        work.paths[stage.name] = _existing(stage.output)
+        return
+    if stage.source in work.failed:
+        work.failed[stage.name] = work.failed[stage.source]
+        return
+    source = work.paths[stage.source] if stage.source else None
+    key = _key(work, stage, source)
+    arguments = stages.arguments_of(stage, work.folder.root, source)
+    stages.leave_stage_file(work.folder.stages / f"{stage.name}.yaml", stage.command, arguments)
+    path = work.folder.root / stage.output
+    began = time.monotonic()
+    entry = work.folder.store.find(key)
+    if entry is not None:
+        work.folder.store.restore(entry, work.folder.root, force=work.force)
+        work.progress.say(f"{stage.name}: kept, the stored result has the same inputs and configuration")
+        work.paths[stage.name] = path
+        work.done.append(Done(stage.name, "kept", time.monotonic() - began))
+        return
+    work.progress.say(f"{stage.name}: {path}")
+    try:
+        stages.call(stage.command, arguments, force=work.force, progress=work.progress)
+    except SystemTrouble:
+        raise
+    except DeploykitError as error:
+        if stage.source is None:
+            raise
+        status = "skipped" if isinstance(error, Unavailable) else "failed"
+        work.progress.warn(f"{stage.name} {status}: {error.line()}")
+        work.failed[stage.name] = error
+        work.done.append(Done(stage.name, status, time.monotonic() - began, error.line()))
+        return
+    work.folder.store.keep(key, stage.name, work.folder.root, stages.files_of_artifact(path))
+    work.paths[stage.name] = path
+    work.done.append(Done(stage.name, "done", time.monotonic() - began))
+
+
+def _key(work: _Work, stage: Stage, source: Path | None) -> str:
+    from deploykit.base.config.export import ExportConfig
+    from deploykit.base.config.train import TrainConfig
+
+    parents = [] if source is None else [stages.artifact_hash(source)]
+    device = "auto"
+    if isinstance(stage.config, TrainConfig):
+        device = stage.config.device
+        parents.append(work.data.sha256("train", "select", "test"))
+        if stage.config.model.weights is not None:
+            parents.append(stages.artifact_hash(_existing(Path(stage.config.model.weights))))
+    if isinstance(stage.config, ExportConfig) and stage.config.data is not None:
+        own = stages.Data(
+            stage.config.data, allow_code=work.config.allow_code, skip_broken=False, progress=work.progress
+        )
+        parents.append(own.sha256("test"))
+    assert stage.config is not None
+    # The name is part of the result: files stand in the store under it.
+    return stages.key_of(stage.command, stage.config, [*parents, stage.output.as_posix()], device)
+
+
+def _existing(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise from_os_error(error, f"cannot read the model {path}") from error
