@@ -1,0 +1,75 @@
+"""What may go into an engine, checked before it runs; nothing is cast in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deploykit.base.errors import BadInput
+from deploykit.base.runner import TensorSpec
+
+
+def check_input(x: Any, spec: TensorSpec, target: str) -> None:
+    """Refuse an input that is not what the engine declares.
+
+    Args:
+        x: what the caller gave.
+        spec: of the engine's input.
+        target: for the message.
+
+    Raises:
+        BadInput: no array, or another dtype, rank, size or batch; names expected and got.
+    """
+    wanted = f"{spec.dtype} {list(spec.shape)}" + (f" ({spec.layout})" if spec.layout else "")
+    if not isinstance(x, np.ndarray):
+        raise BadInput(f"{target}: the input is no numpy array", got=type(x).__name__, expected=wanted)
+    if x.dtype.name != spec.dtype or x.ndim != len(spec.shape):
+        raise BadInput(f"{target}: wrong input {spec.name}", got=f"{x.dtype.name} {list(x.shape)}", expected=wanted)
+    if x.shape[0] == 0:
+        raise BadInput(f"{target}: the batch is empty", got=list(x.shape), expected="at least one picture")
+    if spec.fixed_batch is not None and x.shape[0] != spec.fixed_batch:
+        raise BadInput(
+            f"{target}: the engine takes only batch {spec.fixed_batch}",
+            got=f"batch {x.shape[0]}",
+            fix=f"Give batches of {spec.fixed_batch}, or export with --batch dynamic.",
+        )
+    if any(isinstance(dim, int) and got != dim for dim, got in zip(spec.shape, x.shape, strict=True)):
+        raise BadInput(f"{target}: wrong size of input {spec.name}", got=list(x.shape), expected=wanted)
+
+
+def refuse_options(options: dict[str, str], known: dict[str, str], target: str) -> None:
+    """Refuse options that a target does not have.
+
+    Args:
+        options: as given in the spec.
+        known: name → what it does.
+        target: for the message.
+
+    Raises:
+        BadInput: with the list of known ones and the nearest.
+    """
+    from deploykit.base.errors import nearest
+
+    for name in options:
+        if name not in known:
+            close = nearest(name, known)
+            raise BadInput(
+                f"{target} has no option {name!r}",
+                expected="one of " + ", ".join(known) if known else "no options",
+                fix=f"Did you mean {close!r}?" if close else None,
+            )
+
+
+def switch(options: dict[str, str], name: str, default: bool) -> bool:
+    """An option that is 0 or 1.
+
+    Raises:
+        BadInput: anything else.
+    """
+    value = options.get(name)
+    if value is None:
+        return default
+    if value not in ("0", "1"):
+        raise BadInput(f"option {name}", got=repr(value), expected="0 or 1")
+    return value == "1"

@@ -1,0 +1,94 @@
+"""Which engine runs a file, and opening it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+
+from deploykit.base.artifact import read_manifest
+from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.runner import Runner
+from deploykit.base.targets import TARGETS, Spec, check_target, natural_target, parse_spec
+
+BUILT = {
+    "torch-eager": "deploykit.engines.torch.runner",
+    "torch-compile": "deploykit.engines.torch.runner",
+    "ort-cpu": "deploykit.engines.onnxruntime.runner",
+    "ort-cuda": "deploykit.engines.onnxruntime.runner",
+}
+"""target → the module whose ``open_target`` opens it."""
+
+_SUFFIXES = {
+    "torch": (".pt", ".pth", ".safetensors", ".pt2", ".ckpt", ".bin"),
+    "ort": (".onnx",),
+}
+
+
+def resolve(spec: Spec | str | Path) -> Spec:
+    """``spec`` with its target filled in: as named, else the manifest's, else the file's natural one.
+
+    Raises:
+        BadInput: the file does not exist, or nothing says what runs it, or the target does not run such files.
+    """
+    if not isinstance(spec, Spec):
+        spec = parse_spec(str(spec))
+    if not spec.path.exists():
+        raise BadInput(f"{spec.path} does not exist", fix="Check the path.")
+    if spec.path.is_dir():
+        raise BadInput(f"{spec.path} is a folder", expected="a model or engine file")
+    target = spec.target
+    if target is None:
+        manifest = read_manifest(spec.path)
+        target = manifest.target if manifest and manifest.target else natural_target(spec.path)
+    check_target(target)
+    suffix = spec.path.suffix.lower()
+    for engine, wanted in _SUFFIXES.items():
+        foreign = [s for other, suffixes in _SUFFIXES.items() if other != engine for s in suffixes]
+        if target.startswith(engine) and suffix in foreign:
+            mend = f"deploykit export {spec.path}" if engine == "ort" else "@ort-cpu"
+            raise BadInput(
+                f"{target} cannot run {spec.path}",
+                expected=" or ".join(wanted),
+                fix=f"Export it first: {mend}." if engine == "ort" else f"Name another target: {spec.path}{mend}.",
+            )
+    return replace(spec, target=target)
+
+
+def open_runner(
+    spec: Spec | str | Path,
+    *,
+    threads: int | None = None,
+    device: str = "auto",
+    size: int | None = None,
+    allow_code: bool = False,
+) -> Runner:
+    """Load an artifact into the engine of its target.
+
+    Args:
+        spec: ``[NAME=]PATH[@TARGET[:key=value,…]]``, or taken apart.
+        threads: of the CPU; None: the engine's default. Torch has one setting for the whole process.
+        device: ``auto``, ``cpu`` or ``cuda``, of torch targets; the others name their device.
+        size: input size in pixels, which wins over what the file says.
+        allow_code: ``module:…`` architectures inside model files may run.
+
+    Returns:
+        An open runner; use it in a ``with`` block.
+
+    Raises:
+        BadInput: the file is missing, broken or foreign to the target, or an option is unknown.
+        Unavailable: this machine lacks what the target needs; the error names it.
+    """
+    spec = resolve(spec)
+    if threads is not None and threads < 1:
+        raise BadInput("threads", got=threads, expected="at least 1")
+    if size is not None and size < 1:
+        raise BadInput("size", got=size, expected="at least 1 pixel")
+    if device not in ("auto", "cpu", "cuda"):
+        raise BadInput("device", got=repr(device), expected="auto, cpu or cuda")
+    if spec.target not in BUILT:
+        later = ", ".join(target for target in TARGETS if target in BUILT)
+        raise Unavailable(f"this version of deploykit has no engine for {spec.target}", fix=f"Use one of {later}.")
+    module = importlib.import_module(BUILT[spec.target])
+    runner: Runner = module.open_target(spec, threads=threads, device=device, size=size, allow_code=allow_code)
+    return runner

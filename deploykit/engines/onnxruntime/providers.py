@@ -1,0 +1,88 @@
+"""Execution providers: whether they really load, and which library is missing when they do not."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import sys
+from functools import cache
+from pathlib import Path
+
+from deploykit.base.errors import Unavailable
+
+PROVIDERS = {"ort-cpu": "CPUExecutionProvider", "ort-cuda": "CUDAExecutionProvider"}
+_LIBRARY = {
+    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
+    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+}
+CUDA_MEND = "Install the driver and pip install 'onnxruntime-gpu[cuda,cudnn]', or use @ort-cpu."
+
+
+@cache
+def preload() -> str:
+    """Load CUDA libraries that came with pip (nvidia-*) so that providers find them.
+
+    Returns:
+        What the preloading said, for the doctor; it prints to stdout by itself, which is caught here.
+    """
+    import onnxruntime
+
+    said = io.StringIO()
+    if hasattr(onnxruntime, "preload_dlls"):
+        with contextlib.redirect_stdout(said), contextlib.suppress(OSError, RuntimeError):
+            onnxruntime.preload_dlls()
+    return said.getvalue().strip()
+
+
+@cache
+def missing_library(provider: str) -> str | None:
+    """Why a provider's library does not load on this machine, or None where it does.
+
+    ``get_available_providers()`` lists what the wheel was built with and proves nothing, so the library itself is
+    loaded: the dynamic linker names the first thing that is missing.
+    """
+    if provider == "CPUExecutionProvider":
+        return None
+    import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        return "the installed onnxruntime was built without it"
+    if sys.platform != "linux":
+        return None
+    preload()
+    folder = Path(onnxruntime.__file__).parent / "capi"
+    for name, mode in (("libonnxruntime_providers_shared.so", ctypes.RTLD_GLOBAL), (_LIBRARY[provider], 0)):
+        if not (folder / name).is_file():
+            return f"{name} is not in the installed onnxruntime"
+        try:
+            ctypes.CDLL(str(folder / name), mode=mode)
+        except OSError as error:
+            return str(error).replace(str(folder) + "/", "")
+    if provider == "CUDAExecutionProvider":
+        return _no_gpu()
+    return None
+
+
+def _no_gpu() -> str | None:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        return str(error)
+    count = ctypes.c_int(0)
+    if (code := driver.cuInit(0)) != 0:
+        return f"the CUDA driver does not start (cuInit gives {code})"
+    if driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return "the CUDA driver finds no GPU"
+    return None
+
+
+def need_provider(provider: str, target: str) -> None:
+    """Refuse a provider that does not load.
+
+    Raises:
+        Unavailable: naming the missing library.
+    """
+    reason = missing_library(provider)
+    if reason is not None:
+        raise Unavailable(f"{target} cannot run here: {provider} does not load ({reason})", fix=CUDA_MEND)

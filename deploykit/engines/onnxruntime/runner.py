@@ -1,0 +1,152 @@
+"""The runner over an ONNX Runtime session with pre-bound inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.runner import TensorSpec
+from deploykit.base.targets import Spec
+from deploykit.engines.check import check_input
+from deploykit.engines.knowledge import of_file
+from deploykit.engines.onnxruntime.binding import Bound, bind
+from deploykit.engines.onnxruntime.session import create_session, ort_errors
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(uint8)": "uint8",
+    "tensor(int8)": "int8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+KEPT_SHAPES = 4
+
+
+class OrtRunner:
+    """One ONNX Runtime session; see :class:`deploykit.base.runner.Runner`.
+
+    Buffers are allocated once per input shape (the last four are kept), refilled, and the answer is a copy.
+    """
+
+    def __init__(self, spec: Spec, session: Any, threads: int | None, size: int | None) -> None:
+        assert spec.target is not None
+        self.spec, self.target, self.threads = spec, spec.target, threads
+        self.device = "cuda" if spec.target == "ort-cuda" else "cpu"
+        self._session: Any = session
+        self.inputs = tuple(_tensor(node, "input", spec) for node in session.get_inputs())
+        self.outputs = tuple(_tensor(node, "output", spec) for node in session.get_outputs())
+        if len(self.inputs) != 1:
+            raise BadInput(
+                f"{spec.path} has several inputs", got=[one.name for one in self.inputs], expected="one, the pictures"
+            )
+        self._input = self.inputs[0]
+        self._dtype = np.dtype(self._input.dtype)
+        known = of_file(
+            spec.path,
+            session.get_modelmeta().custom_metadata_map,
+            size=size,
+            embedded=self._input.dtype == "uint8",
+        )
+        self.preprocessing, self.classes = known.preprocessing, known.classes
+        self.notes = list(known.notes)
+        _refuse_other_size(self._input, self.preprocessing, spec)
+        tf32 = self.device == "cuda" and known.precision == "fp32" and spec.options.get("use_tf32", "1") != "0"
+        self.precision = "tf32" if tf32 else known.precision
+        self._bound: dict[tuple[int, ...], Bound] = {}
+        self._errors = ort_errors()
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Run one batch and return a new float32 array of the first output."""
+        try:
+            return self._binding(x).run(x)
+        except self._errors as error:
+            raise self._failed(error, x) from error
+
+    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Run one batch and return every output by name."""
+        try:
+            return self._binding(x).run_all(x)
+        except self._errors as error:
+            raise self._failed(error, x) from error
+
+    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+        """A call that runs ``x``, which already lies in the engine's memory, and leaves the answer there.
+
+        This is what compute time means: no copies, no checks; it returns when the answer is complete.
+        """
+        bound = self._binding(x)
+        bound.run(x)
+        return bound.rerun
+
+    def audit(self) -> dict[str, Any]:
+        """How the graph was placed: nodes per provider and Memcpy nodes; see :mod:`.audit`."""
+        from deploykit.engines.onnxruntime.audit import audit
+
+        return audit(self._session, self.spec, self.threads)
+
+    def _binding(self, x: np.ndarray) -> Bound:
+        bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype == self._dtype else None
+        if bound is None:
+            if self._session is None:
+                raise BadInput(f"the runner of {self.spec.path} is closed")
+            check_input(x, self._input, self.target)
+            bound = bind(self._session, self.inputs, self.outputs, x, self.device)
+            while len(self._bound) >= KEPT_SHAPES:
+                self._bound.pop(next(iter(self._bound)))
+            self._bound[x.shape] = bound
+        return bound
+
+    def _failed(self, error: BaseException, x: np.ndarray) -> Exception:
+        text = " ".join(str(error).split())[:300]
+        return AnswerNo(f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {text}")
+
+    def close(self) -> None:
+        """Free the session and its buffers."""
+        self._bound.clear()
+        self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> OrtRunner:
+    """Open ``spec`` on ``ort-cpu`` or ``ort-cuda``; ``device`` and ``allow_code`` concern other engines."""
+    assert spec.target is not None
+    session = create_session(spec.path, spec.target, spec.options, threads)
+    return OrtRunner(spec, session, threads, size)
+
+
+def _tensor(node: Any, kind: str, spec: Spec) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise BadInput(f"{spec.path}: its {kind} {node.name} is {node.type}", expected="a tensor of numbers")
+    dims = tuple(dim if isinstance(dim, int | str) else f"dim{i}" for i, dim in enumerate(node.shape))
+    dtype = _DTYPES[node.type]
+    layout = {2: "NC", 4: "NCHW"}.get(len(dims))
+    if len(dims) == 4 and dims[3] == 3 and dims[1] != 3:
+        layout = "NHWC"
+    return TensorSpec(node.name, dtype, dims, layout)
+
+
+def _refuse_other_size(tensor: TensorSpec, preprocessing: Any, spec: Spec) -> None:
+    if preprocessing is None or len(tensor.shape) != 4:
+        return
+    place = tensor.shape[1:3] if tensor.layout == "NHWC" else tensor.shape[2:4]
+    for dim, wanted in zip(place, preprocessing.size, strict=True):
+        if isinstance(dim, int) and dim != wanted:
+            raise BadInput(
+                f"{spec.path} takes pictures of {list(place)} pixels",
+                got=f"size {list(preprocessing.size)}",
+                fix="Leave --size away, or export the model at that size.",
+            )

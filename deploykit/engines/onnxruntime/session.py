@@ -1,0 +1,122 @@
+"""Creating an ONNX Runtime session that is what was asked for, or an error that says why it is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.errors import BadInput, Unavailable
+from deploykit.engines.check import refuse_options, switch
+from deploykit.engines.onnxruntime.providers import CUDA_MEND, PROVIDERS, need_provider
+
+LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
+CPU_OPTIONS = {
+    "optimization": "none, basic, extended or all",
+    "spinning": "1: waiting threads spin (faster with many threads, disturbs what runs beside)",
+}
+CUDA_OPTIONS = {
+    **CPU_OPTIONS,
+    "fallback": "0: refuse a graph that needs the CPU for any node",
+    "use_tf32": "0: full fp32 in convolutions and matrix products",
+    "device_id": "which GPU",
+    "gpu_mem_limit": "bytes of the arena",
+    "arena_extend_strategy": "kNextPowerOfTwo or kSameAsRequested",
+    "cudnn_conv_algo_search": "EXHAUSTIVE, HEURISTIC or DEFAULT",
+    "cudnn_conv_use_max_workspace": "0 or 1",
+    "prefer_nhwc": "0 or 1",
+}
+_SESSION_ONLY = ("optimization", "spinning", "fallback")
+
+
+def options_of(target: str) -> dict[str, str]:
+    """Option → what it does, of a target."""
+    return CUDA_OPTIONS if target == "ort-cuda" else CPU_OPTIONS
+
+
+def create_session(
+    path: Path, target: str, options: dict[str, str], threads: int | None, optimized_to: Path | None = None
+) -> Any:
+    """An ``onnxruntime.InferenceSession`` on the provider of ``target``.
+
+    Threads wait without spinning unless ``spinning=1``; results are deterministic where kernels allow it.
+
+    Args:
+        path: of the ``.onnx``.
+        target: ``ort-cpu`` or ``ort-cuda``.
+        options: of the spec.
+        threads: intra-op; None: ONNX Runtime's default, one per core.
+        optimized_to: where to write the graph that really runs, for audits.
+
+    Raises:
+        BadInput: the file is broken, too new or lacks its external data; an option is unknown or refused.
+        Unavailable: the provider did not load; never a silent fall-back.
+    """
+    import onnxruntime as ort
+
+    refuse_options(options, options_of(target), target)
+    provider = PROVIDERS[target]
+    need_provider(provider, target)
+    ort.set_default_logger_severity(4)
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.inter_op_num_threads = 1
+    settings.use_deterministic_compute = True
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+    level = options.get("optimization", "all")
+    if level not in LEVELS:
+        raise BadInput("option optimization", got=repr(level), expected=", ".join(LEVELS))
+    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+    if optimized_to is not None:
+        settings.optimized_model_filepath = str(optimized_to)
+    spinning = "1" if switch(options, "spinning", False) else "0"
+    settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not switch(options, "fallback", True):
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    own = {key: value for key, value in options.items() if key not in _SESSION_ONLY}
+    try:
+        session = ort.InferenceSession(str(path), settings, providers=[(provider, own)])
+    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
+        raise _explained(error, path, target) from error
+    session.disable_fallback()
+    if session.get_providers()[0] != provider:
+        raise Unavailable(
+            f"{target} cannot run here: ONNX Runtime fell back to {session.get_providers()[0]}", fix=CUDA_MEND
+        )
+    return session
+
+
+def ort_errors() -> tuple[type[BaseException], ...]:
+    """ONNX Runtime's exception classes."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = (value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception))
+    return (*found, RuntimeError, ValueError)
+
+
+def _explained(error: Exception, path: Path, target: str) -> Exception:
+    """The error the user should see for what ONNX Runtime said; an error of another kind is given back as it is."""
+    if not isinstance(error, ort_errors()):
+        return error
+    text = " ".join(str(error).split())
+    short = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    short = re.sub(r"/\S*/onnxruntime/\S+\.(?:cc|h):\d+ ", "", short)[:300]
+    if path.stat().st_size == 0:
+        return BadInput(f"{path} is empty", expected="an ONNX model")
+    if "INVALID_PROTOBUF" in text or "No graph was found" in text:
+        return BadInput(
+            f"{path} is no ONNX model: it is no protobuf of one, or truncated", fix="Export or copy it again."
+        )
+    if "fallback to CPU EP has been explicitly disabled" in text:
+        return BadInput(
+            f"{path} cannot run on {target} alone: some nodes would run on the CPU", fix="Leave fallback=0 away."
+        )
+    if re.search(r"opset \d+ is under development|[Oo]pset .*(?:only \*?guarantees|till opset)|IR version|Unsupported model", text):
+        return BadInput(f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime.")
+    if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
+        return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
+    if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and target != "ort-cpu":
+        return Unavailable(f"{target} cannot run here: {short}", fix=CUDA_MEND)
+    return BadInput(f"{path} cannot be loaded by ONNX Runtime: {short}", fix="Export it again, or run deploykit inspect.")
