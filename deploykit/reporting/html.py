@@ -34,7 +34,26 @@ def to_html(report: dict[str, Any], folder: Path) -> str:
         lstrip_blocks=True,
     )
     pages.filters["link"] = lambda path: "./" + quote(path)
+    pages.filters["bare"] = bare
+    pages.filters["when"] = when
     return pages.get_template("report.html").render(_context(report, folder))
+
+
+def bare(shown: str) -> str:
+    """A number without its unit, which the column's head states."""
+    for unit in (" ms", " %", " pt", " /s", " mJ"):
+        shown = shown.removesuffix(unit)
+    return shown
+
+
+def when(created: str) -> str:
+    """``2026-03-14 09:26 UTC`` of an ISO time; any other text as it is."""
+    from datetime import UTC, datetime
+
+    try:
+        return datetime.fromisoformat(created).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError):
+        return created
 
 
 def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:

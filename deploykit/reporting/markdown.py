@@ -81,7 +81,7 @@ def _folded(title: str, lines: list[str]) -> list[str]:
 
 
 def _facts(facts: list[tuple[str, str]]) -> list[str]:
-    return table(["", ""], [[escaped(label), escaped(value)] for label, value in facts], "ll") + [""] if facts else []
+    return [*table(["", ""], [[escaped(label), escaped(value)] for label, value in facts], "ll"), ""] if facts else []
 
 
 def _measurements(report: dict[str, Any]) -> list[str]:

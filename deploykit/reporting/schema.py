@@ -6,6 +6,7 @@ not known is null. :data:`SCHEMA_FILE` is the JSON Schema made from these models
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -46,7 +47,7 @@ class Part(BaseModel):
 
 def _ordered(place: str, *values: float | None) -> None:
     known = [value for value in values if value is not None]
-    if any(low > high + 1e-9 * max(abs(low), abs(high)) for low, high in zip(known, known[1:], strict=False)):
+    if any(low > high + 1e-9 * max(abs(low), abs(high)) for low, high in itertools.pairwise(known)):
         raise ValueError(f"{place} are not in order: {', '.join(f'{value:g}' for value in known)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from deploykit.reporting import text as t
 from deploykit.reporting.charts.axes import Scale, latency_scale, ratio_scale
-from deploykit.reporting.charts.labels import place
+from deploykit.reporting.charts.labels import Box, place
 from deploykit.reporting.charts.svg import element, figure, polyline, shortened, text_width
 from deploykit.reporting.decide import primary_measurement
 
@@ -63,9 +64,12 @@ def pareto_chart(report: dict[str, Any], width: float, height: float, style: str
     left, right, top, bottom = 62.0, width - 16, 14.0, height - 46
     across = latency_scale([value for point in points for value in point.x], left, right, pad=0.1)
     up = ratio_scale([value for point in points for value in point.y], bottom, top)
-    parts = [*_grid(across, up, width < 600), *_front(report, points, across, up)]
+    front = _front(report, points, across, up)
+    parts = _grid(across, up, width < 600)
+    if front:
+        parts.append(element("path", d=polyline(front), class_="front-line"))
     parts += [_mark(point, across, up) for point in reversed(points)]
-    parts += _labels(points, across, up, (left + 2, top, right, bottom))
+    parts += _labels(points, across, up, (left + 2, top, right, bottom), _boxes(front))
     description = "; ".join(f"{p.name}: {t.milliseconds(p.x[1])}, top-1 {t.percent(p.y[1])}" for p in points)
     return figure(width, height, "Accuracy against latency", description, parts, style)
 
@@ -93,16 +97,20 @@ def _grid(across: Scale, up: Scale, narrow: bool) -> list[Markup]:
     return parts
 
 
-def _front(report: dict[str, Any], points: list[Point], across: Scale, up: Scale) -> list[Markup]:
-    """The steps along the Pareto set: what is above and left of them, nobody offers."""
+def _front(report: dict[str, Any], points: list[Point], across: Scale, up: Scale) -> list[tuple[float, float]]:
+    """The steps along the Pareto set, in pixels: what is above and left of them, nobody offers."""
     front = sorted((point.x[1], point.y[1]) for point in points if point.name in report["pareto"])
     if len(front) < 2:
         return []
     path = [(across(front[0][0]), up.start)]
     for (x, y), (_, before) in zip(front, [(0.0, up.low), *front], strict=False):
         path += [(across(x), up(before)), (across(x), up(y))]
-    path.append((across.end, up(front[-1][1])))
-    return [element("path", d=polyline(path), class_="front-line")]
+    return [*path, (across.end, up(front[-1][1]))]
+
+
+def _boxes(path: list[tuple[float, float]]) -> list[Box]:
+    """The level pieces of a path as thin boxes that labels keep off."""
+    return [(a[0], a[1] - 2, b[0], a[1] + 2) for a, b in itertools.pairwise(path) if a[1] == b[1] and a[0] < b[0]]
 
 
 def _mark(point: Point, across: Scale, up: Scale) -> Markup:
@@ -119,13 +127,15 @@ def _mark(point: Point, across: Scale, up: Scale) -> Markup:
     return element("g", hint, vertical, horizontal, shape, class_=f"point {point.kind}")
 
 
-def _labels(points: list[Point], across: Scale, up: Scale, bounds: tuple[float, float, float, float]) -> list[Markup]:
+def _labels(points: list[Point], across: Scale, up: Scale, bounds: Box, obstacles: list[Box]) -> list[Markup]:
+    """Names beside their points; one without room is left to the tooltip and the table."""
     names = [shortened(point.name, FONT, 200) for point in points]
     spots = place(
         [(across(point.x[1]), up(point.y[1])) for point in points],
         [text_width(name, FONT) for name in names],
         FONT + 3,
         bounds,
+        obstacles,
         gap=11,
     )
     return [
