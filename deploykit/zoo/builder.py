@@ -42,6 +42,8 @@ def build(
         arguments["num_classes"] = num_classes
     if (outputs := arguments.get("num_classes")) is not None and (not isinstance(outputs, int) or outputs < 1):
         raise BadInput(f"number of classes of {arch}", got=outputs, expected="a positive integer")
+    if arch.source == "program":
+        raise BadInput(f"{arch} is an exported program: it runs and exports, but cannot be built anew")
     if download and arch.source in ("deploykit", "module"):
         raise BadInput(f"{arch} has no weights to download", fix="Name a weights file instead.")
     try:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from deploykit.base.checkpoint import Arch, ModelFile, is_model_file, parse_model_file, read_tensors
+from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.zoo.builder import build
+from deploykit.zoo.known import default_preprocessing, official_weights, weights_arch, weights_preprocessing
+from deploykit.zoo.names import arch_text
+from deploykit.zoo.programs import load_program
+from deploykit.zoo.recognising import named, recognise
 from deploykit.zoo.saving import check_finite
+from deploykit.zoo.unwrapping import unwrap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,11 +71,77 @@ def load_model(
         BadInput: not a model file, not recognised, ambiguous, not strictly loadable, or with NaN weights.
         Unavailable: it is a timm network and timm is not installed.
     """
-    path = Path(path)
+    path = check_file(Path(path))
+    if path.suffix.lower() == ".pt2":
+        return _program(path, size)
     content = read_tensors(path)
     if is_model_file(content):
         return _own(path, parse_model_file(content, path), size, allow_code)
-    raise BadInput(f"{path} is not a deploykit model file")
+    return _foreign(path, content, arch, size, allow_code)
+
+
+def _program(path: Path, size: int | None) -> LoadedModel:
+    program, module, shape = load_program(path)
+    preprocessing, notes = None, list[str]()
+    if size is not None or (len(shape) == 4 and min(shape[2:]) > 0):
+        carried = size is None
+        preprocessing = Preprocessing((shape[2], shape[3]) if size is None else (size, size))
+        notes.append(f"{'' if carried else 'input size as given, '}ImageNet normalisation assumed: a .pt2 carries none")
+    return LoadedModel(
+        module=module,
+        arch=Arch("program", path.stem),
+        preprocessing=preprocessing,
+        classes=None,
+        samples=None,
+        lineage=[],
+        notes=notes,
+        sha256=file_sha256(path),
+        program=program,
+    )
+
+
+def _foreign(path: Path, content: Any, text: str | None, size: int | None, allow_code: bool) -> LoadedModel:
+    tensors, notes = unwrap(content, path)
+    check_finite(tensors, str(path))
+    digest = file_sha256(path)
+    entry = official_weights(digest)
+    if text is not None:
+        arch = named(text, tensors, allow_code)
+    elif entry is not None:
+        arch = weights_arch(entry, len(entry.meta["categories"]))
+    else:
+        arch = recognise(tensors, path)
+    with torch.random.fork_rng(devices=[]):
+        module = build(arch, allow_code=allow_code)
+    if arch.shapes:
+        notes.append(f"{len(arch.shapes)} tensors have other shapes than {arch}: taken as pruned")
+    strict_load(module, tensors, path, arch_text(arch))
+    classes = None
+    if entry is not None and text is None:
+        preprocessing: Preprocessing | None = weights_preprocessing(entry)
+        classes = tuple(entry.meta["categories"])
+        notes.append(f"these are torchvision's {entry} by their hash")
+    else:
+        preprocessing = default_preprocessing(arch, module)
+        notes.append(f"recognised as {arch_text(arch)}" if text is None else f"taken as {arch_text(arch)}")
+        if preprocessing is not None and size is None:
+            notes.append(
+                f"input size {preprocessing.size[0]} and normalisation assumed as {arch.source} uses them for {arch.name}"
+            )
+    if size is not None:
+        if preprocessing is None:
+            notes.append("ImageNet normalisation assumed: the file carries none")
+        preprocessing = resized(preprocessing, size) if preprocessing else Preprocessing((size, size))
+    return LoadedModel(
+        module=module.eval(),
+        arch=arch,
+        preprocessing=preprocessing,
+        classes=classes,
+        samples=None,
+        lineage=[],
+        notes=notes,
+        sha256=digest,
+    )
 
 
 def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool) -> LoadedModel:
@@ -108,6 +179,9 @@ def strict_load(module: nn.Module, tensors: dict[str, Tensor], path: Path, name:
     """
     check_finite(tensors, str(path))
     expected = module.state_dict()
+    for key, tensor in expected.items():
+        if key.endswith("num_batches_tracked") and key not in tensors:  # files from before PyTorch 0.4.1
+            tensors = {**tensors, key: torch.zeros_like(tensor)}
     differences = [
         *(f"{key} is missing" for key in expected if key not in tensors),
         *(f"{key} is not in the network" for key in tensors if key not in expected),

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from deploykit.base.checkpoint import Arch
-from deploykit.base.errors import BadInput, unknown
+from deploykit.base.errors import BadInput, nearest, unknown
 
 SOURCES = ("deploykit", "torchvision", "timm", "module")
 
@@ -36,6 +36,8 @@ def parse_arch(text: str) -> Arch:
     kwargs = _arguments(rest, text) if rest else {}
     if source in ("deploykit", "torchvision", "timm"):
         return Arch(source, name, kwargs)
+    if "." not in source and nearest(source, SOURCES[:3]) is not None:
+        raise unknown("model source", source, SOURCES)
     if not re.fullmatch(r"[A-Za-z_][\w.]*", source) or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
         raise unknown("model source", source, SOURCES)
     return Arch("module", f"{source}:{name}", kwargs)

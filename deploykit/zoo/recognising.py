@@ -1,0 +1,157 @@
+"""Which network a bare state dict belongs to: by the index, by deploykit's families, or by the name the user gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.checkpoint import Arch
+from deploykit.base.errors import BadInput, DeploykitError
+from deploykit.zoo.builder import build
+from deploykit.zoo.fingerprint import relevant
+from deploykit.zoo.heads import head_of
+from deploykit.zoo.index import Group, matching, nearest_groups
+from deploykit.zoo.names import arch_text, parse_arch
+from deploykit.zoo.own import own_candidates
+from deploykit.zoo.sources import AUXILIARY
+
+
+def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:
+    """The one architecture whose names and shapes these are.
+
+    Candidates with equal outputs on a seeded input count as one; torchvision's is taken before timm's.
+
+    Raises:
+        BadInput: none fits (the nearest is named, with the first differences), or several that answer differently do.
+    """
+    shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+    groups = matching(shapes)
+    choices = [_completed(members[0], tensors, group) for group in groups for members in group.classes]
+    choices += distinct([arch for arch in own_candidates(shapes) if fits(arch, tensors)], tensors)
+    if not choices:
+        raise _unknown(shapes, path)
+    if len(choices) > 1:
+        raise BadInput(
+            f"{path} fits {len(choices)} networks that answer differently",
+            got=" · ".join(arch_text(arch) for arch in choices),
+            expected="one",
+            fix=f"Say which: --arch '{arch_text(choices[0])}'.",
+        )
+    return choices[0]
+
+
+def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:
+    """The architecture the user named, with the class count and pruned shapes that the tensors show.
+
+    Raises:
+        BadInput: an unknown name, or user code that may not run.
+    """
+    arch = parse_arch(text)
+    if arch.name in AUXILIARY and any(name.startswith(AUXILIARY[arch.name]) for name in tensors):
+        arch.kwargs.setdefault("aux_logits", True)
+    if arch.source == "deploykit":
+        for guess in own_candidates({name: list(tensor.shape) for name, tensor in tensors.items()}):
+            merged = Arch("deploykit", arch.name, {**guess.kwargs, **arch.kwargs})
+            if guess.name == arch.name and fits(merged, tensors):
+                return merged
+    stock = build_meta(arch, allow_code)
+    head = f"{head_of(stock)}.weight"
+    if "num_classes" not in arch.kwargs and head in tensors:
+        arch.kwargs["num_classes"] = int(tensors[head].shape[0])
+        stock = build_meta(arch, allow_code)
+    state = stock.state_dict()
+    if relevant(state) == relevant(tensors):
+        arch.shapes = {
+            name: list(tensor.shape)
+            for name, tensor in tensors.items()
+            if name in state and tensor.shape != state[name].shape and tensor.ndim == state[name].ndim
+        }
+    return arch
+
+
+def build_meta(arch: Arch, allow_code: bool = False) -> nn.Module:
+    """Build on the meta device, without memory or arithmetic; user code is built where it wants to be."""
+    if arch.source == "module":
+        return build(arch, allow_code=allow_code)
+    try:
+        with torch.device("meta"):
+            return build(arch, allow_code=allow_code)
+    except (RuntimeError, NotImplementedError):  # a constructor that looks at values
+        return build(arch, allow_code=allow_code)
+
+
+def fits(arch: Arch, tensors: dict[str, Tensor]) -> bool:
+    """Whether the network can be built and has exactly these names and shapes."""
+    try:
+        state = build_meta(arch).state_dict()
+    except DeploykitError:
+        return False
+    return relevant(state) == relevant(tensors) and all(
+        state[name].shape == tensor.shape for name, tensor in tensors.items() if name in state
+    )
+
+
+def distinct(candidates: list[Arch], tensors: dict[str, Tensor]) -> list[Arch]:
+    """The candidates, less those whose output on a seeded input equals an earlier one's; with these very weights."""
+    if len(candidates) < 2:
+        return candidates
+    kept: list[tuple[Arch, Tensor]] = []
+    size = candidates[0].kwargs.get("size", 64)
+    x = 3 * torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    for arch in candidates:
+        module = build(arch)
+        module.load_state_dict(tensors, strict=False)
+        with torch.no_grad():
+            output = module.eval()(x)
+        if not any(equal_outputs(output, known) for _, known in kept):
+            kept.append((arch, output))
+    return [arch for arch, _ in kept]
+
+
+def equal_outputs(one: Tensor, other: Tensor) -> bool:
+    """Whether two logits differ by rounding only."""
+    return one.shape == other.shape and bool((one - other).abs().max() <= 1e-4 * one.abs().max())
+
+
+def _completed(text: str, tensors: dict[str, Tensor], group: Group) -> Arch:
+    arch = parse_arch(text)
+    arch.kwargs["num_classes"] = int(tensors[group.head[0]].shape[0])
+    return arch
+
+
+def _unknown(shapes: dict[str, list[int]], path: Path) -> BadInput:
+    near = nearest_groups(shapes)
+    fix = "Name it with --arch SOURCE:NAME (module:factory with --allow-code for your own code)."
+    if not near:
+        return BadInput(f"{path} is of no network we know ({len(shapes)} tensors, {_first(shapes)} …)", fix=fix)
+    text, missing, extra, other = min(
+        (_differences(group.classes[0][0], shapes) for group in near[:12]), key=lambda found: sum(map(len, found[1:]))
+    )
+    said = [f"{name} is missing" for name in missing[:3]] + [f"{name} is extra" for name in extra[:3]] + other[:3]
+    more = len(missing) + len(extra) + len(other) - len(said[:4])
+    return BadInput(
+        f"{path} is of no network we know; nearest is {text}: {', '.join(said[:4])}"
+        + (f", {more} more" if more else ""),
+        fix=f"If it is a pruned {text}, pass --arch {text}." if not missing and not extra else fix,
+    )
+
+
+def _first(shapes: dict[str, list[int]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:2])
+
+
+def _differences(text: str, shapes: dict[str, list[int]]) -> tuple[str, list[str], list[str], list[str]]:
+    try:
+        state = build_meta(parse_arch(text)).state_dict()
+    except DeploykitError:  # timm is not installed here
+        return text, [], [], ["cannot be compared here"]
+    known = {name: list(tensor.shape) for name, tensor in state.items()}
+    ours, theirs = set(relevant(shapes)), set(relevant(known))
+    other = [
+        f"{name} is {shapes[name]} instead of {known[name]}"
+        for name in relevant(shapes)
+        if name in theirs and shapes[name] != known[name]
+    ]
+    return text, sorted(theirs - ours), sorted(ours - theirs), other
