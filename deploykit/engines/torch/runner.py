@@ -1,0 +1,174 @@
+"""The runner over a PyTorch module, eager (the reference of parity) or compiled by Inductor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.runner import TensorSpec
+from deploykit.base.targets import Spec
+from deploykit.engines.check import check_input, refuse_options, switch
+from deploykit.engines.torch.compiler import missing_for_compile
+from deploykit.engines.torch.outputs import first_output, named_outputs
+from deploykit.zoo import LoadedModel, load_model
+
+OPTIONS = {"channels_last": "1: memory format of weights and input", "use_tf32": "1: TF32 on a GPU; off otherwise"}
+
+
+class TorchRunner:
+    """One module on one device; see :class:`deploykit.base.runner.Runner`.
+
+    Attributes:
+        loaded: the model file, with its module, samples and lineage.
+        notes: what had to be assumed.
+    """
+
+    def __init__(self, spec: Spec, loaded: LoadedModel, device: str, threads: int | None) -> None:
+        assert spec.target is not None
+        self.spec, self.target, self.device = spec, spec.target, device
+        self.loaded, self.preprocessing, self.classes = loaded, loaded.preprocessing, loaded.classes
+        self.notes = list(loaded.notes)
+        tf32 = switch(spec.options, "use_tf32", False) and device == "cuda"
+        self.precision = "tf32" if tf32 else "fp32"
+        self.threads = threads
+        if threads is not None:
+            torch.set_num_threads(threads)
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        last = switch(spec.options, "channels_last", False)
+        self._format = torch.channels_last if last else torch.contiguous_format
+        module = loaded.module
+        if loaded.program is None:
+            module = module.to(device=device, memory_format=self._format).requires_grad_(False)
+        self._module: Any = torch.compile(module) if spec.target == "torch-compile" else module
+        self.inputs = (_input(loaded),)
+
+    @cached_property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """Found by running one black picture, because a module does not declare its outputs."""
+        spec = self.inputs[0]
+        size = [dim if isinstance(dim, int) else 64 for dim in spec.shape[2:]]
+        found = self.run_all(np.zeros((spec.fixed_batch or 1, 3, *size), dtype=np.float32))
+        return tuple(
+            TensorSpec(name, "float32", (spec.shape[0], *out.shape[1:]), {2: "NC", 4: "NCHW"}.get(out.ndim))
+            for name, out in found.items()
+        )
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Run one batch and return a new float32 array of the first output."""
+        check_input(x, self.inputs[0], self.target)
+        return _array(first_output(self._forward(self._tensor(x))))
+
+    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Run one batch and return every output by name."""
+        check_input(x, self.inputs[0], self.target)
+        return {name: _array(out) for name, out in named_outputs(self._forward(self._tensor(x))).items()}
+
+    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+        """A call that runs ``x``, which already lies on the device, and waits until the answer is complete there."""
+        check_input(x, self.inputs[0], self.target)
+        tensor, forward = self._tensor(x), self._forward
+        wait = torch.cuda.synchronize if self.device == "cuda" else None
+
+        def rerun() -> None:
+            forward(tensor)
+            if wait is not None:
+                wait()
+
+        rerun()
+        return rerun
+
+    def audit(self) -> dict[str, Any]:
+        """What is known of how it runs: the memory format and whether TF32 is on."""
+        return {
+            "channels_last": self._format is torch.channels_last,
+            "tf32": self.precision == "tf32",
+            "intra_op_threads": torch.get_num_threads(),
+        }
+
+    def _tensor(self, x: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(x) if x.flags.writeable else torch.tensor(x)
+        return tensor.to(device=self.device).contiguous(memory_format=self._format)
+
+    def _forward(self, tensor: torch.Tensor) -> Any:
+        if self._module is None:
+            raise BadInput(f"the runner of {self.spec.path} is closed")
+        try:
+            with torch.inference_mode():
+                return self._module(tensor)
+        except torch.OutOfMemoryError as error:
+            raise Unavailable(f"{self.target}: not enough GPU memory for batch {len(tensor)}") from error
+        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+            text = " ".join(str(error).split())[:300]
+            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise Unavailable(f"torch-compile does not work here: {text}", fix="Use torch-eager.") from error
+            raise AnswerNo(
+                f"{self.spec.path} on {self.target} does not run an input of shape {list(tensor.shape)}: {text}"
+            ) from error
+
+    def close(self) -> None:
+        """Free the module."""
+        self._module = None
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> TorchRunner:
+    """Open ``spec`` as ``torch-eager`` or ``torch-compile``.
+
+    Raises:
+        BadInput: the file cannot be loaded, or an option is unknown.
+        Unavailable: no GPU where one was asked for; no compiler.
+    """
+    assert spec.target is not None
+    refuse_options(spec.options, OPTIONS, spec.target)
+    place = "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+    if place == "cuda" and not torch.cuda.is_available():
+        built = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no GPU or driver"
+        raise Unavailable(f"{spec.target} cannot run on cuda here: {built}", fix="Use --device cpu.")
+    if spec.target == "torch-compile" and (missing := missing_for_compile(place)) is not None:
+        raise Unavailable(f"torch-compile cannot run here: {missing[0]}", fix=missing[1])
+    loaded = load_model(spec.path, size=size, allow_code=allow_code)
+    return TorchRunner(spec, loaded, place, threads)
+
+
+def _input(loaded: LoadedModel) -> TensorSpec:
+    """What the module takes: the batch is free, except in exported programs that fixed it."""
+    height: int | str = "height"
+    width: int | str = "width"
+    if loaded.preprocessing is not None:
+        height, width = loaded.preprocessing.size
+    if loaded.program is None:
+        return TensorSpec("input", "float32", ("batch", 3, height, width), "NCHW")
+    names = loaded.program.graph_signature.user_inputs
+    if len(names) != 1:
+        raise BadInput("the exported program has several inputs", got=list(names), expected="one, the pictures")
+    node = next(node for node in loaded.program.graph.nodes if node.name == names[0])
+    value = node.meta["val"]
+    free = ("batch", "channels", height, width)
+    shape = tuple(dim if isinstance(dim, int) else name for dim, name in zip(value.shape, free, strict=False))
+    return TensorSpec(str(names[0]), str(value.dtype).removeprefix("torch."), shape, "NCHW" if len(shape) == 4 else None)
+
+
+def _array(out: torch.Tensor) -> np.ndarray:
+    """A new array that shares no memory with the module; floating values as float32."""
+    if out.is_floating_point():
+        out = out.to(torch.float32)
+    array = out.cpu().numpy()
+    return array.copy() if out.device.type == "cpu" else array
