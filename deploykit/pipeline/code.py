@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from deploykit.base.config.recipe import ModelFile, Recipe
+from deploykit.base.config.recipe import Recipe
 from deploykit.base.errors import BadInput
 
 SOURCES = ("deploykit", "torchvision", "timm")
-_CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _DATA_KINDS = ("synthetic", "cifar10", "cifar100", "imagenet")
 
 
@@ -18,23 +19,20 @@ def refuse_code(recipe: Recipe, name: str, *, allowed: bool) -> None:
     Raises:
         BadInput: it names every ``module:…`` of the recipe.
     """
-    found = []
-    arch = recipe.model.arch
-    if arch and _CODE.fullmatch(arch) and arch.partition(":")[0] not in SOURCES:
-        found.append(f"model.arch: {arch}")
-    data = recipe.data.name
-    if _CODE.fullmatch(data) and data.partition(":")[0] not in _DATA_KINDS:
-        found.append(f"data: {data}")
-    metrics = recipe.benchmark.get("metrics") or ()
-    found += [f"benchmark.metrics: {metric}" for metric in metrics]
+    places = [("model.arch", recipe.model.arch, _is_arch), ("data", recipe.data.name, _is_data)]
+    places += [("benchmark.metrics", metric, bool) for metric in recipe.benchmark.get("metrics") or ()]
     for one, variant in recipe.variants.items():
-        if variant.export and _CODE.fullmatch(str(variant.export.get("data") or "")):
-            found.append(f"variants.{one}.steps: export data {variant.export['data']}")
-        if isinstance(recipe.model, ModelFile) and variant.export and variant.export.get("arch"):
-            own = str(variant.export["arch"])
-            if _CODE.fullmatch(own) and own.partition(":")[0] not in SOURCES:
-                found.append(f"variants.{one}.steps: export arch {own}")
+        export = variant.export or {}
+        places += [(f"variants.{one}.steps export.arch", export.get("arch"), _is_arch)]
+        places += [(f"variants.{one}.steps export.data", export.get("data"), _is_data)]
+    found = [f"{place}: {value}" for place, value, is_code in places if value and is_code(value)]
     if found and not allowed:
-        raise BadInput(
-            f"{name} names Python code: {', '.join(found)}", fix="If you trust it, run it with --allow-code."
-        )
+        raise BadInput(f"{name} names Python code: {', '.join(found)}", fix="If you trust it, add --allow-code.")
+
+
+def _is_arch(name: Any) -> bool:
+    return ":" in str(name) and str(name).partition(":")[0] not in SOURCES
+
+
+def _is_data(name: Any) -> bool:
+    return bool(_FUNCTION.fullmatch(str(name))) and str(name).partition(":")[0] not in _DATA_KINDS

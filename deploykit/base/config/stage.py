@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 
 from deploykit.base.atomic import write_text
 from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.targets import parse_spec
 
 
 def write_stage(path: Path, command: str, arguments: dict[str, Any], paths: tuple[str, ...]) -> None:
@@ -25,10 +28,8 @@ def write_stage(path: Path, command: str, arguments: dict[str, Any], paths: tupl
     stored = dict(arguments)
     for name in paths:
         if stored.get(name) is not None:
-            value = stored[name]
-            stored[name] = (
-                [_relative(v, path) for v in value] if isinstance(value, list | tuple) else _relative(value, path)
-            )
+            moved = _moved(stored[name], lambda one: Path(os.path.relpath(one, path.parent)))
+            stored[name] = moved.as_posix() if isinstance(moved, Path) else moved
     head = f"# deploykit {command} --config {path.name}\n"
     write_text(
         path, head + yaml.safe_dump({"command": command, "paths": list(paths), "arguments": stored}, sort_keys=False)
@@ -36,7 +37,7 @@ def write_stage(path: Path, command: str, arguments: dict[str, Any], paths: tupl
 
 
 def read_stage(path: Path, command: str) -> dict[str, Any]:
-    """The arguments stored in a stage file of ``command``, with its paths resolved.
+    """The arguments stored in a stage file of ``command``; its paths resolved, plain ones as ``Path``.
 
     Raises:
         BadInput: missing, no YAML, or of another command.
@@ -51,28 +52,19 @@ def read_stage(path: Path, command: str) -> dict[str, Any]:
         raise BadInput(
             f"{path} is no stage file", expected="command, paths, arguments", fix="Use one from RUN/stages/."
         )
+    if not isinstance(stored["arguments"], dict) or not isinstance(stored["paths"], list):
+        raise BadInput(f"{path} is no stage file", expected="arguments as a mapping, paths as a list")
     if stored["command"] != command:
         raise BadInput(f"{path} is a stage of another command", got=stored["command"], expected=command)
     arguments = dict(stored["arguments"])
     for name in stored["paths"]:
-        value = arguments.get(name)
-        if value is not None:
-            arguments[name] = [_resolved(v, path) for v in value] if isinstance(value, list) else _resolved(value, path)
+        if arguments.get(name) is not None:
+            arguments[name] = _moved(arguments[name], lambda one: Path(os.path.normpath(path.parent / one)))
     return arguments
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """``NAME=PATH@TARGET:…`` → (``NAME=``, ``PATH``, ``@TARGET:…``)."""
-    head, sep, rest = text.partition("=") if "=" in text.split("@")[0] else ("", "", text)
-    place, at, tail = rest.partition("@")
-    return head + sep, place, at + tail
-
-
-def _relative(value: str | Path, stage_file: Path) -> str:
-    head, place, tail = _split(str(value))
-    return head + os.path.relpath(place, stage_file.parent) + tail
-
-
-def _resolved(value: str, stage_file: Path) -> str:
-    head, place, tail = _split(str(value))
-    return head + os.path.normpath(stage_file.parent / place) + tail
+def _moved(value: Any, move: Callable[[Path], Path]) -> Any:
+    """A path with ``move`` applied, or a list of ``[NAME=]PATH[@TARGET]`` with it applied to each path."""
+    if not isinstance(value, list | tuple):
+        return move(Path(value))
+    return [str(replace(spec, path=move(spec.path))) for spec in map(parse_spec, map(str, value))]
