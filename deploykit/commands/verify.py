@@ -2,138 +2,240 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.config.measure import VerifyConfig
+from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
+from deploykit.commands.parity import BATCHES, parity_of, prepared, preprocessings
 
 if TYPE_CHECKING:
-    import numpy as np
+    from deploykit.base.targets import Spec
+    from deploykit.commands.pictures import Pictures
+    from deploykit.evaluation.bisect import Parting
+    from deploykit.evaluation.parity import Parity
 
-    from deploykit.evaluation.parity import Parity, ParityMeter
-
-BATCHES = (1, 2, 8)
-FEW = 16
+__all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
 
 
-def parity_of(
-    reference: Runner,
-    candidate: Runner,
-    images: Sequence[np.ndarray],
-    batches: Sequence[int] = BATCHES,
-    precision: str = "fp32",
-    progress: Progress = SILENT,
+@dataclass(frozen=True)
+class VerifyResult:
+    """Whether two artifacts compute the same.
+
+    Attributes:
+        reference: as named.
+        candidate: as named.
+        parity: of the outputs.
+        verified_on: ``data``, ``samples`` or ``synthetic``.
+        parting: the first layer where they part, where that was asked for and they do.
+        bisected: whether it was looked for.
+        worst: the pictures that differ most, with file names where they have any.
+    """
+
+    reference: str
+    candidate: str
+    parity: Parity
+    verified_on: str
+    parting: Parting | None
+    bisected: bool
+    worst: tuple[dict[str, Any], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether parity holds."""
+        return self.parity.ok
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of ``--json``."""
+        return {
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "verified_on": self.verified_on,
+            "parity": self.parity.to_dict(),
+            **self.parity.details(),
+            "worst": list(self.worst),
+            "bisect": self.parting.to_dict() if self.parting else None,
+        }
+
+    def summary(self) -> str:
+        """For people."""
+        one = self.parity
+        lines = [
+            f"{self.candidate} against {self.reference}: {'parity holds' if one.ok else 'PARITY FAILS'} "
+            f"({one.precision}, {one.n} pictures, {self.verified_on})"
+        ]
+        if one.identical:
+            lines.append("  identical in every number")
+        elif one.max_abs is not None and one.mean_abs is not None:
+            shown = [f"max abs {one.max_abs:.3g}", f"mean abs {one.mean_abs:.3g}"]
+            shown += [] if one.cosine is None else [f"cosine {one.cosine:.9f}"]
+            shown += [] if one.snr_db is None else [f"SNR {one.snr_db:.1f} dB"]
+            lines.append("  " + ", ".join(shown))
+        if one.top1_agreement is not None and one.top1_low is not None and one.top1_high is not None:
+            ties = f", {one.ties} ties" if one.ties else ""
+            lines.append(
+                f"  top-1 agreement {one.top1_agreement:.4f} ({one.top1_low:.4f} to {one.top1_high:.4f}{ties})"
+            )
+        for output in one.outputs:
+            quality = "identical" if output["identical"] else f"SNR {_shown_db(output['snr_db'])}"
+            lines.append(f"  output {output['name']}: {quality}")
+        for part in one.by_batch:
+            quality = "identical" if part.identical else f"SNR {_shown_db(part.snr_db)}"
+            lines.append(f"  batch {part.batch}: {quality}, {part.n} pictures, {'ok' if part.ok else 'FAILS'}")
+        lines += [f"  why: {reason}" for reason in one.reasons]
+        lines += [f"  worst: {_picture(entry)}" for entry in self.worst] if not one.ok else []
+        if self.parting is not None:
+            lines.append(f"  {self.parting.line()}")
+        elif self.bisected:
+            lines.append("  no compared layer parts: the difference arises after the last one, or only in the engine")
+        return "\n".join(lines)
+
+
+def verify(
+    reference: Spec | Path | str,
+    candidate: Spec | Path | str,
+    config: VerifyConfig | None = None,
     *,
-    name: str = "eager",
-    columns: Sequence[int] | None = None,
-) -> Parity:
-    """Compare two runners on the same pictures, each with its own preprocessing.
-
-    The largest batch size runs all pictures, the others the first 16. A batch size larger than the number of
-    pictures is filled by repeating them. An engine with a fixed batch runs only that one.
+    progress: Progress = SILENT,
+) -> VerifyResult:
+    """Compare two artifacts on the same pictures, each with its own preprocessing.
 
     Args:
-        reference: what is right.
-        candidate: what is judged; that it does not run at a batch size is a failed answer, not an error.
-        images: uint8 ``[H, W, 3]`` each, of any size.
-        batches: batch sizes of the candidate.
-        precision: whose budget applies.
+        reference: ``[NAME=]PATH[@TARGET[:key=value,…]]`` of what is right.
+        candidate: of what is judged.
+        config: how.
         progress: where it shows.
-        name: of the reference, for the report.
-        columns: order of the candidate's classes that gives the reference's, or None.
+
+    Returns:
+        The answer; ``ok`` says whether parity holds.
 
     Raises:
-        BadInput: no pictures, a batch below 1, different outputs, no preprocessing.
+        BadInput: a file cannot be read, the outputs do not fit one another, there are no pictures.
+        Unavailable: this machine lacks what a target needs.
     """
-    from deploykit.evaluation.parity import ParityMeter
+    from deploykit.engines import open_runner, resolve
 
-    if not len(images):
-        raise BadInput("no pictures to compare on", fix="Give --data with at least one picture.")
-    sizes = usable_batches(batches, candidate, progress)
-    meter = ParityMeter(name, precision, tuple(output.name for output in reference.outputs))
-    group, failed = max(sizes), set[int]()
-    with progress.task("verify", total=len(images), unit="images") as task:
-        for first in range(0, len(images), group):
-            part = images[first : first + group]
-            expected = _run(reference, _prepared(reference, part), reference.inputs[0].fixed_batch or group)
-            given = _prepared(candidate, part)
-            for batch in sizes:
-                few = len(part) if batch == group else max(0, min(len(part), FEW - first))
-                if (
-                    few
-                    and batch not in failed
-                    and not _compare(meter, candidate, given[:few], [e[:few] for e in expected], batch, first, columns)
-                ):
-                    failed.add(batch)
-            task.advance(len(part))
-    return meter.result()
+    config = config or VerifyConfig()
+    specs = (resolve(_spec(reference)), resolve(_spec(candidate)))
+    options: dict[str, Any] = {"threads": config.threads, "device": config.device, "size": config.size}
+    with (
+        open_runner(specs[0], **options, allow_code=config.allow_code) as one,
+        open_runner(specs[1], **options, allow_code=config.allow_code) as other,
+    ):
+        columns = _class_order(one, other, progress)
+        _say_preprocessing(one, other, progress)
+        pictures = _pictures(specs, (one, other), config, progress)
+        parity = parity_of(
+            one,
+            other,
+            pictures.images,
+            config.batches,
+            config.precision or other.precision,
+            progress,
+            name=specs[0].name,
+            columns=columns,
+        )
+        parting = None
+        if config.bisect and not parity.ok:
+            parting = _bisect(specs, (one, other), pictures, parity, config, progress)
+    worst = tuple({**entry, "file": pictures.file(entry["index"])} for entry in parity.worst)
+    return VerifyResult(
+        str(specs[0]), str(specs[1]), parity, pictures.source, parting, config.bisect and not parity.ok, worst
+    )
 
 
-def usable_batches(batches: Sequence[int], candidate: Runner, progress: Progress = SILENT) -> tuple[int, ...]:
-    """The batch sizes in ascending order, or the only one that the candidate takes (said where that differs).
+def _spec(text: Spec | Path | str) -> Spec:
+    from deploykit.base.targets import Spec, parse_spec
+
+    return text if isinstance(text, Spec) else parse_spec(str(text))
+
+
+def _class_order(one: Runner, other: Runner, progress: Progress) -> list[int] | None:
+    """The order of the candidate's classes that gives the reference's; None where it is the same or not known.
 
     Raises:
-        BadInput: none, or one below 1.
+        BadInput: both name their classes, and not the same ones.
     """
-    if not batches or min(batches) < 1:
-        raise BadInput("batch sizes", got=list(batches), expected="at least one, each at least 1")
-    fixed = candidate.inputs[0].fixed_batch
-    if fixed is None:
-        return tuple(sorted(set(batches)))
-    if left := sorted(set(batches) - {fixed}):
-        progress.say(f"only batch size {fixed} is compared: the engine takes no other (left out: {left})")
-    return (fixed,)
+    if one.classes is None or other.classes is None or one.classes == other.classes:
+        return None
+    if sorted(one.classes) != sorted(other.classes):
+        foreign = [name for name in other.classes if name not in one.classes] or list(other.classes)
+        raise BadInput(
+            "the two have different classes",
+            got=f"{len(other.classes)} classes, with {', '.join(foreign[:3])}",
+            expected=f"the reference's {len(one.classes)}: {', '.join(one.classes[:3])} …",
+        )
+    progress.say("the classes stand in another order: they are compared by name")
+    return [other.classes.index(name) for name in one.classes]
 
 
-def _compare(
-    meter: ParityMeter,
-    candidate: Runner,
-    x: np.ndarray,
-    expected: list[np.ndarray],
-    batch: int,
-    first: int,
-    columns: Sequence[int] | None,
-) -> bool:
-    try:
-        outputs = _run(candidate, x, batch, meter.names)
-    except (AnswerNo, BadInput) as error:
-        meter.fail(batch, f"it does not run: {error.line()}")
-        return False
-    if columns is not None:
-        outputs[0] = outputs[0][:, list(columns)]
-    meter.add(expected, outputs, batch=batch, first=first)
-    return True
+def _say_preprocessing(one: Runner, other: Runner, progress: Progress) -> None:
+    mine, theirs = one.preprocessing, other.preprocessing
+    if mine is None or theirs is None:
+        return
+    a, b = ({key: value for key, value in p.to_dict().items() if key != "embedded"} for p in (mine, theirs))
+    if different := [f"{key} {a[key]} and {b[key]}" for key in a if a[key] != b[key]]:
+        progress.warn("the two preprocess pictures differently, each its own way: " + ", ".join(different))
 
 
-def _prepared(runner: Runner, images: Sequence[np.ndarray]) -> np.ndarray:
-    from deploykit.data import prepare
+def _pictures(
+    specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig, progress: Progress
+) -> Pictures:
+    from deploykit.commands.pictures import pictures_for, samples_of
 
-    if runner.preprocessing is None:
-        raise BadInput("an artifact does not say its preprocessing", fix="Name the input size with --size.")
-    return prepare(images, runner.preprocessing)
+    known = [runner.preprocessing for runner in runners if runner.preprocessing is not None]
+    if not known:
+        raise BadInput("neither artifact says its input size", fix="Name it with --size.")
+    samples = None
+    if config.data is None:
+        samples = next((found for spec in specs if (found := samples_of(spec.path)) is not None), None)
+    return pictures_for(
+        data=config.data,
+        samples=samples,
+        size=known[0].size,
+        limit=config.limit,
+        seed=config.seed,
+        require_real=config.require_real,
+        split=config.split,
+        allow_code=config.allow_code,
+        progress=progress,
+    )
 
 
-def _pieces(x: np.ndarray, batch: int, *, fill: bool) -> Iterator[tuple[np.ndarray, int]]:
-    import numpy as np
+def _bisect(
+    specs: tuple[Spec, Spec],
+    runners: tuple[Runner, Runner],
+    pictures: Pictures,
+    parity: Parity,
+    config: VerifyConfig,
+    progress: Progress,
+) -> Parting | None:
+    """Bisect on the worst pictures, four at most, or as many as a fixed batch takes."""
+    from deploykit.commands.parting import find_parting
+    from deploykit.evaluation.parity import budget_of
 
-    for start in range(0, len(x), batch):
-        piece = x[start : start + batch]
-        rows = len(piece)
-        if rows < batch and fill:
-            piece = np.take(x, np.arange(start, start + batch) % len(x), axis=0)
-        yield piece, rows
+    fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
+    ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))
+    chosen = list(dict.fromkeys(ranked))[: fixed or 4]
+    chosen = (chosen * (fixed or 1))[: fixed or len(chosen)]
+    images = [pictures.images[index] for index in chosen]
+    ways = preprocessings(*runners)
+    inputs = (prepared(images, ways[0]), prepared(images, ways[1]))
+    return find_parting(specs, runners, inputs, config, budget_of(parity.precision).snr_db, progress)
 
 
-def _run(runner: Runner, x: np.ndarray, batch: int, names: Sequence[str] = ()) -> list[np.ndarray]:
-    """All outputs for ``x``, in the order of ``names`` where the engine has these, else in its own."""
-    import numpy as np
+def _shown_db(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.1f} dB"
 
-    collected: list[list[np.ndarray]] = []
-    fill = runner.inputs[0].fixed_batch is not None or len(x) < batch
-    for piece, rows in _pieces(x, batch, fill=fill):
-        named = runner.run_all(piece)
-        outputs = [named[n] for n in names] if set(names) == set(named) else list(named.values())
-        collected.append([out[:rows] if len(out) == len(piece) else out for out in outputs])
-    return [np.concatenate(parts) for parts in zip(*collected, strict=True)]
+
+def _picture(entry: dict[str, Any]) -> str:
+    name = f"picture {entry['index']}" + (f" ({entry['file']})" if entry.get("file") else "")
+    if entry["max_abs"] is None:
+        return f"{name} at batch {entry['batch']}: NaN or infinite numbers"
+    change = ""
+    if entry.get("reference_class") != entry.get("candidate_class"):
+        change = f", class {entry['reference_class']} became {entry['candidate_class']}"
+    return f"{name} at batch {entry['batch']}: max abs {entry['max_abs']:.3g}, SNR {_shown_db(entry['snr_db'])}{change}"

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def clean(model: ir.Model) -> int:
+def clean(model: ir.Model, modules: frozenset[str] = frozenset()) -> int:
     """Inline functions, drop Identity and dead nodes, fold BatchNorm, name nodes after modules, strip all metadata.
+
+    Args:
+        model: changed in place.
+        modules: names of the network's modules, where known.
 
     Returns:
         How many BatchNormalization nodes stay.
@@ -29,7 +33,7 @@ def clean(model: ir.Model) -> int:
     passes.RemoveUnusedNodesPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)
     passes.TopologicalSortPass()(model)
-    rename(model)
+    rename(model, modules)
     strip(model)
     graph.name = "deploykit"
     model.producer_name, model.producer_version = "deploykit", __version__

@@ -10,12 +10,14 @@ class RawHeads(nn.Module):
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.head = detector.backbone, detector.head
+        self.backbone: nn.Module = detector.get_submodule("backbone")
+        self.head: nn.Module = detector.get_submodule("head")
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Run backbone and head; resizing, anchors, decoding and NMS stay outside."""
         features = self.backbone(x)
-        return self.head(list(features.values()) if isinstance(features, dict) else [features])
+        raw: dict[str, Tensor] = self.head(list(features.values()) if isinstance(features, dict) else [features])
+        return raw
 
 
 def is_single_stage(module: nn.Module) -> bool:

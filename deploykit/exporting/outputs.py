@@ -30,7 +30,7 @@ def check_inputs(module: nn.Module) -> None:
 
 
 def named_outputs(answer: Any) -> dict[str, Tensor]:
-    """The tensors of a network's answer by name: ``output``; the keys of a dictionary; ``output_0`` … of a tuple.
+    """The tensors of a network's answer by name: ``output``; the keys of a dictionary; ``output0`` … of a tuple.
 
     Raises:
         BadInput: the answer holds anything else (detections after NMS, nested containers).
@@ -40,7 +40,7 @@ def named_outputs(answer: Any) -> dict[str, Tensor]:
     if isinstance(answer, Mapping):
         named = {str(key): value for key, value in answer.items()}
     elif isinstance(answer, tuple | list):
-        named = {f"output_{i}": value for i, value in enumerate(answer)}
+        named = {f"output{i}": value for i, value in enumerate(answer)}
     else:
         raise BadInput("the model's answer is no tensor", got=type(answer).__name__, expected="tensors")
     for name, value in named.items():

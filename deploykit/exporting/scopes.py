@@ -50,14 +50,19 @@ def _from_path(name: str) -> str:
     return ".".join(path)
 
 
-def rename(model: ir.Model) -> None:
-    """Give nodes, tensors and the weights without a parameter's name their names; inputs and outputs keep theirs."""
+def rename(model: ir.Model, modules: frozenset[str] = frozenset()) -> None:
+    """Give nodes, tensors and the weights without a parameter's name their names; inputs and outputs keep theirs.
+
+    Args:
+        model: changed in place.
+        modules: names of the network's modules; TorchScript calls the second use of ``relu`` ``relu_1``, which is none.
+    """
     graph = model.graph
     kept = {value.name for value in (*graph.inputs, *graph.outputs)}
     seen: Counter[str] = Counter()
     plan = []
     for node in graph:
-        module = origin(node)
+        module = _known(origin(node), modules)
         stem = f"{module}/{node.op_type}" if module else node.op_type
         name = f"{stem}_{seen[stem]}" if seen[stem] else stem
         seen[stem] += 1
@@ -71,9 +76,15 @@ def rename(model: ir.Model) -> None:
         for place, value in enumerate(node.outputs):
             if value.name not in kept:
                 value.name = name if len(node.outputs) == 1 else f"{name}:{place}"
-        for place, value in enumerate(node.inputs):
-            if value is not None and value.is_initializer() and not _is_parameter(value.name or ""):
-                _rename_weight(graph, value, node, module, name, place)
+        for place, given in enumerate(node.inputs):
+            if given is not None and given.is_initializer() and not _is_parameter(given.name or ""):
+                _rename_weight(graph, given, node, module, name, place)
+
+
+def _known(path: str, modules: frozenset[str]) -> str:
+    """``path``, or without the counter that TorchScript appended where only that is a module."""
+    stem, _, counter = path.rpartition("_")
+    return stem if path not in modules and counter.isdigit() and stem in modules else path
 
 
 def _is_parameter(name: str) -> bool:

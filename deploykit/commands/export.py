@@ -1,0 +1,359 @@
+"""``deploykit export``: a model file → an ONNX file that was verified against eager PyTorch before it is called done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    artifact_sha256,
+    files_of,
+    manifest_path,
+    read_manifest,
+    write_manifest,
+)
+from deploykit.base.config.export import ExportConfig
+from deploykit.base.environment import library_versions
+from deploykit.base.errors import AnswerNo, BadInput, from_os_error
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deploykit.commands.pictures import Pictures
+    from deploykit.evaluation.parity import Parity
+    from deploykit.exporting.reference import ModuleRunner
+    from deploykit.zoo import LoadedModel
+
+STAGE_VERSION = 1
+LIBRARIES = ("deploykit", "torch", "onnx", "onnxscript", "onnx-ir")
+PICTURES = 32
+OLDEST_DYNAMO_OPSET = 18
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made.
+
+    Attributes:
+        output: the ONNX file.
+        files: names of all its files.
+        made: False where the identical file was there already.
+        facts: exporter, tried, opset, batch, outputs, nodes, batch_norms_left, verified_on, parity, notes.
+    """
+
+    output: Path
+    files: tuple[str, ...]
+    made: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of ``--json``."""
+        return {"output": str(self.output), "files": list(self.files), "made": self.made, **self.facts}
+
+    def summary(self) -> str:
+        """For people."""
+        facts = self.facts
+        if not self.made:
+            return f"{self.output} is up to date: same model, options and versions; nothing done"
+        parity = facts["parity"]
+        quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
+        batches = ", ".join(str(one["batch"]) for one in parity["by_batch"])
+        return (
+            f"{self.output}: opset {facts['opset']}, batch {facts['batch']}, {facts['exporter']} exporter, "
+            f"{sum(facts['nodes'].values())} nodes, {facts['batch_norms_left']} BatchNorms left; verified against "
+            f"PyTorch on {parity['n']} pictures ({facts['verified_on']}) at batch {batches}: {quality}"
+        )
+
+
+def export(
+    model: Path | str,
+    output: Path | str | None = None,
+    config: ExportConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ExportResult:
+    """Export ``model`` to ONNX and verify the file.
+
+    Args:
+        model: a ``.pt``, ``.pth``, ``.safetensors`` or ``.pt2`` file.
+        output: default: beside the model, ``model.onnx``.
+        config: how.
+        force: replace an output that is not ours.
+        progress: where it shows.
+
+    Raises:
+        BadInput: the model cannot be read, has several inputs, no known size; the output may not be replaced.
+        AnswerNo: no exporter gives a file that agrees with PyTorch; the line names each one's reason.
+        SystemTrouble: the disk is full.
+    """
+    from deploykit.base.checkpoint import check_file
+
+    config = config or ExportConfig()
+    source = check_file(Path(model))
+    target = Path(output) if output is not None else source.with_suffix(".onnx")
+    if target.suffix != ".onnx":
+        raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
+    parent = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
+    manifest = Manifest(
+        kind="onnx",
+        files={},
+        stage="export",
+        version=STAGE_VERSION,
+        config=_recorded(config),
+        parents=(parent,),
+        precision="fp32",
+        versions=library_versions(LIBRARIES),
+    )
+    if already_made(target, manifest.key, force=force):
+        made = read_manifest(target)
+        assert made is not None
+        return ExportResult(target, tuple(made.files), False, made.facts)
+    _check_data_file(target, force)
+    return _export(source, target, config, manifest, progress)
+
+
+def _recorded(config: ExportConfig) -> dict[str, Any]:
+    """The configuration as the manifest states it: a folder of data by its name, since artifacts hold no paths."""
+    fields = config.plain()
+    if config.data is not None and os.path.isabs(config.data):
+        fields["data"] = Path(config.data).name
+    return fields
+
+
+def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest, progress: Progress) -> ExportResult:
+    import torch
+
+    from deploykit.exporting.reference import ModuleRunner
+    from deploykit.zoo import load_model
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    for note in loaded.notes:
+        progress.say(note)
+    preprocessing = _preprocessing(loaded, source)
+    notes = _prepare(loaded, progress)
+    pictures = _pictures(loaded, preprocessing, config, progress)
+    batch = None if config.batch == "dynamic" else config.batch
+    example = torch.rand(batch or 2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(config.seed))
+    eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch)
+    with _scratch(target) as folder:
+        done = _first_that_agrees(loaded, eager, example, pictures, config, folder / target.name, progress)
+        facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
+        files = _place(folder, target, done["files"])
+    facts.pop("files")
+    given = _given(preprocessing, config)
+    write_manifest(
+        target,
+        Manifest(
+            **{
+                **{f: getattr(manifest, f) for f in ("kind", "stage", "version", "config", "parents", "precision")},
+                "versions": manifest.versions,
+                "files": files_of(*files),
+                "preprocessing": given.to_dict(),
+                "classes": loaded.classes,
+                "facts": facts,
+            }
+        ),
+    )
+    return ExportResult(target, tuple(path.name for path in files), True, facts)
+
+
+def _preprocessing(loaded: LoadedModel, source: Path) -> Preprocessing:
+    if loaded.preprocessing is None:
+        raise BadInput(
+            f"{source} does not carry its input size", expected="a size in pixels", fix="Name it with --size."
+        )
+    return loaded.preprocessing
+
+
+def _given(preprocessing: Preprocessing, config: ExportConfig) -> Preprocessing:
+    """The preprocessing that the exported file states."""
+    return replace(preprocessing, embedded=config.embed_preprocessing)
+
+
+def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
+    """Make the module exportable, in place; what was decided is said and returned."""
+    import torch
+
+    from deploykit.exporting.detection import RawHeads, is_single_stage
+    from deploykit.exporting.outputs import check_inputs
+
+    notes = []
+    if is_single_stage(loaded.module):
+        loaded.module = RawHeads(loaded.module).eval()
+        notes.append("detector: backbone and head are exported; resizing, anchors, decoding and NMS stay outside")
+        progress.say(notes[-1])
+    check_inputs(loaded.module)
+    if loaded.program is None:
+        loaded.module.eval().to(memory_format=torch.contiguous_format)
+        loaded.module.requires_grad_(False)
+    return notes
+
+
+def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportConfig, progress: Progress) -> Pictures:
+    from deploykit.commands.pictures import pictures_for
+
+    return pictures_for(
+        data=config.data,
+        samples=loaded.samples["images"] if loaded.samples else None,
+        size=preprocessing.size,
+        limit=PICTURES,
+        seed=config.seed,
+        require_real=config.require_real,
+        allow_code=config.allow_code,
+        progress=progress,
+    )
+
+
+def _first_that_agrees(
+    loaded: LoadedModel,
+    eager: ModuleRunner,
+    example: Tensor,
+    pictures: Pictures,
+    config: ExportConfig,
+    path: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Try the exporters in order until one gives a file that is checked and verified: its facts.
+
+    Raises:
+        AnswerNo: none does; the line holds every reason.
+    """
+    from deploykit.exporting.exporters import EXPORTERS
+
+    order = EXPORTERS if config.exporter == "auto" else (config.exporter,)
+    tried: list[dict[str, str]] = []
+    for exporter in order:
+        try:
+            facts, parity = _attempt(exporter, loaded, eager, example, pictures, config, path, progress)
+            if parity.ok:
+                if tried:
+                    progress.warn(f"exported with {exporter}, because {tried[0]['reason']}")
+                return {"exporter": exporter, "tried": tried, **facts}
+            reason = f"the {exporter} exporter's numbers disagree with PyTorch's: {'; '.join(parity.reasons)}"
+        except AnswerNo as error:
+            reason = error.what if error.got is None else error.line()
+        tried.append({"exporter": exporter, "reason": reason})
+        for left in path.parent.iterdir():
+            left.unlink()
+    raise AnswerNo("cannot export: " + " · ".join(one["reason"] for one in tried))
+
+
+def _attempt(
+    exporter: str,
+    loaded: LoadedModel,
+    eager: ModuleRunner,
+    example: Tensor,
+    pictures: Pictures,
+    config: ExportConfig,
+    path: Path,
+    progress: Progress,
+) -> tuple[dict[str, Any], Parity]:
+    from deploykit.exporting.clean import clean
+    from deploykit.exporting.embed import embed_preprocessing
+    from deploykit.exporting.exporters import export_with
+    from deploykit.exporting.metadata import write_metadata
+    from deploykit.exporting.write import check, count_nodes, write
+
+    if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:
+        raise AnswerNo(f"the dynamo exporter writes no opset below {OLDEST_DYNAMO_OPSET}, {config.opset} was asked for")
+    names = [output.name for output in eager.outputs]
+    batch = config.batch
+    with progress.task(f"export ({exporter})"):
+        graph = export_with(
+            exporter,
+            loaded.program if loaded.program is not None else loaded.module,
+            example,
+            names,
+            config.opset,
+            dynamic=batch == "dynamic",
+            folder=path.parent,
+        )
+        left = clean(graph, frozenset(name for name, _ in loaded.module.named_modules()))
+        assert eager.preprocessing is not None
+        preprocessing = _given(eager.preprocessing, config)
+        write_metadata(
+            graph.metadata_props,
+            preprocessing=preprocessing,
+            classes=loaded.classes,
+            precision="fp32",
+            lineage=loaded.lineage,
+        )
+        if config.embed_preprocessing:
+            embed_preprocessing(graph, preprocessing)
+        files = write(graph, path)
+        del graph
+        check(path, opset=config.opset, batch="batch" if batch == "dynamic" else batch, outputs=names)
+    if left:
+        progress.say(f"{left} BatchNorms stay in the graph: no convolution stands directly before them")
+    parity = _verify(eager, path, pictures, config, progress)
+    facts = {
+        "opset": config.opset,
+        "batch": batch,
+        "outputs": names,
+        "nodes": count_nodes(path),
+        "batch_norms_left": left,
+        "parity": parity.to_dict(),
+        "files": [file.name for file in files],
+    }
+    return facts, parity
+
+
+def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
+    from deploykit.base.targets import Spec
+    from deploykit.commands.parity import BATCHES, parity_of
+    from deploykit.engines import open_runner
+
+    sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
+    with open_runner(Spec(path.stem, path, "ort-cpu"), threads=config.threads) as candidate:
+        return parity_of(eager, candidate, pictures.images, sizes, "fp32", progress)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` on the same disk, gone when the block ends, however it ends."""
+    folder = target.parent / f".{uuid.uuid4().hex[:8]}.tmp.{target.name}"
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {target}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(folder: Path, target: Path, names: list[str]) -> list[Path]:
+    """Move the files to their place, the weights first; what an older export left of weights goes."""
+    from deploykit.exporting.write import data_path
+
+    for name in reversed(names):
+        os.replace(folder / name, target.parent / name)
+    if data_path(target).name not in names and (old := _own_files(target)) and data_path(target).name in old:
+        data_path(target).unlink(missing_ok=True)
+    return [target.parent / name for name in names]
+
+
+def _own_files(target: Path) -> dict[str, str]:
+    manifest = read_manifest(target) if manifest_path(target).exists() else None
+    return manifest.files if manifest else {}
+
+
+def _check_data_file(target: Path, force: bool) -> None:
+    from deploykit.exporting.write import data_path
+
+    beside = data_path(target)
+    if beside.exists() and not force and beside.name not in _own_files(target):
+        raise BadInput(f"{beside} exists and was not made by deploykit", fix="Choose another -o, or pass --force.")

@@ -1,0 +1,154 @@
+"""Two runners on the same pictures: what ``export``, ``verify`` and ``benchmark`` judge numbers with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import Runner
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.evaluation.parity import Parity, ParityMeter
+
+BATCHES = (1, 2, 8)
+FEW = 16
+
+
+def parity_of(
+    reference: Runner,
+    candidate: Runner,
+    images: Sequence[np.ndarray],
+    batches: Sequence[int] = BATCHES,
+    precision: str = "fp32",
+    progress: Progress = SILENT,
+    *,
+    name: str = "eager",
+    columns: Sequence[int] | None = None,
+) -> Parity:
+    """Compare two runners on the same pictures, each with its own preprocessing.
+
+    The largest batch size runs all pictures, the others the first 16. A batch size larger than the number of
+    pictures is filled by repeating them. An engine with a fixed batch runs only that one.
+
+    Args:
+        reference: what is right.
+        candidate: what is judged; that it does not run at a batch size is a failed answer, not an error.
+        images: uint8 ``[H, W, 3]`` each, of any size.
+        batches: batch sizes of the candidate.
+        precision: whose budget applies.
+        progress: where it shows.
+        name: of the reference, for the report.
+        columns: order of the candidate's classes that gives the reference's, or None.
+
+    Raises:
+        BadInput: no pictures, a batch below 1, different outputs, no preprocessing.
+    """
+    from deploykit.evaluation.parity import ParityMeter
+
+    if not len(images):
+        raise BadInput("no pictures to compare on", fix="Give --data with at least one picture.")
+    sizes = usable_batches(batches, candidate, progress)
+    meter = ParityMeter(name, precision, tuple(output.name for output in reference.outputs))
+    ways = preprocessings(reference, candidate)
+    group, failed = max(sizes), set[int]()
+    with progress.task("verify", total=len(images), unit="images") as task:
+        for first in range(0, len(images), group):
+            part = images[first : first + group]
+            expected = _run(reference, prepared(part, ways[0]), reference.inputs[0].fixed_batch or group)
+            given = prepared(part, ways[1])
+            for batch in sizes:
+                few = len(part) if batch == group else max(0, min(len(part), FEW - first))
+                if (
+                    few
+                    and batch not in failed
+                    and not _compare(meter, candidate, given[:few], [e[:few] for e in expected], batch, first, columns)
+                ):
+                    failed.add(batch)
+            task.advance(len(part))
+    return meter.result()
+
+
+def usable_batches(batches: Sequence[int], candidate: Runner, progress: Progress = SILENT) -> tuple[int, ...]:
+    """The batch sizes in ascending order, or the only one that the candidate takes (said where that differs).
+
+    Raises:
+        BadInput: none, or one below 1.
+    """
+    if not batches or min(batches) < 1:
+        raise BadInput("batch sizes", got=list(batches), expected="at least one, each at least 1")
+    fixed = candidate.inputs[0].fixed_batch
+    if fixed is None:
+        return tuple(sorted(set(batches)))
+    if left := sorted(set(batches) - {fixed}):
+        progress.say(f"only batch size {fixed} is compared: the engine takes no other (left out: {left})")
+    return (fixed,)
+
+
+def _compare(
+    meter: ParityMeter,
+    candidate: Runner,
+    x: np.ndarray,
+    expected: list[np.ndarray],
+    batch: int,
+    first: int,
+    columns: Sequence[int] | None,
+) -> bool:
+    try:
+        outputs = _run(candidate, x, batch, meter.names)
+    except (AnswerNo, BadInput) as error:
+        meter.fail(batch, f"it does not run: {error.line()}")
+        return False
+    if columns is not None:
+        outputs[0] = outputs[0][:, list(columns)]
+    meter.add(expected, outputs, batch=batch, first=first)
+    return True
+
+
+def preprocessings(one: Runner, other: Runner) -> tuple[Preprocessing, Preprocessing]:
+    """Each side's preprocessing; a float side that does not say its own takes the other's normalisation."""
+    from dataclasses import replace
+
+    mine, theirs = one.preprocessing, other.preprocessing
+    known = mine or theirs
+    if known is None:
+        raise BadInput("neither artifact says its preprocessing", fix="Name the input size with --size.")
+    return (
+        mine or replace(known, embedded=one.inputs[0].dtype == "uint8"),
+        theirs or replace(known, embedded=other.inputs[0].dtype == "uint8"),
+    )
+
+
+def prepared(images: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:
+    """``data.prepare``: the input of a runner with this preprocessing."""
+    from deploykit.data import prepare
+
+    return prepare(images, preprocessing)
+
+
+def _pieces(x: np.ndarray, batch: int, *, fill: bool) -> Iterator[tuple[np.ndarray, int]]:
+    import numpy as np
+
+    for start in range(0, len(x), batch):
+        piece = x[start : start + batch]
+        rows = len(piece)
+        if rows < batch and fill:
+            piece = np.take(x, np.arange(start, start + batch) % len(x), axis=0)
+        yield piece, rows
+
+
+def _run(runner: Runner, x: np.ndarray, batch: int, names: Sequence[str] = ()) -> list[np.ndarray]:
+    """All outputs for ``x``, in the order of ``names`` where the engine has these, else in its own."""
+    import numpy as np
+
+    collected: list[list[np.ndarray]] = []
+    fill = runner.inputs[0].fixed_batch is not None or len(x) < batch
+    for piece, rows in _pieces(x, batch, fill=fill):
+        named = runner.run_all(piece)
+        outputs = [named[n] for n in names] if set(names) == set(named) else list(named.values())
+        collected.append([out[:rows] if len(out) == len(piece) else out for out in outputs])
+    return [np.concatenate(parts) for parts in zip(*collected, strict=True)]

@@ -1,0 +1,137 @@
+"""Intermediate tensors of an ONNX graph and of a module, to find where the two part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deploykit.base.errors import BadInput
+from deploykit.exporting.scopes import module_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tensor that can be read.
+
+    Attributes:
+        tensor: its name.
+        node: what makes it.
+        op_type: of the node; of a module its class.
+        module: the network's module, empty where not known.
+    """
+
+    tensor: str
+    node: str
+    op_type: str
+    module: str
+
+
+class GraphTaps:
+    """Reads tensors of an ONNX graph on the CPU, by making them outputs of a copy of the graph in memory.
+
+    Args:
+        path: of the file; weights beside it stay there.
+        x: the graph's input.
+        threads: of ONNX Runtime.
+    """
+
+    def __init__(self, path: Path, x: np.ndarray, threads: int | None = None) -> None:
+        import onnx
+
+        self.path, self.x, self.threads = path, x, threads
+        self.model = onnx.load(str(path), load_external_data=False)
+        self.outputs = [value.name for value in self.model.graph.output]
+        self.taps = [
+            Tap(tensor, node.name or tensor, node.op_type, module_of(node.name))
+            for node in self.model.graph.node
+            for tensor in node.output
+            if tensor
+        ]
+
+    def __call__(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The named tensors for the input.
+
+        Raises:
+            BadInput: ONNX Runtime refuses the graph or the input.
+        """
+        import onnx
+        import onnxruntime as ort
+
+        tapped = onnx.ModelProto()
+        tapped.CopyFrom(self.model)
+        del tapped.graph.output[:]
+        tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(self.path.parent))
+        try:
+            session = ort.InferenceSession(tapped.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            values = session.run(list(dict.fromkeys(names)), {self.model.graph.input[0].name: self.x})
+        except Exception as error:
+            if type(error).__module__.startswith("onnxruntime."):
+                raise BadInput(f"cannot read tensors of {self.path}: {str(error).splitlines()[0]}") from error
+            raise
+        return dict(zip(dict.fromkeys(names), values, strict=True))
+
+
+class ModuleTaps:
+    """Reads what a network's leaf modules answer, eagerly.
+
+    A tensor is named after its module (``layer1.0.relu``, and ``layer1.0.relu#1`` for the module's second call), the
+    network's own outputs ``@output``.
+
+    Args:
+        module: in eval mode, on the CPU.
+        x: float32 ``[N, 3, H, W]``.
+    """
+
+    def __init__(self, module: nn.Module, x: np.ndarray) -> None:
+        self.module, self.x = module, x
+        self.leaves = {name: leaf for name, leaf in module.named_modules() if not list(leaf.children())}
+        self.taps: list[Tap] = []
+        self.outputs: list[str] = []
+        self._run(frozenset(), first=True)
+
+    def __call__(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The named tensors for the input."""
+        return self._run(frozenset(names))
+
+    def _run(self, wanted: frozenset[str], *, first: bool = False) -> dict[str, np.ndarray]:
+        import torch
+
+        from deploykit.exporting.outputs import named_outputs
+
+        found: dict[str, np.ndarray] = {}
+        calls: dict[str, int] = {}
+
+        def hook(name: str, leaf: nn.Module, answer: object) -> None:
+            if not isinstance(answer, torch.Tensor):
+                return
+            count = calls[name] = calls.get(name, -1) + 1
+            tensor = f"{name}#{count}" if count else name
+            if first:
+                self.taps.append(Tap(tensor, tensor, type(leaf).__name__, name))
+            if tensor in wanted:  # a copy: an in-place activation may follow
+                found[tensor] = answer.detach().float().numpy().copy()
+
+        handles = [
+            leaf.register_forward_hook(lambda leaf, _, answer, name=name: hook(name, leaf, answer))
+            for name, leaf in self.leaves.items()
+        ]
+        try:
+            with torch.inference_mode():
+                outputs = named_outputs(self.module(torch.tensor(self.x)))
+        finally:
+            for handle in handles:
+                handle.remove()
+        if first:
+            self.outputs = list(outputs)
+        return found | {f"@{k}": v.float().numpy() for k, v in outputs.items() if f"@{k}" in wanted}
