@@ -10,7 +10,12 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
 from deploykit.engines.onnxruntime.providers import CUDA_MEND, PROVIDERS, need_provider
 
-LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
+LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
 CPU_OPTIONS = {
     "optimization": "none, basic, extended or all",
     "spinning": "1: waiting threads spin (faster with many threads, disturbs what runs beside)",
@@ -113,10 +118,17 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         return BadInput(
             f"{path} cannot run on {target} alone: some nodes would run on the CPU", fix="Leave fallback=0 away."
         )
-    if re.search(r"opset \d+ is under development|[Oo]pset .*(?:only \*?guarantees|till opset)|IR version|Unsupported model", text):
-        return BadInput(f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime.")
+    if re.search(
+        r"opset \d+ is under development|[Oo]pset .*(?:only \*?guarantees|till opset)|IR version|Unsupported model",
+        text,
+    ):
+        return BadInput(
+            f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime."
+        )
     if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
     if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and target != "ort-cpu":
         return Unavailable(f"{target} cannot run here: {short}", fix=CUDA_MEND)
-    return BadInput(f"{path} cannot be loaded by ONNX Runtime: {short}", fix="Export it again, or run deploykit inspect.")
+    return BadInput(
+        f"{path} cannot be loaded by ONNX Runtime: {short}", fix="Export it again, or run deploykit inspect."
+    )

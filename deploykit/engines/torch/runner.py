@@ -163,7 +163,9 @@ def _input(loaded: LoadedModel) -> TensorSpec:
     value = node.meta["val"]
     free = ("batch", "channels", height, width)
     shape = tuple(dim if isinstance(dim, int) else name for dim, name in zip(value.shape, free, strict=False))
-    return TensorSpec(str(names[0]), str(value.dtype).removeprefix("torch."), shape, "NCHW" if len(shape) == 4 else None)
+    return TensorSpec(
+        str(names[0]), str(value.dtype).removeprefix("torch."), shape, "NCHW" if len(shape) == 4 else None
+    )
 
 
 def _array(out: torch.Tensor) -> np.ndarray:
