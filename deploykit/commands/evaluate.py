@@ -2,124 +2,59 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.base.errors import BadInput
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    artifact_sha256,
+    files_of,
+    read_manifest,
+    write_manifest,
+)
+from deploykit.base.config.measure import EvaluateConfig
+from deploykit.base.environment import describe, library_versions
+from deploykit.base.errors import AnswerNo, BadInput, from_os_error, unknown
+from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.evaluation.accuracy import accuracy
+from deploykit.base.targets import Spec, parse_spec
+from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
+from deploykit.commands.metrics import Metric, apply_metrics, load_metrics
+from deploykit.evaluation.accuracy import accuracy, class_table
 from deploykit.evaluation.agreement import agreement
+from deploykit.reporting.read import plain, read_report, validate
+from deploykit.reporting.schema import SCHEMA
+from deploykit.reporting.view import accuracy_table
+from deploykit.reporting.write import refuse_foreign_pages, write_report
 
 if TYPE_CHECKING:
-    from deploykit.base.runner import Runner
-    from deploykit.data import Split
+    from deploykit.data import DataSource, Split
 
+__all__ = ["EvaluateResult", "collect_logits", "evaluate", "in_data_order", "judge", "preprocessing_of"]
 
-def collect_logits(
-    runner: Runner,
-    split: Split,
-    batch: int,
-    limit: int | None = None,
-    progress: Progress = SILENT,
-    *,
-    name: str = "the model",
-) -> np.ndarray:
-    """Run a classifier over a split; images are streamed, only the logits stay.
-
-    Args:
-        runner: an open engine.
-        split: of a data source.
-        batch: images per call; an engine with a fixed batch is fed its own, the last one filled up.
-        limit: number of images at most.
-        progress: shows one bar, and says how the classes were mapped.
-        name: of the variant, for messages.
-
-    Returns:
-        float32 [N, C] in the order of the split's images and of the data's classes.
-
-    Raises:
-        BadInput: the model is no classifier, or its classes do not fit the data's.
-    """
-    total = len(split) if limit is None else min(limit, len(split))
-    fixed = runner.inputs[0].fixed_batch
-    if runner.preprocessing is None:
-        raise BadInput(f"{name} carries no preprocessing", fix="Name the input size with --size.")
-    logits: np.ndarray | None = None
-    done = 0
-    with progress.task(f"{name}: accuracy", total=total, unit="images") as task:
-        for x, _ in split.batches(fixed or batch, runner.preprocessing, limit=limit):
-            rows = _run(runner, x, fixed)
-            if logits is None:
-                _refuse_if_no_classifier(runner, rows, len(x), name)
-                logits = np.empty((total, rows.shape[1]), dtype=np.float32)
-            logits[done : done + len(x)] = rows
-            done += len(x)
-            task.advance(len(x))
-    if logits is None:
-        raise BadInput(f"{name}: there are no images to evaluate on", fix="Choose another --data or split.")
-    return in_data_order(logits[:done], runner.classes, split.classes, name, progress)
-
-
-def _run(runner: Runner, x: np.ndarray, fixed: int | None) -> np.ndarray:
-    """The rows of ``x``; a fixed batch is filled up with copies of the last image, whose rows are dropped again."""
-    if fixed is None or len(x) == fixed:
-        return runner(x)
-    filled = np.concatenate([x, np.repeat(x[-1:], fixed - len(x), axis=0)])
-    return runner(filled)[: len(x)]
-
-
-def _refuse_if_no_classifier(runner: Runner, rows: np.ndarray, images: int, name: str) -> None:
-    if rows.ndim == 2 and rows.shape[0] == images and rows.shape[1] > 1:
-        return
-    if rows.ndim == 2 and rows.shape[1:] == (1,):
-        raise BadInput(
-            f"{name} is a one-logit (binary) model",
-            got="outputs of shape [N, 1]",
-            expected="one logit per class",
-            fix="Give it two logits: [0, x] in place of x.",
-        )
-    names = ", ".join(spec.name for spec in runner.outputs)
-    raise BadInput(
-        f"{name} is no classifier (detection and segmentation models cannot be evaluated yet)",
-        got=f"outputs {names}, the first of shape {list(rows.shape)}",
-        expected="[N, C]",
-        fix="`deploykit verify` compares their raw outputs.",
-    )
-
-
-def in_data_order(
-    logits: np.ndarray,
-    model_classes: tuple[str, ...] | None,
-    data_classes: tuple[str, ...],
-    name: str,
-    progress: Progress = SILENT,
-) -> np.ndarray:
-    """The columns of ``logits`` in the order of the data's classes: by name where both are named, else by index.
-
-    Raises:
-        BadInput: names or counts that do not fit.
-    """
-    from deploykit.data import map_classes
-
-    outputs = logits.shape[1]
-    if model_classes is None and outputs != len(data_classes):
-        raise BadInput(
-            f"{name}: the labels do not fit the head",
-            got=f"{outputs} outputs without names and {len(data_classes)} classes in the data",
-            expected="as many outputs as classes, or class names on both sides",
-            fix="Use the data it was trained on, or a model with as many classes as the data.",
-        )
-    if model_classes is not None and len(model_classes) != outputs:
-        raise BadInput(f"{name}: {len(model_classes)} class names for {outputs} outputs", fix="Export it again.")
-    index, message = map_classes(model_classes, data_classes)
-    if message:
-        progress.say(f"{name}: {message}")
-    return logits if index is None else np.ascontiguousarray(logits[:, index])
+STAGE_VERSION = 1
+CLASSES_LISTED = 200
 
 
 def judge(
-    logits: np.ndarray, labels: np.ndarray, base_logits: np.ndarray | None, ci_level: float = 0.95, seed: int = 0
+    logits: np.ndarray,
+    labels: np.ndarray,
+    base_logits: np.ndarray | None,
+    ci_level: float = 0.95,
+    seed: int = 0,
+    *,
+    name: str = "the model",
+    metrics: Mapping[str, Metric] | None = None,
+    classes: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """The ``accuracy`` of a report's variant, without its ``logits_file``.
 
@@ -129,15 +64,266 @@ def judge(
         base_logits: [N, C] of the baseline on the same images; None leaves out everything that compares.
         ci_level: of all intervals.
         seed: of the bootstrap.
+        name: of the variant, for messages.
+        metrics: custom ones, by name.
+        classes: adds the scores of each class under these names, up to 200 classes.
 
     Raises:
-        BadInput: no classifier with one label per image.
+        BadInput: no classifier with one label per image, or a custom metric that fails.
         AnswerNo: NaN or infinite logits.
     """
     from deploykit.evaluation.logits import check_logits
 
-    check_logits(logits, labels, "the model")
+    check_logits(logits, labels, name)
     found = accuracy(logits, labels, ci_level)
     if base_logits is not None:
         found |= agreement(logits, base_logits, labels, ci_level, seed)
+    if metrics:
+        found["metrics"] = apply_metrics(metrics, logits, labels)
+    if classes is not None and len(classes) == logits.shape[1] <= CLASSES_LISTED:
+        found["per_class"] = class_table(logits, labels, classes)
     return found
+
+
+def evaluate(
+    artifacts: Sequence[str | Spec],
+    output: Path | None = None,
+    config: EvaluateConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> EvaluateResult:
+    """Measure the accuracy of artifacts on the same images, and compare them with a baseline image by image.
+
+    Args:
+        artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more.
+        output: folder for ``report.json``, ``.html``, ``.md`` and ``logits/``, made if missing; None: nothing is written.
+        config: data, split, batch, baseline, custom metrics …; its ``metrics`` and ``module:`` data run as user code.
+        force: replace files that deploykit did not make.
+        progress: shows one bar per artifact.
+
+    Raises:
+        BadInput: unknown names, two artifacts of one name, models that are no classifiers, classes that do not fit.
+        Unavailable: this machine lacks what a target needs.
+    """
+    from deploykit.data import open_data
+
+    if config is None:
+        raise BadInput("evaluate needs data", fix="Pass EvaluateConfig(data=…).")
+    specs = unique_specs(artifacts)
+    baseline = _baseline(specs, config.baseline)
+    metrics = load_metrics(config.metrics)
+    source = open_data(config.data, allow_code=True, skip_broken=config.skip_broken, progress=progress)
+    split = source.split(config.split)
+    folder = None if output is None else Path(output)
+    manifest = None
+    if folder is not None:
+        manifest = _manifest(specs, split.sha256, config)
+        if _made_before(folder, manifest.key, force=force):
+            progress.say(f"{folder}: this evaluation was done before, nothing to do")
+            return EvaluateResult(read_report(folder / "report.json"), folder)
+    variants: dict[str, dict[str, Any]] = {}
+    base_logits: np.ndarray | None = None
+    for spec in sorted(specs, key=lambda one: one.name != baseline):
+        variant, logits = _measure(spec, source, split, base_logits, config, metrics, folder, progress)
+        variants[spec.name] = variant
+        if spec.name == baseline:
+            base_logits = logits
+    report = _report([variants[spec.name] for spec in specs], baseline, split, config)
+    if base_logits is None and len(specs) > 1:
+        report["warnings"].append(f"the baseline {baseline} failed, so nothing could be compared with it")
+    report = validate(plain(report))
+    if folder is not None and manifest is not None:
+        write_report(report, folder)
+        files = files_of(folder / "report.json")
+        write_manifest(folder / "report.json", replace(manifest, files=files))
+    return EvaluateResult(report, folder)
+
+
+def refuse_stored_code(config: EvaluateConfig, where: str) -> None:
+    """Check that a stored configuration names no user code that its maker did not allow.
+
+    Raises:
+        BadInput: it names what would run.
+    """
+    code = re.fullmatch(r"(?!(synthetic|cifar10|cifar100|imagenet):)[A-Za-z_][\w.]*:[A-Za-z_]\w*", config.data)
+    named = [*config.metrics, *([config.data] if code else [])]
+    if named and not config.allow_code:
+        raise BadInput(
+            f"{where} names Python code: {', '.join(named)}", fix="If you trust it, set allow_code: true in it."
+        )
+
+
+def unique_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
+    """The artifacts taken apart.
+
+    Raises:
+        BadInput: none, or two of one name.
+    """
+    specs = [parse_spec(one) if isinstance(one, str) else one for one in artifacts]
+    if not specs:
+        raise BadInput("no artifact to evaluate", expected="[NAME=]PATH[@TARGET]")
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two artifacts are called {name!r}", fix=f"Name them: {name}-a=PATH {name}-b=PATH.")
+    return specs
+
+
+def _baseline(specs: Sequence[Spec], wanted: str | None) -> str:
+    names = [spec.name for spec in specs]
+    if wanted is not None and wanted not in names:
+        raise unknown("baseline", wanted, names)
+    return wanted or names[0]
+
+
+def _measure(
+    spec: Spec,
+    source: DataSource,
+    split: Split,
+    base_logits: np.ndarray | None,
+    config: EvaluateConfig,
+    metrics: Mapping[str, Metric],
+    folder: Path | None,
+    progress: Progress,
+) -> tuple[dict[str, Any], np.ndarray | None]:
+    """One variant of the report and its logits, None where it failed."""
+    from deploykit.engines import open_runner
+    from deploykit.evaluation.logits import SavedLogits, save_logits
+
+    with open_runner(
+        spec, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
+    ) as runner:
+        variant = {
+            "name": spec.name,
+            "target": runner.target,
+            "precision": runner.precision,
+            "status": "ok",
+            "artifact": artifact_of(spec.path, folder),
+        }
+        preprocessing = preprocessing_of(runner, source, config.size, spec.name, progress)
+        logits = collect_logits(
+            runner, split, config.batch, config.limit, progress, name=spec.name, preprocessing=preprocessing
+        )
+    labels = split.labels[: len(logits)]
+    try:
+        judged = judge(
+            logits,
+            labels,
+            base_logits,
+            config.ci_level,
+            config.seed,
+            name=spec.name,
+            metrics=metrics,
+            classes=tuple(split.classes),
+        )
+    except AnswerNo as error:
+        progress.warn(error.line())
+        return {**variant, "status": "failed", "reason": error.line()}, None
+    if folder is not None:
+        (folder / "logits").mkdir(exist_ok=True)
+        place = f"logits/{safe_name(spec.name)}.npz"
+        save_logits(folder / place, SavedLogits(logits, labels, split.sha256, tuple(split.classes)))
+        judged["logits_file"] = place
+    return {**variant, "accuracy": judged}, logits
+
+
+def safe_name(name: str) -> str:
+    """A variant's name as a file name: letters, digits, dot, dash, underscore; others and doubtful ones are hashed."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name):
+        return name
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] + "-" + value_sha256(name)[:8]
+
+
+def artifact_of(path: Path, folder: Path | None) -> dict[str, Any]:
+    """The ``artifact`` of a report's variant: its path seen from ``folder`` (only its name without one), hash and size."""
+    manifest = read_manifest(path)
+    names = sorted({path.name, *(manifest.files if manifest else ())})
+    size = sum((path.parent / name).stat().st_size for name in names if (path.parent / name).is_file())
+    shown = path.name if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+    return {"path": shown, "sha256": artifact_sha256(path), "bytes": size}
+
+
+def _report(variants: list[dict[str, Any]], baseline: str, split: Split, config: EvaluateConfig) -> dict[str, Any]:
+    n = len(split) if config.limit is None else min(config.limit, len(split))
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe(),
+        "data": {"name": Path(config.data).name, "split": config.split, "n": n, "sha256": split.sha256},
+        "ci_level": config.ci_level,
+        "seed": config.seed,
+        "warnings": [],
+        "baseline": baseline,
+        "variants": variants,
+    }
+
+
+def _manifest(specs: Sequence[Spec], data_sha256: str, config: EvaluateConfig) -> Manifest:
+    for spec in specs:
+        if not spec.path.is_file():
+            raise BadInput(f"{spec.path} does not exist", fix="Check the path.")
+    parents = [Parent("artifact", artifact_sha256(spec.path), name=_identity(spec)) for spec in specs]
+    named = {**config.plain(), "data": Path(config.data).name, "artifacts": [_identity(spec) for spec in specs]}
+    return Manifest(
+        kind="report",
+        files={},
+        stage="evaluate",
+        version=STAGE_VERSION,
+        config=named,
+        parents=(*parents, Parent("data", data_sha256, name=Path(config.data).name)),
+        versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
+    )
+
+
+def _identity(spec: Spec) -> str:
+    return str(replace(spec, path=Path(spec.path.name)))
+
+
+def _made_before(folder: Path, key: str, *, force: bool) -> bool:
+    """Make the folder, and whether this very evaluation lies there already.
+
+    Raises:
+        BadInput: the folder cannot be made, or holds files that deploykit did not make.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
+    if not folder.parent.is_dir():
+        raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {folder}") from error
+    if already_made(folder / "report.json", key, force=force):
+        return True
+    if not force:
+        refuse_foreign_pages(folder)
+    return False
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What was found.
+
+    Attributes:
+        report: as of ``deploykit.report/1``, without timings.
+        folder: where it was written, or None.
+    """
+
+    report: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every variant could be judged."""
+        return all(variant["status"] == "ok" for variant in self.report["variants"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields: the data, the baseline, the variants with their accuracy, and where the report is."""
+        keys = ("data", "ci_level", "seed", "baseline", "warnings", "variants")
+        place = None if self.folder is None else str(self.folder / "report.json")
+        return {**{key: self.report[key] for key in keys}, "report": place}
+
+    def summary(self) -> str:
+        """The table for people."""
+        return accuracy_table(self.report) + ("" if self.folder is None else f"\nreport: {self.folder / 'report.html'}")

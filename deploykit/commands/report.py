@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
 
 STAGE_VERSION = 1
@@ -52,7 +52,7 @@ def report(
     """
     from deploykit.reporting.read import read_report
     from deploykit.reporting.view import headline
-    from deploykit.reporting.write import write_pages
+    from deploykit.reporting.write import refuse_foreign_pages, write_pages
 
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
     if len(sources) != 1:
@@ -67,20 +67,12 @@ def report(
         raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
     if not folder.parent.is_dir():
         raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {folder}") from error
     if not force:
-        _refuse_foreign(folder)
+        refuse_foreign_pages(folder)
     files = write_pages(found, folder, home)
     chosen = found["pick"]["name"] if found["pick"] else None
     return ReportResult(tuple(files), headline(found), chosen)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Pages may be replaced where deploykit made them: each carries a mark."""
-    from deploykit.reporting.write import is_ours
-
-    for name in ("report.html", "report.md"):
-        if (folder / name).exists() and not is_ours(folder / name):
-            raise BadInput(
-                f"{folder / name} exists and was not made by deploykit", fix="Choose another -o, or pass --force."
-            )

@@ -193,3 +193,32 @@ def _flat(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_flat(one) for one in value)
     return str(value)
+
+
+def accuracy_table(report: dict[str, Any]) -> str:
+    """The accuracies as a table for a terminal, one line per variant, failures with their reason below."""
+    head = ["variant", "target", "top-1", "interval", "top-5", "macro F1", "ECE", "drop", "interval", "agreement"]
+    head += ["neg. flips", "McNemar p"]
+    keys = ("name", "target", "top1", "top1_interval", "top5", "macro_f1", "ece", "drop", "drop_interval", "agreement")
+    found = rows(report)
+    metrics = sorted({name for one in report["variants"] if one["accuracy"] for name in one["accuracy"]["metrics"]})
+    cells = [[*head, *metrics]]
+    for row, variant in zip(found, report["variants"], strict=True):
+        line = [row[key] for key in keys] + [row["negative_flips"], row["mcnemar_p"]]
+        own = (variant["accuracy"] or {}).get("metrics", {})
+        values = [own.get(name) for name in metrics]
+        cells.append(line + [t.NONE if value is None else t.number(value, 4) for value in values])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    data = report["data"]
+    lines.insert(
+        0, f"{data['n']:,} images of {data['name']} ({data['split']}), {100 * report['ci_level']:g} % intervals"
+    )
+    lines += [f"{row['name']} {row['status']}: {row['reason']}" for row in found if row["status"] != "ok"]
+    return "\n".join(lines + [f"warning: {warning}" for warning in report["warnings"]])

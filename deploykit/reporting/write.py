@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.atomic import write_json, write_text
+from deploykit.base.errors import BadInput
 from deploykit.reporting.read import plain, validate
 
 
@@ -61,3 +62,17 @@ def is_ours(path: Path) -> bool:
     content = path.read_bytes()
     found = _MARK.search(content)
     return found is not None and hashlib.sha256(content[: found.start()]).hexdigest().encode() == found.group(1)
+
+
+def refuse_foreign_pages(folder: Path) -> None:
+    """Check that the pages in ``folder`` may be replaced: there are none, or ours, unchanged.
+
+    Raises:
+        BadInput: a page was not made by deploykit, or was changed since.
+    """
+    for name in ("report.html", "report.md"):
+        if (folder / name).exists() and not is_ours(folder / name):
+            raise BadInput(
+                f"{folder / name} was not made by deploykit, or was changed since",
+                fix="Choose another -o, or pass --force.",
+            )

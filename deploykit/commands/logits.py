@@ -1,0 +1,143 @@
+"""Running a classifier over a split: images are streamed, only the logits stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.base.runner import Runner
+    from deploykit.data import DataSource, Split
+
+
+def collect_logits(
+    runner: Runner,
+    split: Split,
+    batch: int,
+    limit: int | None = None,
+    progress: Progress = SILENT,
+    *,
+    name: str = "the model",
+    preprocessing: Preprocessing | None = None,
+) -> np.ndarray:
+    """Run a classifier over a split; images are streamed, only the logits stay.
+
+    Args:
+        runner: an open engine.
+        split: of a data source.
+        batch: images per call; an engine with a fixed batch is fed its own, the last one filled up.
+        limit: number of images at most.
+        progress: shows one bar, and says how the classes were mapped.
+        name: of the variant, for messages.
+        preprocessing: in place of the runner's own, for engines that carry none.
+
+    Returns:
+        float32 [N, C] in the order of the split's images and of the data's classes.
+
+    Raises:
+        BadInput: the model is no classifier, or its classes do not fit the data's.
+    """
+    total = len(split) if limit is None else min(limit, len(split))
+    fixed = runner.inputs[0].fixed_batch
+    preprocessing = preprocessing or runner.preprocessing
+    if preprocessing is None:
+        raise BadInput(f"{name} carries no preprocessing", fix="Name the input size with --size.")
+    logits: np.ndarray | None = None
+    done = 0
+    with progress.task(f"{name}: accuracy", total=total, unit="images") as task:
+        for x, _ in split.batches(fixed or batch, preprocessing, limit=limit):
+            rows = _run(runner, x, fixed)
+            if logits is None:
+                _refuse_if_no_classifier(runner, rows, len(x), name)
+                logits = np.empty((total, rows.shape[1]), dtype=np.float32)
+            logits[done : done + len(x)] = rows
+            done += len(x)
+            task.advance(len(x))
+    if logits is None:
+        raise BadInput(f"{name}: there are no images to evaluate on", fix="Choose another --data or split.")
+    return in_data_order(logits[:done], runner.classes, split.classes, name, progress)
+
+
+def _run(runner: Runner, x: np.ndarray, fixed: int | None) -> np.ndarray:
+    """The rows of ``x``; a fixed batch is filled up with copies of the last image, whose rows are dropped again."""
+    if fixed is None or len(x) == fixed:
+        return runner(x)
+    filled = np.concatenate([x, np.repeat(x[-1:], fixed - len(x), axis=0)])
+    return runner(filled)[: len(x)]
+
+
+def _refuse_if_no_classifier(runner: Runner, rows: np.ndarray, images: int, name: str) -> None:
+    if rows.ndim == 2 and rows.shape[0] == images and rows.shape[1] > 1:
+        return
+    if rows.ndim == 2 and rows.shape[1:] == (1,):
+        raise BadInput(
+            f"{name} is a one-logit (binary) model",
+            got="outputs of shape [N, 1]",
+            expected="one logit per class",
+            fix="Give it two logits: [0, x] in place of x.",
+        )
+    names = ", ".join(spec.name for spec in runner.outputs)
+    raise BadInput(
+        f"{name} is no classifier (detection and segmentation models cannot be evaluated yet)",
+        got=f"outputs {names}, the first of shape {list(rows.shape)}",
+        expected="[N, C]",
+        fix="`deploykit verify` compares their raw outputs.",
+    )
+
+
+def in_data_order(
+    logits: np.ndarray,
+    model_classes: tuple[str, ...] | None,
+    data_classes: tuple[str, ...],
+    name: str,
+    progress: Progress = SILENT,
+) -> np.ndarray:
+    """The columns of ``logits`` in the order of the data's classes: by name where both are named, else by index.
+
+    Raises:
+        BadInput: names or counts that do not fit.
+    """
+    from deploykit.data import map_classes
+
+    outputs = logits.shape[1]
+    if model_classes is None and outputs != len(data_classes):
+        raise BadInput(
+            f"{name}: the labels do not fit the head",
+            got=f"{outputs} outputs without names and {len(data_classes)} classes in the data",
+            expected="as many outputs as classes, or class names on both sides",
+            fix="Use the data it was trained on, or a model with as many classes as the data.",
+        )
+    if model_classes is not None and len(model_classes) != outputs:
+        raise BadInput(f"{name}: {len(model_classes)} class names for {outputs} outputs", fix="Export it again.")
+    index, message = map_classes(model_classes, data_classes)
+    if message:
+        progress.say(f"{name}: {message}")
+    return logits if index is None else np.ascontiguousarray(logits[:, index])
+
+
+def preprocessing_of(
+    runner: Runner, source: DataSource, size: int | None, name: str, progress: Progress = SILENT
+) -> Preprocessing:
+    """What turns a picture into the runner's input: its own, else the data's default at the engine's or given size.
+
+    Raises:
+        BadInput: neither the artifact nor ``size`` says how large the input is.
+    """
+    if runner.preprocessing is not None:
+        return runner.preprocessing
+    spec = runner.inputs[0]
+    side = spec.shape[1] if spec.layout == "NHWC" else spec.shape[-1]
+    own = side if isinstance(side, int) else None
+    if size is None and own is None and source.natural_size is None:
+        raise BadInput(f"{name} does not say how large its input is", fix="Name the size in pixels with --size.")
+    chosen = source.preprocessing(size or own)
+    progress.warn(
+        f"{name} carries no preprocessing: its input is made as the data's default, size {chosen.size}, "
+        f"mean {chosen.mean}, std {chosen.std}; another one in training would cost accuracy"
+    )
+    return chosen
