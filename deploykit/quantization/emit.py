@@ -1,0 +1,84 @@
+"""Write a plan into the graph: Q behind each quantized activation, one DQ for each of its readers, integer weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from deploykit.quantization.graphs import attribute, bypass, constant
+from deploykit.quantization.hard_activations import expand_hard_swish, hard_sigmoid_scales, hard_swish_scale, shift_bias
+from deploykit.quantization.pairs import dequantized_constant, insert_pair
+from deploykit.quantization.placement import ANCHORS, Plan
+from deploykit.quantization.schemes import Affine
+from deploykit.quantization.weights import channel_scales, quantize_bias, quantize_weight, room_for_bias
+
+
+def emit_qdq(model: ir.Model, plan: Plan, parameters: Mapping[str, Affine], *, weight_bits: int = 8) -> ir.Model:
+    """Quantize ``model`` in place.
+
+    Args:
+        model: the prepared float graph that the plan was made on.
+        plan: which nodes and activations.
+        parameters: name of the activation in the float graph → scale and zero point.
+        weight_bits: 7 where u8·s8 products would saturate (``reduce_range``).
+
+    Returns:
+        The model, with QuantizeLinear and DequantizeLinear.
+    """
+    graph = model.graph
+    write = {value: _written(plan, value, parameters) for value in plan.points}
+    read: dict[ir.Value, Affine] = {}
+    for node in plan.absorbed:
+        if node.op_type == "HardSigmoid":
+            out = node.outputs[0]
+            write[out], read[out] = hard_sigmoid_scales(node, write[out])
+            shift_bias(graph, node)
+    swish = {node.inputs[0]: node for node in plan.hard_swish}
+    for value in swish:
+        if value is not None:
+            write[value] = hard_swish_scale(write[value])
+    for node in plan.nodes:
+        if node.op_type in ANCHORS:
+            source = node.inputs[0]
+            assert source is not None
+            _quantize_weights(graph, node, read.get(source, write[source]).scale, weight_bits)
+    made_by: dict[ir.Value, ir.Value] = {}
+    for node in plan.absorbed:
+        before = node.inputs[0]
+        assert before is not None
+        made_by[node.outputs[0]] = before
+        bypass(node)
+    integer = set(plan.nodes)
+    quantizers = {}
+    for value, affine in write.items():
+        place = made_by.get(value, value)
+        from_float = place.producer() not in integer
+        readers = [(use.node, use.idx) for use in place.uses() if use.node in integer or not from_float]
+        quantizers[value] = insert_pair(graph, place, readers, affine, read.get(value, affine))
+    for value, node in swish.items():
+        if value is not None:
+            expand_hard_swish(graph, node, quantizers[value], write[value])
+    return common.RemoveUnusedNodesPass()(model).model
+
+
+def _written(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> Affine:
+    source = plan.shared.get(value, value)
+    return plan.fixed[source] if source in plan.fixed else parameters[source.name or ""]
+
+
+def _quantize_weights(graph: ir.Graph, node: ir.Node, input_scale: float, bits: int) -> None:
+    weight = constant(node.inputs[1])
+    assert weight is not None
+    axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
+    scales = channel_scales(weight, axis, bits)
+    stem = node.name or node.outputs[0].name or "node"
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is not None:
+        scales = room_for_bias(scales, bias, input_scale)
+        integers, both = quantize_bias(bias, scales, input_scale)
+        node.replace_input_with(2, dequantized_constant(graph, node, f"{stem}.bias", integers, both, 0))
+    integers = quantize_weight(weight, scales, axis, bits)
+    node.replace_input_with(1, dequantized_constant(graph, node, f"{stem}.weight", np.asarray(integers), scales, axis))

@@ -1,0 +1,136 @@
+"""Which activations are quantized for ONNX Runtime's CPU kernels, and which nodes then run on integers.
+
+ONNX Runtime turns ``DQ → Conv → Q`` into one QLinearConv only when the Q follows the Conv directly, or follows a
+Relu/Clip that the Q itself can take over: with uint8 and zero point 0 saturation at 0 *is* the Relu, so the node is
+dropped. A Conv without a Q behind it stays float. The plan is made on the float graph, before anything is changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from deploykit.quantization.graphs import activation_inputs, attribute, constant, only_reader
+from deploykit.quantization.schemes import U8, Affine
+
+ANCHORS = ("Conv", "Gemm", "MatMul")
+SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
+INTEGER_KERNELS = ("Add", "Mul", "GlobalAveragePool", "AveragePool", "Concat", "Sigmoid", *SAME_SCALE)
+
+
+@dataclass
+class Plan:
+    """What will be quantized.
+
+    Attributes:
+        nodes: that will run on integers, in topological order.
+        points: activations that get a Q; a value made by an absorbed Relu/Clip stands for the node's own output.
+        absorbed: Relu, Clip and HardSigmoid nodes whose Q takes them over.
+        hard_swish: HardSwish nodes that become an integer product (``hard_activations``).
+        shared: value → value whose scale it takes (MaxPool, Reshape …).
+        fixed: value → scale that follows from the operator alone (Sigmoid: [0, 1) in steps of 1/256).
+        skipped: anchor node → why it stays float.
+    """
+
+    nodes: list[ir.Node] = field(default_factory=list)
+    points: dict[ir.Value, None] = field(default_factory=dict)
+    absorbed: list[ir.Node] = field(default_factory=list)
+    hard_swish: list[ir.Node] = field(default_factory=list)
+    shared: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    fixed: dict[ir.Value, Affine] = field(default_factory=dict)
+    skipped: dict[ir.Node, str] = field(default_factory=dict)
+
+
+def plan_ort_cpu(
+    graph: ir.Graph, keep_float: frozenset[str] = frozenset(), *, float_adds: bool = False, float_head: bool = False
+) -> Plan:
+    """Decide for every node of a prepared float graph.
+
+    Args:
+        graph: as :func:`deploykit.quantization.prepare.prepare` leaves it.
+        keep_float: names of nodes that stay float.
+        float_adds: residual sums stay float, so that rounding does not pile up along the skips.
+        float_head: the last Gemm or MatMul stays float.
+    """
+    plan = Plan()
+    for node in graph:
+        why = _why_float(node, keep_float, plan)
+        if why is None and float_adds and node.op_type == "Add":
+            why = "residual sums stay float"
+        if why is None and float_head and node.op_type in ("Gemm", "MatMul") and _leads_to_output(node.outputs[0]):
+            why = "the classifier stays float"
+        if why is not None:
+            if node.op_type in ANCHORS:
+                plan.skipped[node] = why
+            continue
+        plan.nodes.append(node)
+        if node.op_type == "HardSwish":
+            plan.hard_swish.append(node)
+        for _, value in activation_inputs(node):
+            plan.points.setdefault(value)
+        _place_output(node, plan)
+    return plan
+
+
+def _why_float(node: ir.Node, keep_float: frozenset[str], plan: Plan) -> str | None:
+    if (node.name or "") in keep_float:
+        return "kept float on request"
+    if node.op_type in ANCHORS:
+        if constant(node.inputs[1]) is None:
+            return "its weight is computed at run time"
+        if len(node.inputs) > 2 and node.inputs[2] is not None and constant(node.inputs[2]) is None:
+            return "its bias is computed at run time"
+        if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0):
+            return "Gemm with alpha or beta other than 1 has no integer kernel"
+        return None
+    if node.op_type == "HardSwish":
+        source = node.inputs[0]
+        alone = source is not None and only_reader(source) is node and source in plan.points
+        return None if alone else "its input is float, or read elsewhere too"
+    if node.op_type not in INTEGER_KERNELS:
+        return f"{node.op_type} has no integer kernel"
+    inputs = [value for _, value in activation_inputs(node)]
+    constants = [value for value in node.inputs if value is not None and value.const_value is not None]
+    if node.op_type in ("Add", "Mul") and constants:
+        return "a constant operand"
+    if not inputs or any(value not in plan.points for value in inputs):
+        return "its input is float"
+    return None
+
+
+def _place_output(node: ir.Node, plan: Plan) -> None:
+    out = node.outputs[0]
+    if node.op_type in SAME_SCALE:
+        source = node.inputs[0]
+        assert source is not None
+        plan.points.setdefault(out)
+        plan.shared[out] = plan.shared.get(source, source)
+        return
+    if node.op_type in ("Gemm", "MatMul") and _leads_to_output(out):
+        return
+    if node.op_type == "Sigmoid":
+        plan.fixed[out] = Affine(1 / 256, 0, U8)
+    reader = only_reader(out)
+    if reader is not None and (
+        is_clamp_at_zero(reader) or (reader.op_type == "HardSigmoid" and node.op_type == "Conv")
+    ):
+        plan.absorbed.append(reader)
+        plan.points.setdefault(reader.outputs[0])
+    else:
+        plan.points.setdefault(out)
+
+
+def _leads_to_output(value: ir.Value) -> bool:
+    return value.is_graph_output() and not list(value.uses())
+
+
+def is_clamp_at_zero(node: ir.Node) -> bool:
+    """Whether a Q with zero point 0 (and a range within the node's upper bound) does what this node does."""
+    if node.op_type == "Relu":
+        return True
+    if node.op_type != "Clip":
+        return False
+    low = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    high = node.inputs[2] if len(node.inputs) > 2 else None
+    return low is not None and float(low) == 0.0 and (high is None or constant(high) is not None)

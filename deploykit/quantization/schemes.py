@@ -1,0 +1,77 @@
+"""How real numbers become 8-bit integers: ``real = (q − zero_point) · scale`` (Jacob et al. 2018, section 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A kind of 8-bit quantization.
+
+    Attributes:
+        signed: int8 instead of uint8.
+        symmetric: the zero point is 0 (signed) and the range is mirrored around it.
+        bits: width of the integers; 7 is ``reduce_range`` for CPUs whose u8·s8 sums saturate int16.
+    """
+
+    signed: bool
+    symmetric: bool
+    bits: int = 8
+
+    @property
+    def qmin(self) -> int:
+        """The smallest integer; −127, not −128, where symmetric."""
+        if not self.signed:
+            return 0
+        return -(2 ** (self.bits - 1)) + (1 if self.symmetric else 0)
+
+    @property
+    def qmax(self) -> int:
+        """The largest integer."""
+        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+
+    @property
+    def dtype(self) -> type[np.int8] | type[np.uint8]:
+        """The numpy type that stores it."""
+        return np.int8 if self.signed else np.uint8
+
+
+U8 = Scheme(signed=False, symmetric=False)
+S8 = Scheme(signed=True, symmetric=True)
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Scale and zero point of one tensor."""
+
+    scale: float
+    zero_point: int
+    scheme: Scheme
+
+    def quantize(self, real: np.ndarray) -> np.ndarray:
+        """Round half to even and saturate, as ONNX QuantizeLinear does."""
+        q = np.rint(np.asarray(real, np.float32) / np.float32(self.scale)) + self.zero_point
+        return np.clip(q, self.scheme.qmin, self.scheme.qmax).astype(self.scheme.dtype)
+
+    def dequantize(self, integers: np.ndarray) -> np.ndarray:
+        """float32 of the same shape."""
+        return (integers.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+TINY = 1e-12
+
+
+def affine(low: float, high: float, scheme: Scheme) -> Affine:
+    """Scale and zero point that cover ``[low, high]``; the range is widened to hold 0, which is then exact.
+
+    A constant zero tensor gets the scale of ``TINY``'s order instead of a division by zero.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if scheme.symmetric:
+        return Affine(float(np.float32(max(-low, high, TINY) / scheme.qmax)), 0, scheme)
+    scale = float(np.float32(max(high - low, TINY) / (scheme.qmax - scheme.qmin)))
+    zero_point = int(np.clip(round(scheme.qmin - low / scale), scheme.qmin, scheme.qmax))
+    return Affine(scale, zero_point, scheme)

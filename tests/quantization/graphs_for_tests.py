@@ -1,0 +1,108 @@
+"""Small real networks as ONNX, built node by node, and how to run them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+
+
+class Net:
+    """Collects nodes and weights of a picture network."""
+
+    def __init__(self, channels: int = 3, size: int = 16, seed: int = 0) -> None:
+        self.random = np.random.default_rng(seed)
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.size, self.channels, self.here = size, channels, "input"
+
+    def add(self, op: str, inputs: list[str], **attributes: object) -> str:
+        name = f"{op.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name=f"n_{name}", **attributes))
+        self.here = name
+        return name
+
+    def weight(self, array: np.ndarray) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def conv(self, source: str, into: int, out: int, k: int = 3, stride: int = 1, group: int = 1) -> str:
+        w = self.random.normal(size=(out, into // group, k, k)) * np.sqrt(2 / (into // group * k * k))
+        b = self.random.normal(size=out) * 0.2
+        inputs = [source, self.weight(w.astype(np.float32)), self.weight(b.astype(np.float32))]
+        return self.add("Conv", inputs, pads=[k // 2] * 4, strides=[stride] * 2, kernel_shape=[k, k], group=group)
+
+    def gemm(self, source: str, into: int, out: int) -> str:
+        w = self.random.normal(size=(out, into)).astype(np.float32) / np.sqrt(into)
+        return self.add(
+            "Gemm", [source, self.weight(w.astype(np.float32)), self.weight(np.zeros(out, np.float32))], transB=1
+        )
+
+    def model(self, opset: int = 20) -> onnx.ModelProto:
+        x = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", self.channels, self.size, self.size])
+        y = helper.make_tensor_value_info(self.here, TensorProto.FLOAT, None)
+        graph = helper.make_graph(self.nodes, "net", [x], [y], self.weights)
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+        return onnx.shape_inference.infer_shapes(made)
+
+
+def residual_net(seed: int = 0) -> onnx.ModelProto:
+    """Stem, max-pooling, a residual block, pooling written as the dynamo exporter writes it, classifier."""
+    net = Net(seed=seed)
+    a = net.add("Relu", [net.conv("input", 3, 16)])
+    a = net.add("MaxPool", [a], kernel_shape=[2, 2], strides=[2, 2])
+    b = net.add("Relu", [net.conv(a, 16, 16)])
+    c = net.add("Relu", [net.add("Add", [net.conv(b, 16, 16), a])])
+    axes = net.weight(np.asarray([2, 3], np.int64))
+    net.gemm(net.add("ReduceMean", [c, axes], keepdims=0), 16, 10)
+    return net.model()
+
+
+def mobile_net(seed: int = 0, width: int = 24) -> onnx.ModelProto:
+    """A MobileNetV3 block: HardSwish stem, depthwise with Clip, squeeze-and-excite with HardSigmoid, projection."""
+    net = Net(seed=seed)
+    alpha = float(np.float32(1 / 6))
+    a = net.add("HardSwish", [net.conv("input", 3, 16, stride=2)])
+    b = net.add("HardSwish", [net.conv(a, 16, width, 1)])
+    zero, six = net.weight(np.asarray(0, np.float32)), net.weight(np.asarray(6, np.float32))
+    d = net.add("Clip", [net.conv(b, width, width, 3, group=width), zero, six])
+    s = net.add("Relu", [net.conv(net.add("GlobalAveragePool", [d]), width, 8, 1)])
+    g = net.add("HardSigmoid", [net.conv(s, 8, width, 1)], alpha=alpha, beta=0.5)
+    e = net.conv(net.add("Mul", [d, g]), width, 16, 1)
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [net.add("Add", [e, a])])]), 16, 10)
+    return net.model()
+
+
+def pictures(n: int, seed: int = 1, size: int = 16) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 3, size, size)).astype(np.float32)
+
+
+def session(proto: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return session(proto).run(None, {"input": x})[0]
+
+
+def opener(proto: onnx.ModelProto):
+    opened = session(proto)
+    names = [output.name for output in opened.get_outputs()]
+    return lambda x: dict(zip(names, opened.run(None, {"input": x}), strict=True))
+
+
+def optimized_ops(proto: onnx.ModelProto, folder) -> list[str]:
+    """Operators of the graph that ONNX Runtime really runs."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimized.onnx"), 4
+    ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+
+
+def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    noise = float(((reference - other) ** 2).sum())
+    return float("inf") if noise == 0 else 10 * float(np.log10((reference**2).sum() / noise))
