@@ -14,6 +14,10 @@ import pytest
 TINY = {"num_classes": 10, "depth": 8, "widths": [8, 16, 32], "stem_stride": 2}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
