@@ -2,16 +2,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from tests.quantization.graphs_for_tests import (
-    Net,
-    mobile_net,
-    opener,
-    optimized_ops,
-    pictures,
-    residual_net,
-    run,
-    snr_db,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +12,16 @@ from deploykit.quantization.hard_activations import hard_swish_scale
 from deploykit.quantization.placement import plan_ort_cpu
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.schemes import U8, affine
+from tests.quantization.graphs_for_tests import (
+    Net,
+    mobile_net,
+    opener,
+    optimized_ops,
+    pictures,
+    residual_net,
+    run,
+    snr_db,
+)
 
 
 def quantized(proto, method="minmax", **options):

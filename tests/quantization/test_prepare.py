@@ -2,12 +2,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from tests.quantization.graphs_for_tests import Net, mobile_net, pictures, residual_net, run
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.graphs import narrow_points
 from deploykit.quantization.padding import pad_depthwise
 from deploykit.quantization.prepare import prepare
+from tests.quantization.graphs_for_tests import Net, mobile_net, pictures, residual_net, run
 
 
 @pytest.mark.parametrize("make", [residual_net, mobile_net])
@@ -50,7 +50,7 @@ def test_padding_depthwise_channels_keeps_the_function(width):
     after = ir.to_proto(model)
     onnx.checker.check_model(after, full_check=True)
     assert all(
-        dict((a.name, a.i) for a in node.attribute).get("group", 1) % 16 in (0, 1)
+        {a.name: a.i for a in node.attribute}.get("group", 1) % 16 in (0, 1)
         for node in after.graph.node
         if node.op_type == "Conv"
     )

@@ -1,11 +1,11 @@
 import numpy as np
 import onnx
-from tests.quantization.graphs_for_tests import session
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from deploykit.quantization.schemes import S8, U8, Scheme, affine
+from tests.quantization.graphs_for_tests import session
 
 bounds = st.tuples(st.floats(-1e4, 1e4, width=32), st.floats(-1e4, 1e4, width=32)).map(sorted)
 
