@@ -11,19 +11,20 @@ import argparse
 import gzip
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import DeploykitError
 from deploykit.zoo.builder import build
+from deploykit.zoo.equality import equal_outputs, seeded_output, without_initialisation
 from deploykit.zoo.fingerprint import names_digest, shapes_digest, sketch
 from deploykit.zoo.index import INDEX
+from deploykit.zoo.names import parse_arch
+from deploykit.zoo.recognising import build_meta
 from deploykit.zoo.sources import AUXILIARY, timm_names, torchvision_names
 
 STOCK, OTHER = 1000, 1007
@@ -101,9 +102,9 @@ def classes_of(members: list[str]) -> list[list[str]]:
         return [members]
     found: list[tuple[Tensor | None, list[str]]] = []
     for name in members:
-        output = seeded_output(name)
+        output = _output(name)
         for known, names in found:
-            if output is not None and known is not None and equal_outputs(known, output):
+            if equal_outputs(known, output):
                 names.append(name)
                 break
         else:
@@ -111,59 +112,17 @@ def classes_of(members: list[str]) -> list[list[str]]:
     return [names for _, names in found]
 
 
-def seeded_output(name: str) -> Tensor | None:
-    """The logits of a network with seeded weights on a seeded picture; None where it is too large to run here."""
-    with torch.device("meta"), without_initialisation():
-        try:
-            params = sum(parameter.numel() for parameter in build(name).parameters())
-        except (DeploykitError, RuntimeError, NotImplementedError):
-            params = 0
-    if params > MAX_PARAMS_TO_RUN:
-        return None
+def _output(name: str) -> Tensor | None:
     with without_initialisation():
+        if _parameters(name) > MAX_PARAMS_TO_RUN:
+            return None
         module = build(name, STOCK)
-    seed_weights(module)
     size = (getattr(module, "pretrained_cfg", None) or {}).get("input_size", (3, 224, 224))[1:]
-    try:
-        return run_seeded(module, (size[0], size[1]))
-    except (RuntimeError, AssertionError, ValueError):
-        return None
+    return seeded_output(module, (size[0], size[1]))
 
 
-def seed_weights(module: nn.Module) -> None:
-    """Overwrite every tensor by values that depend on its name's place only, large enough that activations differ."""
-    generator = torch.Generator().manual_seed(0)
-    state = module.state_dict()
-    for name in sorted(state):
-        tensor = state[name]
-        if not tensor.is_floating_point():
-            continue
-        noise = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator)
-        if tensor.ndim < 2:
-            tensor.copy_(noise * 0.5 + (1 if name.endswith(("weight", "running_var", "gamma")) else 0))
-        else:
-            tensor.copy_(noise * (3 * 2 / max(1, tensor[0].numel())) ** 0.5)
-
-
-def run_seeded(module: nn.Module, size: tuple[int, int]) -> Tensor:
-    """The logits ``[1, C]`` on one seeded picture whose values go far beyond those of a normalised one."""
-    x = 3 * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        return module.eval()(x)
-
-
-@contextmanager
-def without_initialisation() -> Iterator[None]:
-    """Make ``torch.nn.init`` leave tensors alone: the weights are overwritten anyway."""
-    names = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
-    kept = {name: getattr(nn.init, name) for name in names}
-    for name in names:
-        setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
-    try:
-        yield
-    finally:
-        for name, function in kept.items():
-            setattr(nn.init, name, function)
+def _parameters(name: str) -> int:
+    return sum(parameter.numel() for parameter in build_meta(parse_arch(name)).parameters())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.zoo.builder import build
+from deploykit.zoo.equality import equal_outputs, seeded_output
 from deploykit.zoo.fingerprint import relevant
 from deploykit.zoo.heads import head_of
 from deploykit.zoo.index import Group, matching, nearest_groups
@@ -29,7 +30,7 @@ def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     groups = matching(shapes)
     choices = [_completed(members[0], tensors, group) for group in groups for members in group.classes]
-    choices += distinct([arch for arch in own_candidates(shapes) if fits(arch, tensors)], tensors)
+    choices += distinct([arch for arch in own_candidates(shapes) if fits(arch, tensors)])
     if not choices:
         raise _unknown(shapes, path)
     if len(choices) > 1:
@@ -93,26 +94,15 @@ def fits(arch: Arch, tensors: dict[str, Tensor]) -> bool:
     )
 
 
-def distinct(candidates: list[Arch], tensors: dict[str, Tensor]) -> list[Arch]:
-    """The candidates, less those whose output on a seeded input equals an earlier one's; with these very weights."""
-    if len(candidates) < 2:
-        return candidates
-    kept: list[tuple[Arch, Tensor]] = []
-    size = candidates[0].kwargs.get("size", 64)
-    x = 3 * torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    for arch in candidates:
-        module = build(arch)
-        module.load_state_dict(tensors, strict=False)
-        with torch.no_grad():
-            output = module.eval()(x)
+def distinct(candidates: list[Arch]) -> list[Arch]:
+    """The candidates, less those whose output with seeded weights on a seeded picture equals an earlier one's."""
+    kept: list[tuple[Arch, Tensor | None]] = []
+    for arch in candidates if len(candidates) > 1 else []:
+        size = arch.kwargs.get("size", 64)
+        output = seeded_output(build(arch), (size, size))
         if not any(equal_outputs(output, known) for _, known in kept):
             kept.append((arch, output))
-    return [arch for arch, _ in kept]
-
-
-def equal_outputs(one: Tensor, other: Tensor) -> bool:
-    """Whether two logits differ by rounding only."""
-    return one.shape == other.shape and bool((one - other).abs().max() <= 1e-4 * one.abs().max())
+    return [arch for arch, _ in kept] or candidates
 
 
 def _completed(text: str, tensors: dict[str, Tensor], group: Group) -> Arch:
