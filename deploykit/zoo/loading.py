@@ -57,7 +57,12 @@ class LoadedModel:
 
 
 def load_model(
-    path: Path | str, *, arch: str | None = None, size: int | None = None, allow_code: bool = False
+    path: Path | str,
+    *,
+    arch: str | None = None,
+    size: int | None = None,
+    allow_code: bool = False,
+    finite: bool = True,
 ) -> LoadedModel:
     """Load a deploykit ``.pt``, a bare or wrapped state dict, a ``.safetensors`` or a ``.pt2`` file.
 
@@ -66,6 +71,7 @@ def load_model(
         arch: what the tensors are, where recognition cannot tell (``torchvision:resnet18``).
         size: input size in pixels, where the file does not carry it or another one is wanted.
         allow_code: ``module:…`` networks may run.
+        finite: refuse weights that are NaN or infinite.
 
     Raises:
         BadInput: not a model file, not recognised, ambiguous, not strictly loadable, or with NaN weights.
@@ -76,8 +82,8 @@ def load_model(
         return _program(path, size)
     content = read_tensors(path)
     if is_model_file(content):
-        return _own(path, parse_model_file(content, path), size, allow_code)
-    return _foreign(path, content, arch, size, allow_code)
+        return _own(path, parse_model_file(content, path), size, allow_code, finite)
+    return _foreign(path, content, arch, size, allow_code, finite)
 
 
 def _program(path: Path, size: int | None) -> LoadedModel:
@@ -100,9 +106,12 @@ def _program(path: Path, size: int | None) -> LoadedModel:
     )
 
 
-def _foreign(path: Path, content: Any, text: str | None, size: int | None, allow_code: bool) -> LoadedModel:
+def _foreign(
+    path: Path, content: Any, text: str | None, size: int | None, allow_code: bool, finite: bool
+) -> LoadedModel:
     tensors, notes = unwrap(content, path)
-    check_finite(tensors, str(path))
+    if finite:
+        check_finite(tensors, str(path))
     digest = file_sha256(path)
     entry = official_weights(digest)
     if text is not None:
@@ -144,13 +153,15 @@ def _foreign(path: Path, content: Any, text: str | None, size: int | None, allow
     )
 
 
-def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool) -> LoadedModel:
+def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool, finite: bool) -> LoadedModel:
     tensors, notes = file.tensors, list[str]()
     if file.ema is not None:
         tensors = {**file.tensors, **file.ema}
         notes.append("uses the moving average of the weights")
     with torch.random.fork_rng(devices=[]):
         module = build(file.arch, allow_code=allow_code)
+    if finite:
+        check_finite(tensors, str(path))
     strict_load(module, tensors, path, str(file.arch))
     preprocessing = file.preprocessing
     if size is not None and preprocessing.size != (size, size):
@@ -175,9 +186,8 @@ def strict_load(module: nn.Module, tensors: dict[str, Tensor], path: Path, name:
     """Load ``tensors`` into ``module``, every name and shape as it should be.
 
     Raises:
-        BadInput: names or shapes differ (the first three are named), or a tensor holds NaN or infinity.
+        BadInput: names or shapes differ (the first three are named).
     """
-    check_finite(tensors, str(path))
     expected = module.state_dict()
     for key, tensor in expected.items():
         if key.endswith("num_batches_tracked") and key not in tensors:  # files from before PyTorch 0.4.1

@@ -19,8 +19,8 @@ PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "ema_model.",
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 
 
-def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The bare state dict inside ``content``, in fp32, and notes of what was done to find it.
+def unwrap(content: Any, path: Path, *, cast: bool = True) -> tuple[dict[str, Tensor], list[str]]:
+    """The bare state dict inside ``content``, in fp32 unless ``cast`` is off, and notes of what was done to find it.
 
     A moving average is preferred to the raw weights where both are there. Prefixes are taken off as long as all
     tensors share one; a Lightning checkpoint's other tensors (metrics, loss weights) go with the prefix.
@@ -38,7 +38,7 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
         )
     tensors = _without_prefixes(tensors, notes)
     tensors = {_OLD_DENSENET.sub(r"\1\2", name): tensor for name, tensor in tensors.items()}
-    return _single_precision(tensors, notes), notes
+    return (_single_precision(tensors, notes) if cast else tensors), notes
 
 
 def _find(content: Any, notes: list[str], depth: int = 0) -> dict[str, Tensor] | None:

@@ -1,0 +1,33 @@
+"""``deploykit inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploykit.cli import options as o
+from deploykit.cli.runtime import running
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A .pt, .pth, .safetensors, .pt2, .onnx, manifest or report.json.")],
+    layers: Annotated[
+        bool, typer.Option("--layers", help="List every layer with precision, parameters and MACs.")
+    ] = False,
+    arch: Annotated[
+        str | None, typer.Option(help="What the tensors are, where that cannot be recognised (torchvision:resnet18).")
+    ] = None,
+    size: o.Size = None,
+    allow_code: o.AllowCode = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    json: o.Json = False,
+) -> None:
+    """Tell what a file is: architecture, parameters, inputs, precision, preprocessing, classes, lineage."""
+    with running("inspect", quiet=quiet, debug=debug, as_json=json) as run:
+        from deploykit.commands.inspect import inspect
+
+        result = inspect(file, layers=layers, arch=arch, size=size, allow_code=allow_code)
+        run.finish(result.to_dict(), result.summary())

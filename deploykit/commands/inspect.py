@@ -1,0 +1,225 @@
+"""``inspect``: what a file is and what is in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.artifact import is_unmodified, read_manifest
+from deploykit.base.checkpoint import check_file
+from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.hashing import file_sha256
+
+TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
+
+
+@dataclass(frozen=True)
+class InspectResult:
+    """What was found.
+
+    Attributes:
+        file: its name.
+        kind: ``model``, ``tensors`` (a state dict of no known network), ``program``, ``onnx``, ``manifest``,
+            ``report`` or ``artifact`` (known by its manifest only).
+        facts: what is in it, JSON-able.
+        layers: one dictionary per layer (name, type, precision, params, macs, shape), in the order they run.
+    """
+
+    file: str
+    kind: str
+    facts: dict[str, Any]
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    show_layers: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``; the layers only where they were asked for."""
+        found = {"file": self.file, "kind": self.kind, **self.facts}
+        return {**found, "layers": self.layers} if self.show_layers else found
+
+    def summary(self) -> str:
+        """The facts as lines, then the table of layers where it was asked for."""
+        facts = {"file": self.file, "kind": self.kind, **self.facts}
+        width = max(len(key) for key in facts)
+        lines = [
+            f"{key.replace('_', ' '):<{width}}  {line}"
+            for key, value in facts.items()
+            for line in shown(value)
+            if value not in (None, [], {})
+        ]
+        if self.show_layers and self.layers:
+            lines += ["", *table(self.layers)]
+        return "\n".join(lines)
+
+
+def inspect(
+    path: Path,
+    *,
+    layers: bool = False,
+    arch: str | None = None,
+    size: int | None = None,
+    allow_code: bool = False,
+) -> InspectResult:
+    """Tell what ``path`` is: a ``.pt``, ``.safetensors``, ``.pt2``, ``.onnx``, a manifest, a report or an engine.
+
+    Args:
+        path: of the file.
+        layers: list every layer in the result.
+        arch: what the tensors are, where recognition cannot tell.
+        size: input size in pixels for counting MACs, where the file does not carry it.
+        allow_code: ``module:…`` networks may run.
+
+    Raises:
+        BadInput: missing, empty, damaged, or of no kind we know.
+    """
+    path = check_file(Path(path))
+    kind, facts, found = _look(path, arch, size, allow_code)
+    try:
+        common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {path}") from error
+    return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, layers)
+
+
+Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
+
+
+def _look(path: Path, arch: str | None, size: int | None, allow_code: bool) -> Found:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return _json(path)
+    if suffix == ".onnx":
+        from deploykit.commands.inspect_onnx import inspect_onnx
+
+        facts, layers = inspect_onnx(path)
+        return "onnx", facts, layers
+    if suffix in TORCH:
+        from deploykit.commands.inspect_torch import inspect_torch
+
+        return inspect_torch(path, arch, size, allow_code)
+    if read_manifest(path) is not None:
+        return "artifact", {}, []
+    raise BadInput(
+        f"cannot tell what {path} is",
+        got=f"suffix {suffix or '(none)'}",
+        expected=", ".join((*TORCH, ".onnx", ".json")),
+    )
+
+
+def _json(path: Path) -> Found:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no JSON: {error}") from error
+    schema = str(content.get("schema", "")) if isinstance(content, dict) else ""
+    if schema.startswith("deploykit.manifest/"):
+        if (artifact := _described_by(path)) is None:
+            raise BadInput(f"{path} is a manifest under another name", expected="FILE.manifest.json")
+        manifest = read_manifest(artifact)
+        assert manifest is not None
+        return "manifest", {"schema": schema, "manifest": _manifest_facts(artifact)}, []
+    if schema.startswith("deploykit.report/"):
+        return "report", _report(content), []
+    raise BadInput(f"{path} is neither a manifest nor a report", got=f"schema {schema or '(none)'}")
+
+
+def _described_by(path: Path) -> Path | None:
+    name = path.name.removesuffix(".manifest.json")
+    return path.with_name(name) if name != path.name and name else None
+
+
+def _report(content: Mapping[str, Any]) -> dict[str, Any]:
+    variants = []
+    for variant in content.get("variants") or []:
+        accuracy, speedup = variant.get("accuracy") or {}, variant.get("speedup") or {}
+        variants.append(
+            {
+                "name": variant.get("name"),
+                "target": variant.get("target"),
+                "precision": variant.get("precision"),
+                "status": variant.get("status"),
+                "speedup": speedup.get("estimate"),
+                "top1": accuracy.get("top1"),
+                "drop_pt": accuracy.get("drop_pt"),
+            }
+        )
+    keep = ("schema", "created", "recipe", "baseline", "stop_reason", "pick")
+    return {**{key: content.get(key) for key in keep}, "data": content.get("data"), "variants": variants}
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if _described_by(path) is not None:
+        return {}
+    return {"manifest": _manifest_facts(path)}
+
+
+def _manifest_facts(path: Path) -> dict[str, Any]:
+    manifest = read_manifest(path)
+    if manifest is None:
+        return {"state": "none"}
+    missing = [name for name in manifest.files if not (path.parent / name).is_file()]
+    state = (
+        f"missing {', '.join(missing)}" if missing else "unmodified" if is_unmodified(path, manifest) else "modified"
+    )
+    return {
+        "state": state,
+        "kind": manifest.kind,
+        "stage": manifest.stage,
+        "created": manifest.created,
+        "files": list(manifest.files),
+        "parents": [
+            {"role": parent.role, "name": parent.name or parent.path, "sha256": parent.sha256}
+            for parent in manifest.parents
+        ],
+        "target": manifest.target,
+        "precision": manifest.precision,
+        "preprocessing": manifest.preprocessing,
+        "classes": list(manifest.classes) if manifest.classes is not None else None,
+        "versions": manifest.versions,
+        "facts": manifest.facts,
+    }
+
+
+def shown(value: Any) -> list[str]:
+    """A fact as lines for people: lists of dictionaries as a table, dictionaries as ``key value`` pairs."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return table(value)
+    if isinstance(value, dict):
+        return [", ".join(f"{key} {_short(inside)}" for key, inside in value.items() if inside not in (None, {}, []))]
+    return [_short(value)]
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Aligned columns, numbers to the right; one head line."""
+    rows = list(rows)
+    keys = list(rows[0])
+    cells = [[_short(row.get(key)) if row.get(key) is not None else "–" for key in keys] for row in rows]
+    widths = [max(len(key), *(len(row[place]) for row in cells)) for place, key in enumerate(keys)]
+    number = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in keys]
+
+    def line(row: list[str]) -> str:
+        return "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, number, strict=True)
+        ).rstrip()
+
+    return [line(keys), *(line(row) for row in cells)]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(one, int | str) for one in value) and any(isinstance(one, int) for one in value):
+            return "[" + ", ".join(str(one) for one in value) + "]"
+        text = ", ".join(_short(one) for one in value[:10])
+        return text + (f", … ({len(value)} in all)" if len(value) > 10 else "")
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_short(inside)}" for key, inside in value.items()) + ")"
+    return str(value)

@@ -1,0 +1,144 @@
+"""What is in a PyTorch file: for ``inspect``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.checkpoint import FORMAT, is_model_file, read_tensors
+from deploykit.base.errors import BadInput, Unavailable
+from deploykit.zoo import LoadedModel, arch_text, count, load_model
+from deploykit.zoo.unwrapping import unwrap
+
+Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
+DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
+
+
+def inspect_torch(path: Path, arch: str | None, size: int | None, allow_code: bool) -> Found:
+    """Kind, facts and layers of a ``.pt``, ``.pth``, ``.ckpt``, ``.safetensors`` or ``.pt2`` file.
+
+    A state dict of no known network is described by its tensors; the reason stands in ``architecture``.
+
+    Raises:
+        BadInput: no readable tensor file.
+    """
+    if path.suffix.lower() == ".pt2":
+        loaded = load_model(path, size=size)
+        return "program", {"format": "ExportedProgram", **_network(loaded, {})}, _layers(loaded, {})
+    content = read_tensors(path)
+    own = is_model_file(content)
+    stored = content["tensors"] if own else _raw(content, path)
+    facts: dict[str, Any] = {"format": FORMAT if own else _container(path)}
+    precision = {name: DTYPES.get(tensor.dtype, str(tensor.dtype)) for name, tensor in stored.items()}
+    try:
+        loaded = load_model(path, arch=arch, size=size, allow_code=allow_code, finite=False)
+    except (BadInput, Unavailable) as error:
+        facts["architecture"] = f"not recognised: {error.line()}"
+        return "tensors", {**facts, **_tensors(stored)}, _tensor_layers(stored)
+    facts.update(_network(loaded, precision))
+    facts["not_finite"] = _not_finite(stored)
+    if own:
+        facts["moving_average"] = content["ema"] is not None
+        facts["masks"] = len(content["masks"] or {}) or None
+        facts["samples"] = 0 if loaded.samples is None else len(loaded.samples["images"])
+    return "model", facts, _layers(loaded, precision)
+
+
+def _container(path: Path) -> str:
+    return "safetensors" if path.suffix == ".safetensors" else "state dict"
+
+
+def _raw(content: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors as stored: their types, before anything is cast."""
+    tensors, _ = unwrap(content, path, cast=False)
+    return tensors
+
+
+def _network(loaded: LoadedModel, precision: dict[str, str]) -> dict[str, Any]:
+    preprocessing = loaded.preprocessing
+    facts: dict[str, Any] = {
+        "architecture": arch_text(loaded.arch),
+        "num_classes": loaded.arch.kwargs.get("num_classes"),
+        "pruned_tensors": len(loaded.arch.shapes) or None,
+        "params": sum(parameter.numel() for parameter in loaded.module.parameters()),
+    }
+    if preprocessing is not None and loaded.program is None:
+        try:
+            facts["macs"] = count(loaded.module, preprocessing.size).macs
+        except BadInput as error:
+            facts["macs"] = f"unknown: {error.line()}"
+    shape = ["batch", 3, *(preprocessing.size if preprocessing else ("height", "width"))]
+    facts.update(
+        inputs=[{"name": "input", "dtype": "float32", "shape": shape, "layout": "NCHW"}],
+        outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", facts["num_classes"] or "classes"]}],
+        precision=dict(Counter(kind for name, kind in precision.items() if name.endswith("weight"))) or None,
+        preprocessing=preprocessing.to_dict() if preprocessing else None,
+        classes=list(loaded.classes) if loaded.classes else None,
+        lineage=[_entry(entry) for entry in loaded.lineage] or None,
+        notes=loaded.notes or None,
+    )
+    return facts
+
+
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    return {"stage": entry.get("stage"), "result": entry.get("result")}
+
+
+def _layers(loaded: LoadedModel, precision: dict[str, str]) -> list[dict[str, Any]]:
+    if loaded.preprocessing is None or loaded.program is not None:
+        state = loaded.module.state_dict()
+        return _tensor_layers({name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})
+    try:
+        counts = count(loaded.module, loaded.preprocessing.size)
+    except BadInput:
+        return _tensor_layers(loaded.module.state_dict())
+    return [
+        {
+            "name": layer.name,
+            "type": layer.type,
+            "precision": precision.get(f"{layer.name}.weight", "fp32"),
+            "params": layer.params,
+            "macs": layer.macs,
+            "shape": list(layer.out_shape),
+        }
+        for layer in counts.layers
+    ]
+
+
+def _tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    return {
+        "tensors": len(tensors),
+        "params": sum(tensor.numel() for name, tensor in tensors.items() if not _is_statistic(name)),
+        "precision": dict(Counter(DTYPES.get(tensor.dtype, str(tensor.dtype)) for tensor in tensors.values())),
+        "not_finite": _not_finite(tensors),
+    }
+
+
+def _is_statistic(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+def _tensor_layers(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "type": "Parameter" if isinstance(tensor, nn.Parameter) else "Tensor",
+            "precision": DTYPES.get(tensor.dtype, str(tensor.dtype)),
+            "params": tensor.numel(),
+            "macs": None,
+            "shape": list(tensor.shape),
+        }
+        for name, tensor in tensors.items()
+    ]
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> list[str]:
+    return [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all())
+    ]
