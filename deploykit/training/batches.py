@@ -1,0 +1,127 @@
+"""Batches of training pictures: shuffled by seed and epoch, read ahead, shared out over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deploykit.base.errors import BadInput
+from deploykit.training.augment import resized_crop_box
+from deploykit.training.draws import seed_of, uniform
+
+if TYPE_CHECKING:
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.data import Split
+
+AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of one global batch.
+
+    Attributes:
+        images: uint8 [N, H, W, 3], at the size of the network's input.
+        labels: int64 [N].
+        indices: int64 [N], of the pictures in the split.
+        share: this share's part of the global batch times the number of processes: the factor that makes the mean of
+            the processes' mean losses the mean over the global batch.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    share: float
+
+
+class Batches:
+    """The train split as global batches.
+
+    Every picture is seen once an epoch. There is no small last batch: the pictures are shared out evenly over
+    ⌈pictures / batch⌉ batches, so that all have ``batch`` pictures or a few less (a last batch of one picture would
+    spoil the statistics of BatchNorm, and leaving it out would drop pictures).
+
+    Args:
+        split: the pictures.
+        preprocessing: its geometry is applied, its normalisation is not.
+        batch: global batch size.
+        seed: of the order and the crops.
+        crop: smallest area of a random resized crop, or None.
+        rank: of this process.
+        world: number of processes.
+        readers: threads that read and decode pictures.
+
+    Raises:
+        BadInput: the batch is larger than the split, or smaller than the number of processes.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        batch: int,
+        *,
+        seed: int = 0,
+        crop: float | None = None,
+        rank: int = 0,
+        world: int = 1,
+        readers: int = 1,
+    ) -> None:
+        if batch > len(split):
+            raise BadInput(
+                "the batch is larger than the train split",
+                got=f"batch {batch} and {len(split)} pictures",
+                fix=f"Use --batch {max(1, min(len(split), 64))} or less.",
+            )
+        self.split, self.batch, self.seed, self.crop = split, batch, seed, crop
+        self.rank, self.world, self.readers = rank, world, readers
+        self.preprocessing = replace(preprocessing, embedded=True)
+        self.per_epoch = -(-len(split) // batch)
+        if len(split) // self.per_epoch < world:
+            raise BadInput("the batch is smaller than the number of processes", got=f"batch {batch}, {world} processes")
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """The indices of each global batch of an epoch."""
+        shuffled = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
+        return np.array_split(shuffled, self.per_epoch)
+
+    def __call__(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This process's shares of the batches of an epoch from batch ``start`` on, read ahead by a few."""
+        waiting: list[Future[Batch]] = []
+        with ThreadPoolExecutor(self.readers, thread_name_prefix="deploykit-read") as pool:
+            try:
+                for indices in self.order(epoch)[start:]:
+                    waiting.append(pool.submit(self._read, indices, epoch))
+                    if len(waiting) >= AHEAD + self.readers:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _read(self, whole: np.ndarray, epoch: int) -> Batch:
+        from deploykit.data import prepare
+
+        indices = whole[self.rank :: self.world]
+        images = [self.split.image(int(i)) for i in indices]
+        preprocessing = self.preprocessing
+        if self.crop is not None:
+            draws = uniform(seed_of(self.seed, "crop", epoch), indices, 40)
+            images = [_cropped(image, self.crop, row) for image, row in zip(images, draws, strict=True)]
+            preprocessing = replace(preprocessing, resize=None)
+        return Batch(
+            images=prepare(images, preprocessing),
+            labels=self.split.labels[indices],
+            indices=indices,
+            share=len(indices) * self.world / len(whole),
+        )
+
+
+def _cropped(image: np.ndarray, smallest: float, draws: np.ndarray) -> np.ndarray:
+    top, left, height, width = resized_crop_box(image.shape[0], image.shape[1], smallest, draws)
+    return np.ascontiguousarray(image[top : top + height, left : left + width])

@@ -1,0 +1,402 @@
+"""The one training loop, used by train, distill and QAT."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.config.train import LoopConfig
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.progress import SILENT, Progress
+from deploykit.training.augment import augment, mix
+from deploykit.training.batches import Batch, Batches
+from deploykit.training.draws import seed_of
+from deploykit.training.ema import MovingAverage
+from deploykit.training.modes import train_mode
+from deploykit.training.optimizers import make_optimizer
+from deploykit.training.processes import broadcast_buffers, local_world, share_statistics, summed
+from deploykit.training.resume import ResumeFile
+from deploykit.training.schedules import learning_rate
+from deploykit.training.signals import Stop
+from deploykit.training.steps import Step
+from deploykit.training.threads import cores, fixed_threads, probe_threads
+from deploykit.training.validation import Validate
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+SAVE_EVERY_S = 30.0
+LOOK_EVERY_GPU = 10
+PROBE_IMAGES = 64
+
+
+@dataclass
+class Course:
+    """How far the run has come; everything but tensors that a resumed run needs.
+
+    Attributes:
+        epoch: the current one, from 0.
+        step: batches done in it.
+        losses: mean training loss of each finished epoch.
+        top1: on ``select`` after each finished epoch; None where there are no such pictures.
+        loss_sum: of the current epoch's batches.
+        images: trained on so far.
+        train_s: spent on them, validation and saving left out.
+        total_s: spent in all.
+        threads: CPU threads.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    top1: list[float | None] = field(default_factory=list)
+    loss_sum: float = 0.0
+    images: int = 0
+    train_s: float = 0.0
+    total_s: float = 0.0
+    threads: int = 1
+
+    @property
+    def best(self) -> int:
+        """The epoch (from 0) whose weights are kept: best on ``select``, of equals the last; −1 before the first."""
+        found = -1
+        for epoch, top1 in enumerate(self.top1):
+            if found < 0 or top1 is None or top1 >= (self.top1[found] or 0.0):
+                found = epoch
+        return found
+
+    @property
+    def stale(self) -> int:
+        """Finished epochs since ``select`` was last better than ever before."""
+        top1 = [value or 0.0 for value in self.top1]
+        return len(top1) - 1 - top1.index(max(top1)) if top1 else 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training run ends with.
+
+    Attributes:
+        tensors: state dict of the best epoch, on the CPU.
+        ema: its moving average, or None.
+        course: how it went.
+    """
+
+    tensors: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    course: Course
+
+
+class Diverged(AnswerNo):
+    """The loss became NaN or infinite.
+
+    Args:
+        epoch: from 1.
+        step: from 1, in that epoch.
+        kept: the best epoch before, or None.
+    """
+
+    def __init__(self, epoch: int, step: int, kept: Outcome | None) -> None:
+        self.kept = kept
+        super().__init__(
+            f"the loss became NaN or infinite in epoch {epoch}, step {step}",
+            fix="Lower --lr, add --warmup-epochs 1 or --clip-norm 1.",
+        )
+
+
+def fit(
+    module: nn.Module,
+    batches: Batches,
+    config: LoopConfig,
+    step: Step,
+    *,
+    fabric: Fabric,
+    num_classes: int,
+    validate: Validate | None = None,
+    resume: ResumeFile | None = None,
+    stop: Stop | None = None,
+    progress: Progress = SILENT,
+) -> Outcome:
+    """Train ``module`` in place and return the best epoch's weights.
+
+    The epoch that is best on ``select`` is kept, of equals the last one; without ``select`` pictures the last.
+
+    Args:
+        module: on any device; parameters that need no gradient stay as they are.
+        batches: the train split.
+        config: the loop's settings.
+        step: ``step(module, x, y) -> loss``: x float [N, 3, H, W] normalised, y int64 [N] (float [N, C] when mixed).
+        fabric: of :func:`deploykit.training.processes.open_fabric`.
+        num_classes: C.
+        validate: network → top-1 on ``select``.
+        resume: where the state is kept; None: nowhere.
+        stop: the wish to stop; the state is kept first.
+        progress: shows loss and accuracy, says decisions.
+
+    Raises:
+        Diverged: the loss became NaN or infinite.
+        BadInput: nothing to train, or a batch too small for BatchNorm.
+        KeyboardInterrupt: ``stop`` was asked for.
+    """
+    stored = resume.load(progress) if resume is not None else None
+    threads_before = torch.get_num_threads()
+    stop = stop or Stop()
+    try:
+        run = _Run(module, batches, config, step, fabric, num_classes, validate, resume, stop, progress)
+        run.begin(stored)
+        stop.patient = True
+        return run.train()
+    finally:
+        stop.patient = False
+        torch.set_num_threads(threads_before)
+
+
+class _Run:
+    def __init__(
+        self,
+        module: nn.Module,
+        batches: Batches,
+        config: LoopConfig,
+        step: Step,
+        fabric: Fabric,
+        num_classes: int,
+        validate: Validate | None,
+        resume: ResumeFile | None,
+        stop: Stop,
+        progress: Progress,
+    ) -> None:
+        self.batches, self.config, self.step, self.fabric = batches, config, step, fabric
+        self.num_classes, self.validate, self.resume = num_classes, validate, resume
+        self.stop, self.progress = stop, progress
+        self.course = Course()
+        self.best: dict[str, Any] | None = None
+        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.module, note = share_statistics(module, fabric)
+        if note:
+            progress.say(note)
+        self.module = self.module.to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.mean, self.std = (
+            torch.tensor(values, device=fabric.device).view(1, 3, 1, 1)
+            for values in (batches.preprocessing.mean, batches.preprocessing.std)
+        )
+
+    def begin(self, stored: dict[str, Any] | None) -> None:
+        """Decide the threads, set up module and optimizer, and take up a stored state."""
+        self.course.threads = stored["course"]["threads"] if stored else self._threads()
+        if self.fabric.device.type == "cpu":
+            torch.set_num_threads(self.course.threads)
+        optimizer = make_optimizer(self.module, self.config)
+        wrapped, self.optimizer = self.fabric.setup(self.module, optimizer, move_to_device=False)
+        self.wrapped: nn.Module = wrapped
+        self.average = MovingAverage(self.module, self.config.ema) if self.config.ema else None
+        self.shadow = copy.deepcopy(self.module) if self.average and self.validate else None
+        if stored:
+            self._restore(stored)
+            done = self.course.epoch
+            self.progress.say(f"going on after epoch {done} of {self.config.epochs}, step {self.course.step}")
+        self.started = self.saved = time.monotonic()
+        self.before_s = self.course.total_s
+
+    def train(self) -> Outcome:
+        """All epochs that are left."""
+        course, config = self.course, self.config
+        left = config.epochs * len(self.batches.split) - course.images
+        with self.progress.task("train", total=max(left, 1), unit="images") as self.task:
+            while course.epoch < config.epochs and not self._stale():
+                self._epoch()
+                self._end_of_epoch()
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """The best epoch so far."""
+        assert self.best is not None
+        return Outcome(self.best["tensors"], self.best["ema"], self.course)
+
+    def _stale(self) -> bool:
+        patience = self.config.early_stop
+        if patience is None or self.course.stale < patience:
+            return False
+        self.progress.say(f"stopped early: {patience} epochs without a better top-1 on select")
+        return True
+
+    def _epoch(self) -> None:
+        course, every = self.course, 1 if self.fabric.device.type == "cpu" else LOOK_EVERY_GPU
+        losses: list[Tensor] = []
+        begin, images = time.monotonic(), 0
+        batches = self.batches(course.epoch, course.step)
+        for at, batch in enumerate(batches, start=course.step):
+            losses.append(self._train_on(batch, at))
+            images += round(len(batch.images) * self.fabric.world_size / batch.share)
+            if len(losses) < every and at + 1 < self.batches.per_epoch:
+                continue
+            stop = self._look_at(losses, at)
+            now = time.monotonic()
+            course.step, course.images, course.train_s = at + 1, course.images + images, course.train_s + now - begin
+            self._show(images)
+            losses, images = [], 0
+            if stop or (now - self.saved > SAVE_EVERY_S and at + 1 < self.batches.per_epoch):
+                self._save()
+            if stop:
+                self._interrupt()
+            begin = time.monotonic()
+
+    def _train_on(self, batch: Batch, at: int) -> Tensor:
+        """One optimizer step; the detached loss, scaled so that the processes' mean is that of the global batch."""
+        config, epoch, fabric = self.config, self.course.epoch, self.fabric
+        torch.manual_seed(seed_of(config.seed, "step", epoch, at, fabric.global_rank))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, epoch * self.batches.per_epoch + at, self.batches.per_epoch)
+        train_mode(self.module)
+        x, y = self._tensors(batch, epoch, at)
+        loss = self._loss(self.wrapped, x, y) * batch.share
+        fabric.backward(loss)
+        if config.clip_norm is not None:
+            fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.module)
+        return loss.detach()
+
+    def _tensors(self, batch: Batch, epoch: int, at: int) -> tuple[Tensor, Tensor]:
+        config, device = self.config, self.fabric.device
+        x = torch.from_numpy(batch.images).to(device, non_blocking=True).permute(0, 3, 1, 2)
+        y = torch.from_numpy(np.ascontiguousarray(batch.labels)).to(device, non_blocking=True)
+        x = augment(x, config.augment, config.seed, epoch, batch.indices)
+        x = x.to(torch.float32).div_(255).sub_(self.mean).div_(self.std).contiguous(memory_format=self.layout)
+        seed = seed_of(config.seed, "mix", epoch, at, self.fabric.global_rank)
+        return mix(x, y, config.augment, self.num_classes, seed)
+
+    def _loss(self, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        try:
+            return self.step(module, x, y)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise BadInput(
+                "BatchNorm cannot train on one picture", got=f"batch {self.config.batch}", fix="Use --batch 2 or more."
+            ) from error
+
+    def _look_at(self, losses: list[Tensor], at: int) -> bool:
+        """Take in the losses of the last steps, over all processes; whether one of these wants to stop."""
+        values = torch.stack(losses).float()
+        asked = values.new_full((1,), float(self.stop.asked))
+        *means, asked_by = (summed(torch.cat([values, asked]), self.fabric) / self.fabric.world_size).tolist()
+        for i, value in enumerate(means):
+            if not math.isfinite(value):
+                kept = self.outcome() if self.best is not None else None
+                raise Diverged(self.course.epoch + 1, at - len(losses) + i + 2, kept)
+            self.course.loss_sum += value
+        return asked_by > 0
+
+    def _show(self, images: int) -> None:
+        course = self.course
+        shown: dict[str, object] = {"epoch": course.epoch + 1, "loss": course.loss_sum / course.step}
+        if course.top1 and course.top1[-1] is not None:
+            shown["accuracy"] = course.top1[-1]
+        self.task.advance(images, **shown)
+
+    def _end_of_epoch(self) -> None:
+        course = self.course
+        course.losses.append(course.loss_sum / course.step)
+        course.top1.append(self._select_top1())
+        if course.best == len(course.top1) - 1:
+            self.best = {
+                "tensors": _stored(self.module.state_dict()),
+                "ema": _stored(self.average.tensors) if self.average else None,
+            }
+        shown = "" if course.top1[-1] is None else f", select top-1 {course.top1[-1]:.4f}"
+        self.progress.say(f"epoch {course.epoch + 1}/{self.config.epochs}: loss {course.losses[-1]:.4f}{shown}")
+        course.epoch, course.step, course.loss_sum = course.epoch + 1, 0, 0.0
+        self._save()
+        if summed(torch.tensor(float(self.stop.asked), device=self.fabric.device), self.fabric) > 0:
+            self._interrupt()
+
+    def _select_top1(self) -> float | None:
+        if self.validate is None:
+            return None
+        judged = self.module
+        if self.shadow is not None and self.average is not None:
+            self.shadow.load_state_dict(self.average.tensors)
+            judged = self.shadow
+        broadcast_buffers(judged, self.fabric)
+        return self.validate(judged)
+
+    def _interrupt(self) -> None:
+        if self.resume is not None:
+            course = self.course
+            where = f"epoch {course.epoch + 1}, step {course.step}" if course.step else f"epoch {course.epoch}"
+            self.progress.say(f"stopped after {where}; the state is kept in {self.resume.path.name}")
+        raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        self.course.total_s = self.before_s + self.saved - self.started
+        if self.resume is None or self.fabric.global_rank != 0:
+            return
+        self.resume.save(
+            {
+                "course": dict(vars(self.course)),
+                "module": self.module.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state() if self.average else None,
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "best": self.best,
+            }
+        )
+
+    def _restore(self, stored: dict[str, Any]) -> None:
+        self.course = Course(**stored["course"])
+        self.module.load_state_dict(stored["module"])
+        self.optimizer.load_state_dict(stored["optimizer"])
+        if self.average is not None:
+            self.average.restore(stored["average"]["updates"], stored["average"]["tensors"])
+        self.fabric.strategy.precision.load_state_dict(stored["precision"])
+        self.best = stored["best"]
+
+    def _threads(self) -> int:
+        """The number of CPU threads: as fixed, else by a probe of process 0 on real steps of a copy."""
+        if self.fabric.device.type != "cpu":
+            return torch.get_num_threads()
+        found = fixed_threads(self.config.threads, local_world())
+        if found is None and self.fabric.global_rank == 0:
+            with _copied(self.module) as module:
+                found = probe_threads(self._trial(module), cores() // local_world())
+        found = self.fabric.broadcast(found) if self.fabric.world_size > 1 else found
+        assert found is not None
+        self.progress.say(found.why)
+        return found.count
+
+    def _trial(self, module: nn.Module) -> Any:
+        batch = next(iter(self.batches(0)))
+        x, y = self._tensors(batch, 0, 0)
+        x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
+        optimizer = make_optimizer(module, self.config)
+
+        def trial() -> None:
+            train_mode(module)
+            self._loss(module, x, y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        return trial
+
+
+def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+@contextmanager
+def _copied(module: nn.Module) -> Iterator[nn.Module]:
+    """A copy to try steps on; the generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        yield copy.deepcopy(module)

@@ -1,0 +1,86 @@
+"""Lightning Fabric set up for one process, or for those that torchrun or ``fabric run`` started."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from deploykit.base.config.train import LoopConfig
+from deploykit.base.errors import BadInput, Unavailable
+
+_PRECISION: dict[str, Any] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+def rank_from_environment() -> int:
+    """The global rank that torchrun gave this process; 0 for a single one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def open_fabric(config: LoopConfig) -> Fabric:
+    """Fabric on the device and in the processes that config and environment say, ready to set up modules.
+
+    Raises:
+        Unavailable: ``cuda`` is asked for and there is none.
+        BadInput: fp16 on a CPU, or more processes than GPUs.
+    """
+    device = config.device
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("no CUDA GPU can be used", fix="`deploykit doctor` tells why; or pass --device cpu.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" and config.precision == "fp16":
+        raise BadInput("mixed fp16 trains on a GPU only", fix="Use --precision fp32, or bf16 on a CPU that has it.")
+    from_cli = os.environ.get("LT_CLI_USED") == "1"
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    if device == "cuda" and local > torch.cuda.device_count():
+        raise BadInput(
+            "more processes than GPUs",
+            got=f"{local} and {torch.cuda.device_count()}",
+            fix="Use --device cpu, or fewer.",
+        )
+    where: dict[str, Any] = {} if from_cli else {"devices": local, "num_nodes": world // local}
+    fabric = Fabric(accelerator=device, precision=_PRECISION[config.precision], **where)
+    if not from_cli:
+        fabric.launch()
+    return fabric
+
+
+def local_world() -> int:
+    """How many processes of this run share the machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+def summed(values: Tensor, fabric: Fabric) -> Tensor:
+    """The sum of ``values`` over all processes."""
+    if fabric.world_size == 1:
+        return values
+    total = fabric.all_reduce(values, reduce_op="sum")
+    assert isinstance(total, torch.Tensor)
+    return total
+
+
+def share_statistics(module: nn.Module, fabric: Fabric) -> tuple[nn.Module, str | None]:
+    """Make BatchNorm agree over processes where it can.
+
+    Returns:
+        The module, and what to tell the user (None for a single process or a network without BatchNorm).
+    """
+    norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+    if fabric.world_size == 1 or not norms:
+        return module, None
+    if fabric.device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module), "BatchNorm uses the statistics of the global batch"
+    return module, "BatchNorm normalises by each process's share of the batch; the running statistics are process 0's"
+
+
+@torch.no_grad()
+def broadcast_buffers(module: nn.Module, fabric: Fabric) -> None:
+    """Give every process the buffers of process 0, so that all judge the same network."""
+    if fabric.world_size > 1:
+        for buffer in module.buffers():
+            torch.distributed.broadcast(buffer, src=0)

@@ -1,0 +1,118 @@
+"""The network that training starts from: built by name, or loaded from a file and given the head that the data needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deploykit.base.artifact import Parent
+from deploykit.base.checkpoint import Arch
+from deploykit.base.config.train import ModelConfig, TrainConfig
+from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.progress import SILENT, Progress
+from deploykit.training.augment import seeded
+from deploykit.training.draws import seed_of
+from deploykit.training.modes import freeze_all_but
+from deploykit.zoo import arch_text, build, head_of, load_model, parse_arch, replace_head
+
+DEFAULT_ARCH = "deploykit:resnet"
+
+
+@dataclass
+class Start:
+    """A network about to be trained.
+
+    Attributes:
+        module: with as many outputs as the data has classes, in their order.
+        arch: how it was built.
+        preprocessing: of the start file, or None.
+        parents: the start file, where there is one.
+        lineage: of the start file, oldest first.
+    """
+
+    module: nn.Module
+    arch: Arch
+    preprocessing: Preprocessing | None = None
+    parents: list[Parent] = field(default_factory=list)
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+
+
+def start_network(config: TrainConfig, classes: tuple[str, ...], progress: Progress = SILENT) -> Start:
+    """Build or load the network of a training run, and freeze it but for its head where asked.
+
+    Args:
+        config: ``model``, ``size``, ``seed`` and ``allow_code`` of it.
+        classes: of the data.
+        progress: hears what was done to the head.
+
+    Raises:
+        BadInput: an unknown architecture or file, weights that do not fit, NaN weights.
+        Unavailable: timm is missing, or a download failed.
+    """
+    with seeded(seed_of(config.seed, "weights")):
+        start = _loaded(config, classes, progress) if config.model.weights else _built(config, len(classes), progress)
+    if config.model.freeze:
+        head = head_of(start.module)
+        trained = freeze_all_but(start.module, head)
+        progress.say(f"only the head {head} is trained ({trained:,} parameters), the rest is frozen")
+    return start
+
+
+def _arch(model: ModelConfig) -> Arch:
+    arch = parse_arch(model.arch or DEFAULT_ARCH)
+    return Arch(arch.source, arch.name, {**arch.kwargs, **model.kwargs})
+
+
+def _built(config: TrainConfig, classes: int, progress: Progress) -> Start:
+    arch = _arch(config.model)
+    module = build(arch, classes, download=config.model.download, allow_code=config.allow_code)
+    if config.model.freeze and not config.model.download:
+        progress.warn("the frozen part has random weights: name a start file with --weights, or pass --download")
+    return Start(module, arch)
+
+
+def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress) -> Start:
+    model = config.model
+    assert model.weights is not None
+    if model.download:
+        raise BadInput("both a start file and a download are asked for", fix="Leave out --weights or --download.")
+    asked = _arch(model) if model.arch else None
+    named = arch_text(asked) if asked else None
+    loaded = load_model(Path(model.weights), arch=named, size=config.size, allow_code=config.allow_code)
+    for note in loaded.notes:
+        progress.say(f"{Path(model.weights).name}: {note}")
+    if asked is not None and str(asked) != str(loaded.arch):
+        raise BadInput(f"{model.weights} holds another network", got=str(loaded.arch), expected=str(asked))
+    if loaded.program is not None:
+        raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
+    arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress)
+    parent = Parent("model", loaded.sha256, name=Path(model.weights).name)
+    return Start(loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage)
+
+
+def _fit_head(
+    module: nn.Module, arch: Arch, had: tuple[str, ...] | None, classes: tuple[str, ...], progress: Progress
+) -> Arch:
+    """Give the module one output per class of the data, in its order, keeping trained rows where the classes are the same."""
+    name = head_of(module)
+    head = module.get_submodule(name)
+    outputs = len(head.weight)  # type: ignore[arg-type]
+    if had is not None and len(had) == outputs and set(had) == set(classes) and len(had) == len(classes):
+        if had != classes:
+            index = torch.tensor([had.index(label) for label in classes])
+            with torch.no_grad():
+                for parameter in head.parameters():
+                    parameter.copy_(parameter[index].clone())
+            progress.say(f"the head {name} is kept, its classes mapped by name")
+        return arch
+    if had is None and outputs == len(classes):
+        progress.say(f"the head {name} is kept: {outputs} outputs, its classes taken to be the data's, by index")
+        return arch
+    replace_head(module, len(classes))
+    progress.say(f"the head {name} is new: {outputs} outputs before, {len(classes)} classes in the data")
+    return Arch(arch.source, arch.name, {**arch.kwargs, "num_classes": len(classes)})
