@@ -63,9 +63,9 @@ def pictures_for(
     Raises:
         BadInput: the data cannot be read or are empty; or only synthetic pictures are left with ``require_real``.
     """
-    from deploykit.data import open_data, synthetic_images
-
     if data is not None:
+        from deploykit.data import open_data
+
         part = open_data(data, allow_code=allow_code, progress=progress).split(split)  # type: ignore[arg-type]
         count = min(limit, len(part))
         if count == 0:
@@ -81,6 +81,8 @@ def pictures_for(
             expected="real pictures, as --require-real says",
             fix="Name pictures with --data.",
         )
+    from deploykit.data import synthetic_images
+
     count = max(8, min(32, limit, SYNTHETIC_BYTES // (3 * size[0] * size[1])))
     progress.warn(f"verified on {count} synthetic pictures: no --data was given and the file carries no samples")
     return Pictures(list(synthetic_images(min(count, limit), size, seed)), "synthetic")
