@@ -1,0 +1,1 @@
+"""Honest latency: one worker process per variant, randomised interleaved blocks, paired ratios, raw samples."""

@@ -1,0 +1,126 @@
+"""The parent's side of the workers: start, grant, watch, end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from deploykit.benchmarking.subject import Opener
+from deploykit.benchmarking.worker import serve
+
+ANSWER_LIMIT_S = 900.0
+END_LIMIT_S = 5.0
+
+
+class WorkerFailed(Exception):
+    """A worker's variant failed, crashed or hangs; ``status`` is ``failed`` or ``skipped``."""
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Worker:
+    """One spawned process with one open variant. Use it in a ``with`` block: leaving it ends the process.
+
+    Args:
+        name: of the variant, for messages.
+        opener: how the process makes its subject.
+        threads: of the CPU, set in the process before any library loads.
+        limit_s: how long one answer may take before the worker counts as hung.
+    """
+
+    def __init__(self, name: str, opener: Opener, threads: int, limit_s: float = ANSWER_LIMIT_S) -> None:
+        self.name, self.limit_s = name, limit_s
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, environment_of(threads) | opener.environment, pickle.dumps(opener))
+        self._process = context.Process(target=serve, args=arguments, name=f"deploykit-{name}", daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ready(self) -> dict[str, Any]:
+        """Wait until the variant is loaded and has answered once: cold_start_ms, calls.
+
+        Raises:
+            WorkerFailed: it did not load, crashed, or answered NaN.
+        """
+        facts: dict[str, Any] = self._answer("ready")[1]
+        return facts
+
+    def block(self, timed: str, block_ms: float) -> np.ndarray:
+        """Grant one block and wait for its samples: float64 [n] in milliseconds.
+
+        Raises:
+            WorkerFailed: it crashed or hangs.
+        """
+        self._send(("block", timed, block_ms))
+        return np.frombuffer(self._answer("samples")[2], dtype=np.float64)
+
+    def finish(self) -> dict[str, Any]:
+        """Let the variant answer once more and end: peak_memory_bytes.
+
+        Raises:
+            WorkerFailed: it crashed, or its last answer holds NaN.
+        """
+        self._send(("stop",))
+        facts: dict[str, Any] = self._answer("done")[1]
+        return facts
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        try:
+            self._connection.send(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise WorkerFailed("failed", self._how_it_died()) from None
+
+    def _answer(self, kind: str) -> tuple[Any, ...]:
+        try:
+            if not self._connection.poll(self.limit_s):
+                self._process.kill()
+                raise WorkerFailed("failed", f"its worker did not answer within {self.limit_s:g} s")
+            message: tuple[Any, ...] = self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            raise WorkerFailed("failed", self._how_it_died()) from None
+        if message[0] == "failed":
+            raise WorkerFailed(message[1], message[2])
+        assert message[0] == kind, f"worker {self.name} answered {message[0]}, expected {kind}"
+        return message
+
+    def _how_it_died(self) -> str:
+        self._process.join(END_LIMIT_S)
+        code = self._process.exitcode
+        if code is None:
+            return "its worker closed the connection"
+        if code < 0:
+            hint = " (the system may have run out of memory)" if code == -9 else ""
+            return f"its worker was killed by signal {-code}{hint}"
+        return f"its worker ended with exit code {code}"
+
+    def close(self) -> None:
+        """End the process, gently first."""
+        self._connection.close()
+        self._process.join(END_LIMIT_S if self._process.exitcode is None else 0)
+        for end in (self._process.terminate, self._process.kill):
+            if self._process.is_alive():
+                end()
+                self._process.join(END_LIMIT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._process.is_alive():
+            self._process.terminate()
+        self.close()
+
+
+def environment_of(threads: int) -> dict[str, str]:
+    """Environment of a worker: as many threads as asked for, which sleep instead of spin while others compute."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {name: str(threads) for name in names} | {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}

@@ -1,0 +1,68 @@
+"""Subjects that real worker processes open: a sleeper of known length, and ones that go wrong."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+
+class Spinner:
+    """Computes for ``ms`` milliseconds of CPU time, then answers."""
+
+    def __init__(self, ms: float, fault: str = "", after: int = 0) -> None:
+        self.ms, self.fault, self.after, self.calls_made = ms, fault, after, 0
+
+    def load(self) -> None:
+        if self.fault == "load":
+            from deploykit.base.errors import BadInput
+
+            raise BadInput("the file is broken", fix="Make it again.")
+        if self.fault == "unavailable":
+            from deploykit.base.errors import Unavailable
+
+            raise Unavailable("no such device here")
+
+    def run(self) -> None:
+        self.calls_made += 1
+        if self.calls_made > self.after:
+            if self.fault == "exit":
+                os._exit(7)
+            if self.fault == "kill":
+                os.kill(os.getpid(), 9)
+            if self.fault == "raise":
+                raise RuntimeError("planted")
+            if self.fault == "hang":
+                time.sleep(600)
+        # CPU time, not wall time: a fixed amount of work, whatever else the machine does
+        end = time.thread_time() + self.ms / 1e3
+        while time.thread_time() < end:
+            pass
+
+    def answer(self) -> np.ndarray:
+        nan = self.fault == "nan" or (self.fault == "nan later" and self.calls_made)
+        return np.array([[1.0, np.nan if nan else 2.0]])
+
+    def calls(self) -> dict:
+        return {"compute": self.run, "end_to_end": self.run}
+
+    def close(self) -> None:
+        pass
+
+
+def spinner(*args):
+    return Spinner(*args)
+
+
+def noisy_stdout(ms):
+    print("this must not reach the parent's stdout", flush=True)
+    return Spinner(ms)
+
+
+def environment(name):
+    class Told(Spinner):
+        def load(self):
+            raise RuntimeError(f"{name}={os.environ.get(name)}")
+
+    return Told(1.0)
