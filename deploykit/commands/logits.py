@@ -117,6 +117,8 @@ def in_data_order(
     index, message = map_classes(model_classes, data_classes)
     if message:
         progress.say(f"{name}: {message}")
+    if index is not None and len(index) < outputs:
+        progress.warn(f"{name}: judged among the data's {len(index)} classes only, its other outputs are left out")
     return logits if index is None else np.ascontiguousarray(logits[:, index])
 
 

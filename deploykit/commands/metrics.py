@@ -42,7 +42,7 @@ def _load(name: str) -> Metric:
         raise BadInput(f"the metric {name} failed while imported: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise BadInput(f"the metric {name} is no function", got=type(function).__name__)
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def apply_metrics(metrics: Mapping[str, Metric], logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:

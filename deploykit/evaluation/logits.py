@@ -50,8 +50,11 @@ def load_logits(path: Path) -> SavedLogits:
         BadInput: missing, truncated, foreign, or arrays that do not fit together.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile) or set(file.files) != set(_KEYS):
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise BadInput(f"{path} holds no logits", got="one array", expected="an .npz with " + ", ".join(_KEYS))
+        with file:
+            if set(file.files) != set(_KEYS):
                 raise BadInput(f"{path} holds no logits", expected="an .npz with " + ", ".join(_KEYS))
             logits, labels = file["logits"], file["labels"]
             sha256, classes = str(file["data_sha256"]), tuple(str(name) for name in file["classes"])

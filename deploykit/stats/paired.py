@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 
 _CHUNK = 4_000_000
+_BESIDE = 1e-9
+"""Off the estimate itself, where both the gap and, without discordant images, its variance vanish."""
 
 
 def bootstrap_mean(
@@ -72,7 +74,7 @@ def _bca_levels(tails: np.ndarray, means: np.ndarray, distinct: np.ndarray, coun
     tolerance = 1e-12 * max(1.0, float(np.abs(distinct).max()))
     below = np.mean(means < mean - tolerance) + 0.5 * np.mean(np.abs(means - mean) <= tolerance)
     bias = float(ndtri(np.clip(below, 1 / means.size, 1 - 1 / means.size)))
-    centred = mean - distinct
+    centred = distinct - mean
     acceleration = float((counts * centred**3).sum() / (6 * ((counts * centred**2).sum()) ** 1.5))
     z = bias + ndtri(tails)
     return np.asarray(ndtr(bias + z / (1 - acceleration * z)))
@@ -115,6 +117,6 @@ def score_interval(only_first: int, only_second: int, n: int, level: float = 0.9
         gap = only_first - only_second - n * delta
         return float(gap * gap - z * z * max(variance, 0.0))
 
-    low = -1.0 if excess(-1.0) <= 0 else float(brentq(excess, -1.0, estimate, xtol=1e-10))
-    high = 1.0 if excess(1.0) <= 0 else float(brentq(excess, estimate, 1.0, xtol=1e-10))
+    low = -1.0 if excess(-1.0) <= 0 else float(brentq(excess, -1.0, estimate - _BESIDE, xtol=1e-11))
+    high = 1.0 if excess(1.0) <= 0 else float(brentq(excess, estimate + _BESIDE, 1.0, xtol=1e-11))
     return low, high
