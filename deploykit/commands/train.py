@@ -129,7 +129,7 @@ def _train(
     _check_forward(start, preprocessing, len(data.classes))
     resume = ResumeFile(target, manifest.key, manifest.config)
     resume.check_writable()
-    with _kept_when_diverged(target, start, manifest, preprocessing, splits, force):
+    with _kept_when_diverged(target, start, manifest, preprocessing, splits, resume, force):
         outcome = _fit(start, splits, preprocessing, config, fabric, resume, stop, progress)
     facts = _facts(outcome.course, len(splits["select"]), fabric)
     if fabric.global_rank == 0:
@@ -324,16 +324,23 @@ def _kept_when_diverged(
     manifest: Manifest,
     preprocessing: Preprocessing,
     splits: dict[str, Split],
+    resume: ResumeFile,
     force: bool,
 ) -> Iterator[None]:
-    """Where the loss becomes NaN, keep the best epoch before it as ``model.best.pt`` and say so in the error."""
+    """Where the loss becomes NaN, keep the best epoch before it as ``model.best.pt`` and say so in the error.
+
+    The state goes: to go on from it would end in the same way.
+    """
     from deploykit.training.loop import Diverged
     from deploykit.training.processes import rank_from_environment
 
     try:
         yield
     except Diverged as error:
-        if error.kept is not None and rank_from_environment() == 0:
+        if rank_from_environment() != 0:
+            raise
+        resume.remove()
+        if error.kept is not None:
             place = target.with_name(f"{target.stem}.best.pt")
             already_made(place, "", force=force)
             facts = {"diverged": error.what, "best_epoch": error.kept.course.best + 1}
