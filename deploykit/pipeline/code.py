@@ -19,7 +19,10 @@ def refuse_code(recipe: Recipe, name: str, *, allowed: bool) -> None:
     Raises:
         BadInput: it names every ``module:…`` of the recipe.
     """
-    places = [("model.arch", recipe.model.arch, _is_arch), ("data", recipe.data.name, _is_data)]
+    places: list[tuple[str, Any, Any]] = [
+        ("model.arch", recipe.model.arch, _is_arch),
+        ("data", recipe.data.name, _is_data),
+    ]
     places += [("benchmark.metrics", metric, bool) for metric in recipe.benchmark.get("metrics") or ()]
     for one, variant in recipe.variants.items():
         export = variant.export or {}

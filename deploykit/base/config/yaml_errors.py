@@ -13,6 +13,7 @@ from deploykit.base.errors import BadInput
 
 Path = tuple[str | int, ...]
 MOST_VALUES = 20_000
+_PLAIN_TAGS = ("tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 
 
 class _Loader(yaml.SafeLoader):
@@ -111,6 +112,8 @@ def _plain(loader: _Loader, node: yaml.Node, path: Path, source: Source, above: 
         raise BadInput(f"{source.name} is too large", expected=f"at most {MOST_VALUES} values, aliases counted")
     source.lines.setdefault(path, node.start_mark.line + 1)
     above = (*above, id(node))
+    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
+        raise BadInput(f"{source.name}:{node.start_mark.line + 1}: the tag {node.tag}", expected="plain values")
     if isinstance(node, yaml.SequenceNode):
         return [_plain(loader, child, (*path, i), source, above) for i, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):

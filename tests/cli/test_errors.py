@@ -1,0 +1,106 @@
+"""Wrong use ends with exit code 2 and one line; every code of the table is reached through the real frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deploykit.base import errors
+from deploykit.cli.main import COMMANDS, app
+from deploykit.cli.runtime import running
+
+
+def cli(*words: str):  # noqa: ANN201
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["exprot"], "deploykit: unknown command 'exprot', did you mean 'export'? See deploykit --help."),
+        (["frobnicate"], "deploykit: unknown command 'frobnicate'. See deploykit --help."),
+        (["--bla"], "deploykit: no such option: --bla. See deploykit --help."),
+        (["run"], "deploykit run: missing argument 'recipe'. See deploykit run --help."),
+    ],
+)
+def test_wrong_use_is_one_line(words: list[str], line: str) -> None:
+    done = cli(*words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.rstrip("\n").lower() == line.lower()
+
+
+def test_wrong_flags_name_the_near_ones() -> None:
+    done = cli("export", "--opsett", "17")
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "no such option: --opsett" in done.stderr
+    assert "--opset" in done.stderr.partition("possible options")[2] or "--opset" in done.stderr
+
+
+def test_a_value_of_the_wrong_type_is_one_line() -> None:
+    done = cli("export", "x.pt", "--opset", "many")
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "--opset" in done.stderr
+
+
+def test_json_says_wrong_use_too() -> None:
+    done = cli("run", "--json", "--bla")
+    assert done.exit_code == 2
+    answer = json.loads(done.stdout)
+    assert (answer["schema"], answer["status"], answer["exit_code"]) == ("deploykit.run/1", "bad_input", 2)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_wrong_flags_in_one_line(command: str) -> None:
+    done = cli(command, "--no-such-flag")
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"deploykit {command}: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (errors.AnswerNo("no"), 1, "no"),
+        (errors.BadInput("bad", got=3, expected="4", fix="Mend it."), 2, "bad; got 3; expected 4. Mend it."),
+        (errors.CannotTell("open"), 3, "open"),
+        (errors.Unavailable("no GPU", fix="Buy one."), 4, "no GPU. Buy one."),
+        (errors.SystemTrouble("disk"), 5, "disk"),
+        (OSError(28, "No space left on device"), 5, "deploykit export: the disk is full"),
+        (FileNotFoundError(2, "No such file", "x.pt"), 2, "x.pt does not exist"),
+        (PermissionError(13, "Permission denied", "x.pt"), 2, "no permission for x.pt"),
+        (MemoryError("big"), 5, "out of memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ZeroDivisionError("division by zero"), 70, "this is a bug of deploykit: ZeroDivisionError"),
+    ],
+)
+def test_each_error_has_its_code_and_one_line(
+    error: BaseException, code: int, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import typer
+
+    with pytest.raises(typer.Exit) as ended, running("export", as_json=True):
+        raise error
+    shown = capsys.readouterr()
+    assert ended.value.exit_code == code
+    assert shown.err.startswith("deploykit export: ")
+    assert shown.err.count("\n") == 1
+    assert text in shown.err
+    answer = json.loads(shown.out)
+    assert answer["schema"] == "deploykit.export/1"
+    assert answer["exit_code"] == code
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(errors.BadInput), running("export", debug=True):
+        raise errors.BadInput("x")
+
+
+def test_a_missing_recipe_through_the_whole_frame(tmp_path: Path) -> None:
+    done = cli("run", str(tmp_path / "none.yaml"))
+    assert done.exit_code == 2
+    assert "there is no recipe" in done.stderr
