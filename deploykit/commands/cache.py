@@ -16,6 +16,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import MARK, Entry, Store
+from deploykit.base.user_cache import FILES, cache_folder
 
 _SKIPPED = {"node_modules", "site-packages", "__pycache__"}
 
@@ -162,12 +163,10 @@ def _same(stored: Path, shown: Path) -> bool:
 
 
 def _of_user_cache(config: CacheConfig) -> list[Row]:
-    from deploykit.data.cache import cache_dir, cache_files
-
-    if not cache_dir().is_dir():
-        return []
     rows = []
-    for path in cache_files():
+    for path in (cache_folder() / name for name in FILES):
+        if not path.is_file():
+            continue
         state = path.stat()
         age = time.time() - state.st_mtime
         row = Row(path, "cache", state.st_size, age, True, _goes(config, True, age))
