@@ -1,0 +1,168 @@
+"""Folders of class folders, plain (ImageFolder) or laid out as ImageNet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.progress import SILENT, Progress
+from deploykit.data.broken import readable
+from deploykit.data.reading import SUFFIXES
+from deploykit.data.source import DataSource
+from deploykit.data.stores import Files, Part
+
+_NATURAL_MOST = 128
+_LOOKED_AT = 32
+_VALIDATION = ("val", "valid", "validation")
+
+
+def open_folder(root: Path, name: str, *, skip_broken: bool = False, progress: Progress = SILENT) -> DataSource:
+    """An ImageFolder: ``CLASS/…/picture``, or ``train/`` and ``val/`` (or ``test/``) with such folders below.
+
+    Raises:
+        BadInput: missing, no class folders, one class only, or no pictures.
+    """
+    if not root.is_dir():
+        raise BadInput(
+            f"{root} is no folder" if root.exists() else f"the data folder {root} does not exist", fix="Check --data."
+        )
+    places = {"train": root / "train"} if (root / "train").is_dir() else {}
+    if places:
+        val = next((root / one for one in _VALIDATION if (root / one).is_dir()), None)
+        test = root / "test" if (root / "test").is_dir() else None
+        if val and test:
+            places |= {"select": val, "test": test}
+        elif val or test:
+            places["test"] = val or test  # type: ignore[assignment]
+        elif len(_subfolders(root)) == 1:
+            root, places = root / "train", {}
+        else:
+            places = {}
+    if places:
+        shares = ", ".join(f"{split} from {place.name}/" for split, place in places.items())
+        progress.say(f"{name}: {shares}")
+    else:
+        places = {"pool": root}
+        progress.say(
+            f"{name}: no val/ or test/ folder, so a fifth of the pictures, chosen by their hash, is the test split"
+        )
+    return _source(name, places, skip_broken=skip_broken, progress=progress)
+
+
+def open_imagenet(root: Path, name: str, *, skip_broken: bool = False, progress: Progress = SILENT) -> DataSource:
+    """ImageNet as ``ROOT/train/CLASS/*.JPEG`` and ``ROOT/val/CLASS/*.JPEG``; without ``train`` it can be evaluated on.
+
+    Raises:
+        BadInput: no ``val`` folder, or one whose pictures are not sorted into class folders.
+    """
+    val = root / "val"
+    if not val.is_dir():
+        raise BadInput(f"imagenet: {val} does not exist", expected=f"{root}/train and {root}/val with class folders")
+    if not _subfolders(val):
+        raise BadInput(
+            f"imagenet: the pictures in {val} are not sorted into class folders",
+            expected=f"{val}/n01440764/ILSVRC2012_val_00000293.JPEG …",
+            fix="Sort them once: python -c \"from torchvision.datasets import ImageNet; ImageNet('ROOT', 'val')\" "
+            "does it from ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz in ROOT.",
+        )
+    places = {"train": root / "train", "test": val} if (root / "train").is_dir() else {"test": val}
+    return _source(name, places, skip_broken=skip_broken, published=True, natural=False, progress=progress)
+
+
+def pictures_below(folder: Path) -> list[str]:
+    """All picture files below a folder, sorted; hidden ones are left out.
+
+    Raises:
+        BadInput: the folder cannot be read.
+    """
+    return sorted(_walk(folder))
+
+
+def _source(
+    name: str,
+    places: dict[str, Path],
+    *,
+    skip_broken: bool,
+    progress: Progress,
+    published: bool = False,
+    natural: bool = True,
+) -> DataSource:
+    first = next(iter(places.values()))
+    classes = tuple(_subfolders(first))
+    if not classes:
+        loose = any(True for _ in _walk(first))
+        raise BadInput(
+            f"{first} holds no class folders",
+            got="pictures without class folders" if loose else "no pictures",
+            expected=f"{first}/CLASS/picture.jpg",
+        )
+    if len(classes) < 2:
+        raise BadInput(f"{first} holds one class only", got=classes[0], expected="at least two class folders")
+
+    def loader(place: Path) -> Callable[[], Part]:
+        return lambda: _listed(place, classes, first, skip_broken, progress)
+
+    size = _natural_size(first, classes) if natural else None
+    parts = {split: loader(place) for split, place in places.items()}
+    return DataSource(name, classes, parts, size, published=published, progress=progress)
+
+
+def _listed(place: Path, classes: tuple[str, ...], first: Path, skip_broken: bool, progress: Progress) -> Part:
+    paths: list[str] = []
+    labels: list[int] = []
+    known = {one: index for index, one in enumerate(classes)}
+    for folder in _subfolders(place):
+        if folder not in known:
+            raise BadInput(
+                f"{place / folder} is a class that {first} does not have", fix="Remove or rename the folder."
+            )
+        found = pictures_below(place / folder)
+        if not found and place == first:
+            raise BadInput(
+                f"the class folder {place / folder} holds no pictures", expected="files " + ", ".join(SUFFIXES)
+            )
+        paths += found
+        labels += [known[folder]] * len(found)
+    if not paths:
+        raise BadInput(f"{place} holds no pictures", expected="files " + ", ".join(SUFFIXES))
+    return readable(Part(Files(paths), np.array(labels, dtype=np.int64)), skip_broken, progress)
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {folder}") from error
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    def stop(error: OSError) -> None:
+        raise from_os_error(error, f"cannot read {folder}") from error
+
+    for place, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = sorted(one for one in folders if not one.startswith("."))
+        for one in names:
+            if one.lower().endswith(SUFFIXES) and not one.startswith("."):
+                yield os.path.join(place, one)
+
+
+def _natural_size(place: Path, classes: tuple[str, ...]) -> tuple[int, int] | None:
+    """The size of the first picture of up to 32 classes, where it is small and the same for all."""
+    from PIL import Image
+
+    sizes = set()
+    for one in classes[:_LOOKED_AT]:
+        first = next(_walk(place / one), None)
+        if first is None:
+            continue
+        try:
+            with Image.open(first) as image:
+                sizes.add((image.height, image.width))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue
+    return sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= _NATURAL_MOST else None

@@ -1,0 +1,81 @@
+"""Reading a picture file of any kind as RGB bytes."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deploykit.base.errors import BadInput, from_os_error
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+MOST_PIXELS = 178_956_970  # where Pillow too calls a picture a decompression bomb
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read one picture.
+
+    Grey, palette and CMYK pictures are converted, transparency is dropped (as torchvision's loader does), 16-bit and
+    float values are scaled to 8 bit, the EXIF rotation is applied.
+
+    Returns:
+        uint8 ``[H, W, 3]``, RGB.
+
+    Raises:
+        BadInput: missing, no picture, truncated, or larger than 178,956,970 pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {path}") from error
+    if not content:
+        raise BadInput(f"{path} is empty", expected="a picture", fix="Remove it, or pass --skip-broken.")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            return rgb(image)
+    except Image.DecompressionBombError:
+        raise BadInput(
+            f"{path} is too large a picture",
+            expected=f"at most {MOST_PIXELS:,} pixels",
+            fix="Scale it down first, or pass --skip-broken.",
+        ) from None
+    except UnidentifiedImageError as error:
+        raise BadInput(
+            f"{path} is no picture", expected="JPEG, PNG, WebP, TIFF …", fix="Remove it, or pass --skip-broken."
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
+        raise BadInput(f"{path} is a broken picture: {error}", fix="Remove it, or pass --skip-broken.") from error
+
+
+def rgb(image: Image) -> np.ndarray:
+    """A Pillow image of any mode as uint8 ``[H, W, 3]``, upright."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith(("I", "F")):
+        return np.repeat(_to_bytes(np.asarray(upright))[..., None], 3, axis=2)
+    return np.array(upright.convert("RGB"))
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """Values of 16 bits (0…65535) or floats in [0, 1] or [0, 255] as bytes."""
+    largest = values.max(initial=0)
+    if values.dtype.kind == "f" and largest <= 1:
+        scaled = values * 255.0
+    elif largest > 255 or values.dtype.itemsize == 2:
+        scaled = values / 257.0
+    else:
+        scaled = values
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,116 @@
+"""Where pictures lie: files, or one array. A store gives a picture by its index, and its hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from deploykit.base.hashing import array_sha256
+from deploykit.base.progress import SILENT, Progress
+from deploykit.data.hashes import all_hashed, file_hashes
+from deploykit.data.reading import read_image
+
+
+class Store(Protocol):
+    """Pictures by index. All methods are safe to call from several threads at once."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    def image(self, index: int) -> np.ndarray:
+        """uint8 ``[H, W, 3]`` RGB."""
+
+    def stack(self, indices: np.ndarray) -> np.ndarray | None:
+        """uint8 ``[n, H, W, 3]`` at once where all pictures have one size, else None."""
+
+    def file_name(self, index: int) -> str | None:
+        """The file's path, or None where the picture is no file of its own."""
+
+    def hashes(self, progress: Progress = SILENT) -> np.ndarray:
+        """``S64`` ``[n]``: hex sha256 of each picture; equal pictures have equal hashes."""
+
+    def quick_hashes(self) -> bool:
+        """Whether :meth:`hashes` need not read all pictures from disk."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures of one store with their labels, int64 ``[n]``."""
+
+    store: Store
+    labels: np.ndarray
+
+
+class Files:
+    """Picture files, decoded when asked for."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+        self._hashes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def image(self, index: int) -> np.ndarray:
+        """Read one file."""
+        return read_image(self.paths[index])
+
+    def stack(self, indices: np.ndarray) -> np.ndarray | None:
+        """Files may differ in size."""
+        return None
+
+    def file_name(self, index: int) -> str | None:
+        """The path."""
+        return self.paths[index]
+
+    def hashes(self, progress: Progress = SILENT) -> np.ndarray:
+        """Of the files' bytes."""
+        if self._hashes is None:
+            self._hashes = file_hashes(self.paths, progress)
+        return self._hashes
+
+    def quick_hashes(self) -> bool:
+        """Whether the cache knows them all."""
+        return self._hashes is not None or all_hashed(self.paths)
+
+
+class Array:
+    """Pictures of one size in one array, which may be memory-mapped.
+
+    Args:
+        pixels: uint8 ``[n, H, W, 3]``, or ``[n, 3, H, W]`` with ``channels_first``.
+        channels_first: layout of ``pixels``.
+    """
+
+    def __init__(self, pixels: np.ndarray, *, channels_first: bool = False) -> None:
+        self.pixels, self.channels_first = pixels, channels_first
+        self._hashes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def image(self, index: int) -> np.ndarray:
+        """One picture, as an array of its own."""
+        return self.stack(np.array([index]))[0]
+
+    def stack(self, indices: np.ndarray) -> np.ndarray:
+        """Pictures at once."""
+        some = np.asarray(self.pixels[indices])
+        return np.ascontiguousarray(some.transpose(0, 2, 3, 1)) if self.channels_first else some
+
+    def file_name(self, index: int) -> str | None:
+        """None: no file of its own."""
+        return None
+
+    def hashes(self, progress: Progress = SILENT) -> np.ndarray:
+        """Of the pictures' pixels."""
+        if self._hashes is None:
+            self._hashes = np.array([array_sha256(np.asarray(one)) for one in self.pixels], dtype="S64")
+        return self._hashes
+
+    def quick_hashes(self) -> bool:
+        """Arrays are hashed at memory speed."""
+        return True
