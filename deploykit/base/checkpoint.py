@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +116,7 @@ def read_tensors(path: Path) -> Any:
     import torch
 
     path = check_file(path)
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -123,12 +124,13 @@ def read_tensors(path: Path) -> Any:
             return load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise BadInput(f"{path} is no readable .safetensors file: {error}", fix="Is it truncated?") from error
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("constants.pkl") for name in archive.namelist()):
-                raise BadInput(f"{path} is TorchScript, which carries code", fix=SAVE_HINT)
+    if (other := _other_kind(path)) is not None:
+        raise BadInput(f"{path} is no PyTorch file: it is {other}", expected=".pt, .pth, .ckpt or .safetensors")
+    _check_zip(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols, which cannot be helped here
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise from_os_error(error, f"cannot read {path}") from error
     except (
@@ -145,9 +147,56 @@ def read_tensors(path: Path) -> Any:
 
 
 SAVE_HINT = (
-    "Save a state dict where its code is at hand: `model = torch.load(FILE, weights_only=False)` and "
-    "`torch.save(model.state_dict(), 'model.pt')`."
+    "Save a state dict where its code is at hand: `x = torch.load(FILE, weights_only=False)`, then "
+    "`torch.save(x['state_dict'] if isinstance(x, dict) else x.state_dict(), 'model.pt')`."
 )
+
+_KINDS = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"%PDF", "a PDF"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"\x89HDF", "an HDF5 file (Keras?)"),
+    (b"ftrt", "a TensorRT engine"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself (run `git lfs pull`)"),
+)
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is that is no PyTorch file, by its first bytes; None where it may be one."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {path}") from error
+    for magic, kind in _KINDS:
+        if head.startswith(magic):
+            return kind
+    if head[:1] == b"\x08" and (b"pytorch" in head[:32] or b"onnx" in head[:64] or b"deploykit" in head[:64]):
+        return "an ONNX model (give it the suffix .onnx)"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return "a safetensors file (give it the suffix .safetensors)"
+    if head and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+        return "text"
+    return None
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what only looks like torch's zip: truncated, TorchScript, or an archive of something else."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise BadInput(f"{path} is a truncated or damaged .pt file", fix="Copy or download it again.") from error
+    if any(name.endswith("constants.pkl") for name in names):
+        raise BadInput(f"{path} is TorchScript, which carries code", fix=SAVE_HINT)
+    if any("/models/" in name and name.endswith(".json") for name in names):
+        raise BadInput(f"{path} is an exported program", fix="Give it the suffix .pt2.")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise BadInput(f"{path} is a zip archive that PyTorch did not write", got=", ".join(names[:3]) or "no entries")
 
 
 def check_file(path: Path) -> Path:
@@ -175,11 +224,9 @@ def _foreign_class(error: Exception) -> str | None:
 def _why_unreadable(path: Path, error: Exception) -> str:
     if (name := _foreign_class(error)) is not None:
         return f"{path} is a pickle that holds objects of class {name}, and unpickling runs foreign code"
-    with path.open("rb") as file:
-        head = file.read(4)
-    if head == b"PK\x03\x04":
-        return f"{path} is a truncated or damaged .pt file"
-    return f"{path} is no PyTorch file"
+    if zipfile.is_zipfile(path):
+        return f"{path} is a damaged .pt file: {str(error)[:120]}"
+    return f"{path} is no PyTorch file, or a truncated one"
 
 
 def read_model_file(path: Path) -> ModelFile:
@@ -219,5 +266,5 @@ def parse_model_file(content: dict[str, Any], path: Path) -> ModelFile:
             lineage=list(content["lineage"]),
             samples=content["samples"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{path} is a damaged deploykit model file: {error}") from error

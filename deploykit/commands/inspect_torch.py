@@ -28,24 +28,25 @@ def inspect_torch(path: Path, arch: str | None, size: int | None, allow_code: bo
     """
     if path.suffix.lower() == ".pt2":
         loaded = load_model(path, size=size)
-        return "program", {"format": "ExportedProgram", **_network(loaded, {})}, _layers(loaded, {})
+        layers = _layers(loaded, {})
+        return "program", {"format": "ExportedProgram", **_network(loaded, layers)}, layers
     content = read_tensors(path)
     own = is_model_file(content)
     stored = content["tensors"] if own else _raw(content, path)
     facts: dict[str, Any] = {"format": FORMAT if own else _container(path)}
-    precision = {name: DTYPES.get(tensor.dtype, str(tensor.dtype)) for name, tensor in stored.items()}
     try:
         loaded = load_model(path, arch=arch, size=size, allow_code=allow_code, finite=False)
     except (BadInput, Unavailable) as error:
-        facts["architecture"] = f"not recognised: {error.line()}"
+        facts["architecture"] = f"undecided: {error.line()}"
         return "tensors", {**facts, **_tensors(stored)}, _tensor_layers(stored)
-    facts.update(_network(loaded, precision))
+    layers = _layers(loaded, stored)
+    facts.update(_network(loaded, layers))
     facts["not_finite"] = _not_finite(stored)
     if own:
         facts["moving_average"] = content["ema"] is not None
         facts["masks"] = len(content["masks"] or {}) or None
         facts["samples"] = 0 if loaded.samples is None else len(loaded.samples["images"])
-    return "model", facts, _layers(loaded, precision)
+    return "model", facts, layers
 
 
 def _container(path: Path) -> str:
@@ -58,7 +59,7 @@ def _raw(content: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _network(loaded: LoadedModel, precision: dict[str, str]) -> dict[str, Any]:
+def _network(loaded: LoadedModel, layers: list[dict[str, Any]]) -> dict[str, Any]:
     preprocessing = loaded.preprocessing
     facts: dict[str, Any] = {
         "architecture": arch_text(loaded.arch),
@@ -66,16 +67,13 @@ def _network(loaded: LoadedModel, precision: dict[str, str]) -> dict[str, Any]:
         "pruned_tensors": len(loaded.arch.shapes) or None,
         "params": sum(parameter.numel() for parameter in loaded.module.parameters()),
     }
-    if preprocessing is not None and loaded.program is None:
-        try:
-            facts["macs"] = count(loaded.module, preprocessing.size).macs
-        except BadInput as error:
-            facts["macs"] = f"unknown: {error.line()}"
+    if loaded.program is None and any(layer["macs"] is not None for layer in layers):
+        facts["macs"] = sum(layer["macs"] for layer in layers)
     shape = ["batch", 3, *(preprocessing.size if preprocessing else ("height", "width"))]
     facts.update(
         inputs=[{"name": "input", "dtype": "float32", "shape": shape, "layout": "NCHW"}],
         outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", facts["num_classes"] or "classes"]}],
-        precision=dict(Counter(kind for name, kind in precision.items() if name.endswith("weight"))) or None,
+        precision=dict(Counter(layer["precision"] for layer in layers)),
         preprocessing=preprocessing.to_dict() if preprocessing else None,
         classes=list(loaded.classes) if loaded.classes else None,
         lineage=[_entry(entry) for entry in loaded.lineage] or None,
@@ -88,7 +86,7 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     return {"stage": entry.get("stage"), "result": entry.get("result")}
 
 
-def _layers(loaded: LoadedModel, precision: dict[str, str]) -> list[dict[str, Any]]:
+def _layers(loaded: LoadedModel, stored: dict[str, Tensor]) -> list[dict[str, Any]]:
     if loaded.preprocessing is None or loaded.program is not None:
         state = loaded.module.state_dict()
         return _tensor_layers({name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})
@@ -100,7 +98,7 @@ def _layers(loaded: LoadedModel, precision: dict[str, str]) -> list[dict[str, An
         {
             "name": layer.name,
             "type": layer.type,
-            "precision": precision.get(f"{layer.name}.weight", "fp32"),
+            "precision": _dtype(stored.get(f"{layer.name}.weight")),
             "params": layer.params,
             "macs": layer.macs,
             "shape": list(layer.out_shape),
@@ -113,9 +111,14 @@ def _tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
     return {
         "tensors": len(tensors),
         "params": sum(tensor.numel() for name, tensor in tensors.items() if not _is_statistic(name)),
-        "precision": dict(Counter(DTYPES.get(tensor.dtype, str(tensor.dtype)) for tensor in tensors.values())),
+        "precision": dict(Counter(_dtype(tensor) for tensor in tensors.values())),
         "not_finite": _not_finite(tensors),
     }
+
+
+def _dtype(tensor: Tensor | None) -> str:
+    """The type as stored; a layer whose tensor has another name (attention) runs in fp32 here."""
+    return "fp32" if tensor is None else DTYPES.get(tensor.dtype, str(tensor.dtype).removeprefix("torch."))
 
 
 def _is_statistic(name: str) -> bool:
@@ -127,7 +130,7 @@ def _tensor_layers(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
         {
             "name": name,
             "type": "Parameter" if isinstance(tensor, nn.Parameter) else "Tensor",
-            "precision": DTYPES.get(tensor.dtype, str(tensor.dtype)),
+            "precision": _dtype(tensor),
             "params": tensor.numel(),
             "macs": None,
             "shape": list(tensor.shape),

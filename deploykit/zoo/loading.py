@@ -87,7 +87,7 @@ def load_model(
 
 
 def _program(path: Path, size: int | None) -> LoadedModel:
-    program, module, shape = load_program(path)
+    program, module, shape, given = load_program(path)
     preprocessing, notes = None, list[str]()
     if size is not None or (len(shape) == 4 and min(shape[2:]) > 0):
         carried = size is None
@@ -95,7 +95,7 @@ def _program(path: Path, size: int | None) -> LoadedModel:
         notes.append(f"{'' if carried else 'input size as given, '}ImageNet normalisation assumed: a .pt2 carries none")
     return LoadedModel(
         module=module,
-        arch=Arch("program", path.stem),
+        arch=Arch("program", path.stem, {"num_classes": given[1]} if len(given) == 2 else {}),
         preprocessing=preprocessing,
         classes=None,
         samples=None,

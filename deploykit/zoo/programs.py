@@ -33,11 +33,12 @@ _TARGET = re.compile(r"torch\.ops\.(aten|prims|higher_order|torchvision)\.\w+(\.
 _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 
 
-def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...]]:
+def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...], tuple[int, ...]]:
     """Open a ``.pt2`` file.
 
     Returns:
-        The ``ExportedProgram``, a module that runs it, and the shape of its one input with −1 where it is dynamic.
+        The ``ExportedProgram``, a module that runs it, and the shapes of its one
+        input and of its first output, with −1 where a dimension is dynamic.
 
     Raises:
         BadInput: no ``.pt2``, one that would need unpickling, in training mode, or with several inputs.
@@ -53,13 +54,15 @@ def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...]]:
         raise BadInput(f"{path} takes {len(names)} inputs", expected="one image batch")
     for node in program.graph.nodes:
         _refuse_training(node, path)
-    shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == names[0])
+    values = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    shapes = [values[name].shape for name in (names[0], program.graph_signature.user_outputs[0])]
     program._guards_code = []  # Python source that torch would compile; the archive's is not trusted
     module = program.module()
     for name in ("train", "eval"):  # torch forbids both on exported modules; here they change nothing
         module.__dict__.pop(name, None)
     module.requires_grad_(False)
-    return program, module, tuple(size if isinstance(size, int) else -1 for size in shape)
+    taken, given = (tuple(size if isinstance(size, int) else -1 for size in shape) for shape in shapes)
+    return program, module, taken, given
 
 
 def check_archive(path: Path) -> None:
