@@ -21,7 +21,8 @@ def escaped(value: object) -> str:
 def code(value: object) -> str:
     """Text as code, also inside a table cell."""
     line = html.escape(" ".join(str(value).split()), quote=False)
-    return f"<code>{_SPECIAL.sub(lambda found: f'&#{ord(found.group())};', line)}</code>"
+    line = _SPECIAL.sub(lambda found: f"&#{ord(found.group())};", line)
+    return f"<code>{line.replace('@', '&#64;')}</code>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
