@@ -40,7 +40,7 @@ def open_digits(name: str = "digits", progress: Progress = SILENT) -> DataSource
 
 
 def _stratified(labels: np.ndarray, count: int) -> np.ndarray:
-    """bool [n]: ``count`` pictures, each class in proportion (largest remainders), drawn by a fixed seed."""
+    """Choose ``count`` pictures, each class in proportion (largest remainders), drawn by a fixed seed: bool [n]."""
     sizes = np.bincount(labels)
     exact = sizes * count / len(labels)
     quota = np.floor(exact).astype(int)
