@@ -69,6 +69,11 @@ class Split:
             f"{one.decode()}:{label}" for one, label in zip(hashes.tolist(), self.labels.tolist(), strict=True)
         )
 
+    def chosen(self, limit: int | None = None) -> np.ndarray:
+        """The indices that :meth:`batches` yields: int64, all, or ``limit`` of them spread evenly over the split."""
+        count = len(self) if limit is None else min(limit, len(self))
+        return np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
+
     def batches(
         self, batch: int, preprocessing: Preprocessing, *, limit: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -87,9 +92,8 @@ class Split:
         """
         if batch < 1:
             raise BadInput("batch", got=batch, expected="at least 1")
-        count = len(self) if limit is None else min(limit, len(self))
-        chosen = np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
-        parts = [chosen[start : start + batch] for start in range(0, count, batch)]
+        chosen = self.chosen(limit)
+        parts = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
         return self._stacked(parts, preprocessing) if self._one_size() else self._decoded(parts, preprocessing)
 
     def _one_size(self) -> bool:
