@@ -113,13 +113,13 @@ def measure(openers: Mapping[str, Opener], baseline: str, settings: Settings, pr
         if workers:
             _run(workers, baseline, settings, found, progress)
         for name, worker in list(workers.items()):
-            with _recorded(name, workers, found):
+            with _Recorded(name, workers, found):
                 found.times[name].peak_memory_bytes = worker.finish()["peak_memory_bytes"]
     _conclude(found, baseline, settings)
     return found
 
 
-class _recorded:
+class _Recorded:
     """Turns a worker's failure into its variant's, and takes it out of the run."""
 
     def __init__(self, name: str, workers: dict[str, Worker], found: Measured) -> None:
@@ -146,7 +146,7 @@ def _open(
     with progress.task("open", total=len(openers), unit="variants") as task:
         for name, opener in openers.items():
             worker = workers[name] = stack.enter_context(Worker(name, opener, settings.threads))
-            with _recorded(name, workers, found):
+            with _Recorded(name, workers, found):
                 found.times[name].cold_start_ms = worker.ready()["cold_start_ms"]
             task.advance(1)
     return workers
@@ -160,7 +160,7 @@ def _warm(workers: dict[str, Worker], settings: Settings, found: Measured, progr
             for timed in settings.timed:
                 if name not in workers:
                     break
-                with _recorded(name, workers, found):
+                with _Recorded(name, workers, found):
                     calls, steady = warm_up(
                         lambda worker=worker, timed=timed: worker.block(timed, settings.block_ms),  # type: ignore[misc]
                         limit_s,
@@ -181,7 +181,7 @@ def _run(workers: dict[str, Worker], baseline: str, settings: Settings, found: M
         for number, slots in enumerate(rounds):
             for name, timed in slots:
                 if name in workers:
-                    with _recorded(name, workers, found):
+                    with _Recorded(name, workers, found):
                         samples = workers[name].block(timed, settings.block_ms)
                         found.times[name].blocks.setdefault(timed, {})[number] = samples
             found.rounds = number + 1

@@ -47,7 +47,7 @@ class TorchRunner:
         self._format = torch.channels_last if last else torch.contiguous_format
         module = loaded.module
         if loaded.program is None:
-            module = module.to(device=device, memory_format=self._format).requires_grad_(False)
+            module = module.to(device).to(memory_format=self._format).requires_grad_(False)  # type: ignore[call-overload]
         self._module: Any = torch.compile(module) if spec.target == "torch-compile" else module
         self.inputs = (_input(loaded),)
 

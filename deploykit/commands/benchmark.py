@@ -1,0 +1,268 @@
+"""Latency, parity and accuracy of variants measured together, and the report of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
+from deploykit.base.config.measure import BenchmarkConfig
+from deploykit.base.environment import library_versions
+from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
+from deploykit.base.progress import SILENT, Progress
+from deploykit.base.targets import Spec
+from deploykit.benchmarking import noise
+from deploykit.benchmarking.measure import Measured, Settings, measure
+from deploykit.benchmarking.subject import Opener
+from deploykit.commands.chain import Chain, chain_of
+from deploykit.commands.evaluate import safe_name, unique_specs
+from deploykit.commands.judged import Judge, Judged
+from deploykit.commands.metrics import load_metrics
+from deploykit.commands.timed import open_timed
+from deploykit.commands.timings import build_report, speed_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.data import Split
+
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """What was measured.
+
+    Attributes:
+        report: as of ``deploykit.report/1``.
+        folder: where it was written, or None.
+    """
+
+    report: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether no variant failed; a skipped one is no failure."""
+        return all(variant["status"] != "failed" for variant in self.report["variants"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields: the whole report, and where it is."""
+        return {
+            "report": self.report,
+            "folder": None if self.folder is None else str(self.folder),
+            "failed": [one["name"] for one in self.report["variants"] if one["status"] == "failed"],
+        }
+
+    def summary(self) -> str:
+        """The table for people."""
+        where = "" if self.folder is None else f"\nreport: {self.folder / 'report.html'}"
+        return speed_table(self.report) + where
+
+
+def benchmark(
+    artifacts: Sequence[str | Spec],
+    output: Path | None = None,
+    config: BenchmarkConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> BenchmarkResult:
+    """Verify, judge and time artifacts together: parity first, then accuracy, then interleaved latency.
+
+    Each variant is timed in a process of its own; a script that calls this needs the usual
+    ``if __name__ == "__main__":`` guard. Variants that fail parity are reported and not timed.
+
+    Args:
+        artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more.
+        output: run folder for ``report.json``, ``.html``, ``.md``, ``samples/`` and ``logits/``, made if missing; None:
+            nothing is written.
+        config: data, baseline, batch, threads, limits …; its ``metrics`` and ``module:`` data run as user code.
+        force: replace files that deploykit did not make.
+        progress: where it shows.
+
+    Raises:
+        BadInput: unknown or doubled names, broken files, models that are no classifiers of this data.
+        Unavailable: this machine lacks what the baseline, or the only artifact, needs; others are skipped.
+    """
+    from deploykit.data import open_data
+    from deploykit.engines import resolve
+
+    if config is None:
+        raise BadInput("benchmark needs data", fix="Pass BenchmarkConfig(data=…).")
+    specs = [resolve(spec) for spec in named_specs(artifacts)]
+    baseline = baseline_of(specs, config.baseline)
+    metrics = load_metrics(config.metrics)
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        _make_ready(folder, force=force)
+    source = open_data(config.data, allow_code=True, skip_broken=config.skip_broken, progress=progress)
+    split = source.split(config.split)
+    if len(split) == 0:
+        raise BadInput(f"there are no pictures in the {config.split} split of {config.data}")
+    threads = max(config.threads, noise.cores() // 2)
+    with closing(Judge(config, source, split, metrics, threads, progress)) as judge:
+        judged = _judge_all(specs, baseline, judge, folder, progress)
+        images = [image for image, _ in zip(_repeated(judge.pictures()), range(config.batch), strict=False)]
+    measured = _measure(judged, baseline, images, config, progress)
+    for warning in measured.warnings:
+        progress.warn(warning)
+    if folder is None:
+        return BenchmarkResult(build_report(judged, measured, baseline, split, config, None, None))
+    return BenchmarkResult(_write(judged, measured, baseline, split, config, folder), folder)
+
+
+def named_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
+    """The artifacts taken apart; their names become file names.
+
+    Raises:
+        BadInput: none, two of one name, or a name with a slash.
+    """
+    specs = unique_specs(artifacts)
+    for spec in specs:
+        if "/" in spec.name or "\\" in spec.name or spec.name in ("", ".", ".."):
+            raise BadInput(f"a variant cannot be called {spec.name!r}", expected="a name without slashes")
+    return specs
+
+
+def baseline_of(specs: Sequence[Spec], wanted: str | None) -> str:
+    """The baseline's name: as asked for, else ``fp32`` where present, else the first.
+
+    Raises:
+        BadInput: not among the variants; lists them.
+    """
+    names = [spec.name for spec in specs]
+    if wanted is not None and wanted not in names:
+        raise unknown("baseline", wanted, names)
+    return wanted or ("fp32" if "fp32" in names else names[0])
+
+
+def _judge_all(specs: list[Spec], baseline: str, judge: Judge, folder: Path | None, progress: Progress) -> list[Judged]:
+    """All variants in their own order; the baseline is judged first."""
+    found: dict[str, Judged] = {}
+    base: Judged | None = None
+    for spec in sorted(specs, key=lambda one: one.name != baseline):
+        chain = chain_of(spec.path, folder)
+        try:
+            one = judge.judge(spec, chain, base, base.logits if base else None)
+        except Unavailable as error:
+            if spec.name == baseline or len(specs) == 1:
+                raise
+            one = _skipped(spec, chain, error)
+            progress.warn(f"{spec.name} is skipped: {error.line()}")
+        if one.fields["status"] == "failed":
+            progress.warn(f"{spec.name} failed: {one.fields['reason']}")
+        found[spec.name] = one
+        base = one if spec.name == baseline else base
+    return [found[spec.name] for spec in specs]
+
+
+def _skipped(spec: Spec, chain: Chain, error: Unavailable) -> Judged:
+    fields = {"name": spec.name, "target": spec.target, "status": "skipped", "reason": error.line(), "notes": []}
+    return Judged(spec, chain, fields)
+
+
+def _repeated(images: Sequence[np.ndarray]):  # type: ignore[no-untyped-def]
+    while True:
+        yield from images
+
+
+def _measure(
+    judged: Sequence[Judged], baseline: str, images: list[np.ndarray], config: BenchmarkConfig, progress: Progress
+) -> Measured:
+    options = {
+        "threads": config.threads,
+        "device": config.device,
+        "size": config.size,
+        "allow_code": config.allow_code,
+    }
+    openers = {
+        one.spec.name: Opener(
+            open_timed, (replace(one.spec, path=one.spec.path.resolve()), images, one.preprocessing, options)
+        )
+        for one in judged
+        if one.ok
+    }
+    if not openers:
+        return Measured({})
+    settings = Settings(
+        threads=config.threads,
+        until=config.until,
+        max_time_s=config.max_time_s,
+        min_blocks=config.min_blocks,
+        block_ms=config.block_ms,
+        timed=("compute", "end_to_end") if config.end_to_end else ("compute",),
+        ci_level=config.ci_level,
+        seed=config.seed,
+    )
+    return measure(openers, baseline, settings, progress)
+
+
+def _make_ready(folder: Path, *, force: bool) -> None:
+    """Make the run folder, and check early that a report may be written into it."""
+    from deploykit.reporting.write import refuse_foreign_pages
+
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
+    if not folder.parent.is_dir():
+        raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {folder}") from error
+    already_made(folder / "report.json", "", force=force)
+    if not force:
+        refuse_foreign_pages(folder)
+
+
+def _write(
+    judged: list[Judged], measured: Measured, baseline: str, split: Split, config: BenchmarkConfig, folder: Path
+) -> dict[str, Any]:
+    """Write everything beside its place, then move it there, the manifest last: an interrupt leaves no half report."""
+    from deploykit.evaluation.logits import SavedLogits, save_logits
+    from deploykit.reporting.write import write_report
+
+    place = Path(tempfile.mkdtemp(prefix=".benchmark-", dir=folder))
+    try:
+        (place / "logits").mkdir()
+        (place / "samples").mkdir()
+        for one in judged:
+            if one.logits is not None:
+                name = f"logits/{safe_name(one.spec.name)}.npz"
+                labels = split.labels[: len(one.logits)]
+                save_logits(place / name, SavedLogits(one.logits, labels, split.sha256, tuple(split.classes)))
+                one.fields["accuracy"]["logits_file"] = name
+        report = build_report(judged, measured, baseline, split, config, folder, place)
+        write_report(report, place)
+        for file in sorted(path for path in place.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(place)
+            target.parent.mkdir(exist_ok=True)
+            os.replace(file, target)
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {folder}") from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, folder))
+    return report
+
+
+def _manifest(judged: Sequence[Judged], data_sha256: str, config: BenchmarkConfig, folder: Path) -> Manifest:
+    names = [str(replace(one.spec, path=Path(one.spec.path.name))) for one in judged]
+    parents = [
+        Parent("artifact", artifact_sha256(one.spec.path), name=name) for one, name in zip(judged, names, strict=True)
+    ]
+    return Manifest(
+        kind="report",
+        files=files_of(folder / "report.json"),
+        stage="benchmark",
+        version=STAGE_VERSION,
+        config={**config.plain(), "data": Path(config.data).name, "artifacts": names},
+        parents=(*parents, Parent("data", data_sha256, name=Path(config.data).name)),
+        versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
+    )

@@ -1,0 +1,213 @@
+"""One variant of a benchmark before it is timed: does it compute the right thing, and how well does it answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.config.measure import BenchmarkConfig
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.progress import Progress
+from deploykit.base.targets import Spec
+from deploykit.commands.chain import Chain
+from deploykit.commands.metrics import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.base.runner import Runner
+    from deploykit.data import DataSource, Split
+
+PARITY_IMAGES = 128
+
+
+@dataclass
+class Judged:
+    """What is known of a variant before it is timed.
+
+    Attributes:
+        spec: with its target.
+        chain: what it came from.
+        fields: of the report's variant.
+        logits: float32 [N, C] in the data's class order, or None.
+        preprocessing: of its engine, or None where it did not open.
+    """
+
+    spec: Spec
+    chain: Chain
+    fields: dict[str, Any]
+    logits: np.ndarray | None = None
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it may be timed."""
+        return bool(self.fields["status"] == "ok")
+
+    def fail(self, status: str, reason: str) -> None:
+        """Record why it is not timed; the first reason stays."""
+        if self.ok:
+            self.fields |= {"status": status, "reason": reason}
+
+
+@dataclass
+class Judge:
+    """Judges the variants of one benchmark one after the other; keeps the eager reference of the last chain open.
+
+    Attributes:
+        config: of the benchmark.
+        source: of the pictures.
+        split: of the source.
+        metrics: custom ones.
+        threads: of engines that are not timed.
+        progress: where it tells what it does.
+    """
+
+    config: BenchmarkConfig
+    source: DataSource
+    split: Split
+    metrics: Mapping[str, Metric]
+    threads: int
+    progress: Progress
+    _reference: tuple[Path, Runner] | None = field(default=None, init=False)
+
+    def judge(self, spec: Spec, chain: Chain, fallback: Judged | None, base_logits: np.ndarray | None) -> Judged:
+        """Open a variant once: parity with its reference, then accuracy.
+
+        Args:
+            spec: with its target.
+            chain: of its file.
+            fallback: the baseline, the reference of a variant whose own model file is not known; None for itself.
+            base_logits: of the baseline, for the paired comparison.
+
+        Raises:
+            BadInput: the file is broken, or it is no classifier of this data.
+            Unavailable: this machine lacks what its target needs.
+        """
+        from deploykit.commands.evaluate import judge
+        from deploykit.commands.logits import collect_logits, preprocessing_of
+
+        fields = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
+        found = Judged(spec, chain, fields)
+        name, config = spec.name, self.config
+        with self._open(spec) as runner:
+            fields["precision"] = runner.precision
+            fields["notes"] += list(getattr(runner, "notes", ()))
+            preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
+            found.preprocessing = preprocessing
+            fixed = runner.inputs[0].fixed_batch
+            if fixed is not None and fixed != config.batch:
+                raise BadInput(
+                    f"{name} takes only batch {fixed}", got=f"--batch {config.batch}", fix=f"--batch {fixed}."
+                )
+            try:
+                self._parity(found, runner, fallback)
+                fields["audit"] = runner.audit() if hasattr(runner, "audit") else None
+                logits = collect_logits(
+                    runner,
+                    self.split,
+                    config.eval_batch,
+                    config.limit,
+                    self.progress,
+                    name=name,
+                    preprocessing=preprocessing,
+                )
+                fields["accuracy"] = judge(
+                    logits,
+                    self.split.labels[: len(logits)],
+                    base_logits,
+                    config.ci_level,
+                    config.seed,
+                    name=name,
+                    metrics=self.metrics,
+                    classes=tuple(self.split.classes),
+                )
+                found.logits = logits
+            except AnswerNo as error:
+                found.fail("failed", error.line())
+        return found
+
+    def _open(self, spec: Spec) -> Runner:
+        from deploykit.engines import open_runner
+
+        config = self.config
+        return open_runner(
+            spec, threads=self.threads, device=config.device, size=config.size, allow_code=config.allow_code
+        )
+
+    def _parity(self, found: Judged, runner: Runner, fallback: Judged | None) -> None:
+        """Compare with eager fp32 of the last model file in the chain, or with the baseline, and say which."""
+        from deploykit.commands.parity import parity_of
+
+        spec, model = found.spec, found.chain.model
+        with ExitStack() as stack:
+            if model is not None:
+                reference, name = self._eager(model), "eager"
+                self._count(found, reference)
+                if spec.target == "torch-eager" and not spec.options:
+                    return  # it is the reference itself
+            elif fallback is not None:
+                reference, name = stack.enter_context(self._open(fallback.spec)), fallback.spec.name
+                found.fields["notes"].append(
+                    f"compared with the baseline {name}: the model file it came from is not known"
+                )
+            else:
+                found.fields["notes"].append("not verified: it is the baseline, and its model file is not known")
+                return
+            parity = parity_of(
+                reference,
+                runner,
+                self.pictures(),
+                sorted({1, 2, 8, self.config.batch}),
+                runner.precision,
+                self.progress,
+                name=name,
+                columns=_columns(reference.classes, runner.classes),
+            )
+        found.fields["parity"] = parity.to_dict()
+        if not parity.ok:
+            found.fail("failed", "parity: " + "; ".join(parity.reasons))
+
+    def pictures(self) -> Sequence[np.ndarray]:
+        """Up to 128 pictures spread evenly over the split."""
+        import numpy as np
+
+        count = min(len(self.split), PARITY_IMAGES)
+        return [self.split.image(int(i)) for i in np.linspace(0, len(self.split) - 1, count).round()]
+
+    def _eager(self, model: Path) -> Runner:
+        if self._reference is None or self._reference[0] != model:
+            self.close()
+            self._reference = (model, self._open(Spec("eager", model, "torch-eager")))
+        return self._reference[1]
+
+    def _count(self, found: Judged, reference: Any) -> None:
+        from deploykit.zoo import count
+
+        size = (
+            reference.preprocessing.size
+            if reference.preprocessing
+            else found.preprocessing and found.preprocessing.size
+        )
+        if size is None or reference.loaded.program is not None:
+            return
+        counts = count(reference.loaded.module, size)
+        found.fields |= {"params": counts.params, "macs": counts.macs}
+
+    def close(self) -> None:
+        """Close the reference."""
+        if self._reference is not None:
+            self._reference[1].close()
+            self._reference = None
+
+
+def _columns(reference: tuple[str, ...] | None, candidate: tuple[str, ...] | None) -> list[int] | None:
+    if reference is None or candidate is None or reference == candidate:
+        return None
+    if sorted(reference) != sorted(candidate):
+        raise AnswerNo("its classes are not those of the model it came from")
+    return [candidate.index(name) for name in reference]

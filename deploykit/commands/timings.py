@@ -1,0 +1,180 @@
+"""The report of a benchmark: what was judged and what was timed, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deploykit.base.config.measure import BenchmarkConfig
+from deploykit.base.environment import describe
+from deploykit.benchmarking.measure import Measured, Times, ratio
+from deploykit.commands.evaluate import artifact_of, safe_name
+from deploykit.commands.judged import Judged
+from deploykit.reporting.decide import settle
+from deploykit.reporting.read import plain, validate
+from deploykit.reporting.schema import SCHEMA
+from deploykit.stats.percentiles import percentile, percentile_interval
+
+if TYPE_CHECKING:
+    from deploykit.data import Split
+
+SCENARIO = "single_stream"
+LEAST_FOR_INTERVAL = 5
+
+
+def build_report(
+    judged: Sequence[Judged],
+    measured: Measured,
+    baseline: str,
+    split: Split,
+    config: BenchmarkConfig,
+    folder: Path | None,
+    samples_to: Path | None,
+) -> dict[str, Any]:
+    """The checked ``deploykit.report/1``.
+
+    Args:
+        judged: all variants in order.
+        measured: of those that could be timed.
+        baseline: name.
+        split: that accuracy was measured on.
+        config: of the benchmark.
+        folder: what artifact paths are relative to; None: only names.
+        samples_to: folder whose ``samples/`` gets the raw samples; None: none are written.
+    """
+    variants = [_variant(one, measured, baseline, config, folder, samples_to) for one in judged]
+    n = len(split) if config.limit is None else min(config.limit, len(split))
+    report = {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": describe(),
+        "data": {"name": Path(config.data).name, "split": config.split, "n": n, "sha256": split.sha256},
+        "ci_level": config.ci_level,
+        "seed": config.seed,
+        "noise_floor_ratio": measured.noise_floor_ratio,
+        "stop_reason": measured.stop_reason,
+        "warnings": [*measured.warnings, *_within_noise(variants, measured.noise_floor_ratio)],
+        "baseline": baseline,
+        "variants": variants,
+    }
+    return validate(plain(settle(validate(plain(report)), config.max_drop_pt)))
+
+
+def _variant(
+    one: Judged,
+    measured: Measured,
+    baseline: str,
+    config: BenchmarkConfig,
+    folder: Path | None,
+    samples_to: Path | None,
+) -> dict[str, Any]:
+    name = one.spec.name
+    times = measured.times.get(name, Times())
+    if times.status != "ok":
+        one.fail(times.status, f"while timed: {times.reason}")
+    fields = {
+        **one.fields,
+        "steps": list(one.chain.steps),
+        "artifact": artifact_of(one.spec.path, folder),
+        "cold_start_ms": times.cold_start_ms,
+        "peak_memory_bytes": times.peak_memory_bytes,
+    }
+    if not one.ok:
+        return fields
+    fields["measurements"] = [
+        _measurement(name, timed, blocks, times.warmup.get(timed), config, samples_to)
+        for timed, blocks in sorted(times.blocks.items())
+    ]
+    speed = ratio(measured, baseline, name, "compute", config.ci_level, config.seed)
+    base = measured.times.get(baseline)
+    if name != baseline and speed is not None and base is not None and base.status == "ok":
+        of = {
+            "scenario": SCENARIO,
+            "batch": config.batch,
+            "threads": config.threads,
+            "timed": "compute",
+            "clock": "host",
+        }
+        fields["speedup"] = {"estimate": speed.estimate, "low": speed.low, "high": speed.high, "of": of}
+    return fields
+
+
+def _measurement(
+    name: str,
+    timed: str,
+    blocks: dict[int, np.ndarray],
+    warmup: int | None,
+    config: BenchmarkConfig,
+    samples_to: Path | None,
+) -> dict[str, Any]:
+    """One entry of ``measurements``: percentiles come from the pooled raw samples, outliers included."""
+    parts = [blocks[number] for number in sorted(blocks)]
+    samples = np.concatenate(parts)
+    p50 = percentile(samples, 0.5)
+    low = high = None
+    if len(parts) >= LEAST_FOR_INTERVAL:
+        low, high = percentile_interval(parts, 0.5, config.ci_level, seed=config.seed)
+        low, high = min(low, p50), max(high, p50)
+    file = None
+    if samples_to is not None:
+        file = f"samples/{safe_name(name)}.{timed}.npz"
+        rounds = np.repeat(sorted(blocks), [len(part) for part in parts])
+        np.savez_compressed(samples_to / file, samples_ms=samples, round=rounds.astype(np.int32))
+    mean = float(samples.mean())
+    return {
+        "scenario": SCENARIO,
+        "batch": config.batch,
+        "threads": config.threads,
+        "timed": timed,
+        "clock": "host",
+        "n": len(samples),
+        "warmup": warmup,
+        "blocks": len(parts),
+        "p50_ms": p50,
+        "p50_ms_low": low,
+        "p50_ms_high": high,
+        "p90_ms": percentile(samples, 0.9),
+        "p99_ms": percentile(samples, 0.99),
+        "mean_ms": mean,
+        "throughput_per_s": 1e3 * config.batch / mean,
+        "samples_file": file,
+    }
+
+
+def _within_noise(variants: Sequence[dict[str, Any]], floor: float | None) -> list[str]:
+    """Speed-ups that two copies of the baseline might show as well."""
+    if floor is None:
+        return []
+    names = [one["name"] for one in variants if one.get("speedup") and abs(one["speedup"]["estimate"] - 1) <= floor]
+    return (
+        [f"no faster or slower than the baseline within the noise floor of {floor:.1%}: {', '.join(names)}"]
+        if names
+        else []
+    )
+
+
+def speed_table(report: dict[str, Any]) -> str:
+    """The report as a table for a terminal, the sentence first, failures with their reason below."""
+    from deploykit.reporting import view
+
+    head = ["variant", "target", "p50", "p99", "speed-up", "interval", "top-1", "drop", "parity", "size"]
+    keys = ("name", "target", "p50", "p99", "speedup", "speedup_interval", "top1", "drop", "parity", "size")
+    rows = view.rows(report)
+    cells = [head, *([str(row[key]) for key in keys] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    facts = [f"{label}: {value}" for label, value in view.how_it_was_measured(report)]
+    bad = [f"{row['name']} {row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"]
+    return "\n".join(
+        [view.headline(report), "", *lines, "", *facts, *bad, *(f"warning: {one}" for one in report["warnings"])]
+    )
