@@ -205,7 +205,7 @@ def _measure(
         logits = collect_logits(
             runner, split, config.batch, config.limit, progress, name=spec.name, preprocessing=preprocessing
         )
-    labels = split.labels[: len(logits)]
+    labels = split.labels[split.chosen(config.limit)]
     try:
         judged = judge(
             logits,
@@ -245,7 +245,7 @@ def artifact_of(path: Path, folder: Path | None) -> dict[str, Any]:
 
 
 def _report(variants: list[dict[str, Any]], baseline: str, split: Split, config: EvaluateConfig) -> dict[str, Any]:
-    n = len(split) if config.limit is None else min(config.limit, len(split))
+    n = len(split.chosen(config.limit))
     return {
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -31,7 +31,7 @@ def collect_logits(
         runner: an open engine.
         split: of a data source.
         batch: images per call; an engine with a fixed batch is fed its own, the last one filled up.
-        limit: number of images at most.
+        limit: number of images at most, spread evenly; their labels are ``split.labels[split.chosen(limit)]``.
         progress: shows one bar, and says how the classes were mapped.
         name: of the variant, for messages.
         preprocessing: in place of the runner's own, for engines that carry none.
@@ -42,7 +42,7 @@ def collect_logits(
     Raises:
         BadInput: the model is no classifier, or its classes do not fit the data's.
     """
-    total = len(split) if limit is None else min(limit, len(split))
+    total = len(split.chosen(limit))
     fixed = runner.inputs[0].fixed_batch
     preprocessing = preprocessing or runner.preprocessing
     if preprocessing is None:
