@@ -8,6 +8,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.data.reading import MOST_PIXELS
 
 
 def prepare(images: Sequence[np.ndarray] | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -49,6 +50,10 @@ def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     if preprocessing.resize is None:
         return _resized(image, h, w, preprocessing.interpolation)
     short = preprocessing.resize
+    if short * short * max(height, width) // min(height, width) > MOST_PIXELS:
+        raise BadInput(
+            f"a picture of {width} × {height} pixels is too long to be resized to {short} at its shorter side"
+        )
     if height <= width:
         image = _resized(image, short, int(short * width / height), preprocessing.interpolation)
     else:

@@ -74,6 +74,11 @@ class Split:
         count = len(self) if limit is None else min(limit, len(self))
         return np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
 
+    def chosen(self, limit: int | None = None) -> np.ndarray:
+        """Which pictures ``limit`` leaves: int64, ascending, spread evenly over the split, since folders are sorted by class."""
+        count = len(self) if limit is None else max(0, min(limit, len(self)))
+        return np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
+
     def batches(
         self, batch: int, preprocessing: Preprocessing, *, limit: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -82,7 +87,7 @@ class Split:
         Args:
             batch: pictures at a time; the last batch may be smaller.
             preprocessing: see :func:`deploykit.data.prepare`.
-            limit: number of pictures at most, spread evenly over the split (folders are sorted by class).
+            limit: number of pictures at most, as :meth:`chosen` chooses them.
 
         Yields:
             x as :func:`deploykit.data.prepare` gives it, and int64 labels ``[N]``.

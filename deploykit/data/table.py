@@ -77,7 +77,7 @@ def _read(path: Path) -> _Rows:
                     got=", ".join(header) or "an empty file",
                     expected="a first line path,label or path,label,split",
                 )
-            columns = {one: header.index(one) for one in ("path", "label", "split") if one in header}
+            columns: dict[str, int] = {one: header.index(one) for one in ("path", "label", "split") if one in header}
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     _take(rows, [cell.strip() for cell in cells], columns, path, reader.line_num)
