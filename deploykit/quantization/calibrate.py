@@ -72,7 +72,7 @@ def parameters(
     scheme: Scheme,
     method: str,
     *,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
+    percentile: float = 99.99,
 ) -> dict[str, Affine]:
     """Scale and zero point of every observed tensor.
 
@@ -80,11 +80,6 @@ def parameters(
         seen: by tensor name.
         scheme: of activations.
         method: of :func:`deploykit.quantization.ranges.choose_range`.
-        bounds: tensor name → limits its values cannot pass (Clip), which the range must not pass either.
+        percentile: for that method.
     """
-    chosen = {}
-    for name, observer in seen.items():
-        low, high = choose_range(observer, method, scheme)
-        least, most = (bounds or {}).get(name, (-np.inf, np.inf))
-        chosen[name] = affine(max(low, least), min(high, most), scheme)
-    return chosen
+    return {name: affine(*choose_range(one, method, scheme, percentile), scheme) for name, one in seen.items()}

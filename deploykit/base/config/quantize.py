@@ -1,0 +1,49 @@
+"""Configuration of int8 quantization."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from deploykit.base.config.common import Config
+
+
+class QuantizeConfig(Config):
+    """One post-training quantization.
+
+    Attributes:
+        target: whose Q/DQ dialect is written.
+        data: calibration pictures come from its ``train`` split, every choice is made on ``select``.
+        method: how ranges are chosen; ``auto`` takes the one whose logits are nearest to float on ``select``.
+        percentile: of values kept by ``percentile``.
+        images: calibration pictures at most.
+        select_images: pictures that choices are made on, at most.
+        batch: pictures per calibration call.
+        keep_float: names of nodes that stay float.
+        force_int8: quantize all that can be, without looking at the measured time.
+        synthetic: calibrate on procedural pictures, which is marked in the manifest.
+        size: input size in pixels where the model does not carry it.
+        arch: what the tensors are, where recognition cannot tell.
+        threads: of calibration and of the measured candidates.
+        allow_code: ``module:…`` may run.
+        skip_broken: leave out pictures that cannot be read, naming them.
+        seed: of the choice of pictures.
+    """
+
+    target: str = "ort-cpu"
+    data: str | None = None
+    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse"] = "auto"
+    percentile: float = Field(99.99, gt=50, le=100)
+    images: int = Field(256, ge=1)
+    select_images: int = Field(128, ge=1)
+    batch: int = Field(8, ge=1)
+    keep_float: tuple[str, ...] = ()
+    force_int8: bool = False
+    synthetic: bool = False
+    size: int | None = Field(None, ge=1)
+    arch: str | None = None
+    threads: int = Field(1, ge=1)
+    allow_code: bool = False
+    skip_broken: bool = False
+    seed: int = Field(0, ge=0)

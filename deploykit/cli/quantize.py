@@ -1,0 +1,75 @@
+"""``deploykit quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploykit.cli import options as o
+from deploykit.cli.runtime import running
+
+
+def command(
+    model: Annotated[
+        Path | None, typer.Argument(help="An .onnx file, or a model file, which is exported first.")
+    ] = None,
+    output: o.Output = None,
+    data: o.Data = None,
+    target: Annotated[str, typer.Option(help="Whose int8 dialect is written: ort-cpu.")] = "ort-cpu",
+    method: Annotated[str, typer.Option(help="auto, minmax, moving, percentile, entropy or mse.")] = "auto",
+    percentile: Annotated[float, typer.Option(help="Share of values that --method percentile keeps.")] = 99.99,
+    images: Annotated[int, typer.Option(help="Calibration pictures at most.")] = 256,
+    batch: o.Batch = 8,
+    keep_float: Annotated[
+        list[str] | None, typer.Option("--keep-float", help="Name of a node that stays float; may be repeated.")
+    ] = None,
+    force_int8: Annotated[
+        bool, typer.Option("--force-int8", help="Quantize all that can be, even where it is slower.")
+    ] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Calibrate on procedural pictures; the manifest says so.")
+    ] = False,
+    size: o.Size = None,
+    arch: Annotated[str | None, typer.Option(help="What the tensors are, where that cannot be recognised.")] = None,
+    threads: o.Threads = 1,
+    seed: o.Seed = 0,
+    allow_code: o.AllowCode = False,
+    skip_broken: o.SkipBroken = False,
+    config: o.ConfigFile = None,
+    force: o.Force = False,
+    quiet: o.Quiet = False,
+    debug: o.Debug = False,
+    json: o.Json = False,
+) -> None:
+    """Quantize a model to int8 in its target's dialect, keep float what int8 would slow down, and verify the file."""
+    with running("quantize", quiet=quiet, debug=debug, as_json=json) as run:
+        from deploykit.base.config.common import build
+        from deploykit.base.config.quantize import QuantizeConfig
+        from deploykit.cli.stage import needed, stage_arguments
+        from deploykit.commands.quantize import quantize
+
+        if config is not None:
+            result = quantize(**stage_arguments(config, "quantize", QuantizeConfig), force=force, progress=run.progress)
+        else:
+            fields = {
+                "target": target,
+                "data": data,
+                "method": method,
+                "percentile": percentile,
+                "images": images,
+                "batch": batch,
+                "keep_float": keep_float or (),
+                "force_int8": force_int8,
+                "synthetic": synthetic,
+                "size": size,
+                "arch": arch,
+                "threads": threads,
+                "seed": seed,
+                "allow_code": allow_code,
+                "skip_broken": skip_broken,
+            }
+            settings = build(QuantizeConfig, fields, "deploykit quantize")
+            result = quantize(needed(model, "MODEL"), output, settings, force=force, progress=run.progress)
+        run.finish(result.to_dict(), result.summary())

@@ -1,0 +1,84 @@
+"""The pictures a quantization sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.config.quantize import QuantizeConfig
+from deploykit.base.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.base.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The pictures of a quantization: those that are observed, and those that choices are made on."""
+
+    observed: Sequence[np.ndarray] | Any
+    chosen: Sequence[np.ndarray]
+    sha256: str
+    name: str
+
+    def batches(self, size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
+        """Prepared batches, one after the other, so that memory does not grow with the pictures."""
+        from deploykit.data import prepare
+
+        for start in range(0, len(self.observed), size):
+            yield prepare(
+                [self.observed[i] for i in range(start, min(start + size, len(self.observed)))], preprocessing
+            )
+
+
+class _Picked:
+    """Some pictures of a split, read when asked for."""
+
+    def __init__(self, split: Any, indices: list[int]) -> None:
+        self.split, self.indices = split, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        image: np.ndarray = self.split.image(self.indices[index])
+        return image
+
+
+def calibration_pictures(config: QuantizeConfig, progress: Progress) -> Calibration:
+    """Draw the pictures: from ``train`` to observe, from ``select`` to choose on.
+
+    Raises:
+        BadInput: the data cannot be read, or a split is empty.
+    """
+    import numpy as np
+
+    from deploykit.base.hashing import combined_sha256, value_sha256
+    from deploykit.data import open_data, synthetic_images
+
+    if config.data is None:
+        size = (config.size or 224,) * 2
+        progress.warn("calibrated on synthetic pictures: ranges of real pictures may differ")
+        count = min(config.images, 64)
+        images = synthetic_images(count + 32, size, config.seed)
+        name = f"synthetic pictures, seed {config.seed}"
+        return Calibration(list(images[:count]), list(images[count:]), value_sha256([name, count, list(size)]), name)
+    source = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
+    train, select = source.split("train"), source.split("select")
+    random = np.random.default_rng(config.seed)
+    if len(train) < config.images:
+        progress.say(f"calibrating on all {len(train)} training pictures ({config.images} were asked for)")
+    picked = sorted(random.permutation(len(train))[: config.images].tolist())
+    held = sorted(random.permutation(len(select))[: config.select_images].tolist())
+    digest = combined_sha256([train.sha256, select.sha256, value_sha256([picked, held])])
+    return Calibration(_Picked(train, picked), [select.image(i) for i in held], digest, shown_name(config.data))
+
+
+def shown_name(data: str) -> str:
+    """A data name without the folder above it, since artifacts hold no paths of a machine."""
+    return Path(data).name if os.path.isabs(data) else data

@@ -1,0 +1,56 @@
+"""Which of a few candidates is faster, measured here and now: interleaved blocks in one process.
+
+For choices inside a command (where int8 pays); reports are measured by ``deploykit benchmark`` in worker processes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.runner import Runner
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ROUNDS = 15
+BLOCK_S = 0.02
+
+
+def interleaved_s(
+    runners: Mapping[str, Runner], x: np.ndarray, *, rounds: int = ROUNDS, seed: int = 0
+) -> dict[str, float]:
+    """Seconds a call of each runner on the same input, as a multiple of the first one's in the same round.
+
+    Every round times one block (at least three calls and 20 ms, after one untimed call) of every runner in random
+    order. A runner's figure is the median over rounds of its ratio to the first, times the first's median: what
+    drifts with the machine cancels.
+    """
+    import numpy as np
+
+    calls: dict[str, Callable[[], Any]] = {name: _call(runner, x) for name, runner in runners.items()}
+    blocks: dict[str, list[float]] = {name: [] for name in calls}
+    order = list(calls)
+    shuffle = random.Random(seed)
+    for _ in range(rounds):
+        shuffle.shuffle(order)
+        for name in order:
+            blocks[name].append(_block(calls[name]))
+    first = np.asarray(blocks[next(iter(calls))])
+    return {name: float(np.median(np.asarray(times) / first) * np.median(first)) for name, times in blocks.items()}
+
+
+def _call(runner: Runner, x: np.ndarray) -> Callable[[], Any]:
+    prebound = getattr(runner, "prebound", None)
+    return prebound(x) if prebound is not None else lambda: runner(x)
+
+
+def _block(call: Callable[[], Any]) -> float:
+    call()
+    count, start = 0, time.perf_counter()
+    while count < 3 or time.perf_counter() - start < BLOCK_S:
+        call()
+        count += 1
+    return (time.perf_counter() - start) / count

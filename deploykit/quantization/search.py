@@ -1,0 +1,170 @@
+"""The choices of a quantization: which part stays float by measured time, which ranges by the error of the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from deploykit.base.progress import SILENT, Progress
+from deploykit.quantization.calibrate import parameters
+from deploykit.quantization.emit import emit_qdq
+from deploykit.quantization.graphs import narrow_points, only_reader
+from deploykit.quantization.observers import Observer
+from deploykit.quantization.padding import pad_depthwise
+from deploykit.quantization.placement import Plan, plan_ort_cpu
+from deploykit.quantization.prepare import prepare
+from deploykit.quantization.schemes import U8
+
+PREFIX_CANDIDATES = 6
+PREFIX_NODES = 24
+WORTH = 0.97
+SLACK = 1.03
+AUTO_METHODS = ("minmax", "moving", "percentile", "mse", "entropy")
+
+TimeGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
+RunLogits = Callable[[onnx.ModelProto], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to quantize a network.
+
+    Attributes:
+        prefix: names of the nodes before the cut, which stay float.
+        keep_float: names of further float nodes.
+        float_adds: residual sums stay float.
+        float_head: the classifier stays float.
+        method: of the ranges.
+    """
+
+    prefix: frozenset[str] = frozenset()
+    keep_float: frozenset[str] = frozenset()
+    float_adds: bool = False
+    float_head: bool = False
+    method: str = "mse"
+
+    def said(self) -> dict[str, Any]:
+        """JSON-able, for manifests."""
+        return {
+            "float_prefix_nodes": len(self.prefix),
+            "keep_float": sorted(self.keep_float),
+            "float_adds": self.float_adds,
+            "float_head": self.float_head,
+            "method": self.method,
+        }
+
+
+@dataclass
+class Quantizer:
+    """A float network with the statistics of its activations: makes any :class:`Choice` of it without calibrating again.
+
+    Attributes:
+        proto: the float network.
+        seen: activation name (of the prepared graph) → observer.
+        percentile: for that method.
+        weight_bits: of weights.
+    """
+
+    proto: onnx.ModelProto
+    seen: Mapping[str, Observer]
+    percentile: float = 99.99
+    weight_bits: int = 8
+
+    def make(self, choice: Choice) -> onnx.ModelProto:
+        """The Q/DQ network."""
+        model, plan = planned(self.proto, choice)
+        needed = {plan.shared.get(value, value).name or "" for value in plan.points if value not in plan.fixed}
+        chosen = parameters(
+            {name: self.seen[name] for name in needed if name in self.seen},
+            U8,
+            choice.method,
+            percentile=self.percentile,
+        )
+        return ir.to_proto(emit_qdq(model, plan, chosen, weight_bits=self.weight_bits))
+
+
+def planned(proto: onnx.ModelProto, choice: Choice) -> tuple[ir.Model, Plan]:
+    """The prepared and padded float network with the plan of ``choice`` on it."""
+    model = prepare(proto)
+    kept = choice.prefix | choice.keep_float
+    pad_depthwise(model.graph, keep=kept)
+    plan = plan_ort_cpu(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
+    return model, plan
+
+
+def cuts(proto: onnx.ModelProto) -> list[frozenset[str]]:
+    """Places near the input where the float part may end: one value carries the network, its activation included."""
+    found: list[frozenset[str]] = []
+    for node, names in narrow_points(prepare(proto).graph):
+        follower = only_reader(node.outputs[0])
+        if len(names) > PREFIX_NODES or len(found) == PREFIX_CANDIDATES:
+            break
+        if follower is None or follower.op_type in ("Conv", "Add", "Gemm", "MatMul"):
+            found.append(names)
+    return found
+
+
+def choose_prefix(quantizer: Quantizer, base: Choice, time_graphs: TimeGraphs, progress: Progress = SILENT) -> Choice:
+    """Keep the first nodes float where that is measured to be faster: a stem of few channels gains little from int8."""
+    candidates = {str(len(names)): replace(base, prefix=names) for names in cuts(quantizer.proto)}
+    candidates = {"0": base, **candidates}
+    times = time_graphs({name: quantizer.make(choice) for name, choice in candidates.items()})
+    best = min(times, key=lambda name: times[name])
+    shown = ", ".join(f"{name}: {1e3 * seconds:.3g} ms" for name, seconds in times.items())
+    if best != "0" and times[best] < WORTH * times["0"]:
+        progress.say(f"the first {best} nodes stay float, measured faster ({shown})")
+        return candidates[best]
+    progress.say(f"no float prefix: none is measured faster by {1 - WORTH:.0%} ({shown})")
+    return base
+
+
+def choose_ranges(
+    quantizer: Quantizer,
+    base: Choice,
+    methods: Sequence[str],
+    logits: np.ndarray,
+    run: RunLogits,
+    progress: Progress = SILENT,
+) -> tuple[Choice, dict[str, float]]:
+    """The method of ranges whose logits are nearest to the float network's, with the SNR in dB of each."""
+    snr = {method: snr_db(logits, run(quantizer.make(replace(base, method=method)))) for method in methods}
+    best = max(snr, key=lambda method: snr[method])
+    if len(methods) > 1:
+        progress.say(f"ranges by {best}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in snr.items()))
+    return replace(base, method=best), snr
+
+
+def choose_float_parts(
+    quantizer: Quantizer,
+    base: Choice,
+    logits: np.ndarray,
+    run: RunLogits,
+    time_graphs: TimeGraphs,
+    progress: Progress = SILENT,
+) -> Choice:
+    """Keep residual sums and the classifier float where that brings the logits nearer and is measured to cost little."""
+    candidates = {
+        "int8 sums and classifier": base,
+        "float classifier": replace(base, float_head=True),
+        "float sums": replace(base, float_adds=True),
+        "float sums and classifier": replace(base, float_adds=True, float_head=True),
+    }
+    graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
+    times = time_graphs(graphs)
+    limit = SLACK * min(times.values())
+    snr = {name: snr_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
+    best = max(snr, key=lambda name: snr[name])
+    shown = ", ".join(f"{name} {value:.1f} dB {1e3 * times[name]:.3g} ms" for name, value in snr.items())
+    progress.say(f"{best}: {shown}")
+    return candidates[best]
+
+
+def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """Power of the reference over the power of the difference, in dB; 200 where they are equal."""
+    noise = float(((reference.astype(np.float64) - other) ** 2).sum())
+    return 200.0 if noise == 0 else 10 * float(np.log10((reference.astype(np.float64) ** 2).sum() / noise))

@@ -1,0 +1,112 @@
+import onnx
+import pytest
+
+from deploykit.base.artifact import read_manifest
+from deploykit.base.config.quantize import QuantizeConfig
+from deploykit.base.errors import BadInput
+from deploykit.commands.quantize import quantize
+
+QUICK = QuantizeConfig(data="digits", images=32, select_images=32, method="minmax", force_int8=True)
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory, digits):
+    """A narrow network trained for 60 real steps: int8 must cost a network with real margins nothing."""
+    import torch
+
+    from deploykit.base.checkpoint import Arch
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.zoo import build, save_model
+
+    images, labels = digits
+    arch = Arch("deploykit", "resnet", {"num_classes": 10, "depth": 8, "widths": [16, 32, 64], "stem_stride": 2})
+    x = (torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    y = torch.from_numpy(labels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build(arch).train()
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, nesterov=True)
+        for step in range(60):
+            picked = torch.arange(step * 64, step * 64 + 64) % len(x)
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(module(x[picked]), y[picked]).backward()
+            optimizer.step()
+    path = tmp_path_factory.mktemp("trained") / "tiny.pt"
+    preprocessing = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    save_model(path, module.eval(), arch, preprocessing, [str(d) for d in range(10)], lineage=[], samples=None)
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model, tmp_path_factory):
+    output = tmp_path_factory.mktemp("int8") / "tiny.int8.onnx"
+    return quantize(tiny_model, output, QUICK)
+
+
+def test_every_convolution_is_int8_and_agrees_with_float(made):
+    audit, parity = made.facts["audit"], made.facts["parity"]
+    assert audit["int8_convs"] == audit["convs"] > 5
+    assert audit["float_convs"] == []
+    assert parity["ok"]
+    assert parity["snr_db"] > 15
+    assert [one["batch"] for one in parity["by_batch"]] == [1, 2, 8]
+
+
+def test_the_file_knows_what_it_is(made, tiny_model):
+    manifest = read_manifest(made.output)
+    assert (manifest.kind, manifest.precision, manifest.target) == ("onnx", "int8", "ort-cpu")
+    assert [parent.role for parent in manifest.parents] == ["model", "data"]
+    assert manifest.classes == tuple("0123456789")
+    assert manifest.facts["calibrated_on"] == "digits"
+    props = {entry.key: entry.value for entry in onnx.load(made.output).metadata_props}
+    assert props["deploykit.precision"] == "int8"
+    assert "deploykit.preprocessing" in props
+
+
+def test_weights_are_int8_in_the_file(made, tiny_model):
+    proto = onnx.load(made.output)
+    sizes = {}
+    for tensor in proto.graph.initializer:
+        sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + len(tensor.raw_data)
+    assert sizes[onnx.TensorProto.INT8] > 0.6 * sum(sizes.values())
+
+
+def test_a_second_run_does_nothing(made, tiny_model):
+    again = quantize(tiny_model, made.output, QUICK)
+    assert again.made is False
+    assert "nothing done" in again.summary()
+
+
+def test_an_int8_file_is_not_quantized_again(made, tmp_path):
+    with pytest.raises(BadInput, match=r"already quantized; got .*QuantizeLinear"):
+        quantize(made.output, tmp_path / "twice.onnx", QUICK)
+
+
+def test_choices_by_measurement_are_recorded(tiny_model, tmp_path):
+    config = QuantizeConfig(data="digits", images=32, select_images=32)
+    result = quantize(tiny_model, tmp_path / "auto.onnx", config)
+    assert set(result.facts["snr_db"]) == {"minmax", "moving", "percentile", "mse", "entropy"}
+    assert result.facts["choice"]["method"] == max(result.facts["snr_db"], key=result.facts["snr_db"].get)
+    assert result.facts["speedup"] > 0
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (QuantizeConfig(), r"no calibration data; expected --data"),
+        (QuantizeConfig(data="digits", target="ort-cuda"), r"int8 for ort-cuda; .*use fp16 there"),
+        (QuantizeConfig(data="digits", target="torch-eager"), r"int8 for torch-eager is not built"),
+        (QuantizeConfig(data="digits", target="ort_cpu"), r"unknown target 'ort_cpu'.*Did you mean 'ort-cpu'"),
+        (QuantizeConfig(data="digits", keep_float=("nowhere",), images=8), r"no node is called 'nowhere'"),
+        (QuantizeConfig(data="nothing"), r"nothing"),
+    ],
+)
+def test_bad_input_is_one_line(tiny_model, tmp_path, config, message):
+    with pytest.raises(BadInput, match=message):
+        quantize(tiny_model, tmp_path / "out.onnx", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_model_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"gone\.onnx does not exist"):
+        quantize(tmp_path / "gone.onnx", None, QUICK)
