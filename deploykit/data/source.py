@@ -74,11 +74,6 @@ class Split:
         count = len(self) if limit is None else min(limit, len(self))
         return np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
 
-    def chosen(self, limit: int | None = None) -> np.ndarray:
-        """Which pictures ``limit`` leaves: int64, ascending, spread evenly over the split, since folders are sorted by class."""
-        count = len(self) if limit is None else max(0, min(limit, len(self)))
-        return np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
-
     def batches(
         self, batch: int, preprocessing: Preprocessing, *, limit: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
