@@ -235,7 +235,7 @@ def _write(
         for one in judged:
             if one.logits is not None:
                 name = f"logits/{safe_name(one.spec.name)}.npz"
-                labels = split.labels[: len(one.logits)]
+                labels = split.labels[split.chosen(config.limit)]
                 save_logits(place / name, SavedLogits(one.logits, labels, split.sha256, tuple(split.classes)))
                 one.fields["accuracy"]["logits_file"] = name
         report = build_report(judged, measured, baseline, split, config, folder, place)

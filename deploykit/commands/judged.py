@@ -118,7 +118,7 @@ class Judge:
                 )
                 fields["accuracy"] = judge(
                     logits,
-                    self.split.labels[: len(logits)],
+                    self.split.labels[self.split.chosen(config.limit)],
                     base_logits,
                     config.ci_level,
                     config.seed,
