@@ -26,7 +26,7 @@ def learning_rate(config: LoopConfig, step: int, steps_per_epoch: int) -> float:
     total = config.epochs * steps_per_epoch
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == "onecycle":
-        rise = warmup or max(1, round(ONE_CYCLE_RISE * total))
+        rise = warmup or max(1, round(ONE_CYCLE_RISE * total) - 1)
         if step < rise:
             return config.lr * _cosine(ONE_CYCLE_START, 1.0, step / rise)
         return config.lr * _cosine(1.0, ONE_CYCLE_END, (step - rise) / max(1, total - 1 - rise))

@@ -40,12 +40,12 @@ def fixed_threads(asked: int | None, local_world: int = 1) -> Threads | None:
         local_world: processes on this machine, which share its cores.
     """
     if asked is not None:
-        return Threads(asked, f"{asked} CPU threads, as asked", {})
+        return Threads(asked, f"{_noun(asked)}, as asked", {})
     stated = os.environ.get("OMP_NUM_THREADS", "")
     if stated.isdigit() and int(stated) > 0:
-        return Threads(int(stated), f"{stated} CPU threads, as OMP_NUM_THREADS says", {})
+        return Threads(int(stated), f"{_noun(int(stated))}, as OMP_NUM_THREADS says", {})
     if cores() // local_world <= 1:
-        return Threads(1, "1 CPU thread, there are no more cores", {})
+        return Threads(1, f"{_noun(1)}, there are no more cores", {})
     return None
 
 
@@ -90,5 +90,8 @@ def choose(taken: dict[int, list[float]]) -> Threads:
         if step_ms[count] * MARGIN < step_ms[best]:
             best = count
     shown = ", ".join(f"{count}: {ms:.0f} ms" for count, ms in sorted(step_ms.items()))
-    noun = "thread" if best == 1 else "threads"
-    return Threads(best, f"{best} CPU {noun} (a training step by threads: {shown})", step_ms)
+    return Threads(best, f"{_noun(best)} (a training step by threads: {shown})", step_ms)
+
+
+def _noun(count: int) -> str:
+    return f"{count} CPU thread" + ("" if count == 1 else "s")
