@@ -11,12 +11,11 @@ import numpy as np
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.broken import readable
+from deploykit.data.natural import natural_size
 from deploykit.data.reading import SUFFIXES
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Files, Part
 
-_NATURAL_MOST = 128
-_LOOKED_AT = 32
 _VALIDATION = ("val", "valid", "validation")
 
 
@@ -106,7 +105,8 @@ def _source(
     def loader(place: Path) -> Callable[[], Part]:
         return lambda: _listed(place, classes, first, skip_broken, progress)
 
-    size = _natural_size(first, classes) if natural else None
+    firsts = (next(_walk(first / one), None) for one in classes[:32]) if natural else ()
+    size = natural_size([one for one in firsts if one is not None])
     parts = {split: loader(place) for split, place in places.items()}
     return DataSource(name, classes, parts, size, published=published, progress=progress)
 
@@ -149,20 +149,3 @@ def _walk(folder: Path) -> Iterator[str]:
         for one in names:
             if one.lower().endswith(SUFFIXES) and not one.startswith("."):
                 yield os.path.join(place, one)
-
-
-def _natural_size(place: Path, classes: tuple[str, ...]) -> tuple[int, int] | None:
-    """The size of the first picture of up to 32 classes, where it is small and the same for all."""
-    from PIL import Image
-
-    sizes = set()
-    for one in classes[:_LOOKED_AT]:
-        first = next(_walk(place / one), None)
-        if first is None:
-            continue
-        try:
-            with Image.open(first) as image:
-                sizes.add((image.height, image.width))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue
-    return sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= _NATURAL_MOST else None

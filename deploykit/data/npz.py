@@ -11,12 +11,12 @@ import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
+from deploykit.data.natural import MOST
 from deploykit.data.source import DataSource
 from deploykit.data.splitting import class_order, split_of
 from deploykit.data.stores import Array, Part
 
 _LOCAL_HEADER = 30  # bytes of a zip entry's fixed local header (APPNOTE 4.3.7)
-_NATURAL_MOST = 128
 
 
 def open_npz(path: Path, name: str, progress: Progress = SILENT) -> DataSource:
@@ -56,7 +56,7 @@ def open_npz(path: Path, name: str, progress: Progress = SILENT) -> DataSource:
 
     size = (int(images.shape[1]), int(images.shape[2]))
     half = (0.5, 0.5, 0.5)
-    small = max(size) <= _NATURAL_MOST
+    small = max(size) <= MOST
     parts = {which: (lambda which=which: part(which)) for which in dict.fromkeys(where.tolist())}
     if small:
         return DataSource(name, classes, parts, size, mean=half, std=half, progress=progress)

@@ -12,6 +12,7 @@ import numpy as np
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.broken import readable
+from deploykit.data.natural import natural_size
 from deploykit.data.source import DataSource
 from deploykit.data.splitting import class_order, split_of
 from deploykit.data.stores import Files, Part
@@ -62,7 +63,7 @@ def open_csv(path: Path, name: str, *, skip_broken: bool = False, progress: Prog
         return readable(Part(Files([rows.paths[i] for i in chosen]), labels[chosen]), skip_broken, progress)
 
     parts = {split: (lambda split=split: part(split)) for split in dict.fromkeys(where.tolist())}
-    return DataSource(name, classes, parts, progress=progress)
+    return DataSource(name, classes, parts, natural_size(rows.paths), progress=progress)
 
 
 def _read(path: Path) -> _Rows:
