@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +13,12 @@ from deploykit.base.artifact import (
     already_made,
     artifact_sha256,
     files_of,
-    manifest_path,
     read_manifest,
     write_manifest,
 )
 from deploykit.base.config.export import ExportConfig
 from deploykit.base.environment import library_versions
-from deploykit.base.errors import AnswerNo, BadInput, from_os_error
+from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 
@@ -99,6 +94,7 @@ def export(
         SystemTrouble: the disk is full.
     """
     from deploykit.base.checkpoint import check_file
+    from deploykit.exporting.placing import check_data_file
 
     config = config or ExportConfig()
     source = check_file(Path(model))
@@ -120,7 +116,7 @@ def export(
         made = read_manifest(target)
         assert made is not None
         return ExportResult(target, tuple(made.files), False, made.facts)
-    _check_data_file(target, force)
+    check_data_file(target, force=force)
     return _export(source, target, config, manifest, progress)
 
 
@@ -135,6 +131,7 @@ def _recorded(config: ExportConfig) -> dict[str, Any]:
 def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest, progress: Progress) -> ExportResult:
     import torch
 
+    from deploykit.exporting.placing import place, scratch
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.zoo import load_model
 
@@ -149,10 +146,10 @@ def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest
     batch = None if config.batch == "dynamic" else config.batch
     example = torch.rand(batch or 2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(config.seed))
     eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch)
-    with _scratch(target) as folder:
+    with scratch(target) as folder:
         done = _first_that_agrees(loaded, eager, example, pictures, config, folder / target.name, progress)
         facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
-        files = _place(folder, target, done["files"])
+        files = place(folder, target, done["files"])
     facts.pop("files")
     given = _given(preprocessing, config)
     write_manifest(
@@ -320,40 +317,3 @@ def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportC
     sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
     with open_runner(Spec(path.stem, path, "ort-cpu"), threads=config.threads) as candidate:
         return parity_of(eager, candidate, pictures.images, sizes, "fp32", progress)
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` on the same disk, gone when the block ends, however it ends."""
-    folder = target.parent / f".{uuid.uuid4().hex[:8]}.tmp.{target.name}"
-    try:
-        folder.mkdir()
-        yield folder
-    except OSError as error:
-        raise from_os_error(error, f"cannot write {target}") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _place(folder: Path, target: Path, names: list[str]) -> list[Path]:
-    """Move the files to their place, the weights first; what an older export left of weights goes."""
-    from deploykit.exporting.write import data_path
-
-    for name in reversed(names):
-        os.replace(folder / name, target.parent / name)
-    if data_path(target).name not in names and (old := _own_files(target)) and data_path(target).name in old:
-        data_path(target).unlink(missing_ok=True)
-    return [target.parent / name for name in names]
-
-
-def _own_files(target: Path) -> dict[str, str]:
-    manifest = read_manifest(target) if manifest_path(target).exists() else None
-    return manifest.files if manifest else {}
-
-
-def _check_data_file(target: Path, force: bool) -> None:
-    from deploykit.exporting.write import data_path
-
-    beside = data_path(target)
-    if beside.exists() and not force and beside.name not in _own_files(target):
-        raise BadInput(f"{beside} exists and was not made by deploykit", fix="Choose another -o, or pass --force.")

@@ -215,7 +215,7 @@ def _bisect(
 ) -> Parting | None:
     """Bisect on the worst pictures, four at most, or as many as a fixed batch takes."""
     from deploykit.commands.parting import find_parting
-    from deploykit.evaluation.parity import budget_of
+    from deploykit.evaluation.budgets import budget_of
 
     fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
     ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))

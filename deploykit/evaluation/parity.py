@@ -22,213 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.base.errors import BadInput, unknown
+from deploykit.base.errors import BadInput
+from deploykit.evaluation.budgets import BUDGETS, Budget, allowed_disagreements, budget_of
+from deploykit.evaluation.parity_result import BatchParity, Parity
+from deploykit.evaluation.sums import Sums, joined
+
+__all__ = ["BUDGETS", "BatchParity", "Parity", "ParityMeter", "compare"]
 
 TIE_RATIO = 2e-4
 WORST = 5
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The least that one precision must reach: ``snr_db`` and ``agreement`` (a ratio)."""
-
-    snr_db: float
-    agreement: float
-
-
-BUDGETS = {
-    "fp32": Budget(80.0, 0.995),
-    "tf32": Budget(50.0, 0.99),
-    "fp16": Budget(40.0, 0.99),
-    "bf16": Budget(25.0, 0.98),
-    "fp8": Budget(10.0, 0.95),
-    "int8": Budget(10.0, 0.95),
-}
-
-
-def budget_of(precision: str) -> Budget:
-    """The budget of ``precision``.
-
-    Raises:
-        BadInput: an unknown precision.
-    """
-    if precision not in BUDGETS:
-        raise unknown("precision", precision, BUDGETS)
-    return BUDGETS[precision]
-
-
-def allowed_disagreements(n: int, budget: Budget) -> int:
-    """How many of ``n`` pictures may change their class: the budget's share rounded up, at most a quarter."""
-    return min(math.ceil(round((1 - budget.agreement) * n, 9)), n // 4)
-
-
-@dataclass(frozen=True)
-class BatchParity:
-    """Parity at one batch size.
-
-    Attributes:
-        batch: the batch size that the candidate ran.
-        n: number of pictures.
-        max_abs: largest absolute difference; None where a number is NaN or infinite.
-        snr_db: None where identical, or where it has no finite value.
-        identical: every number is equal.
-        top1_agreement: ratio, or None where the output is not one of classes.
-        ok: within the budget.
-    """
-
-    batch: int
-    n: int
-    max_abs: float | None
-    snr_db: float | None
-    identical: bool
-    top1_agreement: float | None
-    ok: bool
-
-
-@dataclass(frozen=True)
-class Parity:
-    """Parity of a candidate with its reference over all batch sizes.
-
-    Attributes:
-        reference: name of the reference.
-        precision: whose budget was applied.
-        n: number of different pictures.
-        max_abs: largest absolute difference; None where a number is NaN or infinite.
-        mean_abs: mean absolute difference.
-        cosine: cosine similarity of all numbers; None where one side is all zero.
-        snr_db: None where identical, or where it has no finite value.
-        identical: every number is equal.
-        top1_agreement: ratio at the batch size that ran the most pictures; None where the output is not one of classes.
-        top1_low: lower end of its 95 % Wilson interval.
-        top1_high: upper end.
-        disagreements: pictures whose class changed there, ties not counted.
-        ties: pictures whose class changed and whose reference could not tell the two apart.
-        nan: how many numbers of the candidate are NaN or infinite.
-        reference_nan: the same of the reference.
-        by_batch: one entry per batch size.
-        outputs: one entry per output where there are several: name, max_abs, snr_db.
-        worst: the pictures that differ most: index, batch, reference_class, candidate_class, max_abs, snr_db.
-        ok: within the budget at every batch size.
-        reasons: why not, in words.
-    """
-
-    reference: str
-    precision: str
-    n: int
-    max_abs: float | None
-    mean_abs: float | None
-    cosine: float | None
-    snr_db: float | None
-    identical: bool
-    top1_agreement: float | None
-    top1_low: float | None
-    top1_high: float | None
-    disagreements: int
-    ties: int
-    nan: int
-    reference_nan: int
-    by_batch: tuple[BatchParity, ...]
-    outputs: tuple[dict[str, Any], ...]
-    worst: tuple[dict[str, Any], ...]
-    ok: bool
-    reasons: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ``parity`` block of a report: JSON-able, no NaN, no infinity."""
-        return {
-            "reference": self.reference,
-            "n": self.n,
-            "max_abs": self.max_abs,
-            "mean_abs": self.mean_abs,
-            "cosine": self.cosine,
-            "snr_db": self.snr_db,
-            "identical": self.identical,
-            "top1_agreement": self.top1_agreement,
-            "by_batch": [dict(vars(one)) for one in self.by_batch],
-            "ok": self.ok,
-        }
-
-    def details(self) -> dict[str, Any]:
-        """What ``deploykit verify --json`` tells beyond :meth:`to_dict`."""
-        budget = BUDGETS[self.precision]
-        return {
-            "precision": self.precision,
-            "budget": {"snr_db": budget.snr_db, "top1_agreement": budget.agreement},
-            "top1_agreement_low": self.top1_low,
-            "top1_agreement_high": self.top1_high,
-            "disagreements": self.disagreements,
-            "ties": self.ties,
-            "nan": self.nan,
-            "reference_nan": self.reference_nan,
-            "outputs": list(self.outputs),
-            "worst": list(self.worst),
-            "reasons": list(self.reasons),
-        }
-
-
-@dataclass
-class Sums:
-    """Running sums of one comparison; memory does not grow with the pictures."""
-
-    numbers: int = 0
-    signal: float = 0.0
-    other: float = 0.0
-    noise: float = 0.0
-    dot: float = 0.0
-    abs_sum: float = 0.0
-    max_abs: float = 0.0
-    nan: int = 0
-    reference_nan: int = 0
-
-    def add(self, reference: np.ndarray, candidate: np.ndarray) -> None:
-        """Add arrays of equal shape, any dtype; numbers that are not finite on either side are counted, not summed."""
-        r = np.asarray(reference, np.float64).ravel()
-        c = np.asarray(candidate, np.float64).ravel()
-        finite_r, finite_c = np.isfinite(r), np.isfinite(c)
-        self.numbers += r.size
-        self.reference_nan += int(r.size - finite_r.sum())
-        self.nan += int(c.size - finite_c.sum())
-        if not (finite_r.all() and finite_c.all()):
-            both = finite_r & finite_c
-            r, c = r[both], c[both]
-        difference = c - r
-        self.signal += float(r @ r)
-        self.other += float(c @ c)
-        self.noise += float(difference @ difference)
-        self.dot += float(r @ c)
-        if difference.size:
-            size = np.abs(difference)
-            self.abs_sum += float(size.sum())
-            self.max_abs = max(self.max_abs, float(size.max()))
-
-    @property
-    def broken(self) -> bool:
-        """Whether a number of either side is NaN or infinite."""
-        return self.nan + self.reference_nan > 0
-
-    @property
-    def largest(self) -> float | None:
-        """The largest absolute difference; None where broken or empty."""
-        return None if self.broken or not self.numbers else self.max_abs
-
-    @property
-    def identical(self) -> bool:
-        """Whether every number was equal."""
-        return self.numbers > 0 and not self.broken and self.max_abs == 0
-
-    @property
-    def snr_db(self) -> float | None:
-        """SNR in dB; None where identical, all zero, empty or broken."""
-        if self.broken or self.noise == 0 or self.signal == 0:
-            return None
-        return 10 * math.log10(self.signal / self.noise)
-
-    @property
-    def cosine(self) -> float | None:
-        """Cosine similarity; None where it is not defined."""
-        if self.broken or self.signal == 0 or self.other == 0:
-            return None
-        return max(-1.0, min(1.0, self.dot / math.sqrt(self.signal * self.other)))
 
 
 @dataclass
@@ -372,7 +174,7 @@ class ParityMeter:
         for name, sums in self._outputs.items() if several else ():
             if not sums.broken and _too_noisy(sums, budget):
                 reasons.append(f"output {name!r}: SNR {_db(sums)}, expected at least {budget.snr_db:g} dB")
-        whole = _joined(self._sums.values())
+        whole = joined(self._sums.values())
         main = max(self._seen, key=lambda batch: (self._seen[batch], batch))
         votes = self._votes[main]
         judged = self._classes and votes.n > 0
@@ -454,14 +256,6 @@ def _reasons(sums: Sums, votes: _Votes | None, budget: Budget, precision: str, r
             f"at most {allowed_disagreements(votes.n, budget)} allowed ({budget.agreement:g} for {precision})"
         )
     return why
-
-
-def _joined(parts: Any) -> Sums:
-    whole = Sums()
-    for part in parts:
-        for key, value in vars(part).items():
-            setattr(whole, key, max(value, whole.max_abs) if key == "max_abs" else getattr(whole, key) + value)
-    return whole
 
 
 def _interval(votes: _Votes) -> tuple[float, float]:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deploykit.base.errors import BadInput
-from deploykit.evaluation.parity import BUDGETS, ParityMeter, Sums, allowed_disagreements, compare
+from deploykit.evaluation.budgets import BUDGETS, allowed_disagreements
+from deploykit.evaluation.parity import ParityMeter, compare
+from deploykit.evaluation.sums import Sums
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 
