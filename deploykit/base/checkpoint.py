@@ -217,7 +217,8 @@ def check_file(path: Path) -> Path:
 def _foreign_class(error: Exception) -> str | None:
     import re
 
-    found = re.search(r"(?:GLOBAL|class)\s+'?([\w.]+\.[\w.]+)'?", str(error))
+    text = str(error)
+    found = re.search(r"GLOBAL\s+'?([\w.]+)'?", text) or re.search(r"class\s+'?([\w.]+\.[\w.]+)'?", text)
     return found.group(1) if found else None
 
 

@@ -19,12 +19,11 @@ from torch import Tensor
 
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import DeploykitError
-from deploykit.zoo.builder import build
+from deploykit.zoo.builder import build, build_meta
 from deploykit.zoo.equality import equal_outputs, seeded_output, without_initialisation
 from deploykit.zoo.fingerprint import names_digest, shapes_digest, sketch
 from deploykit.zoo.index import INDEX
 from deploykit.zoo.names import parse_arch
-from deploykit.zoo.recognising import build_meta
 from deploykit.zoo.sources import AUXILIARY, timm_names, torchvision_names
 
 STOCK, OTHER = 1000, 1007

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from deploykit.base.checkpoint import Arch
@@ -60,6 +61,17 @@ def build(
     if arch.shapes:
         reshape(module, arch.shapes)
     return module
+
+
+def build_meta(arch: Arch, allow_code: bool = False) -> nn.Module:
+    """Build on the meta device, without memory or arithmetic; user code is built where it wants to be."""
+    if arch.source == "module":
+        return build(arch, allow_code=allow_code)
+    try:
+        with torch.device("meta"):
+            return build(arch, allow_code=allow_code)
+    except (RuntimeError, NotImplementedError):  # a constructor that looks at values
+        return build(arch, allow_code=allow_code)
 
 
 def architectures() -> list[str]:

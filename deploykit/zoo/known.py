@@ -10,28 +10,23 @@ from torch import nn
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import INTERPOLATIONS, Preprocessing
+from deploykit.zoo.sources import AUXILIARY, torchvision_names
 
 
-def official_weights(sha256: str) -> Any | None:
-    """Torchvision's weights entry whose file has this hash (their names end in its first eight digits), or None."""
+def official_weights(sha256: str) -> tuple[str, Any] | None:
+    """Name and torchvision's weights entry whose file has this hash (file names end in its first eight digits)."""
     from torchvision import models
-
-    from deploykit.zoo.sources import torchvision_names
 
     for name in torchvision_names():
         for entry in models.get_model_weights(name):
             found = re.search(r"-([0-9a-f]{8})\.pth$", entry.url)
             if found and sha256.startswith(found.group(1)):
-                return entry
+                return name, entry
     return None
 
 
-def weights_arch(entry: Any, num_classes: int) -> Arch:
-    """The architecture of an official weights entry; googlenet's and inception's expect the input transformed."""
-    name = type(entry).__name__.removesuffix("_Weights").lower()
-    from deploykit.zoo.sources import AUXILIARY, torchvision_names
-
-    name = next(known for known in torchvision_names() if known.replace("_", "") == name.replace("_", ""))
+def official_arch(name: str, num_classes: int) -> Arch:
+    """The architecture of torchvision's own weights; googlenet's and inception's expect the input transformed."""
     kwargs: dict[str, Any] = {"num_classes": num_classes}
     if name in AUXILIARY:
         kwargs.update(transform_input=True, aux_logits=True)
@@ -54,8 +49,6 @@ def default_preprocessing(arch: Arch, module: nn.Module) -> Preprocessing | None
     """
     if arch.source == "torchvision":
         from torchvision import models
-
-        from deploykit.zoo.sources import torchvision_names
 
         if arch.name not in torchvision_names():
             return None

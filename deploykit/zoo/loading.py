@@ -14,7 +14,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.zoo.builder import build
-from deploykit.zoo.known import default_preprocessing, official_weights, weights_arch, weights_preprocessing
+from deploykit.zoo.known import default_preprocessing, official_arch, official_weights, weights_preprocessing
 from deploykit.zoo.names import arch_text
 from deploykit.zoo.programs import load_program
 from deploykit.zoo.recognising import named, recognise
@@ -113,11 +113,11 @@ def _foreign(
     if finite:
         check_finite(tensors, str(path))
     digest = file_sha256(path)
-    entry = official_weights(digest)
+    official = official_weights(digest)
     if text is not None:
         arch = named(text, tensors, allow_code)
-    elif entry is not None:
-        arch = weights_arch(entry, len(entry.meta["categories"]))
+    elif official is not None:
+        arch = official_arch(official[0], len(official[1].meta["categories"]))
     else:
         arch = recognise(tensors, path)
     with torch.random.fork_rng(devices=[]):
@@ -126,7 +126,8 @@ def _foreign(
         notes.append(f"{len(arch.shapes)} tensors have other shapes than {arch}: taken as pruned")
     strict_load(module, tensors, path, arch_text(arch))
     classes = None
-    if entry is not None and text is None:
+    if official is not None and text is None:
+        entry = official[1]
         preprocessing: Preprocessing | None = weights_preprocessing(entry)
         classes = tuple(entry.meta["categories"])
         notes.append(f"these are torchvision's {entry} by their hash")

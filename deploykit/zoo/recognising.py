@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
-from deploykit.zoo.builder import build
+from deploykit.zoo.builder import build, build_meta
 from deploykit.zoo.equality import equal_outputs, seeded_output
 from deploykit.zoo.fingerprint import relevant
 from deploykit.zoo.heads import head_of
@@ -70,17 +69,6 @@ def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:
             if name in state and tensor.shape != state[name].shape and tensor.ndim == state[name].ndim
         }
     return arch
-
-
-def build_meta(arch: Arch, allow_code: bool = False) -> nn.Module:
-    """Build on the meta device, without memory or arithmetic; user code is built where it wants to be."""
-    if arch.source == "module":
-        return build(arch, allow_code=allow_code)
-    try:
-        with torch.device("meta"):
-            return build(arch, allow_code=allow_code)
-    except (RuntimeError, NotImplementedError):  # a constructor that looks at values
-        return build(arch, allow_code=allow_code)
 
 
 def fits(arch: Arch, tensors: dict[str, Tensor]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deploykit.base.checkpoint import Arch, ModelFile, write_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.zoo.builder import build
+from deploykit.zoo.builder import build_meta
 from deploykit.zoo.heads import output_size
 from deploykit.zoo.reshaping import shape_changes
 
@@ -36,7 +36,7 @@ def save_model(
 
     Args:
         path: of the file.
-        module: built by :func:`build` from ``arch``, then trained, pruned …; any device.
+        module: built by :func:`deploykit.zoo.build` from ``arch``, then trained, pruned …; any device.
         arch: how to build it; the number of classes and pruned shapes are filled in from ``module``.
         preprocessing: what turns a picture into its input.
         classes: names in the order of the outputs.
@@ -82,11 +82,7 @@ def arch_of(module: nn.Module, arch: Arch) -> Arch:
         kwargs["transform_input"] = bool(module.transform_input)
     stock = Arch(arch.source, arch.name, kwargs)
     with torch.random.fork_rng(devices=[]):
-        if arch.source == "module":
-            built = build(stock, allow_code=True)  # the module in hand came from this code already
-        else:
-            with torch.device("meta"):
-                built = build(stock)
+        built = build_meta(stock, allow_code=True)  # a module in hand came from its code already
     return Arch(arch.source, arch.name, kwargs, shape_changes(module, built))
 
 

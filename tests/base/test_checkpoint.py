@@ -1,0 +1,104 @@
+"""Reading tensor files: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deploykit.base.checkpoint import parse_model_file, read_model_file, read_tensors
+from deploykit.base.errors import BadInput
+
+
+def _zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hi")
+
+
+def _truncated(path: Path) -> None:
+    torch.save({"w": torch.zeros(4000)}, path)
+    path.write_bytes(path.read_bytes()[:8000])
+
+
+FOREIGN = {
+    "empty.pt": (lambda p: p.touch(), "is empty"),
+    "text.pt": (lambda p: p.write_text("epochs: 3\n"), "it is text"),
+    "picture.pt": (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)), "it is a PNG picture"),
+    "model.pt": (lambda p: p.write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(99)), "it is an ONNX model"),
+    "noise.pt": (lambda p: p.write_bytes(bytes(range(128, 256)) * 4), "is no PyTorch file, or a truncated one"),
+    "archive.pt": (_zip, "a zip archive that PyTorch did not write; got hello.txt"),
+    "truncated.pt": (_truncated, "truncated or damaged"),
+    "module.pt": (lambda p: torch.save(torch.nn.Linear(2, 2), p), "class torch.nn.modules.linear.Linear"),
+    "old.pt": (
+        lambda p: torch.save(torch.nn.Linear(2, 2), p, _use_new_zipfile_serialization=False),
+        "class torch.nn.modules.linear.Linear",
+    ),
+    "lightning.ckpt": (
+        lambda p: torch.save({"state_dict": {"w": torch.zeros(1)}, "hyper_parameters": argparse.Namespace(lr=1)}, p),
+        "class argparse.Namespace",
+    ),
+    "bad.safetensors": (lambda p: p.write_bytes(b"abc" * 40), "no readable .safetensors file"),
+    "pickle.pt": (lambda p: p.write_bytes(pickle.dumps({"w": np.zeros(3)})), "is no PyTorch file"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_files_get_one_clear_line(tmp_path: Path, name: str) -> None:
+    make, text = FOREIGN[name]
+    make(tmp_path / name)
+    with pytest.raises(BadInput) as caught:
+        read_tensors(tmp_path / name)
+    assert text in caught.value.line()
+    assert "\n" not in caught.value.line()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_refused_with_the_lines_that_save_a_state_dict(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    with pytest.raises(BadInput, match=r"TorchScript.*torch\.save\(.*state_dict"):
+        read_tensors(tmp_path / "script.pt")
+
+
+def test_unpickling_runs_no_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "owned",))
+
+    torch.save({"w": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(BadInput, match="holds objects of class"):
+        read_tensors(tmp_path / "evil.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="does not exist"):
+        read_tensors(tmp_path / "none.pt")
+    with pytest.raises(BadInput, match="is a folder"):
+        read_tensors(tmp_path)
+
+
+def test_other_format_version_and_damaged_fields(tmp_path: Path, tiny_model: Path) -> None:
+    content = read_tensors(tiny_model)
+    with pytest.raises(BadInput, match="Update deploykit"):
+        parse_model_file({**content, "format": "deploykit.model/9"}, tiny_model)
+    for field in ("arch", "preprocessing", "classes", "tensors"):
+        broken = {key: value for key, value in content.items() if key != field}
+        with pytest.raises(BadInput, match="damaged deploykit model file"):
+            parse_model_file(broken, tiny_model)
+    torch.save({"w": torch.zeros(1)}, tmp_path / "bare.pt")
+    with pytest.raises(BadInput, match="not a deploykit model file"):
+        read_model_file(tmp_path / "bare.pt")
+
+
+def test_every_truncation_of_a_model_file_is_bad_input(tmp_path: Path, tiny_model: Path) -> None:
+    content = tiny_model.read_bytes()
+    for share in (0.001, 0.1, 0.5, 0.9, 0.999):
+        path = tmp_path / "cut.pt"
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(BadInput):
+            read_tensors(path)

@@ -1,0 +1,41 @@
+"""The names of architectures."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploykit.base.checkpoint import Arch
+from deploykit.base.errors import BadInput
+from deploykit.zoo import arch_text, architectures, parse_arch
+
+
+@pytest.mark.parametrize(
+    ("text", "arch"),
+    [
+        ("torchvision:resnet18", Arch("torchvision", "resnet18")),
+        ("package.module:factory", Arch("module", "package.module:factory")),
+        ("module:package.module:factory", Arch("module", "package.module:factory")),
+        ("nets:tiny:width=2", Arch("module", "nets:tiny", {"width": 2})),
+        (
+            "deploykit:resnet:depth=14,widths=[32, 64, 128],stem_stride=2",
+            Arch("deploykit", "resnet", {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}),
+        ),
+        ("torchvision:googlenet:aux_logits=true", Arch("torchvision", "googlenet", {"aux_logits": True})),
+    ],
+)
+def test_round_trip(text: str, arch: Arch) -> None:
+    assert parse_arch(text) == arch
+    assert parse_arch(arch_text(arch)) == arch
+
+
+@pytest.mark.parametrize("text", ["", "resnet18", ":x", "x:", "deploykit:resnet:14", "a b:c", "deploykit:resnet:a=[1"])
+def test_unreadable(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_arch(text)
+
+
+def test_architectures_lists_all_sources() -> None:
+    known = architectures()
+    assert "deploykit:cnn4" in known
+    assert sum(name.startswith("torchvision:") for name in known) >= 80
+    assert len(known) == len(set(known))
