@@ -27,6 +27,7 @@ from deploykit.base.errors import AnswerNo, BadInput, from_os_error, unknown
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
+from deploykit.commands.chain import chain_of
 from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
 from deploykit.commands.metrics import Metric, apply_metrics, load_metrics
 from deploykit.evaluation.accuracy import accuracy, class_table
@@ -191,6 +192,7 @@ def _measure(
     from deploykit.engines import open_runner
     from deploykit.evaluation.logits import SavedLogits, save_logits
 
+    chain = chain_of(spec.path, folder)
     with open_runner(
         spec, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
     ) as runner:
@@ -199,6 +201,8 @@ def _measure(
             "target": runner.target,
             "precision": runner.precision,
             "status": "ok",
+            "steps": list(chain.steps),
+            "notes": list(chain.notes),
             "artifact": artifact_of(spec.path, folder),
         }
         preprocessing = preprocessing_of(runner, source, config.size, spec.name, progress)

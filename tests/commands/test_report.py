@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deploykit.base.errors import BadInput
+from deploykit.commands.report import report
+from deploykit.reporting import write_report
+from tests.reporting import sample
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = sample.report(4)
+    sample.write_samples(made, folder)
+    write_report(made, folder)
+    return folder
+
+
+def test_pages_come_back_the_same(run_folder: Path) -> None:
+    before = {end: (run_folder / f"report.{end}").read_bytes() for end in ("json", "html", "md")}
+    for end in ("html", "md"):
+        (run_folder / f"report.{end}").unlink()
+    result = report(run_folder)
+    assert [path.name for path in result.files] == ["report.html", "report.md"]
+    assert before == {end: (run_folder / f"report.{end}").read_bytes() for end in ("json", "html", "md")}
+    assert result.pick == "int8"
+    json.dumps(result.to_dict())
+    assert result.summary().startswith("int8 is 2.41× the speed of fp32")
+
+
+def test_another_folder_still_finds_the_samples(run_folder: Path, tmp_path: Path) -> None:
+    report(run_folder / "report.json", tmp_path / "pages")
+    assert (tmp_path / "pages" / "report.html").read_bytes() == (run_folder / "report.html").read_bytes()
+    assert not (tmp_path / "pages" / "report.json").exists()
+
+
+def test_an_edited_page_is_kept(run_folder: Path) -> None:
+    page = run_folder / "report.md"
+    page.write_text("my words\n" + page.read_text())
+    with pytest.raises(BadInput, match="or was changed since"):
+        report(run_folder)
+    assert page.read_text().startswith("my words")
+    report(run_folder, force=True)
+    assert not page.read_text().startswith("my words")
+
+
+def test_more_than_one_report_is_refused(run_folder: Path) -> None:
+    with pytest.raises(BadInput, match=r"takes one report; got 2 of them\. Call it once for each"):
+        report([run_folder, run_folder])
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [("file", "it is a file"), ("no/where", "the folder .*no does not exist")]
+)
+def test_places_that_cannot_be_written_are_named(run_folder: Path, tmp_path: Path, output: str, message: str) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BadInput, match=message):
+        report(run_folder, tmp_path / output)
