@@ -69,7 +69,7 @@ class CacheResult:
     def summary(self) -> str:
         """A table for people."""
         if not self.rows:
-            return f"No stored results below {self.folder}."
+            return f"No stored results below {self.folder.resolve().name}/"
         shown = self.rows if self.action == "list" else [row for row in self.rows if row.removed]
         lines = [
             f"{row.size_bytes / 1e6:9.2f} MB  {_age(row.age_s):>8}  {'in use' if row.used else 'old':6}"

@@ -97,7 +97,7 @@ def init(
     name = (
         config.name or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(model).replace(":", "-")).stem).strip("-._") or "run"
     )
-    text = _recipe(seen, name, config.data, data.classes, size, fits=seen.classes == len(data.classes))
+    text = _recipe(seen, output.name, name, config.data, data.classes, size, fits=seen.classes == len(data.classes))
     parse_recipe(text, output.name)
     write_text(output, text)
     notes = (
@@ -130,7 +130,7 @@ def _look_at(model: str | Path, config: InitConfig) -> _Seen:
     return _Seen(zoo.arch_text(loaded.arch), path, outputs, size, True)
 
 
-def _recipe(seen: _Seen, name: str, data: str, classes: tuple[str, ...], size: int, *, fits: bool) -> str:
+def _recipe(seen: _Seen, file: str, name: str, data: str, classes: tuple[str, ...], size: int, *, fits: bool) -> str:
     shown = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
     onnx = seen.file is not None and seen.file.suffix.lower() == ".onnx"
     if onnx and not fits:
@@ -141,7 +141,7 @@ def _recipe(seen: _Seen, name: str, data: str, classes: tuple[str, ...], size: i
             fix="Start from the model file it was exported from, which can be fine-tuned.",
         )
     parts = [
-        f"# deploykit run {name}.yaml --dry-run shows the plan; results go to runs/{name}/.",
+        f"# deploykit run {file} --dry-run shows the plan; results go to runs/{name}/.",
         "version: 1",
         f"name: {name}",
         "",

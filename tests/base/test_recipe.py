@@ -124,7 +124,9 @@ def test_numbers_with_exponents_are_numbers() -> None:
 
 
 def test_set_replaces_and_adds() -> None:
-    recipe = parse_recipe(GOOD, "r.yaml", ("train.epochs=7", "benchmark.until=0.1", "variants.fp32.steps.0.export.opset=17"))
+    recipe = parse_recipe(
+        GOOD, "r.yaml", ("train.epochs=7", "benchmark.until=0.1", "variants.fp32.steps.0.export.opset=17")
+    )
     assert recipe.train_config().epochs == 7
     assert recipe.benchmark_config().until == 0.1
     assert recipe.export_config("fp32").opset == 17

@@ -28,7 +28,7 @@ def described(command: str) -> str:
         hint = hints[name]
         assert get_origin(hint) is Annotated, f"{command}: {name} needs Annotated[…, typer.Option(help=…)]"
         kind, info = get_args(hint)[:2]
-        declared = [text for text in (info.param_decls or ()) if text]
+        declared = [text for text in (info.default, *(info.param_decls or ())) if isinstance(text, str)]
         option = type(info).__name__ == "OptionInfo"
         default_name = f"--{name.replace('_', '-')}" if option else name.upper()
         default = parameter.default
@@ -56,7 +56,8 @@ def test_flags_are_as_agreed(command: str, request: pytest.FixtureRequest) -> No
 def test_help_is_shown_and_names_every_flag(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.stderr
-    flags = [word.strip(",") for line in described(command).splitlines() for word in line.split()[:1]]
+    first = [line.split("  ")[0] for line in described(command).splitlines() if line.startswith("-")]
+    flags = [flag for names in first for flag in names.replace("/", ",").replace(" ", "").split(",")]
     missing = [flag for flag in flags if flag.startswith("--") and flag not in done.stdout]
     assert not missing
 
