@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,7 +206,9 @@ def strict_load(module: nn.Module, tensors: dict[str, Tensor], path: Path, name:
     if differences:
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise BadInput(f"{path} does not fit {name}: {', '.join(differences[:3])}{more}")
-    module.load_state_dict(tensors, strict=True)
+    versioned = OrderedDict(tensors)
+    versioned._metadata = expected._metadata  # type: ignore[attr-defined]  # MNASNet refuses tensors without a version
+    module.load_state_dict(versioned, strict=True)
 
 
 def resized(preprocessing: Preprocessing, size: int) -> Preprocessing:
