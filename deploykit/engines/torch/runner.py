@@ -14,7 +14,7 @@ from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
 from deploykit.engines.check import check_input, refuse_options, switch
-from deploykit.engines.torch.compiler import missing_for_compile
+from deploykit.engines.compilers import missing_for_compile
 from deploykit.engines.torch.outputs import first_output, named_outputs
 from deploykit.zoo import LoadedModel, load_model
 
@@ -47,7 +47,7 @@ class TorchRunner:
         self._format = torch.channels_last if last else torch.contiguous_format
         module = loaded.module
         if loaded.program is None:
-            module = module.to(device).to(memory_format=self._format).requires_grad_(False)  # type: ignore[call-overload]
+            module = module.to(device).to(memory_format=self._format).requires_grad_(False)
         self._module: Any = torch.compile(module) if spec.target == "torch-compile" else module
         self.inputs = (_input(loaded),)
 
