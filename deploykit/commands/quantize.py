@@ -244,7 +244,7 @@ def _observed_values(model: Any, points: set[str | None]) -> list[Any]:
     found: dict[Any, None] = {}
     for node in model.graph:
         for value in (*(v for _, v in activation_inputs(node)), *node.outputs):
-            if value.name in points or (node.op_type in ANCHORS and value in node.inputs):
+            if value.name in points or (node.op_type in (*ANCHORS, "Pad") and value in node.inputs):
                 found[value] = None
     return list(found)
 

@@ -1,4 +1,4 @@
-"""Zero-pad the channels of depthwise convolutions to a multiple of what the integer kernel is fast at.
+"""Zero-pad channels to a multiple of what the integer kernels are fast at; the function does not change.
 
 ONNX Runtime's u8·s8 depthwise kernel falls to a slow tail when the channels are no multiple of 16. A depthwise
 convolution's channels are shared by everything between the convolution that makes them and those that read them
@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from deploykit.quantization.graphs import activation_inputs, attribute, constant, new_constant
+from deploykit.quantization.graphs import activation_inputs, attribute, constant, new_constant, new_node
 
 CHANNELWISE = (
     "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "GlobalAveragePool", "AveragePool", "MaxPool",
     "Mul", "Add",
 )  # fmt: skip
+
+
+STEM_KERNEL = 7
 
 
 @dataclass
@@ -54,6 +57,33 @@ def pad_depthwise(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = fr
             _pad(graph, region, extra)
             padded += 1
     return padded
+
+
+def pad_stem(graph: ir.Graph, keep: frozenset[str] = frozenset()) -> bool:
+    """Give a large-kernel stem a fourth input channel of zeros, for integer kernels that work on groups of four.
+
+    Three channels of a 7×7 convolution fill the kernel's groups of four badly; the fourth channel's weights are zero.
+    Small kernels do not gain: the padding costs more. Returns whether the stem was padded, in place.
+
+    Args:
+        graph: prepared float graph whose first convolution reads the graph's input.
+        keep: names of nodes that stay float.
+    """
+    for node in graph:
+        weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
+        source = node.inputs[0] if weight is not None else None
+        if weight is None or source is None or not source.is_graph_input():
+            continue
+        if weight.shape[1] % 4 == 0 or min(weight.shape[2:]) < STEM_KERNEL or (node.name or "") in keep:
+            return False
+        extra = -weight.shape[1] % 4
+        pads = new_constant(graph, "stem.pads", np.asarray([0, 0, 0, 0, 0, extra, 0, 0], np.int64))
+        pad = new_node("Pad", [source, pads], name="stem.pad", out="stem.padded", dtype=source.dtype)
+        graph.insert_before(node, pad)
+        node.replace_input_with(0, pad.outputs[0])
+        _widen(graph, node, 1, extra, axis=1)
+        return True
+    return False
 
 
 def is_depthwise(node: ir.Node) -> bool:

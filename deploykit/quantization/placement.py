@@ -69,6 +69,8 @@ def plan_ort_cpu(
             plan.hard_swish.append(node)
         for _, value in activation_inputs(node):
             plan.points.setdefault(value)
+            if (source := _before_zero_padding(value)) is not None:
+                plan.shared.setdefault(value, source)
         _place_output(node, plan)
     return plan
 
@@ -97,6 +99,15 @@ def _why_float(node: ir.Node, keep_float: frozenset[str], plan: Plan) -> str | N
     if not inputs or any(value not in plan.points for value in inputs):
         return "its input is float"
     return None
+
+
+def _before_zero_padding(value: ir.Value) -> ir.Value | None:
+    """The value that ``value`` is a zero-padded copy of; every range holds 0, so both have the same range."""
+    node = value.producer()
+    if node is None or node.op_type != "Pad" or attribute(node, "mode", "constant") != "constant":
+        return None
+    filler = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    return node.inputs[0] if filler is None or float(filler) == 0.0 else None
 
 
 def _place_output(node: ir.Node, plan: Plan) -> None:

@@ -15,7 +15,7 @@ from deploykit.quantization.calibrate import parameters
 from deploykit.quantization.emit import emit_qdq
 from deploykit.quantization.graphs import narrow_points, only_reader
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.padding import pad_depthwise
+from deploykit.quantization.padding import pad_depthwise, pad_stem
 from deploykit.quantization.placement import Plan, plan_ort_cpu
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.schemes import U8
@@ -93,6 +93,7 @@ def planned(proto: onnx.ModelProto, choice: Choice) -> tuple[ir.Model, Plan]:
     model = prepare(proto)
     kept = choice.prefix | choice.keep_float
     pad_depthwise(model.graph, keep=kept)
+    pad_stem(model.graph, keep=kept)
     plan = plan_ort_cpu(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
     return model, plan
 
