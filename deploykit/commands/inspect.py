@@ -91,14 +91,14 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool) -> F
     if suffix == ".json":
         return _json(path)
     if suffix == ".onnx":
-        from deploykit.commands.inspect_onnx import inspect_onnx
+        from deploykit.exporting.describing import describe_onnx
 
-        facts, layers = inspect_onnx(path)
+        facts, layers = describe_onnx(path)
         return "onnx", facts, layers
     if suffix in TORCH:
-        from deploykit.commands.inspect_torch import inspect_torch
+        from deploykit.zoo.describing import describe_file
 
-        return inspect_torch(path, arch, size, allow_code)
+        return describe_file(path, arch, size, allow_code)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(

@@ -1,4 +1,4 @@
-"""What is in an ONNX file: for ``inspect``. External data are read one tensor at a time, and only to look for NaN."""
+"""What is in an ONNX file, as facts and layers. External data are read one tensor at a time, and only to look for NaN."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INTEGER_OPS = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulIn
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", *INTEGER_OPS)
 
 
-def inspect_onnx(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def describe_onnx(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts and layers of an ONNX file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What is in a PyTorch file: for ``inspect``."""
+"""What is in a PyTorch file, as facts and layers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import FORMAT, is_model_file, read_tensors
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.zoo import LoadedModel, arch_text, count, load_model
+from deploykit.zoo.counting import count
+from deploykit.zoo.loading import LoadedModel, load_model
+from deploykit.zoo.names import arch_text
 from deploykit.zoo.unwrapping import unwrap
 
 Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
-def inspect_torch(path: Path, arch: str | None, size: int | None, allow_code: bool) -> Found:
+def describe_file(path: Path, arch: str | None, size: int | None, allow_code: bool) -> Found:
     """Kind, facts and layers of a ``.pt``, ``.pth``, ``.ckpt``, ``.safetensors`` or ``.pt2`` file.
 
     A state dict of no known network is described by its tensors; the reason stands in ``architecture``.
