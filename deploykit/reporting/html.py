@@ -36,6 +36,7 @@ def to_html(report: dict[str, Any], folder: Path) -> str:
     pages.filters["link"] = lambda path: "./" + quote(path)
     pages.filters["bare"] = bare
     pages.filters["when"] = when
+    pages.filters["settings"] = settings
     return pages.get_template("report.html").render(_context(report, folder))
 
 
@@ -44,6 +45,15 @@ def bare(shown: str) -> str:
     for unit in (" ms", " %", " pt", " /s", " mJ"):
         shown = shown.removesuffix(unit)
     return shown
+
+
+def settings(config: dict[str, Any]) -> str:
+    """A stage's configuration in one line, what is off or unset left out."""
+    return ", ".join(
+        f"{key}={value}"
+        for key, value in config.items()
+        if value is not None and value is not False and value not in ([], {})
+    )
 
 
 def when(created: str) -> str:

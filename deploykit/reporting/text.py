@@ -55,14 +55,18 @@ def drop_interval(accuracy: dict[str, Any] | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """``2.41×``."""
-    return NONE if value is None else f"{value:.2f}×"
+    """``2.41×``, three digits below 1."""
+    return NONE if value is None else f"{_times(value)}×"
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.995 else number(value)
 
 
 def ratio_interval(speedup: dict[str, Any] | None) -> str:
     """``2.38 … 2.44×``, or nothing."""
     low, high = (speedup or {}).get("low"), (speedup or {}).get("high")
-    return "" if low is None or high is None else f"{low:.2f} … {high:.2f}×"
+    return "" if low is None or high is None else f"{_times(low)} … {_times(high)}×"
 
 
 def times(speedup: dict[str, Any], ci_level: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deploykit.reporting import write_report
-from deploykit.reporting.html import when
+from deploykit.reporting.html import settings, when
 from tests.reporting import sample
 
 VOID = {"meta", "link", "br", "circle", "rect", "path", "line"}
@@ -168,3 +168,12 @@ def test_times_are_shown_in_utc() -> None:
     assert when("2026-03-14T10:26:53+01:00") == "2026-03-14 09:26 UTC"
     assert when("yesterday") == "yesterday"
     assert re.fullmatch(r"0001-01-01.*", when("0001-01-01T00:00:00+05:00"))
+
+
+def test_settings_stand_in_where_there_is_no_command(tmp_path: Path) -> None:
+    assert (
+        settings({"opset": 20, "size": None, "force": False, "data": "<b>", "seed": 0}) == "opset=20, data=<b>, seed=0"
+    )
+    made = sample.report(1)
+    made["variants"][0]["steps"] = [{"stage": "export", "config": {"opset": 20, "data": "<b>"}}]
+    assert "opset=20, data=<b>" in page(made, tmp_path).text

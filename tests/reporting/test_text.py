@@ -37,6 +37,8 @@ def test_numbers_keep_three_digits(value: float, shown: str) -> None:
         (t.points(None), "–"),
         (t.ratio(2.412), "2.41×"),
         (t.ratio(None), "–"),
+        (t.ratio(0.0873), "0.0873×"),
+        (t.ratio_interval({"low": 0.98, "high": 1.02}), "0.980 … 1.02×"),
         (t.size(742_000), "742 kB"),
         (t.size(2_790_112), "2.79 MB"),
         (t.size(999), "999 B"),
