@@ -29,5 +29,8 @@ def command(
     with running("inspect", quiet=quiet, debug=debug, as_json=json) as run:
         from deploykit.commands.inspect import inspect
 
-        result = inspect(file, layers=layers, arch=arch, size=size, allow_code=allow_code)
+        named_code = (
+            arch is not None and ":" in arch and arch.partition(":")[0] not in ("deploykit", "torchvision", "timm")
+        )
+        result = inspect(file, layers=layers, arch=arch, size=size, allow_code=allow_code or named_code)
         run.finish(result.to_dict(), result.summary())

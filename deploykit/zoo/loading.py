@@ -16,7 +16,7 @@ from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.zoo.builder import build
 from deploykit.zoo.known import default_preprocessing, official_arch, official_weights, weights_preprocessing
-from deploykit.zoo.names import arch_text
+from deploykit.zoo.names import arch_text, parse_arch
 from deploykit.zoo.programs import load_program
 from deploykit.zoo.recognising import named, recognise
 from deploykit.zoo.saving import check_finite
@@ -83,7 +83,12 @@ def load_model(
         return _program(path, size)
     content = read_tensors(path)
     if is_model_file(content):
-        return _own(path, parse_model_file(content, path), size, allow_code, finite)
+        file = parse_model_file(content, path)
+        if arch is not None and str(parse_arch(arch)) != str(file.arch):
+            raise BadInput(
+                f"{path} carries its own architecture", got=arch, expected=file.arch, fix="Leave --arch out."
+            )
+        return _own(path, file, size, allow_code, finite)
     return _foreign(path, content, arch, size, allow_code, finite)
 
 

@@ -43,6 +43,12 @@ def test_own_file_round_trip(tiny_model: Path, digits: tuple[np.ndarray, np.ndar
     assert top1 > 0.8
 
 
+def test_another_architecture_than_the_files_own_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(BadInput, match=r"carries its own architecture; got torchvision:resnet18; expected deploykit"):
+        load_model(tiny_model, arch="torchvision:resnet18")
+    assert load_model(tiny_model, arch="deploykit:resnet").classes is not None
+
+
 def test_size_overrides_the_files_and_says_so(tiny_model: Path) -> None:
     loaded = load_model(tiny_model, size=48)
     assert loaded.preprocessing is not None
