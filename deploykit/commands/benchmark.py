@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,11 +164,17 @@ def _judge_all(specs: list[Spec], baseline: str, judge: Judge, folder: Path | No
 
 
 def _skipped(spec: Spec, chain: Chain, error: Unavailable) -> Judged:
-    fields = {"name": spec.name, "target": spec.target, "status": "skipped", "reason": error.line(), "notes": []}
+    fields: dict[str, Any] = {
+        "name": spec.name,
+        "target": spec.target,
+        "status": "skipped",
+        "reason": error.line(),
+        "notes": list(chain.notes),
+    }
     return Judged(spec, chain, fields)
 
 
-def _repeated(images: Sequence[np.ndarray]):  # type: ignore[no-untyped-def]
+def _repeated(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     while True:
         yield from images
 

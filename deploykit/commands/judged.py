@@ -91,7 +91,7 @@ class Judge:
         from deploykit.commands.evaluate import judge
         from deploykit.commands.logits import collect_logits, preprocessing_of
 
-        fields = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
+        fields: dict[str, Any] = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
         found = Judged(spec, chain, fields)
         name, config = spec.name, self.config
         with self._open(spec) as runner:
@@ -188,14 +188,10 @@ class Judge:
     def _count(self, found: Judged, reference: Any) -> None:
         from deploykit.zoo import count
 
-        size = (
-            reference.preprocessing.size
-            if reference.preprocessing
-            else found.preprocessing and found.preprocessing.size
-        )
-        if size is None or reference.loaded.program is not None:
+        known = reference.preprocessing or found.preprocessing
+        if known is None or reference.loaded.program is not None:
             return
-        counts = count(reference.loaded.module, size)
+        counts = count(reference.loaded.module, known.size)
         found.fields |= {"params": counts.params, "macs": counts.macs}
 
     def close(self) -> None:

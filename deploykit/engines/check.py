@@ -25,7 +25,7 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
     if not isinstance(x, np.ndarray):
         raise BadInput(f"{target}: the input is no numpy array", got=type(x).__name__, expected=wanted)
     if x.dtype.name != spec.dtype or x.ndim != len(spec.shape):
-        raise BadInput(f"{target}: wrong input {spec.name}", got=f"{x.dtype.name} {list(x.shape)}", expected=wanted)
+        raise BadInput(f"{target}: wrong input {spec.name!r}", got=f"{x.dtype.name} {list(x.shape)}", expected=wanted)
     if x.shape[0] == 0:
         raise BadInput(f"{target}: the batch is empty", got=list(x.shape), expected="at least one picture")
     if spec.fixed_batch is not None and x.shape[0] != spec.fixed_batch:
@@ -35,7 +35,7 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
             fix=f"Give batches of {spec.fixed_batch}, or export with --batch dynamic.",
         )
     if any(isinstance(dim, int) and got != dim for dim, got in zip(spec.shape, x.shape, strict=True)):
-        raise BadInput(f"{target}: wrong size of input {spec.name}", got=list(x.shape), expected=wanted)
+        raise BadInput(f"{target}: wrong size of input {spec.name!r}", got=list(x.shape), expected=wanted)
 
 
 def refuse_options(options: dict[str, str], known: dict[str, str], target: str) -> None:
