@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,10 +87,19 @@ class Store:
             write_json(folder / ENTRY, fields)
         return Entry(target, stage, names, facts or {}, created)
 
-    def restore(self, entry: Entry, base: Path, *, force: bool = False) -> list[str]:
+    def restore(
+        self,
+        entry: Entry,
+        base: Path,
+        *,
+        force: bool = False,
+        before: Entry | None = None,
+        ours: Callable[[Path], bool] = lambda path: False,
+    ) -> list[str]:
         """Put an entry's files back below ``base`` and return the names of those that were not there.
 
-        A file that differs is replaced only if it is itself a stored result of this store, or with ``force``.
+        A file that differs is replaced only if it is itself a stored result of this store, or of the entry ``before``
+        that this one replaced, or if ``ours`` knows it, or with ``force``.
 
         Raises:
             BadInput: a file there was changed by someone else.
@@ -99,7 +109,7 @@ class Store:
             place = base / name
             if _is_file_with(place, digest):
                 continue
-            if place.exists() and not force and not self._is_ours(place, name):
+            if place.exists() and not (force or ours(place) or self._is_ours(place, name, before)):
                 raise BadInput(f"{place} was modified since deploykit made it", fix="Move it away, or pass --force.")
             missing.append(name)
             link_or_copy(entry.folder / name, place)
@@ -112,9 +122,10 @@ class Store:
         found = [(folder.name, entry) for folder in self.root.iterdir() if (entry := read_entry(folder)) is not None]
         return sorted(found, key=lambda pair: pair[1].created)
 
-    def _is_ours(self, place: Path, name: str) -> bool:
+    def _is_ours(self, place: Path, name: str, before: Entry | None) -> bool:
+        known = [entry for _, entry in self.entries()] + ([before] if before else [])
         digest = file_sha256(place)
-        return any(entry.files.get(name) == digest for _, entry in self.entries())
+        return any(entry.files.get(name) == digest for entry in known)
 
 
 def read_entry(folder: Path) -> Entry | None:

@@ -72,6 +72,7 @@ def measure(
         AnswerNo: the baseline has no artifact.
     """
     from deploykit.reporting import read_report, write_report
+    from deploykit.reporting.write import is_ours
 
     present = [name for name in recipe.variants if plan.made_by[name] in paths]
     if recipe.baseline not in present:
@@ -82,7 +83,8 @@ def measure(
     arguments = {"artifacts": specs, "output": folder.measure, "config": benchmark}
     stages.leave_stage_file(folder.stages / f"{STAGE}.yaml", "benchmark", arguments)
     key = measurement_key(recipe, plan, paths, failed, config, data)
-    entry = None if config.remeasure else folder.store.find(key)
+    before = folder.store.find(key)
+    entry = None if config.remeasure else before
     kept = entry is not None
     if entry is None:
         place = folder.clear_measure()
@@ -95,7 +97,7 @@ def measure(
         shutil.rmtree(place)
     else:
         progress.say(f"{STAGE}: kept, these variants were measured on this machine already")
-    folder.store.restore(entry, folder.root, force=force)
+    folder.store.restore(entry, folder.root, force=force, before=before, ours=is_ours)
     folder.drop_stale(set(entry.files))
     return read_report(folder.root / "report.json"), kept
 

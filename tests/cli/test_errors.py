@@ -13,7 +13,7 @@ from deploykit.cli.main import COMMANDS, app
 from deploykit.cli.runtime import running
 
 
-def cli(*words: str):  # noqa: ANN201
+def cli(*words: str):
     return CliRunner().invoke(app, list(words))
 
 
