@@ -6,17 +6,18 @@ PYTEST_ARGS ?=
 
 .PHONY: demo test test-slow test-gpu bench lint env dev clean
 
-$(VENV)/.demo: pyproject.toml
+# What was installed is remembered in two marks; a new pyproject.toml installs again.
+$(VENV)/.demo: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e .
 	touch $@
 
-$(VENV)/.test: pyproject.toml
+$(VENV)/.test: pyproject.toml setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
-	touch $@ $(VENV)/.demo
+	touch $(VENV)/.demo $@
 
 env: $(VENV)/.demo
 dev: $(VENV)/.test
@@ -28,10 +29,10 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -m 'not slow and not gpu and not bench' $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m 'slow and not gpu' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m 'slow and not gpu and not bench' $(PYTEST_ARGS)
 
-test-gpu:
-	python3 -m pytest -m gpu $(PYTEST_ARGS)
+test-gpu: $(VENV)/.test
+	$(BIN)/python -m pytest -m 'gpu and not bench' $(PYTEST_ARGS)
 
 bench: $(VENV)/.test
 	$(BIN)/python -m pytest -m bench -s tests/benchmarks $(if $(BENCH),-k $(BENCH)) $(PYTEST_ARGS)
