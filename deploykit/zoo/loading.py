@@ -15,6 +15,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.zoo.builder import build
+from deploykit.zoo.equality import without_initialisation
 from deploykit.zoo.known import default_preprocessing, official_arch, official_weights, weights_preprocessing
 from deploykit.zoo.names import arch_text, parse_arch
 from deploykit.zoo.programs import load_program
@@ -126,8 +127,7 @@ def _foreign(
         arch = official_arch(official[0], len(official[1].meta["categories"]))
     else:
         arch = recognise(tensors, path)
-    with torch.random.fork_rng(devices=[]):
-        module = build(arch, allow_code=allow_code)
+    module = _blank(arch, allow_code)
     if arch.shapes:
         notes.append(f"{len(arch.shapes)} tensors have other shapes than {arch}: taken as pruned")
     strict_load(module, tensors, path, arch_text(arch))
@@ -165,8 +165,7 @@ def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool, finite
     if file.ema is not None:
         tensors = {**file.tensors, **file.ema}
         notes.append("uses the moving average of the weights")
-    with torch.random.fork_rng(devices=[]):
-        module = build(file.arch, allow_code=allow_code)
+    module = _blank(file.arch, allow_code)
     if finite:
         check_finite(tensors, str(path))
     strict_load(module, tensors, path, str(file.arch))
@@ -187,6 +186,15 @@ def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool, finite
         masks=file.masks,
         ranges=file.ranges,
     )
+
+
+def _blank(arch: Arch, allow_code: bool) -> nn.Module:
+    """The network without initialised weights (user code initialises as it likes); the random state is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        if arch.source == "module":
+            return build(arch, allow_code=allow_code)
+        with without_initialisation():
+            return build(arch)
 
 
 def strict_load(module: nn.Module, tensors: dict[str, Tensor], path: Path, name: str) -> None:
