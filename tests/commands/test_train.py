@@ -161,7 +161,7 @@ def test_no_gpu(tmp_path: Path, digits_npz: Path) -> None:
 
 
 def test_a_missing_folder_is_said_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="the folder .*gone does not exist"):
+    with pytest.raises(BadInput, match=r"the folder .*gone does not exist"):
         train(tmp_path / "gone" / "model.pt", config("no-such-data"))
     with pytest.raises(BadInput, match=r"ends with \.pt"):
         train(tmp_path / "model.onnx", config("no-such-data"))
@@ -176,7 +176,7 @@ def test_one_class_and_broken_pictures(tmp_path: Path, image_folder: Path) -> No
         for path in (image_folder / name).iterdir():
             path.unlink()
         (image_folder / name).rmdir()
-    with pytest.raises(BadInput, match="one class|at least two"):
+    with pytest.raises(BadInput, match=r"one class|at least two"):
         train(tmp_path / "n.pt", config(image_folder, batch=2, skip_broken=True))
 
 
