@@ -58,7 +58,7 @@ def command(
                 arch=arch,
                 threads=threads,
                 seed=seed,
-                allow_code=allow_code,
+                allow_code=allow_code or (arch or "").startswith("module:"),  # named here is allowed
             )
             result = export(
                 needed(model, "MODEL"),

@@ -143,6 +143,7 @@ def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest
     preprocessing = _preprocessing(loaded, source)
     notes = _prepare(loaded, progress)
     pictures = _pictures(loaded, preprocessing, config, progress)
+    _check_program(loaded, config, source)
     batch = None if config.batch == "dynamic" else config.batch
     example = torch.rand(batch or 2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(config.seed))
     eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch)
@@ -174,6 +175,19 @@ def _preprocessing(loaded: LoadedModel, source: Path) -> Preprocessing:
             f"{source} does not carry its input size", expected="a size in pixels", fix="Name it with --size."
         )
     return loaded.preprocessing
+
+
+def _check_program(loaded: LoadedModel, config: ExportConfig, source: Path) -> None:
+    """Raise :class:`BadInput` where an exported program takes another batch than asked for."""
+    from deploykit.exporting.outputs import fixed_batch
+
+    fixed = fixed_batch(loaded.program) if loaded.program is not None else None
+    if fixed is not None and config.batch != fixed:
+        raise BadInput(
+            f"{source} takes batch size {fixed} only",
+            got=f"--batch {config.batch}",
+            fix=f"Pass --batch {fixed}, or export the program again with a dynamic batch.",
+        )
 
 
 def _given(preprocessing: Preprocessing, config: ExportConfig) -> Preprocessing:

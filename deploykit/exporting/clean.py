@@ -33,12 +33,29 @@ def clean(model: ir.Model, modules: frozenset[str] = frozenset()) -> int:
     passes.RemoveUnusedNodesPass()(model)
     passes.RemoveUnusedOpsetsPass()(model)
     passes.TopologicalSortPass()(model)
+    name_batch(model)
     rename(model, modules)
     strip(model)
     graph.name = "deploykit"
     model.producer_name, model.producer_version = "deploykit", __version__
     model.domain, model.model_version = None, None
     return left
+
+
+def name_batch(model: ir.Model) -> None:
+    """Call the free first dimension of the input ``batch`` wherever it stands; a ``.pt2`` brings a name like ``s77``."""
+    import onnx_ir as ir
+
+    shape = model.graph.inputs[0].shape
+    if shape is None or not len(shape) or not isinstance(shape[0], ir.SymbolicDim):
+        return
+    symbol = shape[0].value
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    for value in values if symbol is not None and symbol != "batch" else ():
+        for place, dim in enumerate(value.shape or ()):
+            if isinstance(dim, ir.SymbolicDim) and dim.value == symbol:
+                assert value.shape is not None
+                value.shape[place] = "batch"
 
 
 def strip(model: ir.Model) -> None:

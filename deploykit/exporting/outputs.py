@@ -29,6 +29,13 @@ def check_inputs(module: nn.Module) -> None:
         )
 
 
+def fixed_batch(program: Any) -> int | None:
+    """The only batch size that an ``ExportedProgram`` takes, or None where it is free."""
+    names = program.graph_signature.user_inputs
+    first = next(node.meta["val"].shape[0] for node in program.graph.nodes if node.name == names[0])
+    return first if isinstance(first, int) else None
+
+
 def named_outputs(answer: Any) -> dict[str, Tensor]:
     """The tensors of a network's answer by name: ``output``; the keys of a dictionary; ``output0`` … of a tuple.
 

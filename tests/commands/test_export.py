@@ -278,6 +278,34 @@ def test_what_no_exporter_can_do_names_both_reasons(
         export(tmp_path / "model.pt", config=ExportConfig(opset=18))
 
 
+class TestExportedProgram:
+    @pytest.fixture
+    def program(self, tmp_path: Path):
+        import torch
+
+        from tests.exporting.nets import Plain, seeded
+
+        def save(dynamic: bool) -> Path:
+            shapes = ({0: torch.export.Dim("n")},) if dynamic else None
+            program = torch.export.export(seeded(Plain), (torch.zeros(4, 3, 16, 16),), dynamic_shapes=shapes)
+            torch.export.save(program, tmp_path / "model.pt2")
+            return tmp_path / "model.pt2"
+
+        return save
+
+    def test_a_free_batch_is_named_batch(self, program) -> None:
+        result = export(program(True))
+        assert result.facts["exporter"] == "dynamo"
+        shape = onnx.load(result.output).graph.input[0].type.tensor_type.shape
+        assert shape.dim[0].dim_param == "batch"
+
+    def test_a_fixed_batch_has_to_be_asked_for(self, program) -> None:
+        path = program(False)
+        with pytest.raises(BadInput, match=r"takes batch size 4 only; got --batch dynamic\. Pass --batch 4"):
+            export(path)
+        assert export(path, config=ExportConfig(batch=4)).facts["parity"]["ok"]
+
+
 def test_stage_version_is_stated(model: Path) -> None:
     manifest = read_manifest(export(model, config=ExportConfig(**QUICK)).output)
     assert manifest is not None
