@@ -1,0 +1,41 @@
+"""``deploykit doctor``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deploykit.cli.main import app
+from deploykit.commands import doctor as room
+
+
+@pytest.fixture(autouse=True)
+def _few_probes(monkeypatch):
+    monkeypatch.setattr(room, "PROBES", {"ort-cpu": room.PROBES["ort-cpu"], "tensorrt": room.PROBES["tensorrt"]})
+
+
+def _run(*words):
+    with pytest.raises(SystemExit) as ended:
+        app(["doctor", *words])
+    return ended.value.code
+
+
+def test_it_ends_with_0_whatever_is_missing(capsys):
+    assert _run("--quiet") == 0
+    assert "yes  ort-cpu" in capsys.readouterr().out
+
+
+def test_json_is_one_object(capsys):
+    assert _run("--quiet", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["schema"] == "deploykit.doctor/1"
+    assert {check["name"] for check in found["checks"]} >= {"python", "ort-cpu", "tensorrt"}
+
+
+def test_a_missing_requirement_ends_with_4(capsys, monkeypatch):
+    monkeypatch.setattr(room, "_gpu", lambda: room.Check("gpu", False, "none here", "Install the driver."))
+    assert _run("--quiet", "--require", "gpu") == 4
+    assert "required and missing: gpu" in capsys.readouterr().out
+    assert _run("--quiet", "--require", "python") == 0
+    assert _run("--quiet", "--require", "nonsense") == 2
