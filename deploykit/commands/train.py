@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
-    from deploykit.training.loop import Course, Outcome
+    from deploykit.training.course import Course, Outcome
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
     from deploykit.training.start import Start
@@ -331,7 +331,7 @@ def _kept_when_diverged(
 
     The state goes: to go on from it would end in the same way.
     """
-    from deploykit.training.loop import Diverged
+    from deploykit.training.course import Diverged
     from deploykit.training.processes import rank_from_environment
 
     try:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from deploykit.base.config.train import AugmentConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Silent
-from deploykit.training.loop import Course, Diverged
+from deploykit.training.course import Course, Diverged
 from deploykit.training.resume import ResumeFile
 from deploykit.training.signals import Stop
 
