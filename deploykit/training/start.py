@@ -81,13 +81,10 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress) -
     assert model.weights is not None
     if model.download:
         raise BadInput("both a start file and a download are asked for", fix="Leave out --weights or --download.")
-    asked = _arch(model) if model.arch else None
-    named = arch_text(asked) if asked else None
+    named = arch_text(_arch(model)) if model.arch else None
     loaded = load_model(Path(model.weights), arch=named, size=config.size, allow_code=config.allow_code)
     for note in loaded.notes:
         progress.say(f"{Path(model.weights).name}: {note}")
-    if asked is not None and str(asked) != str(loaded.arch):
-        raise BadInput(f"{model.weights} holds another network", got=str(loaded.arch), expected=str(asked))
     if loaded.program is not None:
         raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
     arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress)

@@ -124,7 +124,9 @@ def test_fine_tuning_keeps_rows_by_name_or_replaces_the_head(tmp_path: Path, dig
 
 
 def test_another_network_than_the_start_files(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
-    with pytest.raises(BadInput, match=r"holds another network; got deploykit:resnet; expected deploykit:cnn4"):
+    with pytest.raises(
+        BadInput, match=r"tiny\.pt carries its own architecture; got deploykit:cnn4; expected deploykit:resnet"
+    ):
         train(tmp_path / "m.pt", config(digits_npz, model={"arch": "deploykit:cnn4", "weights": str(tiny_model)}))
 
 
