@@ -1,0 +1,74 @@
+"""The built wheel holds all that deploykit reads at run time, and works where the repository is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what git tracks or could track, so that nothing else can slip in."""
+    work = tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (work / "src" / name).parent.mkdir(parents=True, exist_ok=True)
+            (work / "src" / name).write_bytes((ROOT / name).read_bytes())
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", build, str(work)], cwd=work / "src", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    [path] = work.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_modules_recipes_schema_and_templates(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "deploykit").rglob("*")
+        if path.is_file() and path.suffix in (".py", ".json", ".gz", ".html", ".css", ".js", ".j2", ".md", ".typed")
+        and "__pycache__" not in path.parts
+    }  # fmt: skip
+    assert not sources - names
+    assert "deploykit/recipes/quickstart.yaml" in names
+    assert "deploykit/reporting/report.schema.json" in names
+    assert "deploykit/py.typed" in names
+    assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)
+    foreign = [name for name in names if not name.startswith(("deploykit/", "deploykit-"))]
+    assert not foreign
+    assert not [name for name in names if name.endswith((".pt", ".onnx")) or "__pycache__" in name]
+
+
+def test_the_unpacked_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    program = f"""
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+sys.path = [{str(tmp_path / "site")!r}] + [place for place in sys.path if place != {str(ROOT)!r}]
+import deploykit
+assert deploykit.__file__.startswith({str(tmp_path)!r}), deploykit.__file__
+from deploykit.reporting.schema import SCHEMA_FILE
+assert SCHEMA_FILE.is_file()
+from deploykit.cli.main import app
+app(["run", "quickstart", "--dry-run"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "model.train    to do" in done.stdout
+
+
+def test_the_editable_install_finds_the_recipes_too() -> None:
+    from deploykit.pipeline.shipped import shipped_recipes
+
+    assert shipped_recipes()["quickstart"].read_bytes() == (ROOT / "recipes" / "quickstart.yaml").read_bytes()
