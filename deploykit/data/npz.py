@@ -97,9 +97,10 @@ def _text(value: object) -> str:
 def _read(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
+        path.stat()
+        if not zipfile.is_zipfile(path):
+            raise BadInput(f"{path} is no .npz archive, or a truncated one", fix="np.savez(path, images=…, labels=…)")
         with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise BadInput(f"{path} is no .npz archive", expected="np.savez(path, images=…, labels=…)")
             for key in ("images", "labels"):
                 if key not in archive.files:
                     raise BadInput(f"{path} lacks {key!r}", got=", ".join(archive.files), expected="images and labels")
@@ -109,8 +110,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             mapped = _mapped(path, "images.npy")
             found["images"] = archive["images"] if mapped is None else mapped
     except OSError as error:
-        if error.errno is None:
-            raise BadInput(f"{path} is no .npz archive: {error}") from error
         raise from_os_error(error, f"cannot read {path}") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, struct.error) as error:
         why = "it holds pickled objects" if "allow_pickle" in str(error) else str(error)
