@@ -92,9 +92,9 @@ except DeploykitError as error:
 def test_enospc_is_the_full_disk(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
+    full = Path("/dev/full")
     with pytest.raises(SystemTrouble, match="the disk is full"), atomic_path(tmp_path / "x"):
-        with open("/dev/full", "wb", buffering=0) as full:
-            full.write(b"x")
+        full.write_bytes(b"x")
     assert list(tmp_path.iterdir()) == []
 
 
