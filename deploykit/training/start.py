@@ -81,6 +81,10 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress) -
     assert model.weights is not None
     if model.download:
         raise BadInput("both a start file and a download are asked for", fix="Leave out --weights or --download.")
+    if model.kwargs and not model.arch:
+        raise BadInput(
+            "arguments of an architecture that is not named", got=model.kwargs, fix="Name it, or leave them."
+        )
     named = arch_text(_arch(model)) if model.arch else None
     loaded = load_model(Path(model.weights), arch=named, size=config.size, allow_code=config.allow_code)
     for note in loaded.notes:

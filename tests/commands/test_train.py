@@ -147,6 +147,7 @@ def test_nan_weights_in_the_start_file(tmp_path: Path, digits_npz: Path, tiny_mo
         ({"model": {"arch": "nowhere:net"}}, r"nowhere"),
         ({"model": {"weights": "gone.pt"}}, r"gone\.pt"),
         ({"model": {"arch": "deploykit:cnn4"}, "size": 20}, "20"),
+        ({"model": {"weights": "x.pt", "kwargs": {"depth": 8}}}, "arguments of an architecture that is not named"),
         ({"precision": "fp16"}, "mixed fp16 trains on a GPU only"),
     ],
 )
