@@ -21,6 +21,8 @@ COPY = "\0baseline-copy"
 CHECK_EVERY = 5
 LEAST_ROUNDS = 5
 WARMUP_SHARE = 0.25
+MOST_WARMUP_S = 5.0
+LEAST_WARMUP_S = 1.0  # room for the six short blocks that a verdict needs
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def _open(
 
 
 def _warm(workers: dict[str, Worker], settings: Settings, found: Measured, progress: Progress) -> None:
-    limit_s = min(5.0, WARMUP_SHARE * settings.max_time_s / max(1, len(workers) * len(settings.timed)))
+    share = WARMUP_SHARE * settings.max_time_s / max(1, len(workers) * len(settings.timed))
+    limit_s = max(LEAST_WARMUP_S, min(MOST_WARMUP_S, share))
     unsteady = []
     with progress.task("warm up", total=len(workers), unit="variants") as task:
         for name, worker in list(workers.items()):
@@ -170,7 +173,7 @@ def _warm(workers: dict[str, Worker], settings: Settings, found: Measured, progr
                         unsteady.append(name)
             task.advance(1)
     if unsteady:
-        found.warnings.append(f"still getting faster when the warm-up ended: {', '.join(unsteady)}")
+        found.warnings.append(f"not known to be steady when the warm-up ended: {', '.join(unsteady)}")
 
 
 def _run(workers: dict[str, Worker], baseline: str, settings: Settings, found: Measured, progress: Progress) -> None:

@@ -124,7 +124,7 @@ def _table(result) -> str:
         "",
         f"{result['network']}. {machine['model']}, {machine['cores']} cores, {', '.join(machine['isa'])}. {versions}.",
         f"{result['rounds']} interleaved rounds of {result['calls_per_round']} calls; overhead is the median of the paired",
-        f"differences to the bare call, the interval a bootstrap of their trimmed mean. Reading the clock: "
+        f"differences to the bare call, the interval a bootstrap of their winsorised (5 %) mean. Reading the clock: "
         f"{result['clock_us']:.2f} µs.",
         "",
         "| call | p50 µs | overhead µs | interval | ratio |",

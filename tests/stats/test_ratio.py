@@ -47,13 +47,13 @@ def _simulated(generator, rounds, true, *, interleaved):
 @pytest.mark.parametrize("rounds", [20, 60])
 def test_the_interval_covers_the_true_ratio_under_drift_when_interleaved(rounds):
     generator = np.random.default_rng(1)
-    trials, inside, outside_sequential = 300, 0, 0
+    trials, inside, outside_sequential = 500, 0, 0
     for _ in range(trials):
         low, high = speed_up_interval(*_simulated(generator, rounds, 1.3, interleaved=True), resamples=300)
         inside += low <= 1.3 <= high
         low, high = speed_up_interval(*_simulated(generator, rounds, 1.3, interleaved=False), resamples=300)
         outside_sequential += not low <= 1.3 <= high
-    assert 0.90 <= inside / trials <= 1.0
+    assert 0.92 <= inside / trials <= 0.995
     assert outside_sequential / trials > 0.3  # an interval on sequential data cannot see drift
 
 
