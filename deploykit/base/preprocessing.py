@@ -54,7 +54,9 @@ class Preprocessing:
             BadInput: a field is missing, unknown or of the wrong type.
         """
         try:
-            tuples: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+            tuples: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+            }
             return cls(**tuples)
         except TypeError as error:
             raise BadInput(f"preprocessing cannot be read: {error}") from error
