@@ -13,6 +13,7 @@ from deploykit._version import __version__
 _PUBLIC = {
     "train": "deploykit.commands.train",
     "export": "deploykit.commands.export",
+    "quantize": "deploykit.commands.quantize",
     "verify": "deploykit.commands.verify",
     "evaluate": "deploykit.commands.evaluate",
     "benchmark": "deploykit.commands.benchmark",

@@ -17,6 +17,7 @@ COMMANDS = {
     "init": "Write a commented recipe for a model and data.",
     "train": "Train or fine-tune a classifier.",
     "export": "Export a model to ONNX and verify the file before it is called done.",
+    "quantize": "Quantize a model to int8 in its target's dialect, and verify the file.",
     "verify": "Compare the outputs of two artifacts on the same pictures.",
     "evaluate": "Measure the accuracy of artifacts on the same pictures.",
     "benchmark": "Measure latency, parity and accuracy of artifacts together.",

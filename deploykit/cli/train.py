@@ -152,7 +152,8 @@ def _set(fields: dict[str, Any]) -> dict[str, Any]:
 def _recipe_fields(recipe: Path | None, allow_code: bool) -> dict[str, Any]:
     if recipe is None:
         return {}
-    from deploykit.base.config.recipe import ModelFile, load_recipe
+    from deploykit.base.config.recipe import ModelFile
+    from deploykit.base.config.recipe_reading import load_recipe
     from deploykit.base.errors import BadInput
 
     read = load_recipe(recipe)

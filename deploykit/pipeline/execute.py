@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.config.recipe import Recipe, load_recipe
+from deploykit.base.config.recipe import Recipe
+from deploykit.base.config.recipe_reading import load_recipe
 from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
@@ -219,6 +220,7 @@ def _do(work: _Work, stage: Stage) -> None:
 
 def _key(work: _Work, stage: Stage, source: Path | None) -> str:
     from deploykit.base.config.export import ExportConfig
+    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.base.config.train import TrainConfig
 
     parents = [] if source is None else [stages.artifact_hash(source)]
@@ -228,6 +230,8 @@ def _key(work: _Work, stage: Stage, source: Path | None) -> str:
         parents.append(work.data.sha256("train", "select", "test"))
         if stage.config.model.weights is not None:
             parents.append(stages.artifact_hash(_existing(Path(stage.config.model.weights))))
+    if isinstance(stage.config, QuantizeConfig):
+        parents.append(work.data.sha256("train", "select"))
     if isinstance(stage.config, ExportConfig) and stage.config.data is not None:
         own = stages.Data(
             stage.config.data, allow_code=work.config.allow_code, skip_broken=False, progress=work.progress

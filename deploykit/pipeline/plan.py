@@ -70,7 +70,18 @@ def plan(recipe: Recipe, *, allow_code: bool = False) -> Plan:
                 stages.append(Stage(f"{name}.export", "export", config, Path(f"artifacts/{name}.onnx"), source.name))
                 same[identity] = f"{name}.export"
             made_by[name] = same[identity]
+            source = _named(stages, same[identity])
+        if variant.quantize is not None:
+            settings = recipe.quantize_config(name, allow_code=allow_code)
+            stages.append(Stage(f"{name}.quantize", "quantize", settings, _int8_output(name, source), source.name))
+            made_by[name] = f"{name}.quantize"
     return Plan(tuple(stages), {name: made_by[name] for name in recipe.variants})
+
+
+def _int8_output(name: str, source: Stage) -> Path:
+    """``NAME.onnx``, or ``NAME.int8.onnx`` where the float file of the same variant has that name."""
+    plain = Path(f"artifacts/{name}.onnx")
+    return plain if source.output != plain else Path(f"artifacts/{name}.int8.onnx")
 
 
 def _named(stages: list[Stage], name: str) -> Stage:

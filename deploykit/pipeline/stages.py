@@ -18,9 +18,15 @@ from deploykit.pipeline.plan import Stage
 LIBRARIES = {
     "train": ("torch", "torchvision", "timm"),
     "export": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
+    "quantize": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"),
     "benchmark": ("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
 }
-PATHS = {"train": ("output",), "export": ("model", "output"), "benchmark": ("artifacts", "output")}
+PATHS = {
+    "train": ("output",),
+    "export": ("model", "output"),
+    "quantize": ("model", "output"),
+    "benchmark": ("artifacts", "output"),
+}
 
 
 def arguments_of(stage: Stage, root: Path, source: Path | None) -> dict[str, Any]:
@@ -46,6 +52,8 @@ def key_of(command: str, config: Config, parents: list[str], device: str = "auto
 def _hardware(command: str, device: str) -> dict[str, Any]:
     if command == "export":
         return {}
+    if command == "quantize":  # what stays float was decided by time measured on this processor
+        return {"cpu": environment.cpu()}
     gpus = [] if device == "cpu" else [gpu["name"] for gpu in _gpus()]
     return {"gpus": gpus, **({"cpu": environment.cpu()} if command == "benchmark" else {})}
 

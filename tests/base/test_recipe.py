@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.recipe import load_recipe, parse_recipe
+from deploykit.base.config.recipe_reading import load_recipe, parse_recipe
 from deploykit.base.errors import BadInput
 from deploykit.pipeline.shipped import shipped_recipes
 
@@ -77,7 +77,12 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD.replace("torch-eager}", "torch-eager, from: fp23}"), "r.yaml:6: variant 'fp23' is not there, did you mean 'fp32'?"),
         (GOOD.replace("torch-eager}", "torch-eager, from: fp32}"), "r.yaml:6: torch-eager runs model files, but eager starts from the ONNX of fp32"),
         (GOOD.replace("torch-eager}", "torch-eager, steps: [{export: }]}"), "r.yaml:6: torch-eager runs model files, but eager exports"),
-        (GOOD.replace("{export: {opset: 18}}", "{quantize: {}}"), "r.yaml:7: step quantize is not built yet in this version, only export"),
+        (GOOD.replace("{export: {opset: 18}}", "{prune: {}}"), "r.yaml:7: step prune is not built yet in this version, only export, quantize"),
+        (GOOD.replace("{export: {opset: 18}}", "{quantize: {image: 9}}"), "r.yaml:7: unknown key 'image', did you mean 'images'?"),
+        (GOOD.replace("{export: {opset: 18}}", "{quantize: {target: ort-cpu}}"), "r.yaml:7: target does not belong here, the variant's target is meant"),
+        (GOOD.replace("{export: {opset: 18}}", "{quantize: {}}, {quantize: {}}"), "r.yaml:7: quantize stands twice in one variant, keep one"),
+        (GOOD.replace("{export: {opset: 18}}", "{quantize: {}}, {export: {}}"), "r.yaml:7: export comes before quantize"),
+        (GOOD.replace("{export: {opset: 18}}", "{quantize: {}}").replace("ort-cpu", "ort-cuda"), "r.yaml:7: int8 for ort-cuda is not built"),
         (GOOD.replace("{export: {opset: 18}}", "{exprot: {}}"), "r.yaml:7: unknown step 'exprot', did you mean 'export'?"),
         (GOOD.replace("{export: {opset: 18}}", "export"), "r.yaml:7: variants.fp32.steps.0: got 'export'"),
         (GOOD.replace("opset: 18", "opset: 3"), "r.yaml:7: variants.fp32.steps.0.export.opset: got 3"),

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from deploykit.base.config.init import InitConfig
-from deploykit.base.config.recipe import ModelFile, load_recipe
+from deploykit.base.config.recipe import ModelFile
+from deploykit.base.config.recipe_reading import load_recipe
 from deploykit.base.errors import BadInput
 from deploykit.cli.main import app
 from deploykit.commands.init import init

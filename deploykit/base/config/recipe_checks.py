@@ -1,0 +1,204 @@
+"""What can be wrong in a recipe, all of it at once, each with its place."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from deploykit.base.config.common import Config, explain
+from deploykit.base.config.export import ExportConfig
+from deploykit.base.config.measure import BenchmarkConfig
+from deploykit.base.config.quantize import QuantizeConfig
+from deploykit.base.config.recipe import (
+    BUILT_TARGETS,
+    INT8_TARGETS,
+    LATER_STEPS,
+    ONNX_TARGETS,
+    STEPS,
+    ModelFile,
+    Recipe,
+    Variant,
+)
+from deploykit.base.config.train import ModelConfig, TrainConfig
+from deploykit.base.config.yaml_errors import Path as Place
+from deploykit.base.errors import BadInput, DeploykitError, nearest
+from deploykit.base.targets import PRECISIONS, check_target, parse_spec
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ELSEWHERE = {
+    "target": "the variant's target is meant, set it there",
+    "data": "set data at the top of the recipe",
+    "model": "set model at the top of the recipe",
+    "allow_code": "pass --allow-code on the command line",
+    "skip_broken": "set data: {name: …, skip_broken: true}",
+    "max_drop_pt": "set budget: {max_drop_pt: …}",
+}
+
+
+def problems(data: dict[str, Any]) -> list[tuple[Place, str]]:
+    """Every error of a recipe's plain data: the place, and what is wrong there."""
+    found: list[tuple[Place, str]] = []
+    plain = dict(data)
+    if "gate" in data:
+        found.append((("gate",), "gate is not built yet in this version, remove it"))
+        del plain["gate"]
+    if not isinstance(plain.get("data", {}), dict):
+        found.append((("data",), f"data: got {plain['data']!r}, expected a name or {{name: …, skip_broken: …}}"))
+        plain["data"] = {"name": ""}
+    model = ModelFile if isinstance(plain.get("model"), dict) and "file" in plain["model"] else ModelConfig
+    skeleton = {**plain, "model": {}, "train": {}, "benchmark": {}, "variants": {}}
+    found += _check(Recipe, skeleton, ())
+    found += _check(model, plain.get("model", {}), ("model",))
+    if "train" in plain and model is ModelFile:
+        found.append((("train",), "model.file names a trained model, remove train or the file"))
+    elif model is ModelConfig:
+        found += _stage(TrainConfig, plain.get("train"), ("train",), ("model", "data", "allow_code", "skip_broken"))
+    name = plain.get("name")
+    if isinstance(name, str) and not _SAFE_NAME.fullmatch(name):
+        found.append((("name",), f"name {name!r} cannot be a folder name, use letters, digits, '.', '_' and '-'"))
+    variants = plain.get("variants")
+    if not isinstance(variants, dict) or not variants:
+        found.append((("variants",), "variants: expected a mapping of at least one NAME: {target: …}"))
+        variants = {}
+    found += _variants(variants, str(plain.get("model", {}).get("file", "")) if model is ModelFile else "")
+    found += _stage(
+        BenchmarkConfig,
+        plain.get("benchmark"),
+        ("benchmark",),
+        ("data", "allow_code", "skip_broken", "max_drop_pt"),
+    )
+    baseline = (plain.get("benchmark") or {}).get("baseline") if isinstance(plain.get("benchmark"), dict) else None
+    if isinstance(baseline, str) and baseline not in variants:
+        found.append((("benchmark", "baseline"), _missing("baseline", baseline, variants)))
+    return found
+
+
+def _stage(kind: type[Config], fields: Any, place: Place, elsewhere: tuple[str, ...]) -> list[tuple[Place, str]]:
+    if fields is None:
+        fields = {}
+    if not isinstance(fields, dict):
+        return [(place, f"{'.'.join(map(str, place))}: got {fields!r}, expected a mapping")]
+    wrong = [((*place, key), f"{key} does not belong here, {_ELSEWHERE[key]}") for key in elsewhere if key in fields]
+    rest = {key: value for key, value in fields.items() if key not in elsewhere}
+    filled = {**rest, "data": "digits"} if "data" in elsewhere else rest
+    return [*wrong, *_check(kind, filled, place)]
+
+
+def _check(kind: type[BaseModel], fields: Any, place: Place) -> list[tuple[Place, str]]:
+    try:
+        kind.model_validate(fields)
+    except ValidationError as error:
+        return [((*place, *one["loc"]), _prefixed(explain(kind, one), place)) for one in error.errors()]
+    except DeploykitError as error:
+        return [(place, error.line())]
+    return []
+
+
+def _prefixed(message: str, place: Place) -> str:
+    if not place or message.startswith(("unknown key", "missing key")):
+        return message
+    return f"{'.'.join(map(str, place))}.{message}".replace(".(top):", ":")
+
+
+def _variants(variants: dict[str, Any], model_file: str) -> list[tuple[Place, str]]:
+    found: list[tuple[Place, str]] = []
+    for name, fields in variants.items():
+        place: Place = ("variants", name)
+        if not _SAFE_NAME.fullmatch(name) or name == "model":
+            found.append((place, f"variant name {name!r}: use letters, digits, '.', '_' and '-', and not 'model'"))
+        found += _check(Variant, fields, place)
+        if not isinstance(fields, dict):
+            continue
+        found += _target(fields, place)
+        found += _steps(fields.get("steps"), place)
+        source = fields.get("from", "model")
+        if isinstance(source, str) and source != "model" and source not in variants:
+            found.append(((*place, "from"), _missing("variant", source, ["model", *variants])))
+    chains = {}
+    for name, fields in variants.items():
+        try:
+            chains[name] = Variant.model_validate(fields)
+        except ValidationError:
+            continue
+    return found + _chains(chains, model_file)
+
+
+def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
+    target, precision = fields.get("target"), fields.get("precision", "fp32")
+    found: list[tuple[Place, str]] = []
+    if precision in PRECISIONS and precision != "fp32":
+        found.append(((*place, "precision"), f"precision {precision} is not built yet in this version, only fp32"))
+    if isinstance(target, str):
+        try:
+            engine = check_target(target.partition(":")[0])
+            parse_spec(f"x@{target}")
+        except BadInput as error:
+            return [*found, ((*place, "target"), error.line())]
+        if engine not in BUILT_TARGETS:
+            built = ", ".join(BUILT_TARGETS)
+            found.append(((*place, "target"), f"target {engine} is not built yet in this version, only {built}"))
+    return found
+
+
+def _steps(steps: Any, place: Place) -> list[tuple[Place, str]]:
+    found: list[tuple[Place, str]] = []
+    kinds: list[str] = []
+    for i, step in enumerate(steps if isinstance(steps, list) else []):
+        here: Place = (*place, "steps", i)
+        if not isinstance(step, dict) or len(step) != 1:
+            found.append((here, "a step has one name: - export: {…}"))
+            continue
+        [(kind, fields)] = step.items()
+        kinds.append(kind)
+        if kind == "export":
+            found += _stage(ExportConfig, fields, (*here, "export"), ("allow_code",))
+        elif kind == "quantize":
+            found += _stage(
+                QuantizeConfig, fields, (*here, "quantize"), ("target", "data", "allow_code", "skip_broken")
+            )
+        elif kind in LATER_STEPS:
+            found.append(((*here, kind), f"step {kind} is not built yet in this version, only {', '.join(STEPS)}"))
+        else:
+            close = nearest(kind, (*STEPS, *LATER_STEPS))
+            found.append(((*here, kind), f"unknown step {kind!r}" + (f", did you mean {close!r}?" if close else "")))
+    for kind in STEPS:
+        if kinds.count(kind) > 1:
+            found.append(((*place, "steps"), f"{kind} stands twice in one variant, keep one"))
+    if "export" in kinds and "quantize" in kinds and kinds.index("quantize") < kinds.index("export"):
+        found.append(((*place, "steps"), "export comes before quantize: int8 is written into the ONNX file"))
+    return found
+
+
+def _chains(variants: dict[str, Variant], model_file: str) -> list[tuple[Place, str]]:
+    """Cycles in ``from``, and chains whose files do not fit their target."""
+    found: list[tuple[Place, str]] = []
+    for name, variant in variants.items():
+        above: list[str] = []
+        source = variant.source
+        while source in variants and source not in above:
+            above.append(source)
+            source = variants[source].source
+        if source in above:
+            loop = above[above.index(source) :]
+            if name == min(loop):
+                found.append((("variants", name, "from"), "a cycle: " + " from ".join([*loop, source])))
+            continue
+        onnx = model_file.lower().endswith(".onnx") or any(variants[one].engine in ONNX_TARGETS for one in above)
+        if onnx and variant.export is not None:
+            found.append((("variants", name, "steps"), f"{variant.source} is ONNX already, remove the export"))
+        elif variant.quantize is not None and variant.engine not in INT8_TARGETS:
+            known = ", ".join(INT8_TARGETS)
+            found.append((("variants", name, "target"), f"int8 for {variant.engine} is not built, only {known}"))
+        elif variant.quantize is not None and any(variants[one].quantize is not None for one in above):
+            found.append((("variants", name, "steps"), f"{variant.source} is int8 already, remove the quantize"))
+        elif variant.engine not in ONNX_TARGETS and (onnx or variant.export is not None):
+            what = "exports" if variant.export is not None else f"starts from the ONNX of {variant.source}"
+            found.append((("variants", name, "target"), f"{variant.engine} runs model files, but {name} {what}"))
+    return found
+
+
+def _missing(kind: str, name: str, known: Any) -> str:
+    close = nearest(name, known)
+    return f"{kind} {name!r} is not there, " + (f"did you mean {close!r}?" if close else f"known: {', '.join(known)}")
