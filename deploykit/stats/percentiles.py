@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deploykit.stats.tails import circular_runs, expanded_tail
+
 _CHUNK = 4_000_000
 
 
@@ -33,18 +35,18 @@ def percentile(samples: np.ndarray, share: float) -> float:
 
 
 def percentile_interval(
-    blocks: Sequence[np.ndarray], share: float, level: float = 0.95, *, seed: int = 0, resamples: int = 400
+    blocks: Sequence[np.ndarray], share: float, level: float = 0.95, *, seed: int = 0, resamples: int = 1000
 ) -> tuple[float, float]:
     """The bootstrap interval of a percentile of the pooled samples, whole blocks being resampled.
 
     Samples of one block are alike, so that resampling single samples would give intervals far too narrow; blocks are
-    the independent units.
+    the units, taken in runs of neighbours, with tails widened for as many runs, as for the speed-up.
 
     Source: Davison and Hinkley, *Bootstrap Methods and their Application* (1997), sections 3.8 (hierarchical data) and
-    5.2.1 (percentile method).
+    5.2.1 (percentile method); :mod:`deploykit.stats.tails`.
 
     Args:
-        blocks: samples of each block, each of any length of at least 1.
+        blocks: samples of each block in the order of time, each of any length of at least 1.
         share: in (0, 1].
         level: of confidence, two-sided.
         seed: equal seeds give equal intervals.
@@ -59,14 +61,16 @@ def percentile_interval(
     owner = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     order = np.argsort(pooled, kind="stable")
     values, owner = pooled[order], owner[order]
-    generator = np.random.default_rng(seed)
+    n = len(blocks)
+    index, runs = circular_runs(n, resamples, np.random.default_rng(seed))
+    counts = np.zeros((resamples, n), dtype=np.int64)
+    np.add.at(counts, (np.arange(resamples)[:, None], index), 1)
     found = np.empty(resamples)
     step = max(1, _CHUNK // len(values))
     for start in range(0, resamples, step):
-        rows = min(step, resamples - start)
-        counts = generator.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=rows)
-        weight = np.cumsum(counts[:, owner], axis=1)
+        weight = np.cumsum(counts[start : start + step][:, owner], axis=1)
         rank = np.ceil(np.round(share * weight[:, -1:], 9))
-        found[start : start + rows] = values[np.argmax(weight >= np.maximum(rank, 1), axis=1)]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+        found[start : start + step] = values[np.argmax(weight >= np.maximum(rank, 1), axis=1)]
+    tail = expanded_tail((1 - level) / 2, runs)
+    low, high = np.quantile(found, [tail, 1 - tail])
     return float(low), float(high)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from deploykit.stats.tails import circular_runs, expanded_tail
+
 
 def speed_up(baseline: np.ndarray, candidate: np.ndarray) -> float:
     """The median over rounds of (baseline's time / candidate's time); above 1 the candidate is faster.
@@ -31,13 +33,9 @@ def speed_up_interval(
 ) -> tuple[float, float]:
     """The interval of :func:`speed_up`: circular block bootstrap over rounds.
 
-    Rounds are resampled in runs of about n^(1/3) neighbours, because load that lasts longer than one round leaves
-    neighbouring ratios alike. Plain percentiles are too narrow with so few runs (they covered 88 % instead of 95 % at 20
-    rounds in the simulation of the tests), so the tails are those of Student's t with as many runs.
-
-    Source: Politis and Romano, "A circular block-resampling procedure for stationary data" (1992); length of runs after
-    Hall, Horowitz and Jing, "On blocking rules for the bootstrap with dependent data", Biometrika 82 (1995); tails after Hesterberg, "What
-    teachers should know about the bootstrap", The American Statistician 69 (2015), section 4.5 (expanded percentile).
+    Rounds are resampled in runs of neighbours (:func:`deploykit.stats.tails.circular_runs`). Plain percentiles are too
+    narrow with so few runs (they covered 88 % instead of 95 % at 20 rounds in the simulation of the tests), so the tails
+    are those of Student's t with as many runs (:func:`deploykit.stats.tails.expanded_tail`).
 
     Args:
         baseline: [rounds].
@@ -53,21 +51,11 @@ def speed_up_interval(
     n = logs.size
     if n < 5:
         raise ValueError(f"speed_up_interval needs at least 5 rounds, got {n}")
-    length = max(1, round(n ** (1 / 3)))
-    runs = -(-n // length)
-    starts = np.random.default_rng(seed).integers(0, n, size=(resamples, runs, 1))
-    index = ((starts + np.arange(length)) % n).reshape(resamples, -1)[:, :n]
+    index, runs = circular_runs(n, resamples, np.random.default_rng(seed))
     medians = np.median(logs[index], axis=1)
-    tail = _expanded_tail((1 - level) / 2, runs)
+    tail = expanded_tail((1 - level) / 2, runs)
     low, high = np.quantile(medians, [tail, 1 - tail])
     return float(np.exp(low)), float(np.exp(high))
-
-
-def _expanded_tail(tail: float, n: int) -> float:
-    """The normal tail that reaches as far as Student's t with n - 1 degrees of freedom, times sqrt(n / (n - 1))."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail)))
 
 
 def half_width(estimate: float, low: float, high: float) -> float:
