@@ -12,11 +12,18 @@ from deploykit.quantization.graphs import attribute, bypass, constant
 from deploykit.quantization.hard_activations import expand_hard_swish, hard_sigmoid_scales, hard_swish_scale, shift_bias
 from deploykit.quantization.pairs import dequantized_constant, insert_pair
 from deploykit.quantization.placement import ANCHORS, Plan
-from deploykit.quantization.schemes import Affine
+from deploykit.quantization.schemes import Affine, widest
 from deploykit.quantization.weights import channel_scales, quantize_bias, quantize_weight, room_for_bias
 
 
-def emit_qdq(model: ir.Model, plan: Plan, parameters: Mapping[str, Affine], *, weight_bits: int = 8) -> ir.Model:
+def emit_qdq(
+    model: ir.Model,
+    plan: Plan,
+    parameters: Mapping[str, Affine],
+    *,
+    weight_bits: int = 8,
+    integer_bias: bool = True,
+) -> ir.Model:
     """Quantize ``model`` in place.
 
     Args:
@@ -24,6 +31,7 @@ def emit_qdq(model: ir.Model, plan: Plan, parameters: Mapping[str, Affine], *, w
         plan: which nodes and activations.
         parameters: name of the activation in the float graph → scale and zero point.
         weight_bits: 7 where u8·s8 products would saturate (``reduce_range``).
+        integer_bias: int32 biases behind a DQ; else they stay float.
 
     Returns:
         The model, with QuantizeLinear and DequantizeLinear.
@@ -44,7 +52,7 @@ def emit_qdq(model: ir.Model, plan: Plan, parameters: Mapping[str, Affine], *, w
         if node.op_type in ANCHORS:
             source = node.inputs[0]
             assert source is not None
-            _quantize_weights(graph, node, read.get(source, write[source]).scale, weight_bits)
+            _quantize_weights(graph, node, read.get(source, write[source]).scale, weight_bits, integer_bias)
     made_by: dict[ir.Value, ir.Value] = {}
     for node in plan.absorbed:
         before = node.inputs[0]
@@ -56,8 +64,11 @@ def emit_qdq(model: ir.Model, plan: Plan, parameters: Mapping[str, Affine], *, w
     for value, affine in write.items():
         place = made_by.get(value, value)
         from_float = place.producer() not in integer
-        readers = [(use.node, use.idx) for use in place.uses() if use.node in integer or not from_float]
-        quantizers[value] = insert_pair(graph, place, readers, affine, read.get(value, affine))
+        readers = plan.reads.get(value) or [
+            (use.node, use.idx) for use in place.uses() if use.node in integer or not from_float
+        ]
+        ends = not plan.reads and not from_float
+        quantizers[value] = insert_pair(graph, place, readers, affine, read.get(value, affine), rounded_output=ends)
     for value, node in swish.items():
         if value is not None:
             expand_hard_swish(graph, node, quantizers[value], write[value])
@@ -65,18 +76,20 @@ def emit_qdq(model: ir.Model, plan: Plan, parameters: Mapping[str, Affine], *, w
 
 
 def _written(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> Affine:
+    if value in plan.joined:
+        return widest(parameters[one.name or ""] for one in plan.joined[value])
     source = plan.shared.get(value, value)
     return plan.fixed[source] if source in plan.fixed else parameters[source.name or ""]
 
 
-def _quantize_weights(graph: ir.Graph, node: ir.Node, input_scale: float, bits: int) -> None:
+def _quantize_weights(graph: ir.Graph, node: ir.Node, input_scale: float, bits: int, integer_bias: bool) -> None:
     weight = constant(node.inputs[1])
     assert weight is not None
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
     scales = channel_scales(weight, axis, bits)
     stem = node.name or node.outputs[0].name or "node"
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-    if bias is not None:
+    if bias is not None and integer_bias:
         scales = room_for_bias(scales, bias, input_scale)
         integers, both = quantize_bias(bias, scales, input_scale)
         node.replace_input_with(2, dequantized_constant(graph, node, f"{stem}.bias", integers, both, 0))

@@ -1,5 +1,7 @@
 """HardSigmoid and HardSwish without a float node, for kernels that have neither.
 
+Integers are counted from the scheme's least one here (0 of uint8, −128 of int8).
+
 HardSigmoid(x) = clip(αx + β, 0, 1) = α · clip(x + β/α, 0, 1/α). The shift β/α goes into the bias of the convolution
 before; a Q with zero point 0 saturates at 0 and, with a scale of at most 1/(255 α), at the top; reading the same
 integers with α times the scale multiplies by α. No node is left.
@@ -16,7 +18,7 @@ import onnx_ir as ir
 
 from deploykit.quantization.graphs import attribute, constant, new_constant, new_node
 from deploykit.quantization.pairs import reading
-from deploykit.quantization.schemes import U8, Affine
+from deploykit.quantization.schemes import Affine
 
 
 def _slope_and_shift(node: ir.Node) -> tuple[float, float]:
@@ -36,9 +38,11 @@ def hard_sigmoid_scales(node: ir.Node, out: Affine) -> tuple[Affine, Affine]:
         out: chosen for its output, whose range starts at 0 or above and ends at 1 at most.
     """
     alpha, _ = _slope_and_shift(node)
-    high = min(1.0, out.scale * (255 - out.zero_point))
-    write = Affine(float(np.float32(high / alpha / 255)), 0, U8)
-    return write, Affine(float(np.float32(high / 255)), 0, U8)
+    scheme = out.scheme
+    levels = scheme.qmax - scheme.qmin
+    high = min(1.0, out.scale * (scheme.qmax - out.zero_point))
+    write = Affine(float(np.float32(high / alpha / levels)), scheme.qmin, scheme)
+    return write, Affine(float(np.float32(high / levels)), scheme.qmin, scheme)
 
 
 def shift_bias(graph: ir.Graph, node: ir.Node) -> None:
@@ -55,20 +59,24 @@ def shift_bias(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def hard_swish_scale(seen: Affine) -> Affine:
-    """Scale and zero point of HardSwish's input: [−3, high], with −3 at the integer 0 exactly."""
-    high = max(seen.scale * (255 - seen.zero_point), 0.1)
-    zero_point = int(np.clip(np.floor(3 * 255 / (3 + high)), 1, 127))
-    return Affine(float(np.float32(3 / zero_point)), zero_point, U8)
+    """Scale and zero point of HardSwish's input: [−3, high], with −3 at the least integer exactly."""
+    scheme = seen.scheme
+    levels = scheme.qmax - scheme.qmin
+    high = max(seen.scale * (scheme.qmax - seen.zero_point), 0.1)
+    steps = int(np.clip(np.floor(3 * levels / (3 + high)), 1, levels // 2))
+    return Affine(float(np.float32(3 / steps)), scheme.qmin + steps, scheme)
 
 
 def expand_hard_swish(graph: ir.Graph, node: ir.Node, q: ir.Node, written: Affine) -> None:
     """Replace a HardSwish, whose input was quantized by ``q``, by the integer Min and the product."""
     name = node.name or node.outputs[0].name or "hard_swish"
-    top = new_constant(graph, f"{name}.top", np.asarray(2 * written.zero_point, np.uint8))
+    least_integer, kind = written.scheme.qmin, written.scheme.dtype
+    integer_of_three = least_integer + 2 * (written.zero_point - least_integer)
+    top = new_constant(graph, f"{name}.top", np.asarray(integer_of_three, kind))
     least = new_node("Min", [q.outputs[0], top], name=f"{name}.min", out=f"{name}.clipped", like=q.outputs[0])
     sixth = (
         new_constant(graph, f"{name}.gate.scale", np.asarray(written.scale / 6, np.float32)),
-        new_constant(graph, f"{name}.gate.zero", np.asarray(0, np.uint8)),
+        new_constant(graph, f"{name}.gate.zero", np.asarray(least_integer, kind)),
     )
     out = node.outputs[0]
     gate = reading(least.outputs[0], sixth, f"{name}.gate", out)

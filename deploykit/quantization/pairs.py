@@ -33,7 +33,13 @@ def dequantized_constant(
 
 
 def insert_pair(
-    graph: ir.Graph, value: ir.Value, readers: Sequence[tuple[ir.Node, int]], write: Affine, read: Affine
+    graph: ir.Graph,
+    value: ir.Value,
+    readers: Sequence[tuple[ir.Node, int]],
+    write: Affine,
+    read: Affine,
+    *,
+    rounded_output: bool = True,
 ) -> ir.Node:
     """Put a Q behind ``value`` and a DQ before each of ``readers``; returns the Q.
 
@@ -43,6 +49,7 @@ def insert_pair(
         readers: (node, input index) that shall see the rounded value; a float operator's output may also be read unrounded by others.
         write: scale and zero point of the Q.
         read: of the DQs; another scale than ``write`` multiplies by a constant for free.
+        rounded_output: where the value is an output of the graph, that is rounded too.
     """
     name = value.name or "activation"
     to = _constants(graph, f"{name}.write" if read != write else name, write)
@@ -58,7 +65,7 @@ def insert_pair(
         dq = reading(q.outputs[0], back, f"{name}.{number}", value)
         graph.insert_before(node, dq)
         node.replace_input_with(index, dq.outputs[0])
-    if value.is_graph_output():
+    if value.is_graph_output() and rounded_output:
         dq = reading(q.outputs[0], back, f"{name}.out", value)
         graph.insert_after(q, dq)
         value.name, dq.outputs[0].name = f"{name}.float", name

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from deploykit.quantization.graphs import activation_inputs, attribute, constant, only_reader
-from deploykit.quantization.schemes import U8, Affine
+from deploykit.quantization.schemes import U8, Affine, Scheme
 
 ANCHORS = ("Conv", "Gemm", "MatMul")
 SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
@@ -30,6 +30,8 @@ class Plan:
         hard_swish: HardSwish nodes that become an integer product (``hard_activations``).
         shared: value → value whose scale it takes (MaxPool, Reshape …).
         fixed: value → scale that follows from the operator alone (Sigmoid: [0, 1) in steps of 1/256).
+        joined: value → values that have one scale together, the widest of theirs.
+        reads: value → (node, input index) that read it rounded; empty where every node on integers does.
         skipped: anchor node → why it stays float.
     """
 
@@ -39,11 +41,18 @@ class Plan:
     hard_swish: list[ir.Node] = field(default_factory=list)
     shared: dict[ir.Value, ir.Value] = field(default_factory=dict)
     fixed: dict[ir.Value, Affine] = field(default_factory=dict)
+    joined: dict[ir.Value, frozenset[ir.Value]] = field(default_factory=dict)
+    reads: dict[ir.Value, list[tuple[ir.Node, int]]] = field(default_factory=dict)
     skipped: dict[ir.Node, str] = field(default_factory=dict)
 
 
 def plan_ort_cpu(
-    graph: ir.Graph, keep_float: frozenset[str] = frozenset(), *, float_adds: bool = False, float_head: bool = False
+    graph: ir.Graph,
+    keep_float: frozenset[str] = frozenset(),
+    *,
+    float_adds: bool = False,
+    float_head: bool = False,
+    scheme: Scheme = U8,
 ) -> Plan:
     """Decide for every node of a prepared float graph.
 
@@ -52,13 +61,14 @@ def plan_ort_cpu(
         keep_float: names of nodes that stay float.
         float_adds: residual sums stay float, so that rounding does not pile up along the skips.
         float_head: the last Gemm or MatMul stays float.
+        scheme: of activations; not symmetric, so that its least integer can stand for 0.
     """
     plan = Plan()
     for node in graph:
         why = _why_float(node, keep_float, plan)
         if why is None and float_adds and node.op_type == "Add":
             why = "residual sums stay float"
-        if why is None and float_head and node.op_type in ("Gemm", "MatMul") and _leads_to_output(node.outputs[0]):
+        if why is None and float_head and node.op_type in ("Gemm", "MatMul") and leads_to_output(node.outputs[0]):
             why = "the classifier stays float"
         if why is not None:
             if node.op_type in ANCHORS:
@@ -71,21 +81,28 @@ def plan_ort_cpu(
             plan.points.setdefault(value)
             if (source := _before_zero_padding(value)) is not None:
                 plan.shared.setdefault(value, source)
-        _place_output(node, plan)
+        _place_output(node, plan, scheme)
     return plan
 
 
-def _why_float(node: ir.Node, keep_float: frozenset[str], plan: Plan) -> str | None:
+def why_anchor_float(node: ir.Node, keep_float: frozenset[str] = frozenset()) -> str | None:
+    """Why a Conv, Gemm or MatMul cannot run on integers, or None where it can."""
     if (node.name or "") in keep_float:
         return "kept float on request"
+    if constant(node.inputs[1]) is None:
+        return "its weight is computed at run time"
+    if len(node.inputs) > 2 and node.inputs[2] is not None and constant(node.inputs[2]) is None:
+        return "its bias is computed at run time"
+    if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0):
+        return "Gemm with alpha or beta other than 1 has no integer kernel"
+    return None
+
+
+def _why_float(node: ir.Node, keep_float: frozenset[str], plan: Plan) -> str | None:
     if node.op_type in ANCHORS:
-        if constant(node.inputs[1]) is None:
-            return "its weight is computed at run time"
-        if len(node.inputs) > 2 and node.inputs[2] is not None and constant(node.inputs[2]) is None:
-            return "its bias is computed at run time"
-        if node.op_type == "Gemm" and (attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0):
-            return "Gemm with alpha or beta other than 1 has no integer kernel"
-        return None
+        return why_anchor_float(node, keep_float)
+    if (node.name or "") in keep_float:
+        return "kept float on request"
     if node.op_type == "HardSwish":
         source = node.inputs[0]
         alone = source is not None and only_reader(source) is node and source in plan.points
@@ -110,7 +127,7 @@ def _before_zero_padding(value: ir.Value) -> ir.Value | None:
     return node.inputs[0] if filler is None or float(filler) == 0.0 else None
 
 
-def _place_output(node: ir.Node, plan: Plan) -> None:
+def _place_output(node: ir.Node, plan: Plan, scheme: Scheme) -> None:
     out = node.outputs[0]
     if node.op_type in SAME_SCALE:
         source = node.inputs[0]
@@ -118,10 +135,10 @@ def _place_output(node: ir.Node, plan: Plan) -> None:
         plan.points.setdefault(out)
         plan.shared[out] = plan.shared.get(source, source)
         return
-    if node.op_type in ("Gemm", "MatMul") and _leads_to_output(out):
+    if node.op_type in ("Gemm", "MatMul") and leads_to_output(out):
         return
     if node.op_type == "Sigmoid":
-        plan.fixed[out] = Affine(1 / 256, 0, U8)
+        plan.fixed[out] = Affine(1 / 256, scheme.qmin, scheme)
     reader = only_reader(out)
     if reader is not None and (
         is_clamp_at_zero(reader) or (reader.op_type == "HardSigmoid" and node.op_type == "Conv")
@@ -132,7 +149,8 @@ def _place_output(node: ir.Node, plan: Plan) -> None:
         plan.points.setdefault(out)
 
 
-def _leads_to_output(value: ir.Value) -> bool:
+def leads_to_output(value: ir.Value) -> bool:
+    """Whether ``value`` is an output of the graph and nothing else."""
     return value.is_graph_output() and not list(value.uses())
 
 

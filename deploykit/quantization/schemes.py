@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,7 @@ class Scheme:
 
 U8 = Scheme(signed=False, symmetric=False)
 S8 = Scheme(signed=True, symmetric=True)
+S8_ASYMMETRIC = Scheme(signed=True, symmetric=False)
 
 
 @dataclass(frozen=True)
@@ -75,3 +77,14 @@ def affine(low: float, high: float, scheme: Scheme) -> Affine:
     scale = float(np.float32(max(high - low, TINY) / (scheme.qmax - scheme.qmin)))
     zero_point = int(np.clip(round(scheme.qmin - low / scale), scheme.qmin, scheme.qmax))
     return Affine(scale, zero_point, scheme)
+
+
+def widest(several: Iterable[Affine]) -> Affine:
+    """One scale and zero point whose range holds all of theirs; they are of one scheme."""
+    all_ = list(several)
+    if len(all_) == 1:
+        return all_[0]
+    scheme = all_[0].scheme
+    low = min((scheme.qmin - one.zero_point) * one.scale for one in all_)
+    high = max((scheme.qmax - one.zero_point) * one.scale for one in all_)
+    return affine(low, high, scheme)

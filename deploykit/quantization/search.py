@@ -12,13 +12,13 @@ import onnx_ir as ir
 
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.calibrate import parameters
+from deploykit.quantization.dialects import ORT_CPU, Dialect
 from deploykit.quantization.emit import emit_qdq
 from deploykit.quantization.graphs import narrow_points, only_reader
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.padding import pad_depthwise, pad_stem
-from deploykit.quantization.placement import Plan, plan_ort_cpu
+from deploykit.quantization.placement import Plan
 from deploykit.quantization.prepare import prepare
-from deploykit.quantization.schemes import U8
 
 PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24
@@ -67,34 +67,37 @@ class Quantizer:
         proto: the float network.
         seen: activation name (of the prepared graph) → observer.
         percentile: for that method.
-        weight_bits: of weights.
+        dialect: what the target wants to read.
     """
 
     proto: onnx.ModelProto
     seen: Mapping[str, Observer]
     percentile: float = 99.99
-    weight_bits: int = 8
+    dialect: Dialect = ORT_CPU
 
     def make(self, choice: Choice) -> onnx.ModelProto:
         """The Q/DQ network."""
-        model, plan = planned(self.proto, choice)
+        model, plan = planned(self.proto, choice, self.dialect)
         needed = {plan.shared.get(value, value).name or "" for value in plan.points if value not in plan.fixed}
         chosen = parameters(
             {name: self.seen[name] for name in needed if name in self.seen},
-            U8,
+            self.dialect.activations,
             choice.method,
             percentile=self.percentile,
         )
-        return ir.to_proto(emit_qdq(model, plan, chosen, weight_bits=self.weight_bits))
+        dialect = self.dialect
+        made = emit_qdq(model, plan, chosen, weight_bits=dialect.weight_bits, integer_bias=dialect.integer_bias)
+        return ir.to_proto(made)
 
 
-def planned(proto: onnx.ModelProto, choice: Choice) -> tuple[ir.Model, Plan]:
-    """The prepared and padded float network with the plan of ``choice`` on it."""
+def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) -> tuple[ir.Model, Plan]:
+    """The prepared (and where the dialect wants it padded) float network with the plan of ``choice`` on it."""
     model = prepare(proto)
     kept = choice.prefix | choice.keep_float
-    pad_depthwise(model.graph, keep=kept)
-    pad_stem(model.graph, keep=kept)
-    plan = plan_ort_cpu(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
+    if dialect.padded:
+        pad_depthwise(model.graph, keep=kept)
+        pad_stem(model.graph, keep=kept)
+    plan = dialect.plan(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
     return model, plan
 
 
