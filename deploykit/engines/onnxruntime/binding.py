@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ class Bound:
         names: list[str],
         fill: Callable[[np.ndarray], None],
         rerun: Callable[[], None],
-        read: Callable[[int], np.ndarray],
+        read: Callable[[], Iterable[np.ndarray]],
     ) -> None:
         self.names, self._fill, self.rerun, self._read = names, fill, rerun, read
 
@@ -26,13 +26,13 @@ class Bound:
         """The first output for ``x``, a new float32 array."""
         self._fill(x)
         self.rerun()
-        return _float32(self._read(0))
+        return _float32(next(iter(self._read())))
 
     def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every output for ``x``, new arrays; floating ones as float32."""
         self._fill(x)
         self.rerun()
-        return {name: _float32(self._read(i)) for i, name in enumerate(self.names)}
+        return {name: _float32(one) for name, one in zip(self.names, self._read(), strict=True)}
 
 
 def _float32(out: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def bind(
     if not fixed:
         for name in names:
             binding.bind_output(name, "cpu")
-        return Bound(names, fill, _rerun(session, binding), lambda i: binding.copy_outputs_to_cpu()[i])
+        return Bound(names, fill, _rerun(session, binding), binding.copy_outputs_to_cpu)
     if device == "cpu":
         arrays = [np.empty_like(one) for one in first]
         values = [ort.OrtValue.ortvalue_from_numpy(one) for one in arrays]
@@ -79,8 +79,8 @@ def bind(
     for name, one in zip(names, values, strict=True):
         binding.bind_ortvalue_output(name, one)
     if device == "cpu" and all(one.data_ptr() == a.ctypes.data for one, a in zip(values, arrays, strict=True)):
-        return Bound(names, fill, _rerun(session, binding), lambda i: arrays[i].copy())
-    return Bound(names, fill, _rerun(session, binding), lambda i: values[i].numpy())
+        return Bound(names, fill, _rerun(session, binding), lambda: (one.copy() for one in arrays))
+    return Bound(names, fill, _rerun(session, binding), lambda: (one.numpy() for one in values))
 
 
 def _rerun(session: Any, binding: Any) -> Callable[[], None]:
