@@ -87,8 +87,31 @@ def _speed(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
     return theirs / ours if theirs is not None else 1 / ours
 
 
+def _clearly_faster(report: dict[str, Any], speed: float, variant: dict[str, Any]) -> bool:
+    """Whether the variant is faster than the baseline: by more than the noise floor, and its interval excludes 1."""
+    low = (variant.get("speedup") or {}).get("low")
+    return speed > 1 + (report.get("noise_floor_ratio") or 0.0) and (low is None or low > 1)
+
+
+def _why_the_baseline(report: dict[str, Any], fit: list[tuple[float, dict[str, Any]]], max_drop_pt: float) -> str:
+    faster = [one for one in fit if one[0] > 1 and one[1]["name"] != report.get("baseline")]
+    nothing = (
+        f"no verified variant within {max_drop_pt:g} pt of the baseline's top-1 is faster than the baseline itself"
+    )
+    if not faster:
+        return nothing
+    speed, best = max(faster, key=lambda one: one[0])
+    floor = report.get("noise_floor_ratio") or 0.0
+    shown = times(best.get("speedup") or {"estimate": speed}, report["ci_level"])
+    doubt = f"within the noise floor of {percent(floor)}" if speed <= 1 + floor else "which does not exclude 1"
+    return f"{nothing} beyond doubt: {best['name']} has {shown} its speed, {doubt}"
+
+
 def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | None:
     """The fastest verified variant whose upper drop bound is within the budget; None where there is none.
+
+    A variant whose speed-up may be 1, or which two copies of the baseline might show as well, is not faster than the
+    baseline: where only such ones are left, the baseline is the pick.
 
     Args:
         report: with variants and baseline.
@@ -107,12 +130,11 @@ def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | N
     ]
     if not fit:
         return None
-    speed, best = max(fit, key=lambda one: one[0])
-    if best["name"] == report.get("baseline"):
-        why = (
-            f"no verified variant within {max_drop_pt:g} pt of the baseline's top-1 is faster than the baseline itself"
-        )
-        return {"name": best["name"], "why": why}
+    base = next((one for one in fit if one[1]["name"] == report.get("baseline")), None)
+    clear = [one for one in fit if base is None or _clearly_faster(report, *one)]
+    if base is not None and not clear:
+        return {"name": base[1]["name"], "why": _why_the_baseline(report, fit, max_drop_pt)}
+    speed, best = max(clear, key=lambda one: one[0])
     faster = times(best["speedup"] or {"estimate": speed}, report["ci_level"])
     why = (
         f"the fastest verified variant whose drop stays within {max_drop_pt:g} pt: {faster} the speed of "

@@ -19,7 +19,7 @@ def headline(report: dict[str, Any]) -> str:
         return "No variant can be recommended." if timed else _accuracy_headline(report)
     best = next(one for one in variants if one["name"] == chosen["name"])
     if best["name"] == report.get("baseline"):
-        return f"Deploy {best['name']}, the baseline: nothing faster stays within the accuracy budget."
+        return f"Deploy {best['name']}, the baseline: nothing clearly faster stays within the accuracy budget."
     name, base, speed = best["name"], report.get("baseline"), best.get("speedup")
     faster = f" is {t.ratio(speed['estimate'])} the speed of {base}" if speed else " is the fastest verified variant"
     return f"{name}{faster} {_cost(best.get('accuracy'))}."

@@ -82,6 +82,39 @@ def test_what_is_not_verified_timed_and_compared_is_never_the_pick(change: dict[
     assert reason in why_no_pick(made, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("speedup", "why"),
+    [
+        ((1.004, 1.001, 1.007), "its speed, within the noise floor of 0.61 %"),
+        ((1.05, 0.99, 1.11), "its speed, which does not exclude 1"),
+        ((0.97, 0.95, 0.98), None),
+    ],
+)
+def test_what_is_not_clearly_faster_leaves_the_baseline(speedup: tuple[float, ...], why: str | None) -> None:
+    made = sample.report(4)
+    made["variants"] = [one for one in made["variants"] if one["name"] in ("fp32", "int8")]
+    by_name(made, "int8")["speedup"].update(zip(("estimate", "low", "high"), speedup, strict=True))
+    chosen = pick(made, 1.0)
+    assert chosen["name"] == "fp32"  # type: ignore[index]
+    nothing = "no verified variant within 1 pt of the baseline's top-1 is faster than the baseline itself"
+    begin = nothing if why is None else f"{nothing} beyond doubt: int8 has {speedup[0]:.2f}× (95 % interval "
+    assert chosen["why"].startswith(begin)  # type: ignore[index]
+    assert chosen["why"].endswith(why or "itself")  # type: ignore[index]
+
+
+def test_the_clearly_faster_one_goes_before_the_doubtful_one() -> None:
+    made = sample.report(6)
+    by_name(made, "int8")["speedup"]["low"] = 0.9
+    assert pick(made, 1.0)["name"] == "pruned50"  # type: ignore[index]
+
+
+def test_without_a_timed_baseline_the_fastest_is_the_pick() -> None:
+    made = sample.report(6)
+    by_name(made, "fp32")["status"] = "failed"
+    by_name(made, "int8")["speedup"]["low"] = 0.9
+    assert pick(made, 1.0)["name"] == "int8"  # type: ignore[index]
+
+
 def test_a_failed_parity_rules_out() -> None:
     made = sample.report(6)
     by_name(made, "int8")["parity"]["ok"] = False
