@@ -13,7 +13,9 @@ from deploykit.quantization.hard_activations import expand_hard_swish, hard_sigm
 from deploykit.quantization.pairs import dequantized_constant, insert_pair
 from deploykit.quantization.placement import ANCHORS, Plan
 from deploykit.quantization.schemes import Affine, widest
-from deploykit.quantization.weights import channel_scales, quantize_bias, quantize_weight, room_for_bias
+from deploykit.quantization.weights import channel_scales, quantize_bias, quantize_weight, resized, room_for_bias
+
+NONE_ROUNDED: Mapping[str, np.ndarray] = {}
 
 
 def emit_qdq(
@@ -23,6 +25,7 @@ def emit_qdq(
     *,
     weight_bits: int = 8,
     integer_bias: bool = True,
+    rounded: Mapping[str, np.ndarray] = NONE_ROUNDED,
 ) -> ir.Model:
     """Quantize ``model`` in place.
 
@@ -30,8 +33,9 @@ def emit_qdq(
         model: the prepared float graph that the plan was made on.
         plan: which nodes and activations.
         parameters: name of the activation in the float graph → scale and zero point.
-        weight_bits: 7 where u8·s8 products would saturate (``reduce_range``).
+        weight_bits: 7 where u8·s8 products would saturate (``reduce_range``); fewer are stored as int8 too.
         integer_bias: int32 biases behind a DQ; else they stay float.
+        rounded: name of a layer → its integer weights at this width, in place of those nearest.
 
     Returns:
         The model, with QuantizeLinear and DequantizeLinear.
@@ -52,7 +56,8 @@ def emit_qdq(
         if node.op_type in ANCHORS:
             source = node.inputs[0]
             assert source is not None
-            _quantize_weights(graph, node, read.get(source, write[source]).scale, weight_bits, integer_bias)
+            scale = read.get(source, write[source]).scale
+            _quantize_weights(graph, node, scale, weight_bits, integer_bias, rounded.get(node.name or ""))
     made_by: dict[ir.Value, ir.Value] = {}
     for node in plan.absorbed:
         before = node.inputs[0]
@@ -82,7 +87,9 @@ def _written(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> A
     return plan.fixed[source] if source in plan.fixed else parameters[source.name or ""]
 
 
-def _quantize_weights(graph: ir.Graph, node: ir.Node, input_scale: float, bits: int, integer_bias: bool) -> None:
+def _quantize_weights(
+    graph: ir.Graph, node: ir.Node, input_scale: float, bits: int, integer_bias: bool, rounded: np.ndarray | None
+) -> None:
     weight = constant(node.inputs[1])
     assert weight is not None
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
@@ -93,5 +100,5 @@ def _quantize_weights(graph: ir.Graph, node: ir.Node, input_scale: float, bits: 
         scales = room_for_bias(scales, bias, input_scale)
         integers, both = quantize_bias(bias, scales, input_scale)
         node.replace_input_with(2, dequantized_constant(graph, node, f"{stem}.bias", integers, both, 0))
-    integers = quantize_weight(weight, scales, axis, bits)
+    integers = quantize_weight(weight, scales, axis, bits) if rounded is None else resized(rounded, weight.shape)
     node.replace_input_with(1, dequantized_constant(graph, node, f"{stem}.weight", np.asarray(integers), scales, axis))

@@ -38,3 +38,9 @@ def quantize_bias(bias: np.ndarray, scales: np.ndarray, input_scale: float) -> t
     both = (scales * np.float32(input_scale)).astype(np.float32)
     integers = np.clip(np.rint(bias.astype(np.float64) / both), -INT32_MAX, INT32_MAX)
     return integers.astype(np.int32), both
+
+
+def resized(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``array`` cut or filled with zeros at the end of each axis: what it is where channels are padded otherwise."""
+    cut = array[tuple(slice(0, size) for size in shape)]
+    return np.pad(cut, [(0, size - had) for size, had in zip(shape, cut.shape, strict=True)])
