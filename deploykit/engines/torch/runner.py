@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
@@ -18,7 +19,11 @@ from deploykit.engines.compilers import missing_for_compile
 from deploykit.engines.torch.outputs import first_output, named_outputs
 from deploykit.zoo import LoadedModel, load_model
 
-OPTIONS = {"channels_last": "1: memory format of weights and input", "use_tf32": "1: TF32 on a GPU; off otherwise"}
+OPTIONS = {
+    "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",
+    "channels_last": "1: memory format of weights and input",
+    "use_tf32": "1: TF32 on a GPU; off otherwise",
+}
 
 
 class TorchRunner:
@@ -48,7 +53,7 @@ class TorchRunner:
         module = loaded.module
         if loaded.program is None:
             module = module.to(device).to(memory_format=self._format).requires_grad_(False)
-        self._module: Any = torch.compile(module) if spec.target == "torch-compile" else module
+        self._module: Any = _compiled(module) if spec.target == "torch-compile" else module
         self.inputs = (_input(loaded),)
 
     @cached_property
@@ -129,6 +134,12 @@ class TorchRunner:
         self.close()
 
 
+def _compiled(module: torch.nn.Module) -> Any:
+    # Inductor looks for a CUDA toolkit even for the CPU and warns that there is no driver: nothing to act on.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    return torch.compile(module)
+
+
 def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> TorchRunner:
     """Open ``spec`` as ``torch-eager`` or ``torch-compile``.
 
@@ -144,7 +155,7 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
         raise Unavailable(f"{spec.target} cannot run on cuda here: {built}", fix="Use --device cpu.")
     if spec.target == "torch-compile" and (missing := missing_for_compile(place)) is not None:
         raise Unavailable(f"torch-compile cannot run here: {missing[0]}", fix=missing[1])
-    loaded = load_model(spec.path, size=size, allow_code=allow_code)
+    loaded = load_model(spec.path, arch=spec.options.get("arch"), size=size, allow_code=allow_code)
     return TorchRunner(spec, loaded, place, threads)
 
 
