@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from deploykit.base.progress import SILENT, Progress
+from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.calibrate import parameters
 from deploykit.quantization.dialects import ORT_CPU, Dialect
 from deploykit.quantization.emit import emit_qdq
@@ -68,16 +69,21 @@ class Quantizer:
         seen: activation name (of the prepared graph) → observer.
         percentile: for that method.
         dialect: what the target wants to read.
+        rounded: name of a layer → its integer weights, where not those nearest (``adaround``).
+        shifts: name of a layer → what is added to its bias, float32 [C] (``bias_correction``).
     """
 
     proto: onnx.ModelProto
     seen: Mapping[str, Observer]
     percentile: float = 99.99
     dialect: Dialect = ORT_CPU
+    rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
+    shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def make(self, choice: Choice) -> onnx.ModelProto:
         """The Q/DQ network."""
         model, plan = planned(self.proto, choice, self.dialect)
+        shift_biases(model.graph, self.shifts)
         needed = {plan.shared.get(value, value).name or "" for value in plan.points if value not in plan.fixed}
         chosen = parameters(
             {name: self.seen[name] for name in needed if name in self.seen},
@@ -86,7 +92,14 @@ class Quantizer:
             percentile=self.percentile,
         )
         dialect = self.dialect
-        made = emit_qdq(model, plan, chosen, weight_bits=dialect.weight_bits, integer_bias=dialect.integer_bias)
+        made = emit_qdq(
+            model,
+            plan,
+            chosen,
+            weight_bits=dialect.weight_bits,
+            integer_bias=dialect.integer_bias,
+            rounded=self.rounded,
+        )
         return ir.to_proto(made)
 
 
