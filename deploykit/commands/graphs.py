@@ -12,17 +12,25 @@ if TYPE_CHECKING:
 
 
 class Opened:
-    """Opens graphs as runners of the target, through files in a scratch folder."""
+    """Opens graphs as runners of ONNX Runtime's CPU provider, through files in a scratch folder.
 
-    def __init__(self, scratch: Path, *, threads: int, size: int | None) -> None:
+    Args:
+        scratch: folder.
+        threads: of each runner.
+        size: of pictures, where a file does not carry it.
+        integer_kernels: False computes Q and DQ in float as they stand, as another engine's file means them.
+    """
+
+    def __init__(self, scratch: Path, *, threads: int, size: int | None, integer_kernels: bool = True) -> None:
         self.scratch, self.threads, self.size, self.count = scratch, threads, size, 0
+        self.options = {} if integer_kernels else {"integer_kernels": "0"}
 
     def runner(self, path: Path) -> Runner:
         """The runner of a file."""
         from deploykit.base.targets import Spec
         from deploykit.engines import open_runner
 
-        return open_runner(Spec(path.stem, path, "ort-cpu"), threads=self.threads, size=self.size)
+        return open_runner(Spec(path.stem, path, "ort-cpu", self.options), threads=self.threads, size=self.size)
 
     def proto(self, proto: onnx.ModelProto) -> Runner:
         """The runner of a graph in memory."""
@@ -37,8 +45,14 @@ class Opened:
             path.unlink()
 
     def graph(self, proto: onnx.ModelProto) -> Any:
-        """A function from an input to all outputs by name."""
-        return self.proto(proto).run_all
+        """A function from an input to all outputs by name, which are not copied."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = self.threads, 4
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0].name
+        return lambda x: dict(zip(names, session.run(None, {source: x}), strict=True))
 
     def optimized(self, path: Path) -> onnx.ModelProto:
         """The graph that ONNX Runtime really runs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -16,6 +16,10 @@ from deploykit.quantization.schemes import Affine, Scheme, affine
 
 RunGraph = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 OpenGraph = Callable[[onnx.ModelProto], RunGraph]
+Keep = Callable[[Mapping[str, Observer], int], None]
+
+BUDGET_BYTES = 256 << 20
+KEEP_EVERY = 25
 
 
 def observe(
@@ -26,45 +30,107 @@ def observe(
     *,
     total: int | None = None,
     progress: Progress = SILENT,
+    seen: Mapping[str, Observer] | None = None,
+    done: int = 0,
+    keep: Keep | None = None,
+    budget_bytes: int = BUDGET_BYTES,
 ) -> dict[str, Observer]:
     """Run ``proto`` over ``batches`` and see ``values`` in each.
 
     Args:
         proto: the prepared float graph.
         values: activations of it; graph inputs are seen as they are fed.
-        batches: prepared inputs, float32 [N, C, H, W].
+        batches: prepared inputs, float32 [N, C, H, W]; those that follow the first ``done`` images.
         open_graph: opens a graph and returns a function from an input to all outputs by name.
         total: number of images, for the progress bar.
         progress: where the bar is drawn.
+        seen: what an interrupted pass saw of its first ``done`` images.
+        done: number of images seen already.
+        keep: called with the observers and the number of images seen, every ``KEEP_EVERY`` batches and at the end.
+        budget_bytes: activations that are held at once; a batch that needs more is run in parts, and where one part
+            is still too much the activations are taken in several runs.
 
     Returns:
-        Tensor name → observer; memory is that of one batch plus ``BINS`` counts a tensor.
+        Tensor name → observer; memory is that of the budget plus ``BINS`` counts a tensor.
 
     Raises:
         BadInput: no images at all, or NaN/infinity in an activation.
     """
     names = [value.name or "" for value in values]
-    inputs = {value.name for value in proto.graph.input}
+    found = {name: Observer(name) for name in names} | {name: one for name, one in (seen or {}).items()}
+    reader: _Reader | None = None
+    with progress.task("calibrate", total, "images") as bar:
+        bar.advance(done)
+        for number, batch in enumerate(batches, 1):
+            reader = reader or _Reader(proto, names, open_graph, batch, budget_bytes)
+            for part in np.split(batch, range(reader.part, len(batch), reader.part)):
+                for tensors in reader(part):
+                    for name, tensor in tensors.items():
+                        found[name].add(tensor, offset=found[name].batches * 7919)
+            done += len(batch)
+            bar.advance(len(batch))
+            if keep is not None and number % KEEP_EVERY == 0:
+                keep(found, done)
+    if not names or found[names[0]].batches == 0:
+        raise BadInput("no calibration images", expected="at least one", fix="Name data with --data.")
+    if keep is not None:
+        keep(found, done)
+    return found
+
+
+class _Reader:
+    """Reads activations within a budget of memory: so many images a run, so many activations a run."""
+
+    def __init__(
+        self, proto: onnx.ModelProto, names: Sequence[str], open_graph: OpenGraph, batch: np.ndarray, budget: int
+    ) -> None:
+        source = next(one for one in proto.graph.input)
+        self._source = source.name
+        fixed = source.type.tensor_type.shape.dim[0].HasField("dim_value")
+        first = batch if fixed else batch[:1]
+        sizes = {name: first.nbytes if name == self._source else 0 for name in names}
+        run = open_graph(with_outputs(proto, names))
+        sizes |= {name: np.asarray(one).nbytes for name, one in run(first).items() if name in sizes}
+        self.part = len(batch) if fixed else max(1, min(len(batch), budget // max(1, sum(sizes.values()))))
+        groups = grouped(sizes, budget)
+        self._runs = [(group, run if len(groups) == 1 else open_graph(with_outputs(proto, group))) for group in groups]
+
+    def __call__(self, x: np.ndarray) -> Iterable[dict[str, np.ndarray]]:
+        for group, run in self._runs:
+            tensors = run(x)
+            yield {name: x if name == self._source else np.asarray(tensors[name]) for name in group}
+
+
+def grouped(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
+    """Names in order, in groups whose sizes sum to at most ``budget`` where a single one allows it."""
+    groups: list[list[str]] = [[]]
+    held = 0
+    for name, size in sizes.items():
+        if groups[-1] and held + size > budget:
+            groups.append([])
+            held = 0
+        groups[-1].append(name)
+        held += size
+    return groups
+
+
+def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of ``proto`` that gives out these activations too; those that are inputs are left out."""
     widened = onnx.ModelProto()
     widened.CopyFrom(proto)
-    known = {output.name for output in widened.graph.output}
+    known = {one.name for one in (*widened.graph.output, *widened.graph.input)}
     widened.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in names
-        if name not in known and name not in inputs
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in known
     )
-    run = open_graph(widened)
-    seen = {name: Observer(name) for name in names}
-    source = next(iter(inputs))
-    with progress.task("calibrate", total, "images") as bar:
-        for number, batch in enumerate(batches):
-            tensors = run(batch)
-            for name in names:
-                seen[name].add(batch if name == source else np.asarray(tensors[name]), offset=number * 7919)
-            bar.advance(len(batch))
-    if not names or seen[names[0]].batches == 0:
-        raise BadInput("no calibration images", expected="at least one", fix="Name data with --data.")
-    return seen
+    return widened
+
+
+def extremes(
+    proto: onnx.ModelProto, names: Sequence[str], x: np.ndarray, open_graph: OpenGraph
+) -> dict[str, tuple[float, float]]:
+    """Minimum and maximum of each activation on one input: what tells two networks with equal names apart."""
+    tensors = {next(one.name for one in proto.graph.input): x} | dict(open_graph(with_outputs(proto, names))(x))
+    return {name: (float(tensors[name].min()), float(tensors[name].max())) for name in names}
 
 
 def parameters(
