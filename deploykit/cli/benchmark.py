@@ -102,7 +102,7 @@ def command(
             result = benchmark(
                 needed(artifacts, "ARTIFACT"),
                 output,
-                build(BenchmarkConfig, fields, "deploykit benchmark"),
+                build(BenchmarkConfig, fields),
                 force=force,
                 progress=run.progress,
             )

@@ -34,7 +34,7 @@ def command(
         from deploykit.commands.cache import cache
 
         fields = dict(action=action, everything=everything, older_than_s=_seconds(older_than), yes=yes)
-        result = cache(folder, build(CacheConfig, fields, "deploykit cache"), progress=now.progress)
+        result = cache(folder, build(CacheConfig, fields), progress=now.progress)
         now.finish(result.to_dict(), result.summary())
 
 

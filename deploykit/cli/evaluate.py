@@ -78,7 +78,7 @@ def command(
             result = evaluate(
                 needed(artifacts, "ARTIFACT"),
                 output,
-                build(EvaluateConfig, fields, "deploykit evaluate"),
+                build(EvaluateConfig, fields),
                 force=force,
                 progress=run.progress,
             )

@@ -63,7 +63,7 @@ def command(
             result = export(
                 needed(model, "MODEL"),
                 output,
-                build(ExportConfig, fields, "deploykit export"),
+                build(ExportConfig, fields),
                 force=force,
                 progress=run.progress,
             )

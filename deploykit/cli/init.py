@@ -37,6 +37,6 @@ def command(
         from deploykit.commands.init import init
 
         fields = dict(data=data, name=name, arch=arch, size=size, allow_code=True)
-        config = build(InitConfig, fields, "deploykit init")
+        config = build(InitConfig, fields)
         result = init(model, output, config, force=force, progress=now.progress)
         now.finish(result.to_dict(), result.summary())

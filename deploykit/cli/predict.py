@@ -44,6 +44,6 @@ def command(
             skip_broken=skip_broken,
             allow_code=allow_code,
         )
-        config = build(PredictConfig, fields, "deploykit predict")
+        config = build(PredictConfig, fields)
         result = predict(artifact, images, annotate, config, force=force, progress=run.progress)
         run.finish(result.to_dict(), result.summary())

@@ -70,6 +70,6 @@ def command(
                 "allow_code": allow_code,
                 "skip_broken": skip_broken,
             }
-            settings = build(QuantizeConfig, fields, "deploykit quantize")
+            settings = build(QuantizeConfig, fields)
             result = quantize(needed(model, "MODEL"), output, settings, force=force, progress=run.progress)
         run.finish(result.to_dict(), result.summary())

@@ -44,6 +44,6 @@ def command(
             wait=not no_wait,
             allow_code=allow_code,
         )
-        config = build(RunConfig, fields, "deploykit run")
+        config = build(RunConfig, fields)
         result = run(recipe, output, config, force=force, progress=now.progress)
         now.finish(result.to_dict(), result.summary(), status=result.status, exit_code=result.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,16 +32,19 @@ class Runtime:
 
 
 def print_json(command: str, status: str, fields: dict[str, Any]) -> None:
-    """The one JSON object of ``--json``."""
-    print(json.dumps({"schema": f"deploykit.{command}/1", "status": status, **fields}, allow_nan=False))
+    """The one JSON object of ``--json``; no field takes the place of its schema or status."""
+    head = {"schema": f"deploykit.{command}/1", "status": status}
+    print(json.dumps({**head, **fields, **head}, allow_nan=False))
 
 
 @contextmanager
 def running(command: str, *, quiet: bool = False, debug: bool = False, as_json: bool = False) -> Iterator[Runtime]:
     """Run a command's body: errors become one line on stderr and the exit code of DESIGN.
 
+    With ``debug`` the traceback stands before the line.
+
     Raises:
-        typer.Exit: always, with the exit code, unless ``debug`` lets an error through.
+        typer.Exit: always, with the exit code.
     """
     if quiet:
         runtime = Runtime(command, SILENT, as_json)
@@ -52,33 +56,29 @@ def running(command: str, *, quiet: bool = False, debug: bool = False, as_json: 
         yield runtime
     except (typer.Exit, typer.Abort):
         raise
-    except KeyboardInterrupt:
-        _fail(runtime, "interrupted", "interrupted; run the same command again to go on", 130)
     except BrokenPipeError:
         sys.stderr.close()
         raise typer.Exit(0) from None
-    except MemoryError as error:
-        _fail(runtime, "system", f"out of memory: {error}", 5)
-    except DeploykitError as error:
+    except (Exception, KeyboardInterrupt) as error:
         if debug:
-            raise
-        _fail(runtime, error.status, error.line(), error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
-        trouble = from_os_error(error, f"deploykit {command}")
-        _fail(runtime, trouble.status, trouble.line(), trouble.exit_code)
-    except Exception as error:
-        if debug:
-            raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        _fail(
-            runtime,
-            "bug",
-            f"this is a bug of deploykit: {what}. Run it with --debug for the traceback and report it.",
-            70,
-        )
+            traceback.print_exc()
+        _fail(runtime, *_told(error, command))
     raise typer.Exit(runtime.exit_code)
+
+
+def _told(error: BaseException, command: str) -> tuple[str, str, int]:
+    """Status, line and exit code of an error."""
+    if isinstance(error, OSError):
+        error = from_os_error(error, f"deploykit {command}")
+    if isinstance(error, DeploykitError):
+        return error.status, error.line(), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "interrupted; run the same command again to go on", 130
+    if isinstance(error, MemoryError):
+        return "system", f"out of memory: {error}", 5
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    line = f"this is a bug of deploykit: {what}. Run it with --debug for the traceback and report it."
+    return "bug", line, 70
 
 
 def _fail(runtime: Runtime, status: str, line: str, code: int) -> None:

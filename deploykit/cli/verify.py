@@ -63,7 +63,7 @@ def command(
             result = verify(
                 needed(reference, "REFERENCE"),
                 needed(candidate, "CANDIDATE"),
-                build(VerifyConfig, fields, "deploykit verify"),
+                build(VerifyConfig, fields),
                 progress=run.progress,
             )
         run.finish(

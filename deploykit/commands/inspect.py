@@ -119,9 +119,11 @@ def _json(path: Path) -> Found:
             raise BadInput(f"{path} is a manifest under another name", expected="FILE.manifest.json")
         manifest = read_manifest(artifact)
         assert manifest is not None
-        return "manifest", {"schema": schema, "manifest": _manifest_facts(artifact)}, []
+        return "manifest", {"format": schema, "manifest": _manifest_facts(artifact)}, []
     if schema.startswith("deploykit.report/"):
-        return "report", _report(content), []
+        from deploykit.reporting.read import validate
+
+        return "report", {"format": schema, **_report(validate(content, str(path)))}, []
     raise BadInput(f"{path} is neither a manifest nor a report", got=f"schema {schema or '(none)'}")
 
 
@@ -132,21 +134,18 @@ def _described_by(path: Path) -> Path | None:
 
 def _report(content: Mapping[str, Any]) -> dict[str, Any]:
     variants = []
-    for variant in content.get("variants") or []:
+    for variant in content["variants"]:
         accuracy, speedup = variant.get("accuracy") or {}, variant.get("speedup") or {}
         variants.append(
             {
-                "name": variant.get("name"),
-                "target": variant.get("target"),
-                "precision": variant.get("precision"),
-                "status": variant.get("status"),
+                **{key: variant[key] for key in ("name", "target", "precision", "status")},
                 "speedup": speedup.get("estimate"),
                 "top1": accuracy.get("top1"),
                 "drop_pt": accuracy.get("drop_pt"),
             }
         )
-    keep = ("schema", "created", "recipe", "baseline", "stop_reason", "pick")
-    return {**{key: content.get(key) for key in keep}, "data": content.get("data"), "variants": variants}
+    keep = ("created", "recipe", "baseline", "stop_reason", "pick", "data")
+    return {**{key: content[key] for key in keep}, "variants": variants}
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from deploykit.base import errors
@@ -95,9 +96,31 @@ def test_each_error_has_its_code_and_one_line(
     assert answer["exit_code"] == code
 
 
-def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(errors.BadInput), running("export", debug=True):
-        raise errors.BadInput("x")
+@pytest.mark.parametrize(
+    ("error", "code"), [(errors.BadInput("odd"), 2), (errors.Unavailable("odd"), 4), (ValueError("odd"), 70)]
+)
+def test_debug_shows_the_traceback_before_the_line_and_keeps_the_exit_code(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as end, running("export", debug=True, as_json=True):
+        raise error
+    told = capsys.readouterr()
+    assert end.value.exit_code == code
+    assert "Traceback (most recent call last)" in told.err
+    assert told.err.splitlines()[-1].startswith("deploykit export: ")
+    assert json.loads(told.out)["exit_code"] == code
+
+
+def test_no_field_takes_the_place_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), running("inspect", as_json=True) as run:
+        run.finish({"schema": "other/1", "status": "odd", "file": "x"})
+    assert json.loads(capsys.readouterr().out) == {"schema": "deploykit.inspect/1", "status": "ok", "file": "x"}
+
+
+def test_a_value_out_of_range_names_the_command_once() -> None:
+    done = cli("verify", "a.pt", "b.onnx", "--limit", "0")
+    assert done.exit_code == 2
+    assert done.stderr == "deploykit verify: limit: got 0, expected greater than or equal to 1\n"
 
 
 def test_a_missing_recipe_through_the_whole_frame(tmp_path: Path) -> None:

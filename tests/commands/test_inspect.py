@@ -15,6 +15,7 @@ from deploykit.base.artifact import Manifest, Parent, files_of, manifest_path, w
 from deploykit.base.errors import BadInput
 from deploykit.commands.inspect import inspect
 from deploykit.zoo import build
+from tests.reporting import sample
 
 
 def _onnx(path: Path, *, weight: np.ndarray | None = None, quantized: bool = False, external: bool = False) -> Path:
@@ -185,25 +186,25 @@ def test_engine_known_by_its_manifest(tmp_path: Path) -> None:
 
 
 def test_report(tmp_path: Path) -> None:
-    report = {
-        "schema": "deploykit.report/1",
-        "baseline": "fp32",
-        "variants": [
-            {
-                "name": "fp32",
-                "target": "ort-cpu",
-                "status": "ok",
-                "speedup": {"estimate": 1.5},
-                "accuracy": {"top1": 0.9},
-            }
-        ],
-    }
+    report = sample.report()
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
     result = inspect(path)
-    assert result.kind == "report"
-    assert result.facts["variants"][0]["speedup"] == 1.5
-    assert "ort-cpu" in result.summary()
+    assert (result.kind, result.facts["format"]) == ("report", "deploykit.report/1")
+    first = report["variants"][0]
+    assert [result.facts["variants"][0][key] for key in ("name", "target")] == [first["name"], first["target"]]
+    assert first["target"] in result.summary()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [({"schema": "deploykit.report/99"}, "made by a newer deploykit"), ({"seed": "many"}, "seed: got 'many'")],
+)
+def test_a_report_that_cannot_be_read_is_not_shown_as_one(tmp_path: Path, change: dict, text: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({**sample.report(), **change}))
+    with pytest.raises(BadInput, match=text):
+        inspect(path)
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,13 @@ class Config(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-def build(kind: type[C], fields: dict[str, Any], where: str) -> C:
+def build(kind: type[C], fields: dict[str, Any], where: str = "") -> C:
     """Validate ``fields`` as ``kind``, all errors collected into one line.
 
     Args:
         kind: the configuration's class.
         fields: plain data.
-        where: what the fields come from, for the message (``--epochs …``, ``stages/fp32.yaml``).
+        where: the file that the fields come from, for the message; empty: the command line.
 
     Raises:
         BadInput: unknown keys (with the nearest known one) and values that do not fit.
@@ -40,7 +40,8 @@ def build(kind: type[C], fields: dict[str, Any], where: str) -> C:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise BadInput(f"{where}: " + " · ".join(explain(kind, one) for one in error.errors())) from error
+        told = " · ".join(explain(kind, one) for one in error.errors())
+        raise BadInput(f"{where}: {told}" if where else told) from error
 
 
 def explain(kind: type[BaseModel], error: Any) -> str:
