@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,17 +26,18 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import Calibration, calibration_pictures, shown_name
 from deploykit.commands.graphs import Opened
+from deploykit.commands.observed import observed, observed_values
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
     from deploykit.base.runner import Runner
+    from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
-BUILT = ("ort-cpu",)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class QuantizeResult:
     Attributes:
         output: the int8 ONNX file.
         made: False where the identical file was there already.
-        facts: choice, snr_db by method, audit, parity, speedup (measured here, compute only, batch 1), calibrated_on.
+        facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
+            speedup (compute only, batch 1; None where not measured).
     """
 
     output: Path
@@ -61,11 +64,16 @@ class QuantizeResult:
         if not self.made:
             return f"{self.output} is up to date: same model, data, options and versions; nothing done"
         audit, parity = self.facts["audit"], self.facts["parity"]
-        slower = "" if self.facts["speedup"] >= 1 else " (slower than float: keep the float engine on this machine)"
+        speedup = self.facts["speedup"]
+        if speedup is None:
+            speed = "speed not measured here"
+        else:
+            slower = "" if speedup >= 1 else " (slower than float: keep the float engine on this machine)"
+            speed = f"{speedup:.2f}x over float at batch 1{slower}"
         quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
         return (
             f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
-            f"{self.facts['speedup']:.2f}x over float at batch 1{slower}; ranges by {self.facts['choice']['method']} "
+            f"{speed}; ranges by {self.facts['choice']['method']} "
             f"from {self.facts['images']} pictures; against float: {quality}, top-1 agreement {parity['top1_agreement']:.4f}"
         )
 
@@ -94,7 +102,7 @@ def quantize(
     from deploykit.base.checkpoint import check_file
 
     config = config or QuantizeConfig()
-    _check_target(config.target)
+    dialect = _dialect(config.target)
     source = check_file(Path(model))
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.int8.onnx")
     if target.suffix != ".onnx":
@@ -119,18 +127,19 @@ def quantize(
         precision="int8",
         target=config.target,
         versions=library_versions(LIBRARIES),
-        hardware={} if config.force_int8 else {"cpu": cpu()},
+        hardware={"cpu": cpu()} if dialect.timed and not config.force_int8 else {"weight_bits": dialect.weight_bits},
     )
     if already_made(target, manifest.key, force=force):
         made = read_manifest(target)
         assert made is not None
         return QuantizeResult(target, False, made.facts)
     with TemporaryDirectory(prefix="deploykit-") as scratch:
-        return _quantize(source, target, config, manifest, images, Path(scratch), progress)
+        return _quantize(source, target, config, dialect, manifest, images, Path(scratch), progress)
 
 
-def _check_target(target: str) -> None:
+def _dialect(target: str) -> Dialect:
     from deploykit.base.targets import check_target
+    from deploykit.quantization.dialects import DIALECTS, dialect_for
 
     check_target(target)
     if target == "ort-cuda":
@@ -139,12 +148,14 @@ def _check_target(target: str) -> None:
             expected="a target with int8 kernels",
             fix="ONNX Runtime's CUDA provider runs Q/DQ in float and slower: use fp16 there, or --target tensorrt.",
         )
-    if target not in BUILT:
-        raise BadInput(f"int8 for {target} is not built in this version", expected="one of " + ", ".join(BUILT))
+    if target not in DIALECTS:
+        raise BadInput(f"{target} has no int8 dialect", expected="one of " + ", ".join(DIALECTS))
+    return dialect_for(target, cpu()["isa"], platform.machine())
 
 
 def _recorded(config: QuantizeConfig) -> dict[str, Any]:
     fields = config.plain()
+    fields.pop("ranges")  # where statistics are kept does not change what is made of them
     if config.data is not None:
         fields["data"] = shown_name(config.data)
     return fields
@@ -154,6 +165,7 @@ def _quantize(
     source: Path,
     target: Path,
     config: QuantizeConfig,
+    dialect: Dialect,
     manifest: Manifest,
     images: Calibration,
     scratch: Path,
@@ -163,32 +175,23 @@ def _quantize(
     import onnx_ir as ir
 
     from deploykit.data import prepare as prepare_images
-    from deploykit.quantization.calibrate import observe
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer, planned
 
     path = _float_onnx(source, scratch, config, progress)
-    opened = Opened(scratch, threads=config.threads, size=config.size)
+    opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
     with opened.runner(path) as reference:
         preprocessing, classes = reference.preprocessing, reference.classes
         if preprocessing is None:
             raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
         proto = onnx.load(str(path))
-        model, plan = planned(proto, Choice(keep_float=frozenset(config.keep_float)))
+        model, _ = planned(proto, Choice(keep_float=frozenset(config.keep_float)), dialect)
         unknown = set(config.keep_float) - {node.name for node in model.graph}
         if unknown:
             raise BadInput(f"no node is called {sorted(unknown)[0]!r}", fix="`deploykit inspect --layers` lists them.")
         wide = prepare(proto)
-        values = _observed_values(wide, {value.name for value in plan.points})
-        seen = observe(
-            ir.to_proto(wide),
-            values,
-            images.batches(config.batch, preprocessing),
-            opened.graph,
-            total=len(images.observed),
-            progress=progress,
-        )
-        quantizer = Quantizer(proto, seen, config.percentile)
+        seen = observed(ir.to_proto(wide), observed_values(wide), images, preprocessing, config, opened, progress)
+        quantizer = Quantizer(proto, seen, config.percentile, dialect)
         x = prepare_images(images.chosen, preprocessing)
         logits = _logits(reference, x)
         choice, snr = _choose(quantizer, config, x, logits, opened, progress)
@@ -197,7 +200,7 @@ def _quantize(
         onnx.checker.check_model(made, full_check=True)
         candidate = scratch / target.name
         onnx.save(made, str(candidate))
-        facts = _judge(reference, candidate, images, x, opened, progress)
+        facts = _judge(reference, candidate, images, x, opened, dialect, progress)
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
@@ -236,19 +239,6 @@ def _float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: P
     return export(source, scratch / f"{source.stem}.onnx", options, progress=progress).output
 
 
-def _observed_values(model: Any, points: set[str | None]) -> list[Any]:
-    """Activations that any choice may quantize: the plan's, and every input of a convolution or matrix product."""
-    from deploykit.quantization.graphs import activation_inputs
-    from deploykit.quantization.placement import ANCHORS
-
-    found: dict[Any, None] = {}
-    for node in model.graph:
-        for value in (*(v for _, v in activation_inputs(node)), *node.outputs):
-            if value.name in points or (node.op_type in (*ANCHORS, "Pad") and value in node.inputs):
-                found[value] = None
-    return list(found)
-
-
 def _choose(
     quantizer: Quantizer, config: QuantizeConfig, x: np.ndarray, logits: np.ndarray, opened: Opened, progress: Progress
 ) -> tuple[Choice, dict[str, float]]:
@@ -267,11 +257,12 @@ def _choose(
             runners = {name: stack.enter_context(opened.proto(proto)) for name, proto in protos.items()}
             return interleaved_s(runners, x[:1], seed=config.seed)
 
-    if not config.force_int8:
+    timed = quantizer.dialect.timed and not config.force_int8
+    if timed:
         base = choose_prefix(quantizer, base, time_graphs, progress)
     methods = AUTO_METHODS if config.method == "auto" else (config.method,)
     base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
-    if not config.force_int8:
+    if timed:
         base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)
     return base, snr
 
@@ -286,18 +277,34 @@ def _logits(runner: Runner, x: np.ndarray) -> np.ndarray:
 
 
 def _judge(
-    reference: Runner, candidate: Path, images: Calibration, x: np.ndarray, opened: Opened, progress: Progress
+    reference: Runner,
+    candidate: Path,
+    images: Calibration,
+    x: np.ndarray,
+    opened: Opened,
+    dialect: Dialect,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Parity against float on ``select``, the audit of what really runs, and the speed-up measured here."""
+    """Parity against float on ``select``, the audit of what runs on integers, and the speed-up measured here.
+
+    A dialect of another engine than this machine's ONNX Runtime is executed as it stands, in float: its answers are
+    checked, its speed is not claimed, and the audit counts what the file offers the engine.
+    """
+    import onnx
+
     from deploykit.commands.parity import BATCHES, parity_of
     from deploykit.commands.timing import interleaved_s
-    from deploykit.quantization.audit import share_of_int8
+    from deploykit.quantization.audit import offered_int8, share_of_int8
 
     with opened.runner(candidate) as runner:
         parity = parity_of(reference, runner, images.chosen, BATCHES, "int8", progress, name="float")
+        if not dialect.timed:
+            audit = offered_int8(onnx.load(str(candidate)))
+            return {"parity": parity.to_dict(), "audit": audit, "measured": False, "speedup": None}
         times = interleaved_s({"float": reference, "int8": runner}, x[:1], rounds=30)
         audit = share_of_int8(opened.optimized(candidate))
-    return {"parity": parity.to_dict(), "audit": audit, "speedup": round(times["float"] / times["int8"], 3)}
+    speedup = round(times["float"] / times["int8"], 3)
+    return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
 
 
 def _describe(made: onnx.ModelProto, source: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""What of a quantized network really runs on integers, read off the graph that ONNX Runtime optimized."""
+"""What of a quantized network runs on integers: really, in the graph that ONNX Runtime optimized, or as offered."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def share_of_int8(optimized: onnx.ModelProto) -> dict[str, Any]:
         "float_nodes": sum(ops.values()) - integer - sum(moves.values()),
         "reformats": moves,
     }
+
+
+def offered_int8(quantized: onnx.ModelProto) -> dict[str, Any]:
+    """Counts over a Q/DQ file, for an engine that does not run here: what the file offers it as integers.
+
+    Returns:
+        ``convs``, ``int8_convs`` (picture and weight come from a DQ) and ``float_convs`` (names of the others).
+    """
+    dequantized = {out for node in quantized.graph.node if node.op_type == "DequantizeLinear" for out in node.output}
+    convs = [node for node in quantized.graph.node if node.op_type == "Conv"]
+    left = [node.name for node in convs if not set(node.input[:2]) <= dequantized]
+    return {"convs": len(convs), "int8_convs": len(convs) - len(left), "float_convs": left}

@@ -95,7 +95,7 @@ def test_choices_by_measurement_are_recorded(tiny_model, tmp_path):
     [
         (QuantizeConfig(), r"no calibration data; expected --data"),
         (QuantizeConfig(data="digits", target="ort-cuda"), r"int8 for ort-cuda; .*use fp16 there"),
-        (QuantizeConfig(data="digits", target="torch-eager"), r"int8 for torch-eager is not built"),
+        (QuantizeConfig(data="digits", target="torch-eager"), r"torch-eager has no int8 dialect"),
         (QuantizeConfig(data="digits", target="ort_cpu"), r"unknown target 'ort_cpu'.*Did you mean 'ort-cpu'"),
         (QuantizeConfig(data="digits", keep_float=("nowhere",), images=8), r"no node is called 'nowhere'"),
         (QuantizeConfig(data="nothing"), r"nothing"),

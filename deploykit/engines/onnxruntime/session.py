@@ -18,6 +18,7 @@ LEVELS = {
 }
 CPU_OPTIONS = {
     "optimization": "none, basic, extended or all",
+    "integer_kernels": "0: compute Q and DQ in float, as they stand, instead of fusing them into integer kernels",
     "spinning": "1: waiting threads spin (faster with many threads, disturbs what runs beside)",
 }
 CUDA_OPTIONS = {
@@ -31,7 +32,7 @@ CUDA_OPTIONS = {
     "cudnn_conv_use_max_workspace": "0 or 1",
     "prefer_nhwc": "0 or 1",
 }
-_SESSION_ONLY = ("optimization", "spinning", "fallback")
+_SESSION_ONLY = ("optimization", "integer_kernels", "spinning", "fallback")
 
 
 def options_of(target: str) -> dict[str, str]:
@@ -78,6 +79,8 @@ def create_session(
     spinning = "1" if switch(options, "spinning", False) else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not switch(options, "integer_kernels", True):
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
     if not switch(options, "fallback", True):
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     own = {key: value for key, value in options.items() if key not in _SESSION_ONLY}
