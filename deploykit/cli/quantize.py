@@ -20,6 +20,9 @@ def command(
     target: Annotated[str, typer.Option(help="Whose int8 dialect is written: ort-cpu.")] = "ort-cpu",
     method: Annotated[str, typer.Option(help="auto, minmax, moving, percentile, entropy or mse.")] = "auto",
     percentile: Annotated[float, typer.Option(help="Share of values that --method percentile keeps.")] = 99.99,
+    ranges: Annotated[
+        Path | None, typer.Option("--ranges", help="File of the calibration: read where it fits, else written.")
+    ] = None,
     images: Annotated[int, typer.Option(help="Calibration pictures at most.")] = 256,
     batch: o.Batch = 8,
     keep_float: Annotated[
@@ -58,6 +61,7 @@ def command(
                 "data": data,
                 "method": method,
                 "percentile": percentile,
+                "ranges": None if ranges is None else str(ranges),
                 "images": images,
                 "batch": batch,
                 "keep_float": keep_float or (),

@@ -19,18 +19,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The pictures of a quantization: those that are observed, and those that choices are made on."""
+    """The pictures of a quantization: those that are observed, and those that choices are made on.
+
+    Attributes:
+        observed: calibration pictures.
+        chosen: pictures of ``select``.
+        sha256: of all of them.
+        name: of the data.
+        observed_sha256: of the calibration pictures alone.
+        labels: of ``chosen``, int64 indices into ``classes``; None where they are synthetic.
+        classes: names of the data's classes.
+    """
 
     observed: Sequence[np.ndarray] | Any
     chosen: Sequence[np.ndarray]
     sha256: str
     name: str
+    observed_sha256: str = ""
+    labels: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
 
-    def batches(self, size: int, preprocessing: Preprocessing) -> Iterator[np.ndarray]:
-        """Prepared batches, one after the other, so that memory does not grow with the pictures."""
+    def batches(self, size: int, preprocessing: Preprocessing, first: int = 0) -> Iterator[np.ndarray]:
+        """Prepared batches from picture ``first`` on, one after the other: memory does not grow with the pictures."""
         from deploykit.data import prepare
 
-        for start in range(0, len(self.observed), size):
+        for start in range(first, len(self.observed), size):
             yield prepare(
                 [self.observed[i] for i in range(start, min(start + size, len(self.observed)))], preprocessing
             )
@@ -67,7 +80,8 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress) -> Calibrat
         count = min(config.images, 64)
         images = synthetic_images(count + 32, size, config.seed)
         name = f"synthetic pictures, seed {config.seed}"
-        return Calibration(list(images[:count]), list(images[count:]), value_sha256([name, count, list(size)]), name)
+        digest = value_sha256([name, count, list(size)])
+        return Calibration(list(images[:count]), list(images[count:]), digest, name, digest)
     source = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
     train, select = source.split("train"), source.split("select")
     random = np.random.default_rng(config.seed)
@@ -76,7 +90,11 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress) -> Calibrat
     picked = sorted(random.permutation(len(train))[: config.images].tolist())
     held = sorted(random.permutation(len(select))[: config.select_images].tolist())
     digest = combined_sha256([train.sha256, select.sha256, value_sha256([picked, held])])
-    return Calibration(_Picked(train, picked), [select.image(i) for i in held], digest, shown_name(config.data))
+    seen = combined_sha256([train.sha256, value_sha256(picked)])
+    chosen, labels = [select.image(i) for i in held], select.labels[held]
+    return Calibration(
+        _Picked(train, picked), chosen, digest, shown_name(config.data), seen, labels, tuple(source.classes)
+    )
 
 
 def shown_name(data: str) -> str:

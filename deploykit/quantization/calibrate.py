@@ -57,7 +57,7 @@ def observe(
         BadInput: no images at all, or NaN/infinity in an activation.
     """
     names = [value.name or "" for value in values]
-    found = {name: Observer(name) for name in names} | {name: one for name, one in (seen or {}).items()}
+    found = {name: Observer(name) for name in names} | dict(seen or {})
     reader: _Reader | None = None
     with progress.task("calibrate", total, "images") as bar:
         bar.advance(done)

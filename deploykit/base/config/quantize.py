@@ -17,6 +17,7 @@ class QuantizeConfig(Config):
         data: calibration pictures come from its ``train`` split, every choice is made on ``select``.
         method: how ranges are chosen; ``auto`` takes the one whose logits are nearest to float on ``select``.
         percentile: of values kept by ``percentile``.
+        ranges: file that keeps what the calibration saw: read where it fits, else written.
         images: calibration pictures at most.
         select_images: pictures that choices are made on, at most.
         batch: pictures per calibration call.
@@ -35,6 +36,7 @@ class QuantizeConfig(Config):
     data: str | None = None
     method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse"] = "auto"
     percentile: float = Field(99.99, gt=50, le=100)
+    ranges: str | None = None
     images: int = Field(256, ge=1)
     select_images: int = Field(128, ge=1)
     batch: int = Field(8, ge=1)
