@@ -38,7 +38,7 @@ class Spec:
         name: of the variant; the file's stem where none was given.
         path: of the artifact.
         target: None where not named: the manifest's or the file's natural one.
-        options: of the target, as given (``use_tf32=0``).
+        options: of the target, as given (``use_tf32=0``); a value that holds a comma stands in double quotes.
     """
 
     name: str
@@ -47,13 +47,16 @@ class Spec:
     options: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        options = ",".join(f"{key}={value}" for key, value in self.options.items())
+        quoted = {key: f'"{value}"' if "," in value else value for key, value in self.options.items()}
+        options = ",".join(f"{key}={value}" for key, value in quoted.items())
         return (
             f"{self.name}={self.path}" + (f"@{self.target}" if self.target else "") + (f":{options}" if options else "")
         )
 
 
-_TARGET_PART = re.compile(r"@([a-z][a-z0-9-]*)(?::((?:[A-Za-z_][\w.]*=[^,]*)(?:,[A-Za-z_][\w.]*=[^,]*)*))?$")
+_OPTION = r'([A-Za-z_][\w.]*)=(?:"([^"]*)"|([^,"]*))'
+_UNNAMED = _OPTION.replace("([", "(?:[")
+_TARGET_PART = re.compile(rf"@([a-z][a-z0-9-]*)(?::({_UNNAMED}(?:,{_UNNAMED})*))?$")
 
 
 def parse_spec(text: str) -> Spec:
@@ -76,10 +79,8 @@ def parse_spec(text: str) -> Spec:
         if found is None:
             raise BadInput(f"cannot read {text!r}", expected="[NAME=]PATH[@TARGET[:key=value,…]]")
         target = check_target(found.group(1))
-        for pair in (found.group(2) or "").split(","):
-            if pair:
-                key, _, value = pair.partition("=")
-                options[key] = value
+        for key, quoted, bare in re.findall(_OPTION, found.group(2) or ""):
+            options[key] = quoted or bare
         rest = rest[: found.start()]
     if not rest:
         raise BadInput(f"no path in {text!r}", expected="[NAME=]PATH[@TARGET[:key=value,…]]")

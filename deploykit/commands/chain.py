@@ -19,6 +19,7 @@ class Chain:
 
     Attributes:
         model: the last model file in its chain, itself where it is one; None where that cannot be found.
+        arch: how the model file's tensors were named when the artifact was made from it, or None.
         steps: as of the report's ``steps``, oldest first.
         notes: what does not fit: a modified file, a parent that is gone or has changed.
     """
@@ -26,6 +27,7 @@ class Chain:
     model: Path | None
     steps: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    arch: str | None = None
 
 
 def chain_of(path: Path, folder: Path | None = None) -> Chain:
@@ -38,6 +40,7 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
     steps: list[dict[str, Any]] = []
     notes: list[str] = []
     model: Path | None = None
+    arch: str | None = None
     for _ in range(LONGEST):
         if model is None and path.suffix.lower() in MODEL_SUFFIXES:
             model = path
@@ -51,8 +54,10 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
         before = _parent(path, manifest, notes)
         if before is None:
             break
+        if model is None:
+            arch = manifest.config.get("arch")
         path = before
-    return Chain(model, tuple(steps), tuple(notes))
+    return Chain(model, tuple(steps), tuple(notes), arch if isinstance(arch, str) else None)
 
 
 def _step(path: Path, manifest: Manifest, folder: Path | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.config.measure import BenchmarkConfig
@@ -73,7 +72,7 @@ class Judge:
     metrics: Mapping[str, Metric]
     threads: int
     progress: Progress
-    _reference: tuple[Path, Runner] | None = field(default=None, init=False)
+    _reference: tuple[Spec, Runner] | None = field(default=None, init=False)
 
     def judge(self, spec: Spec, chain: Chain, fallback: Judged | None, base_logits: np.ndarray | None) -> Judged:
         """Open a variant once: parity with its reference, then accuracy.
@@ -146,9 +145,10 @@ class Judge:
         spec, model = found.spec, found.chain.model
         with ExitStack() as stack:
             if model is not None:
-                reference, name = self._eager(model), "eager"
+                named = {"arch": arch} if (arch := spec.options.get("arch", found.chain.arch)) else {}
+                reference, name = self._eager(Spec("eager", model, "torch-eager", named)), "eager"
                 self._count(found, reference)
-                if spec.target == "torch-eager" and not spec.options:
+                if spec.target == "torch-eager" and spec.options == named:
                     return  # it is the reference itself
             elif fallback is not None:
                 reference, name = stack.enter_context(self._open(fallback.spec)), fallback.spec.name
@@ -179,10 +179,10 @@ class Judge:
         count = min(len(self.split), PARITY_IMAGES)
         return [self.split.image(int(i)) for i in np.linspace(0, len(self.split) - 1, count).round()]
 
-    def _eager(self, model: Path) -> Runner:
+    def _eager(self, model: Spec) -> Runner:
         if self._reference is None or self._reference[0] != model:
             self.close()
-            self._reference = (model, self._open(Spec("eager", model, "torch-eager")))
+            self._reference = (model, self._open(model))
         return self._reference[1]
 
     def _count(self, found: Judged, reference: Any) -> None:

@@ -63,7 +63,8 @@ def _side(spec: Spec, x: np.ndarray, config: VerifyConfig) -> GraphTaps | Module
     if suffix in (".pt", ".pth", ".safetensors", ".pt2"):
         from deploykit.zoo import load_model
 
-        return ModuleTaps(load_model(spec.path, size=config.size, allow_code=config.allow_code).module, x)
+        arch = spec.options.get("arch")
+        return ModuleTaps(load_model(spec.path, arch=arch, size=config.size, allow_code=config.allow_code).module, x)
     raise BadInput(f"cannot look inside {spec.path}", expected="a model file or an .onnx graph")
 
 

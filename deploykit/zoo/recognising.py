@@ -37,9 +37,15 @@ def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:
             f"{path} fits {len(choices)} networks that answer differently",
             got=" · ".join(arch_text(arch) for arch in choices),
             expected="one",
-            fix=f"Say which: --arch '{arch_text(choices[0])}'.",
+            fix=f"Say which: {how_to_name(path, arch_text(choices[0]))}.",
         )
     return choices[0]
+
+
+def how_to_name(path: Path, text: str) -> str:
+    """How a user says what the tensors of ``path`` are: to commands that take a model, and to those that run it."""
+    option = f'"{text}"' if "," in text else text
+    return f"--arch '{text}', or to run it '{path}@torch-eager:arch={option}'"
 
 
 def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:
@@ -101,7 +107,7 @@ def _completed(text: str, tensors: dict[str, Tensor], group: Group) -> Arch:
 
 def _unknown(shapes: dict[str, list[int]], path: Path) -> BadInput:
     near = nearest_groups(shapes)
-    fix = "Name it with --arch SOURCE:NAME (module:factory with --allow-code for your own code)."
+    fix = f"Name it: {how_to_name(path, 'SOURCE:NAME')} (module:factory with --allow-code for your own code)."
     if not near:
         return BadInput(f"{path} is of no network we know ({len(shapes)} tensors, {_first(shapes)} …)", fix=fix)
     text, missing, extra, other = min(
@@ -112,7 +118,7 @@ def _unknown(shapes: dict[str, list[int]], path: Path) -> BadInput:
     return BadInput(
         f"{path} is of no network we know; nearest is {text}: {', '.join(said[:4])}"
         + (f", {more} more" if more else ""),
-        fix=f"If it is a pruned {text}, pass --arch {text}." if not missing and not extra else fix,
+        fix=f"If it is a pruned {text}, pass {how_to_name(path, text)}." if not missing and not extra else fix,
     )
 
 

@@ -17,7 +17,7 @@ PATHS = st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,8}", fullmatch=Tru
 )
 OPTIONS = st.dictionaries(
     st.from_regex(r"[a-z_][a-z0-9_.]{0,8}", fullmatch=True),
-    st.from_regex(r"[A-Za-z0-9._/-]{0,8}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9._/,=-]{0,8}", fullmatch=True),
     max_size=3,
 )
 
@@ -37,6 +37,15 @@ def test_round_trip(name: str, path: Path, target: str | None, options: dict[str
         (
             "x=m.onnx@ort-cuda:use_tf32=0,a.b=1",
             Spec("x", Path("m.onnx"), "ort-cuda", {"use_tf32": "0", "a.b": "1"}),
+        ),
+        (
+            'm.pth@torch-eager:arch="deploykit:resnet:depth=8,widths=[8, 16]",use_tf32=1',
+            Spec(
+                "m",
+                Path("m.pth"),
+                "torch-eager",
+                {"arch": "deploykit:resnet:depth=8,widths=[8, 16]", "use_tf32": "1"},
+            ),
         ),
     ],
 )

@@ -123,6 +123,23 @@ def test_bisect_takes_the_module_as_candidate_too(files: tuple[Path, Path]) -> N
     )  # its norm answers what the graph folded
 
 
+def test_a_file_that_needs_its_architecture_named_is_verified_and_bisected(files: tuple[Path, Path]) -> None:
+    import torch
+
+    bare = files[0].with_name("bare.pth")
+    torch.save(torch.load(files[0], weights_only=True)["tensors"], bare)
+    with pytest.raises(
+        BadInput, match=r"fits 2 networks.*or to run it '.*bare\.pth@torch-eager:arch=\"deploykit:resnet:"
+    ):
+        verify(bare, files[1])
+    named = f'{bare}@torch-eager:arch="deploykit:resnet:depth=8,widths=[8, 16, 32],stem_stride=2"'
+    assert verify(named, files[1]).parity.n == 32
+    layer = layers(files[1])[3]
+    result = verify(named, changed(files[1], scale(layer, 1.1)), VerifyConfig(bisect=True))
+    assert result.parting is not None
+    assert result.parting.module == layer
+
+
 def test_a_hard_coded_batch_is_caught(files: tuple[Path, Path]) -> None:
     def fix(model: onnx.ModelProto) -> None:
         node = next(node for node in model.graph.node if node.op_type == "Flatten")

@@ -225,7 +225,7 @@ def test_pruned_network_reloads_identically(tmp_path: Path) -> None:
     assert loaded.arch.shapes["features.2.conv.1.0.weight"] == [len(keep), 1, 3, 3]
     assert _same(loaded.module, module, 64)
     torch.save(module.state_dict(), tmp_path / "bare.pt")
-    with pytest.raises(BadInput, match="pruned torchvision:mobilenet_v2, pass --arch"):
+    with pytest.raises(BadInput, match="pruned torchvision:mobilenet_v2, pass --arch 'torchvision:mobilenet_v2'"):
         load_model(tmp_path / "bare.pt")
     named = load_model(tmp_path / "bare.pt", arch="torchvision:mobilenet_v2")
     assert _same(named.module, module, 64)

@@ -65,7 +65,7 @@ def test_what_answers_differently_is_listed_with_the_flag(name: str) -> None:
         recognise(tensors, HERE)
     line = caught.value.line()
     assert re.search(rf"fits \d networks that answer differently; got torchvision:{name} · timm:", line)
-    assert f"--arch 'torchvision:{name}'" in line
+    assert f"--arch 'torchvision:{name}', or to run it '{HERE}@torch-eager:arch=torchvision:{name}'" in line
     assert named(f"torchvision:{name}", tensors, allow_code=False).kwargs == {"num_classes": 7}
 
 
