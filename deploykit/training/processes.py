@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -34,6 +35,7 @@ def open_fabric(config: LoopConfig) -> Fabric:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu" and config.precision == "fp16":
         raise BadInput("mixed fp16 trains on a GPU only", fix="Use --precision fp32, or bf16 on a CPU that has it.")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what was asked for, and tips
     from_cli = os.environ.get("LT_CLI_USED") == "1"
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from functools import cached_property
 from types import TracebackType
@@ -137,6 +138,8 @@ class TorchRunner:
 def _compiled(module: torch.nn.Module) -> Any:
     # Inductor looks for a CUDA toolkit even for the CPU and warns that there is no driver: nothing to act on.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # TF32 is off on purpose: `torch-compile:use_tf32=1` turns it on.
+    warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
     return torch.compile(module)
 
 
