@@ -69,10 +69,9 @@ def write_model_file(path: Path, model: ModelFile) -> None:
     """Write the safe file at ``path`` (atomically); every tensor is stored contiguous on the CPU.
 
     Raises:
-        SystemTrouble: the disk is full.
+        BadInput: the folder is missing or not writable.
+        SystemTrouble: the disk is full, or failed.
     """
-    import torch
-
     from deploykit.base.atomic import atomic_path
 
     def stored(tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
@@ -98,10 +97,29 @@ def write_model_file(path: Path, model: ModelFile) -> None:
         "samples": stored(model.samples),
     }
     with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch wraps a failed write
-            raise OSError(28, str(error), str(path)) from error
+        save_tensors(content, temporary)
+
+
+def save_tensors(content: Any, path: Path) -> None:
+    """``torch.save``, a failed write of which is the ``OSError`` that it was.
+
+    Given a path, torch writes in C++ and loses the reason; given a file, it may hide it behind its own error.
+
+    Raises:
+        OSError: the system did not take the file.
+    """
+    import torch
+
+    try:
+        with path.open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise OSError(cause.errno, cause.strerror, str(path)) from error
 
 
 def read_tensors(path: Path) -> Any:
@@ -265,7 +283,16 @@ def parse_model_file(content: dict[str, Any], path: Path) -> ModelFile:
             preprocessing=Preprocessing.from_dict(content["preprocessing"]),
             classes=tuple(content["classes"]),
             lineage=list(content["lineage"]),
-            samples=content["samples"],
+            samples=_checked_samples(content["samples"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{path} is a damaged deploykit model file: {error}") from error
+
+
+def _checked_samples(samples: Any) -> dict[str, Tensor] | None:
+    if samples is None:
+        return None
+    images, labels = samples["images"], samples["labels"]
+    if str(images.dtype) != "torch.uint8" or images.dim() != 4 or images.shape[-1] != 3 or len(labels) != len(images):
+        raise ValueError(f"samples of shape {list(images.shape)}, not uint8 [N, H, W, 3] with N labels")
+    return {"images": images, "labels": labels}

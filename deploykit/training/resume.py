@@ -6,10 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deploykit.base.atomic import atomic_path
-from deploykit.base.checkpoint import read_tensors
+from deploykit.base.checkpoint import read_tensors, save_tensors
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
 
@@ -62,14 +60,11 @@ class ResumeFile:
         """Replace the stored state, whole or not at all.
 
         Raises:
-            SystemTrouble: the disk is full; the state before stays.
+            SystemTrouble: the disk is full, or failed; the state before stays.
         """
         content = {"format": FORMAT, "key": self.key, "config": self.config, "state": state}
         with atomic_path(self.path) as temporary:
-            try:
-                torch.save(content, temporary)
-            except RuntimeError as error:  # torch wraps a failed write
-                raise OSError(28, str(error), str(self.path)) from error
+            save_tensors(content, temporary)
 
     def remove(self) -> None:
         """Forget the state: the run is done."""

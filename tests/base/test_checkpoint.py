@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from deploykit.base.checkpoint import parse_model_file, read_model_file, read_tensors
-from deploykit.base.errors import BadInput
+from deploykit.base.checkpoint import parse_model_file, read_model_file, read_tensors, save_tensors, write_model_file
+from deploykit.base.errors import BadInput, SystemTrouble
 
 
 def _zip(path: Path) -> None:
@@ -102,3 +103,36 @@ def test_every_truncation_of_a_model_file_is_bad_input(tmp_path: Path, tiny_mode
         path.write_bytes(content[: int(len(content) * share)])
         with pytest.raises(BadInput):
             read_tensors(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told_by_its_own_number() -> None:
+    with pytest.raises(OSError, match="No space left") as caught:
+        save_tensors({"w": torch.zeros(100_000)}, Path("/dev/full"))
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_write_that_fails_for_another_reason_is_not_called_a_full_disk(tmp_path: Path, tiny_model: Path) -> None:
+    resource = pytest.importorskip("resource")
+    model, target = read_model_file(tiny_model), tmp_path / "model.pt"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(SystemTrouble, match=r"cannot write .*model\.pt: File too large"):
+            write_model_file(target, model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_stored_is_no_trouble_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError), match="pickle"):
+        save_tensors({"w": lambda: None}, tmp_path / "model.pt")
+
+
+def test_samples_that_are_no_pictures_are_damage(tiny_model: Path) -> None:
+    content = read_tensors(tiny_model)
+    for images in (torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8, 3, dtype=torch.uint8)):
+        broken = {**content, "samples": {"images": images, "labels": torch.zeros(2, dtype=torch.int64)}}
+        with pytest.raises(BadInput, match=r"damaged deploykit model file: samples of shape"):
+            parse_model_file(broken, tiny_model)
