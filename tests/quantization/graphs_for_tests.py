@@ -92,7 +92,8 @@ def run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 def opener(proto: onnx.ModelProto):
     opened = session(proto)
     names = [output.name for output in opened.get_outputs()]
-    return lambda x: dict(zip(names, opened.run(None, {"input": x}), strict=True))
+    source = opened.get_inputs()[0].name
+    return lambda x: dict(zip(names, opened.run(None, {source: x}), strict=True))
 
 
 def optimized_ops(proto: onnx.ModelProto, folder) -> list[str]:
