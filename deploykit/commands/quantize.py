@@ -102,7 +102,7 @@ def quantize(
     from deploykit.base.checkpoint import check_file
 
     config = config or QuantizeConfig()
-    dialect = _dialect(config.target)
+    dialect = dialect_of(config.target)
     source = check_file(Path(model))
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.int8.onnx")
     if target.suffix != ".onnx":
@@ -137,7 +137,8 @@ def quantize(
         return _quantize(source, target, config, dialect, manifest, images, Path(scratch), progress)
 
 
-def _dialect(target: str) -> Dialect:
+def dialect_of(target: str) -> Dialect:
+    """The dialect of a target on this machine's CPU, or why it has none."""
     from deploykit.base.targets import check_target
     from deploykit.quantization.dialects import DIALECTS, dialect_for
 
@@ -178,7 +179,7 @@ def _quantize(
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer, planned
 
-    path = _float_onnx(source, scratch, config, progress)
+    path = float_onnx(source, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
     with opened.runner(path) as reference:
         preprocessing, classes = reference.preprocessing, reference.classes
@@ -229,7 +230,8 @@ def _quantize(
     return QuantizeResult(target, True, facts)
 
 
-def _float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
+def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
+    """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
     if source.suffix.lower() == ".onnx":
         return source
     from deploykit.base.config.export import ExportConfig
