@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.atomic import write_json
+from deploykit.base.atomic import check_parent, write_json
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
@@ -179,8 +179,7 @@ def already_made(output: Path, key: str, *, force: bool) -> bool:
     Raises:
         BadInput: something is there that we did not make, or that was modified since.
     """
-    if not output.parent.is_dir():
-        raise BadInput(f"cannot write {output}: the folder {output.parent} does not exist", fix="Create it first.")
+    check_parent(output)
     if output.is_dir():
         raise BadInput(f"cannot write {output}: it is a folder", expected="a file name")
     if force or not output.exists():

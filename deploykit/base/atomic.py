@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.errors import BadInput, DeploykitError, from_os_error
+
+
+def check_parent(output: Path) -> None:
+    """Check that the folder that ``output`` is to lie in is there.
+
+    Raises:
+        BadInput: it is missing, or is a file.
+    """
+    parent = output.parent
+    if parent.is_dir():
+        return
+    above = next((place for place in (parent, *parent.parents) if place.exists()), None)
+    if above is not None and not above.is_dir():
+        raise BadInput(f"cannot write {output}: {above} is a file", expected="a folder")
+    raise BadInput(f"cannot write {output}: the folder {parent} does not exist", fix="Create it first.")
 
 
 @contextmanager
@@ -24,8 +40,7 @@ def atomic_path(output: Path) -> Iterator[Path]:
         BadInput: the folder is missing or not writable.
         SystemTrouble: the disk is full or failed.
     """
-    if not output.parent.is_dir():
-        raise BadInput(f"cannot write {output}: the folder {output.parent} does not exist", fix="Create it first.")
+    check_parent(output)
     temporary = output.parent / f".{uuid.uuid4().hex[:8]}.tmp.{output.name}"
     try:
         yield temporary
@@ -33,7 +48,7 @@ def atomic_path(output: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, output)
     except OSError as error:
-        raise from_os_error(error, f"cannot write {output}") from error
+        raise _told(error, temporary, output) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,17 +56,29 @@ def atomic_path(output: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(output: Path) -> Iterator[Path]:
     """Like :func:`atomic_path` for a folder: filled under a temporary name, then renamed over a missing ``output``."""
-    if not output.parent.is_dir():
-        raise BadInput(f"cannot write {output}: the folder {output.parent} does not exist", fix="Create it first.")
+    check_parent(output)
     temporary = output.parent / f".{uuid.uuid4().hex[:8]}.tmp.{output.name}"
     try:
         temporary.mkdir()
         yield temporary
         os.replace(temporary, output)
     except OSError as error:
-        raise from_os_error(error, f"cannot write {output}") from error
+        raise _told(error, temporary, output) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _told(error: OSError, temporary: Path, output: Path) -> DeploykitError:
+    """The error in the user's words: not of a temporary file, but of the folder that takes none."""
+    if error.filename is not None and temporary.name in str(error.filename):
+        if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
+            return BadInput(
+                f"cannot write {output}: no file can be made in {output.parent}",
+                got=error.strerror,
+                fix="Choose another path or change its permissions.",
+            )
+        error.filename = str(output)
+    return from_os_error(error, f"cannot write {output}")
 
 
 def write_bytes(output: Path, content: bytes) -> None:

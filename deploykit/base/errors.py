@@ -79,7 +79,8 @@ def from_os_error(error: OSError, doing: str) -> DeploykitError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SystemTrouble(f"{doing}: the disk is full", fix="Free some space and run the same command again.")
     if error.errno == errno.ENOENT:
-        return BadInput(f"{doing}: {name or 'a path'} does not exist", fix="Check the path.")
+        place = "" if name and doing == f"cannot read {name}" else f"{doing}: "
+        return BadInput(f"{place}{name or 'a path'} does not exist", fix="Check the path.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return BadInput(f"{doing}: no permission for {name}", fix="Choose another path or change its permissions.")
     if error.errno in (errno.EISDIR, errno.ENOTDIR):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import typer
 
 from deploykit.base.errors import DeploykitError, from_os_error
 from deploykit.base.progress import SILENT, Progress
+
+_NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory|bad allocation|std::bad_alloc")  # torch's words
 
 
 class Runtime:
@@ -74,8 +77,8 @@ def _told(error: BaseException, command: str) -> tuple[str, str, int]:
         return error.status, error.line(), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted; run the same command again to go on", 130
-    if isinstance(error, MemoryError):
-        return "system", f"out of memory: {error}", 5
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return "system", " ".join(f"out of memory: {error}".split())[:300], 5
     what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
     line = f"this is a bug of deploykit: {what}. Run it with --debug for the traceback and report it."
     return "bug", line, 70

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,3 +123,22 @@ with atomic_path(Path({str(tmp_path / "x.txt")!r})) as temporary:
     os.utime(left, (time.time() - 7200, time.time() - 7200))
     remove_leftovers(tmp_path)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("making", [atomic_path, atomic_folder])
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, making: Any) -> None:
+    (tmp_path / "a").write_text("mine")
+    with (
+        pytest.raises(BadInput, match=r"cannot write .*x: .*/a is a file; expected a folder"),
+        making(tmp_path / "a" / "b" / "x"),
+    ):
+        pass
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that takes no files")
+def test_a_folder_that_takes_no_files_is_named_and_no_temporary_name_is(tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        write_text(Path("/proc/x.onnx"), "x")
+    assert "no file can be made in /proc" in error.value.line()
+    assert ".tmp." not in error.value.line()

@@ -75,6 +75,7 @@ def test_every_command_says_wrong_flags_in_one_line(command: str) -> None:
         (FileNotFoundError(2, "No such file", "x.pt"), 2, "x.pt does not exist"),
         (PermissionError(13, "Permission denied", "x.pt"), 2, "no permission for x.pt"),
         (MemoryError("big"), 5, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 5, "out of memory: DefaultCPU"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ZeroDivisionError("division by zero"), 70, "this is a bug of deploykit: ZeroDivisionError"),
     ],

@@ -40,8 +40,24 @@ def build(kind: type[C], fields: dict[str, Any], where: str = "") -> C:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        told = " · ".join(explain(kind, one) for one in error.errors())
+        told = " · ".join(explain(kind, one) for one in _united(error.errors()))
         raise BadInput(f"{where}: {told}" if where else told) from error
+
+
+def _united(errors: list[Any]) -> list[Any]:
+    """The errors with those of one value's several allowed forms (``"dynamic"`` or a number) made one."""
+    united: dict[Any, Any] = {}
+    for one in errors:
+        field = one["loc"][:1]
+        forms = (len(one["loc"]) == 2 and "[" in str(one["loc"][1])) or "constrained" in str(one["loc"][-1])
+        if not forms:
+            united[len(united)] = one
+        elif field in united:
+            message = one["msg"].removeprefix("Input should be ")
+            united[field] = {**united[field], "msg": f"{united[field]['msg']}, or {message}"}
+        else:
+            united[field] = {**one, "loc": field}
+    return list(united.values())
 
 
 def explain(kind: type[BaseModel], error: Any) -> str:

@@ -1,0 +1,28 @@
+"""Values that do not fit a configuration are told in words of the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploykit.base.config.common import build
+from deploykit.base.config.export import ExportConfig
+from deploykit.base.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"batch": "0"}, "batch: got '0', expected 'dynamic', or greater than or equal to 1"),
+        ({"opset": 3}, "opset: got 3, expected greater than or equal to 13"),
+        ({"opsett": 20}, "unknown key 'opsett', did you mean 'opset'?"),
+    ],
+)
+def test_one_line_says_what_got_and_expected(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadInput) as error:
+        build(ExportConfig, fields)
+    assert error.value.line() == line
+    with pytest.raises(BadInput) as error:
+        build(ExportConfig, fields, "a.yaml")
+    assert error.value.line() == f"a.yaml: {line}"
