@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from deploykit.base.artifact import Manifest, Parent, already_made, files_of, re
 from deploykit.base.config.train import TrainConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
+from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def train(
     """Train or fine-tune a classifier.
 
     The weights of the epoch that is best on ``select`` are kept, of equals the last. An interrupted run goes on where it
-    stopped when it is started again with the same arguments.
+    stopped when it is started again with the same arguments. Of two runs of one output the second waits for the first.
 
     Args:
         output: the model file; default ``model.pt`` in the current folder.
@@ -101,7 +102,8 @@ def train(
     if target.suffix != ".pt":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .pt")
     already_made(target, "", force=force)  # refuses what may not be replaced before any work
-    with Stop().listening() as stop:
+    leader = rank_from_environment() == 0
+    with alone_with(target, progress) if leader else nullcontext(), Stop().listening() as stop:
         fabric = open_fabric(config)
         if fabric.world_size > 1:
             progress.say(f"{fabric.world_size} processes on {fabric.device.type}, {config.batch} images a step in all")

@@ -85,12 +85,21 @@ def load_model(
     content = read_tensors(path)
     if is_model_file(content):
         file = parse_model_file(content, path)
-        if arch is not None and str(parse_arch(arch)) != str(file.arch):
+        if arch is not None and _contradicts(parse_arch(arch), file.arch):
             raise BadInput(
-                f"{path} carries its own architecture", got=arch, expected=file.arch, fix="Leave --arch out."
+                f"{path} carries its own architecture",
+                got=arch,
+                expected=arch_text(file.arch),
+                fix="Leave --arch out.",
             )
         return _own(path, file, size, allow_code, finite)
     return _foreign(path, content, arch, size, allow_code, finite)
+
+
+def _contradicts(named: Arch, carried: Arch) -> bool:
+    """Whether the user named another network, or other arguments, than the file says."""
+    different = [key for key, value in named.kwargs.items() if carried.kwargs.get(key) != value]
+    return str(named) != str(carried) or bool(different)
 
 
 def _program(path: Path, size: int | None) -> LoadedModel:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,55 @@ def test_the_same_again_does_nothing_and_another_replaces_it(tmp_path: Path, dig
     assert "nothing done" in again.summary()
     assert train(tmp_path / "model.pt", config(digits_npz, seed=1)).made
     assert first.output.read_bytes() != before
+
+
+def test_a_second_run_of_one_output_waits_for_the_first(tmp_path: Path, digits_npz: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from deploykit.base.lock import alone_with
+
+    target, heard = tmp_path / "model.pt", Heard()
+    with ThreadPoolExecutor(1) as other:
+        with alone_with(target):
+            second = other.submit(train, target, config(digits_npz), progress=heard)
+            while not heard.said and not second.done():
+                time.sleep(0.01)
+            assert heard.said == [f"Another process is at work on {target}: waiting for it to end."]
+            first = train_holding_the_lock(target, digits_npz)
+        result = second.result()
+    assert first.made
+    assert not result.made
+    assert result.facts == first.facts
+
+
+def train_holding_the_lock(target: Path, data: Path) -> Any:
+    """What a first run does: a name of its own for the lock, because this one is held."""
+    place = target.with_name("elsewhere") / target.name
+    place.parent.mkdir()
+    made = train(place, config(data))
+    for path in place.parent.iterdir():
+        path.rename(target.with_name(path.name))
+    return made
+
+
+def test_without_a_place_for_locks_training_goes_on_and_says_so(
+    tmp_path: Path, digits_npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "file"))
+    heard = Heard()
+    assert train(tmp_path / "model.pt", config(digits_npz), progress=heard).made
+    assert "would disturb each other: cannot lock in" in heard.said[0]
+
+
+def test_arguments_that_contradict_the_start_file_are_refused(tmp_path: Path, digits_npz: Path) -> None:
+    start = train(tmp_path / "start.pt", config(digits_npz)).output
+    model = {"weights": str(start), "arch": "deploykit:resnet"}
+    assert train(tmp_path / "same.pt", config(digits_npz, model={**model, "kwargs": {"depth": 8}})).made
+    with pytest.raises(
+        BadInput, match=r"carries its own architecture; got deploykit:resnet:depth=14; expected .*depth=8"
+    ):
+        train(tmp_path / "other.pt", config(digits_npz, model={**model, "kwargs": {"depth": 14}}))
 
 
 def test_a_foreign_or_modified_output_stays(tmp_path: Path, digits_npz: Path) -> None:
