@@ -29,7 +29,9 @@ def test_the_table_names_what_fails() -> None:
         "peak_memory_bytes": 1_500_000_000, "seconds": 9.4,
     }  # fmt: skip
     bad = {"model": "x", "ok": False, "reason": "cannot export: a | b"}
-    text = markdown([good, bad], {"model": "CPU", "cores": 2}, {"torch": "2"})
+    here = {"cpu": "CPU", "cores": 2, "libraries": {"torch": "2"}}
+    text = markdown([{**good, "machine": here}, {**bad, "machine": {**here, "cores": 8}}])
+    assert "* B: CPU, 8 cores; torch 2" in text
     assert "1 of 2 export and agree" in text
-    assert "| resnet18 | 11.7 | 20 | dynamo | 49 | 0 | 120.0 | 46.8 | 1.50 | 9 |" in text
+    assert "| resnet18 | 11.7 | 20 | dynamo | 49 | 0 | 120.0 | 46.8 | 1.50 | 9 | A |" in text
     assert "fails: cannot export: a   b" in text

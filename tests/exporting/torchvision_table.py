@@ -18,6 +18,8 @@ from typing import Any
 FOLDER = Path(__file__).parents[2] / "recipes" / "results"
 SIZES = {"inception_v3": 299}
 LIMIT_S = 3600
+ORT_PACKAGES = ("onnxruntime", "onnxruntime-gpu")
+LETTERS = "ABCDEFGH"
 
 
 def names() -> list[str]:
@@ -105,40 +107,55 @@ def read_rows() -> dict[str, dict[str, Any]]:
     return {row["model"]: row for row in json.loads(place.read_text())["rows"]} if place.exists() else {}
 
 
+def machine() -> dict[str, Any]:
+    """The processor and the libraries that a row was made with."""
+    from deploykit.base.environment import cpu, library_versions
+
+    known = cpu()
+    libraries = library_versions(("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", *ORT_PACKAGES))
+    return {"cpu": known["model"], "cores": known["cores"], "libraries": libraries}
+
+
 def write_row(row: dict[str, Any]) -> None:
     """Add or replace one row in the JSON and Markdown tables."""
     from deploykit.base.atomic import write_json, write_text
-    from deploykit.base.environment import cpu, library_versions
 
+    row = {**row, "machine": machine()}
     rows = sorted((read_rows() | {row["model"]: row}).values(), key=lambda one: one["model"])
-    libraries = library_versions(("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu"))
-    write_json(FOLDER / "export_torchvision.json", {"machine": cpu(), "libraries": libraries, "rows": rows})
-    write_text(FOLDER / "export_torchvision.md", markdown(rows, cpu(), libraries))
+    write_json(FOLDER / "export_torchvision.json", {"rows": rows})
+    write_text(FOLDER / "export_torchvision.md", markdown(rows))
 
 
-def markdown(rows: list[dict[str, Any]], machine: dict[str, Any], libraries: dict[str, str]) -> str:
-    """The table for people."""
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table for people; rows name their machine by a letter."""
     good = sum(bool(row["ok"]) for row in rows)
-    versions = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    machines = [one for i, row in enumerate(rows) if (one := row["machine"]) not in [r["machine"] for r in rows[:i]]]
     lines = [
         "# Export of torchvision's classification models",
         "",
         f"{good} of {len(rows)} export and agree with PyTorch at batch 1, 2 and 8 (random weights, synthetic pictures; "
-        f"fp32 budget 80 dB). {machine['model']}, {machine['cores']} cores, one thread; {versions}.",
+        "fp32 budget 80 dB), one process and one thread each. Times were taken on busy machines and are upper bounds.",
         "",
-        "| Model | Parameters, M | Opset | Exporter | Nodes | BatchNorms left | SNR, dB | File, MB | Peak memory, GB | Time, s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for letter, one in zip(LETTERS, machines, strict=False):
+        versions = ", ".join(f"{name} {version}" for name, version in one["libraries"].items())
+        lines.append(f"* {letter}: {one['cpu']}, {one['cores']} cores; {versions}")
+    lines += [
+        "",
+        "| Model | Parameters, M | Opset | Exporter | Nodes | BatchNorms left | SNR, dB | File, MB | Peak memory, GB | Time, s | On |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        letter = LETTERS[machines.index(row["machine"])]
         if not row["ok"]:
-            lines.append(f"| {row['model']} | | | | | | fails: {row['reason'].replace('|', ' ')} | | | |")
+            lines.append(f"| {row['model']} | | | | | | fails: {row['reason'].replace('|', ' ')} | | | | {letter} |")
             continue
         snr = "identical" if row["snr_db"] is None else f"{row['snr_db']:.1f}"
         beside = " (+ .data)" if row["external_data"] else ""
         lines.append(
             f"| {row['model']} | {row['params'] / 1e6:.1f} | {row['opset']} | {row['exporter']} | {row['nodes']} "
             f"| {row['batch_norms_left']} | {snr} | {row['bytes'] / 1e6:.1f}{beside} "
-            f"| {row['peak_memory_bytes'] / 1e9:.2f} | {row['seconds']:.0f} |"
+            f"| {row['peak_memory_bytes'] / 1e9:.2f} | {row['seconds']:.0f} | {letter} |"
         )
     return "\n".join(lines) + "\n"
 
