@@ -17,7 +17,13 @@ def command(
     ] = None,
     output: o.Output = None,
     data: o.Data = None,
-    target: Annotated[str, typer.Option(help="Whose int8 dialect is written: ort-cpu.")] = "ort-cpu",
+    target: Annotated[
+        str, typer.Option(help="Whose dialect: ort-cpu, ort-trt, tensorrt, tensorrt-rtx or openvino.")
+    ] = "ort-cpu",
+    lint: Annotated[
+        bool,
+        typer.Option("--lint", help="Only judge MODEL, a quantized .onnx, for --target; exit 1 where that breaks."),
+    ] = False,
     method: Annotated[str, typer.Option(help="auto, minmax, moving, percentile, entropy or mse.")] = "auto",
     percentile: Annotated[float, typer.Option(help="Share of values that --method percentile keeps.")] = 99.99,
     ranges: Annotated[
@@ -27,6 +33,25 @@ def command(
     batch: o.Batch = 8,
     keep_float: Annotated[
         list[str] | None, typer.Option("--keep-float", help="Name of a node that stays float; may be repeated.")
+    ] = None,
+    weight_bits: Annotated[
+        int | None,
+        typer.Option("--weight-bits", help="Width of weights, 2…8; default: what the target computes exactly."),
+    ] = None,
+    equalize: Annotated[
+        str, typer.Option(help="Rescale channels between layers: auto (where int8 is far from float), on or off.")
+    ] = "auto",
+    bias_correction: Annotated[
+        str,
+        typer.Option("--bias-correction", help="Take the mean shift out of biases where it helps: auto, on or off."),
+    ] = "auto",
+    rounding: Annotated[str, typer.Option(help="Of weights: nearest, or adaround, which learns it.")] = "nearest",
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Only score what int8 costs each layer: MODEL.analysis.json and .html.")
+    ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="Of --analyze: alone (default), weights, activations, left-out; may be repeated."),
     ] = None,
     force_int8: Annotated[
         bool, typer.Option("--force-int8", help="Quantize all that can be, even where it is slower.")
@@ -53,6 +78,17 @@ def command(
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.quantize import quantize
 
+        if lint:
+            from deploykit.commands.lint import lint as judge
+
+            judged = judge(needed(model, "MODEL"), target)
+            run.finish(
+                judged.to_dict(),
+                judged.summary(),
+                status="ok" if judged.ok else "failed",
+                exit_code=0 if judged.ok else 1,
+            )
+            return
         if config is not None:
             result = quantize(**stage_arguments(config, "quantize", QuantizeConfig), force=force, progress=run.progress)
         else:
@@ -65,6 +101,10 @@ def command(
                 "images": images,
                 "batch": batch,
                 "keep_float": keep_float or (),
+                "weight_bits": weight_bits,
+                "equalize": equalize,
+                "bias_correction": bias_correction,
+                "rounding": rounding,
                 "force_int8": force_int8,
                 "synthetic": synthetic,
                 "size": size,
@@ -74,6 +114,18 @@ def command(
                 "allow_code": allow_code,
                 "skip_broken": skip_broken,
             }
+            if analyze:
+                from deploykit.base.config.quantize import AnalyzeConfig
+                from deploykit.commands.analyze import analyze as score_layers
+
+                scoring = build(AnalyzeConfig, fields | {"modes": sweep or ("alone",)})
+                scored = score_layers(needed(model, "MODEL"), output, scoring, force=force, progress=run.progress)
+                run.finish(scored.to_dict(), scored.summary())
+                return
+            if sweep:
+                from deploykit.base.errors import BadInput
+
+                raise BadInput("--sweep says what is analyzed", expected="--analyze with it")
             settings = build(QuantizeConfig, fields)
             result = quantize(needed(model, "MODEL"), output, settings, force=force, progress=run.progress)
         run.finish(result.to_dict(), result.summary())

@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -27,16 +27,19 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import Calibration, calibration_pictures, shown_name
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
+from deploykit.commands.recovery import Recovery, kept_batches
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.runner import Runner
     from deploykit.quantization.dialects import Dialect
+    from deploykit.quantization.observers import Observer
     from deploykit.quantization.search import Choice, Quantizer
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
@@ -48,7 +51,7 @@ class QuantizeResult:
         output: the int8 ONNX file.
         made: False where the identical file was there already.
         facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
-            speedup (compute only, batch 1; None where not measured).
+            speedup (compute only, batch 1; None where not measured), lint (notes of ``quantize --lint``).
     """
 
     output: Path
@@ -103,6 +106,8 @@ def quantize(
 
     config = config or QuantizeConfig()
     dialect = dialect_of(config.target)
+    if config.weight_bits is not None:
+        dialect = replace(dialect, weight_bits=config.weight_bits)
     source = check_file(Path(model))
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.int8.onnx")
     if target.suffix != ".onnx":
@@ -195,16 +200,21 @@ def _quantize(
         quantizer = Quantizer(proto, seen, config.percentile, dialect)
         x = prepare_images(images.chosen, preprocessing)
         logits = _logits(reference, x)
+        recovery = _recovery(config, images, preprocessing, x, logits, opened, progress)
+        quantizer = recovery.equalized(quantizer, Choice(keep_float=frozenset(config.keep_float)))
         choice, snr = _choose(quantizer, config, x, logits, opened, progress)
+        quantizer = recovery.adapted(quantizer, choice)
         made = quantizer.make(choice)
         _describe(made, proto)
         onnx.checker.check_model(made, full_check=True)
         candidate = scratch / target.name
         onnx.save(made, str(candidate))
         facts = _judge(reference, candidate, images, x, opened, dialect, progress)
+    facts["lint"] = _linted(made, config.target, progress)
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
+        "recovery": recovery.facts,
         "images": len(images.observed),
         "calibrated_on": "synthetic" if config.data is None else images.name,
         **facts,
@@ -230,6 +240,19 @@ def _quantize(
     return QuantizeResult(target, True, facts)
 
 
+def _linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, Any]]:
+    """What the target will not like in the file just made; a break is an answer of its own."""
+    from deploykit.commands.lint import by_rule, findings_of
+
+    found = findings_of(made, target)
+    broken = by_rule([finding for finding in found if finding.breaks])
+    if broken:
+        raise AnswerNo(f"{target} would not run this file: {broken[0]}")
+    for line in by_rule(found):
+        progress.say(line)
+    return [asdict(finding) for finding in found]
+
+
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
     """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
     if source.suffix.lower() == ".onnx":
@@ -239,6 +262,34 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
 
     options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
     return export(source, scratch / f"{source.stem}.onnx", options, progress=progress).output
+
+
+def _recovery(
+    config: QuantizeConfig,
+    images: Calibration,
+    preprocessing: Preprocessing,
+    x: np.ndarray,
+    logits: np.ndarray,
+    opened: Opened,
+    progress: Progress,
+) -> Recovery:
+    import onnx_ir as ir
+
+    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.search import snr_db
+
+    again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
+
+    def snr(proto: onnx.ModelProto) -> float:
+        with opened.proto(proto) as runner:
+            return snr_db(logits, _logits(runner, x))
+
+    def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
+        wide = prepare(proto)
+        return observed(ir.to_proto(wide), observed_values(wide), images, preprocessing, again, opened, progress)
+
+    batches = kept_batches(lambda: images.batches(config.batch, preprocessing))
+    return Recovery(config, snr, observe, batches, opened.graph, progress)
 
 
 def _choose(

@@ -22,6 +22,10 @@ class QuantizeConfig(Config):
         select_images: pictures that choices are made on, at most.
         batch: pictures per calibration call.
         keep_float: names of nodes that stay float.
+        weight_bits: of weights, stored as int8; None: 8, or 7 where the CPU's int8 sums would saturate.
+        equalize: rescale channels between layers; ``auto``: where int8 is far from float, and only if it helps.
+        bias_correction: take the mean shift out of the biases; ``auto`` as above, ``on``: always tried; kept if it helps.
+        rounding: of weights; ``adaround`` learns it layer by layer, and is kept if it helps.
         force_int8: quantize all that can be, without looking at the measured time.
         synthetic: calibrate on procedural pictures, which is marked in the manifest.
         size: input size in pixels where the model does not carry it.
@@ -41,6 +45,10 @@ class QuantizeConfig(Config):
     select_images: int = Field(128, ge=1)
     batch: int = Field(8, ge=1)
     keep_float: tuple[str, ...] = ()
+    weight_bits: int | None = Field(None, ge=2, le=8)
+    equalize: Literal["auto", "on", "off"] = "auto"
+    bias_correction: Literal["auto", "on", "off"] = "auto"
+    rounding: Literal["nearest", "adaround"] = "nearest"
     force_int8: bool = False
     synthetic: bool = False
     size: int | None = Field(None, ge=1)
@@ -49,3 +57,15 @@ class QuantizeConfig(Config):
     allow_code: bool = False
     skip_broken: bool = False
     seed: int = Field(0, ge=0)
+
+
+class AnalyzeConfig(QuantizeConfig):
+    """One sensitivity sweep: the fields of a quantization, and what is swept.
+
+    Attributes:
+        select_images: pictures that layers are scored on, at most.
+        modes: ``alone`` quantizes only the layer, ``weights`` and ``activations`` only these of it, ``left-out`` all but it.
+    """
+
+    select_images: int = Field(256, ge=1)
+    modes: tuple[Literal["alone", "weights", "activations", "left-out"], ...] = ("alone",)
