@@ -95,14 +95,10 @@ def by_rule(findings: Sequence[Finding]) -> list[str]:
 
 def _loaded(path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from deploykit.exporting.describing import describe_onnx
 
     if path.suffix.lower() != ".onnx":
         raise BadInput(f"{path} is no ONNX file", got=path.suffix or "no suffix", expected=".onnx")
-    try:
-        proto = onnx.load(str(path))
-    except DecodeError:
-        raise BadInput(f"{path} cannot be read as ONNX", fix="Is it truncated, or of another kind?") from None
-    if not proto.graph.node:
-        raise BadInput(f"{path} cannot be read as ONNX", got="a graph without nodes")
-    return proto
+    describe_onnx(path)
+    return onnx.load(str(path))

@@ -75,18 +75,60 @@ def mobile_net(seed: int = 0, width: int = 24) -> onnx.ModelProto:
     return net.model()
 
 
+def concat_net(seed: int = 0) -> onnx.ModelProto:
+    """An Inception-like block: three branches of different range, concatenated, pooled and read by a convolution."""
+    net = Net(seed=seed)
+    a = net.add("Relu", [net.conv("input", 3, 16)])
+    b = net.add("Relu", [net.conv(a, 16, 16, 1)])
+    c = net.add("Relu", [net.conv(net.add("Relu", [net.conv(a, 16, 16, 1)]), 16, 16)])
+    d = net.add("MaxPool", [a], kernel_shape=[3, 3], strides=[1, 1], pads=[1] * 4)
+    joined = net.add("Concat", [b, c, d], axis=1)
+    e = net.add("Relu", [net.conv(net.add("MaxPool", [joined], kernel_shape=[2, 2], strides=[2, 2]), 48, 32)])
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [e])]), 32, 10)
+    return net.model()
+
+
+def widening_net(seed: int = 0) -> onnx.ModelProto:
+    """A residual block that changes its width: the skip is a convolution too, and stands before the longer branch."""
+    net = Net(seed=seed)
+    a = net.add("Relu", [net.conv("input", 3, 16)])
+    skip = net.conv(a, 16, 32, 1, stride=2)
+    b = net.conv(net.add("Relu", [net.conv(a, 16, 32, 3, stride=2)]), 32, 32)
+    c = net.add("Relu", [net.add("Add", [skip, b])])
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [c])]), 32, 10)
+    return net.model()
+
+
+def silu_net(seed: int = 0) -> onnx.ModelProto:
+    """EfficientNet's parts: SiLU behind a convolution, squeeze-and-excite with a Sigmoid, a skip."""
+    net = Net(seed=seed)
+
+    def silu(x: str) -> str:
+        return net.add("Mul", [x, net.add("Sigmoid", [x])])
+
+    a = silu(net.conv("input", 3, 16, stride=2))
+    b = silu(net.conv(silu(net.conv(a, 16, 32, 1)), 32, 32, 3, group=32))
+    s = silu(net.conv(net.add("GlobalAveragePool", [b]), 32, 8, 1))
+    g = net.add("Sigmoid", [net.conv(s, 8, 32, 1)])
+    e = net.conv(net.add("Mul", [b, g]), 32, 16, 1)
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [net.add("Add", [e, a])])]), 16, 10)
+    return net.model()
+
+
 def pictures(n: int, seed: int = 1, size: int = 16) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 3, size, size)).astype(np.float32)
 
 
-def session(proto: onnx.ModelProto) -> ort.InferenceSession:
+def session(proto: onnx.ModelProto, *, integer_kernels: bool = True) -> ort.InferenceSession:
     options = ort.SessionOptions()
+    if not integer_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def run(proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-    return session(proto).run(None, {"input": x})[0]
+def run(proto: onnx.ModelProto, x: np.ndarray, *, integer_kernels: bool = True) -> np.ndarray:
+    return session(proto, integer_kernels=integer_kernels).run(None, {"input": x})[0]
 
 
 def opener(proto: onnx.ModelProto):
@@ -96,14 +138,43 @@ def opener(proto: onnx.ModelProto):
     return lambda x: dict(zip(names, opened.run(None, {source: x}), strict=True))
 
 
-def optimized_ops(proto: onnx.ModelProto, folder) -> list[str]:
-    """Operators of the graph that ONNX Runtime really runs."""
+def optimized_ops(proto: onnx.ModelProto, folder, *, as_on_arm: bool = False) -> list[str]:
+    """Operators of the graph that ONNX Runtime really runs; ``as_on_arm`` keeps int8 activations int8."""
+    return [node.op_type for node in optimized(proto, folder, as_on_arm=as_on_arm).graph.node]
+
+
+def optimized(proto: onnx.ModelProto, folder, *, as_on_arm: bool = False) -> onnx.ModelProto:
+    """The graph that ONNX Runtime really runs."""
     options = ort.SessionOptions()
+    if as_on_arm:
+        options.add_session_config_entry("session.qdqisint8allowed", "1")
     options.optimized_model_filepath, options.log_severity_level = str(folder / "optimized.onnx"), 4
     ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+    return onnx.load(folder / "optimized.onnx")
 
 
 def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
     noise = float(((reference - other) ** 2).sum())
     return float("inf") if noise == 0 else 10 * float(np.log10((reference**2).sum() / noise))
+
+
+def plant_bad_layer(proto: onnx.ModelProto, first: str, second: str, decades: float = 3.0) -> onnx.ModelProto:
+    """The same function, but convolution ``second`` hard to quantize: channels between the two spread over ``decades``.
+
+    Only Relu may stand between them. Output channels of ``first`` are rescaled, which per-channel weights bear, and the
+    input channels of ``second`` inversely, which no scale per output channel can follow.
+    """
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    nodes = {node.name: node for node in made.graph.node}
+    tensors = {tensor.name: tensor for tensor in made.graph.initializer}
+    weight = numpy_helper.to_array(tensors[nodes[first].input[1]])
+    factor = np.logspace(-decades / 2, decades / 2, len(weight)).astype(np.float32)
+    np.random.default_rng(0).shuffle(factor)
+    for name, shape in ((nodes[first].input[1], (-1, 1, 1, 1)), (nodes[first].input[2], (-1,))):
+        scaled = numpy_helper.to_array(tensors[name]) * factor.reshape(shape)
+        tensors[name].CopyFrom(numpy_helper.from_array(scaled, name))
+    name = nodes[second].input[1]
+    scaled = numpy_helper.to_array(tensors[name]) / factor.reshape(1, -1, 1, 1)
+    tensors[name].CopyFrom(numpy_helper.from_array(scaled, name))
+    return made
