@@ -310,3 +310,15 @@ def test_stage_version_is_stated(model: Path) -> None:
     manifest = read_manifest(export(model, config=ExportConfig(**QUICK)).output)
     assert manifest is not None
     assert manifest.version == command.STAGE_VERSION
+
+
+def test_a_network_that_always_answers_the_same_is_said(tmp_path, tiny_model):
+    from dataclasses import replace
+
+    from deploykit.base.checkpoint import read_model_file, write_model_file
+
+    file = read_model_file(tiny_model)
+    zero = {name: tensor * 0 if name == "fc.weight" else tensor for name, tensor in file.tensors.items()}
+    write_model_file(tmp_path / "zero.pt", replace(file, tensors=zero))
+    result = export(tmp_path / "zero.pt")
+    assert any("answers the same for different pictures" in note for note in result.facts["notes"])
