@@ -30,6 +30,21 @@ def check_parent(output: Path) -> None:
     raise BadInput(f"cannot write {output}: the folder {parent} does not exist", fix="Create it first.")
 
 
+def make_folder(folder: Path) -> None:
+    """Make ``folder``, to write into, where it is missing; the folder that it is to lie in must be there.
+
+    Raises:
+        BadInput: it is a file, or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
+    check_parent(folder)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {folder}") from error
+
+
 @contextmanager
 def atomic_path(output: Path) -> Iterator[Path]:
     """A temporary path beside ``output`` that takes its place when the block ends well, and is removed when it does not.

@@ -75,16 +75,17 @@ def from_os_error(error: OSError, doing: str) -> DeploykitError:
 
     A missing, foreign or forbidden path is the user's to mend (exit 2); a full or broken disk is not (exit 5).
     """
-    name = error.filename or ""
+    name = str(error.filename or "")
+    reading = doing.removeprefix("cannot read ")
+    subject = reading if name and reading != doing and reading.endswith(name) else f"{doing}: {name or 'a path'}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SystemTrouble(f"{doing}: the disk is full", fix="Free some space and run the same command again.")
     if error.errno == errno.ENOENT:
-        place = "" if name and doing == f"cannot read {name}" else f"{doing}: "
-        return BadInput(f"{place}{name or 'a path'} does not exist", fix="Check the path.")
+        return BadInput(f"{subject} does not exist", fix="Check the path.")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return BadInput(f"{doing}: no permission for {name}", fix="Choose another path or change its permissions.")
     if error.errno in (errno.EISDIR, errno.ENOTDIR):
-        return BadInput(f"{doing}: {name} is {'a folder' if error.errno == errno.EISDIR else 'not below a folder'}")
+        return BadInput(f"{subject} is {'a folder' if error.errno == errno.EISDIR else 'not below a folder'}")
     return SystemTrouble(f"{doing}: {error.strerror or error}", got=name or None)
 
 

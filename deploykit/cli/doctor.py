@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -26,5 +27,12 @@ def command(
         from deploykit.commands.doctor import doctor
 
         result = doctor(tuple(require or ()), progress=run.progress)
-        status, code = ("unavailable", 4) if result.lacking else ("ok", 0)
-        run.finish(result.to_dict(), result.summary(), status=status, exit_code=code)
+        trouble = result.trouble()
+        if trouble is None:
+            run.finish(result.to_dict(), result.summary())
+        else:
+            print(f"deploykit doctor: {trouble.line()}", file=sys.stderr)
+            told = {"error": trouble.line(), "exit_code": trouble.exit_code}
+            run.finish(
+                {**told, **result.to_dict()}, result.summary(), status=trouble.status, exit_code=trouble.exit_code
+            )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
+from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
@@ -96,7 +97,7 @@ def benchmark(
 
     if config is None:
         raise BadInput("benchmark needs data", fix="Pass BenchmarkConfig(data=…).")
-    specs = [resolve(spec) for spec in named_specs(artifacts)]
+    specs = [resolve(spec, config.device) for spec in named_specs(artifacts)]
     baseline = baseline_of(specs, config.baseline)
     metrics = load_metrics(config.metrics)
     folder = None if output is None else Path(output)
@@ -214,14 +215,7 @@ def _make_ready(folder: Path, *, force: bool) -> None:
     """Make the run folder, and check early that a report may be written into it."""
     from deploykit.reporting.write import refuse_foreign_pages
 
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
-    if not folder.parent.is_dir():
-        raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, f"cannot write {folder}") from error
+    make_folder(folder)
     already_made(folder / "report.json", "", force=force)
     if not force:
         refuse_foreign_pages(folder)

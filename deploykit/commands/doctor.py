@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.environment import cpu, gpus, memory_bytes
-from deploykit.base.errors import unknown
+from deploykit.base.errors import Unavailable, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.probes import PROBES
 
@@ -57,6 +57,14 @@ class DoctorResult:
     def lacking(self) -> list[str]:
         """The required things that do not work."""
         return [check.name for check in self.checks if check.name in self.required and not check.ok]
+
+    def trouble(self) -> Unavailable | None:
+        """The error that names what is required and does not work, with why and the mend; None where all works."""
+        lacking = [check for check in self.checks if check.name in self.lacking]
+        if not lacking:
+            return None
+        why = "; ".join(f"{check.name} does not work here: {check.detail}" for check in lacking)
+        return Unavailable(why, fix=" ".join(check.fix for check in lacking if check.fix) or None)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields."""

@@ -21,9 +21,10 @@ from deploykit.base.artifact import (
     read_manifest,
     write_manifest,
 )
+from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import EvaluateConfig
 from deploykit.base.environment import describe, library_versions
-from deploykit.base.errors import AnswerNo, BadInput, from_os_error, unknown
+from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
@@ -290,14 +291,7 @@ def _made_before(folder: Path, key: str, *, force: bool) -> bool:
     Raises:
         BadInput: the folder cannot be made, or holds files that deploykit did not make.
     """
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
-    if not folder.parent.is_dir():
-        raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, f"cannot write {folder}") from error
+    make_folder(folder)
     if already_made(folder / "report.json", key, force=force):
         return True
     if not force:

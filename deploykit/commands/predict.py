@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploykit.base.atomic import check_parent
 from deploykit.base.config.predict import PredictConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -99,7 +100,7 @@ def predict(
     from deploykit.engines import open_runner, resolve
 
     config = config or PredictConfig()
-    spec = resolve(artifact)
+    spec = resolve(artifact, config.device)
     paths = _pictures(images)
     part = readable(Part(Files(paths), np.zeros(len(paths), dtype=np.int64)), config.skip_broken, progress)
     split = Split("pictures", (), part.store, np.arange(len(part.labels)), part.labels, progress)
@@ -233,8 +234,7 @@ def _copies(files: Sequence[str], folder: Path, force: bool) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--annotate {folder} is no folder")
-    if not folder.parent.is_dir():
-        raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
+    check_parent(folder)
     originals = {Path(file).resolve() for file in files}
     copies: list[Path] = []
     taken: set[str] = set()

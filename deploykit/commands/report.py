@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.atomic import make_folder
+from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 
 STAGE_VERSION = 1
@@ -63,14 +64,7 @@ def report(
     found = read_report(place)
     home = place if place.is_dir() else place.parent
     folder = home if output is None else Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
-    if not folder.parent.is_dir():
-        raise BadInput(f"cannot write {folder}: the folder {folder.parent} does not exist", fix="Create it first.")
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise from_os_error(error, f"cannot write {folder}") from error
+    make_folder(folder)
     if not force:
         refuse_foreign_pages(folder)
     files = write_pages(found, folder, home)

@@ -119,7 +119,7 @@ def verify(
     from deploykit.engines import open_runner, resolve
 
     config = config or VerifyConfig()
-    specs = (resolve(_spec(reference)), resolve(_spec(candidate)))
+    specs = (resolve(_spec(reference), config.device), resolve(_spec(candidate), config.device))
     options: dict[str, Any] = {"threads": config.threads, "device": config.device, "size": config.size}
     with (
         open_runner(specs[0], **options, allow_code=config.allow_code) as one,

@@ -102,6 +102,9 @@ def _source(
     if len(classes) < 2:
         raise BadInput(f"{first} holds one class only", got=classes[0], expected="at least two class folders")
 
+    if next(_walk(first), None) is None:
+        raise BadInput(f"{first} holds no pictures", expected="files " + ", ".join(SUFFIXES))
+
     def loader(place: Path) -> Callable[[], Part]:
         return lambda: _listed(place, classes, first, skip_broken, progress)
 

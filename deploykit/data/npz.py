@@ -97,7 +97,7 @@ def _text(value: object) -> str:
 def _read(path: Path) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     try:
-        path.stat()
+        path.open("rb").close()
         if not zipfile.is_zipfile(path):
             raise BadInput(f"{path} is no .npz archive, or a truncated one", fix="np.savez(path, images=…, labels=…)")
         with np.load(path, allow_pickle=False) as archive:

@@ -25,8 +25,11 @@ _SUFFIXES = {
 }
 
 
-def resolve(spec: Spec | str | Path) -> Spec:
+def resolve(spec: Spec | str | Path, device: str = "auto") -> Spec:
     """``spec`` with its target filled in: as named, else the manifest's, else the file's natural one.
+
+    With ``device`` cuda the natural target of an ``.onnx`` is ort-cuda: what was asked to run on a GPU does not quietly
+    run on the CPU.
 
     Raises:
         BadInput: the file does not exist, or nothing says what runs it, or the target does not run such files.
@@ -41,6 +44,7 @@ def resolve(spec: Spec | str | Path) -> Spec:
     if target is None:
         manifest = read_manifest(spec.path)
         target = manifest.target if manifest and manifest.target else natural_target(spec.path)
+        target = "ort-cuda" if (target, device) == ("ort-cpu", "cuda") else target
     check_target(target)
     suffix = spec.path.suffix.lower()
     for engine, wanted in _SUFFIXES.items():
@@ -68,7 +72,7 @@ def open_runner(
     Args:
         spec: ``[NAME=]PATH[@TARGET[:key=value,…]]``, or taken apart.
         threads: of the CPU; None: the engine's default. Torch has one setting for the whole process.
-        device: ``auto``, ``cpu`` or ``cuda``, of torch targets; the others name their device.
+        device: ``auto``, ``cpu`` or ``cuda``, of torch targets and where no target is named; the others name theirs.
         size: input size in pixels, which wins over what the file says.
         allow_code: ``module:…`` architectures inside model files may run.
 
@@ -79,7 +83,7 @@ def open_runner(
         BadInput: the file is missing, broken or foreign to the target, or an option is unknown.
         Unavailable: this machine lacks what the target needs; the error names it.
     """
-    spec = resolve(spec)
+    spec = resolve(spec, device)
     if threads is not None and threads < 1:
         raise BadInput("threads", got=threads, expected="at least 1")
     if size is not None and size < 1:

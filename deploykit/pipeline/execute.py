@@ -137,6 +137,7 @@ def run(
     work = _Work(loaded, plan(loaded, allow_code=config.allow_code), folder, config, force, progress, data)
     if config.dry_run:
         return _dry(work)
+    _check_inputs(work)
     folder.make()
     with folder.locked(wait=config.wait, progress=progress):
         for stage in work.plan.stages:
@@ -149,6 +150,14 @@ def run(
     if all(one.status == "kept" for one in work.done):
         progress.say(f"Nothing to do: every result of {loaded.name} is there already (--remeasure times them again).")
     return RunResult(loaded.name, folder.root, tuple(work.done), report)
+
+
+def _check_inputs(work: _Work) -> None:
+    """Model file and data can be read: said before anything is made or another run is waited for."""
+    for stage in work.plan.stages:
+        if stage.command == "load":
+            _existing(stage.output)
+    work.data.sha256("test")
 
 
 def _dry(work: _Work) -> RunResult:

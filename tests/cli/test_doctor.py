@@ -36,6 +36,12 @@ def test_json_is_one_object(capsys):
 def test_a_missing_requirement_ends_with_4(capsys, monkeypatch):
     monkeypatch.setattr(room, "_gpu", lambda: room.Check("gpu", False, "none here", "Install the driver."))
     assert _run("--quiet", "--require", "gpu") == 4
-    assert "required and missing: gpu" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "required and missing: gpu" in told.out
+    assert told.err == "deploykit doctor: gpu does not work here: none here. Install the driver.\n"
+    assert _run("--quiet", "--json", "--require", "gpu") == 4
+    found = json.loads(capsys.readouterr().out)
+    assert (found["status"], found["exit_code"]) == ("unavailable", 4)
+    assert found["error"] == "gpu does not work here: none here. Install the driver."
     assert _run("--quiet", "--require", "python") == 0
     assert _run("--quiet", "--require", "nonsense") == 2

@@ -128,6 +128,10 @@ def test_folder_errors(tmp_path: Path) -> None:
     assert "holds one class only; got cat; expected at least two" in refused(tmp_path / "single")
     (tmp_path / "single" / "dog").mkdir()
     assert "dog holds no pictures; expected files .jpg" in refused(tmp_path / "single")
+    for one in ("a", "b"):
+        (tmp_path / "bare" / one).mkdir(parents=True)
+    with pytest.raises(BadInput, match=r"bare holds no pictures; expected files \.jpg"):
+        open_data(str(tmp_path / "bare"))
     root = sorted_folder(tmp_path / "d", {"train": 4, "val": 2})
     write_pictures(root / "val" / "cow", 1, seed=5)
     assert "val/cow is a class that" in refused(root)

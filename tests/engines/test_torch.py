@@ -128,3 +128,10 @@ def test_wrong_arguments_are_refused(tiny_model, option, value):
 
 def test_the_natural_target_is_filled_in(tiny_model):
     assert resolve(tiny_model).target == "torch-eager"
+
+
+def test_a_graph_asked_to_run_on_a_gpu_does_not_quietly_run_on_the_cpu(tmp_path):
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"x")
+    assert [resolve(path, device).target for device in ("auto", "cpu", "cuda")] == ["ort-cpu", "ort-cpu", "ort-cuda"]
+    assert resolve(f"{path}@ort-cpu", "cuda").target == "ort-cpu"

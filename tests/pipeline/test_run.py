@@ -308,6 +308,21 @@ def test_unknown_data_stops_before_anything_is_made(tmp_path: Path) -> None:
         run(tmp_path / "tiny.yaml", tmp_path / "run", RunConfig(dry_run=True))
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("data: digits", "data: none.npz"), r"none\.npz does not exist"),
+        (("model: {", "model: {file: none.pt} #"), r"the model none\.pt does not exist"),
+    ],
+)
+def test_inputs_that_are_not_there_leave_no_run_folder(change: tuple[str, str], line: str, tmp_path: Path) -> None:
+    text = RECIPE.replace(*change)
+    (tmp_path / "tiny.yaml").write_text(text.replace("train: {epochs: 1, threads: 1}\n", "") if "#" in text else text)
+    with pytest.raises(BadInput, match=line):
+        run(tmp_path / "tiny.yaml", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_recipes_list_the_shipped_ones(tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"there is no recipe quickstat; expected a path, or one of .*Did you mean 'quickstart'\?"
