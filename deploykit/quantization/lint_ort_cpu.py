@@ -112,7 +112,7 @@ def slow_types(view: View) -> Iterator[Finding]:
             )
         elif node.op_type == Q and of.kind == ir.DataType.INT8:
             message, mend = (
-                "writes int8 activations; x86 multiplies uint8 by int8 and needs a step more",
+                "writes int8 activations; x86 multiplies uint8 by int8, and what reads them may stay float",
                 "Quantize activations to uint8, except for Arm.",
             )
         else:
