@@ -45,6 +45,12 @@ def command(
         str,
         typer.Option("--bias-correction", help="Take the mean shift out of biases where it helps: auto, on or off."),
     ] = "auto",
+    batch_norm: Annotated[
+        str,
+        typer.Option(
+            "--batch-norm", help="Of a .pt: keep, reestimate on the pictures, or auto: if select gains clearly."
+        ),
+    ] = "keep",
     rounding: Annotated[str, typer.Option(help="Of weights: nearest, or adaround, which learns it.")] = "nearest",
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Only score what int8 costs each layer: MODEL.analysis.json and .html.")
@@ -105,6 +111,7 @@ def command(
                 "equalize": equalize,
                 "bias_correction": bias_correction,
                 "rounding": rounding,
+                "batch_norm": batch_norm,
                 "force_int8": force_int8,
                 "synthetic": synthetic,
                 "size": size,

@@ -24,6 +24,7 @@ from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.batch_norm import with_batch_norm
 from deploykit.commands.calibration import Calibration, calibration_pictures, shown_name
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
@@ -184,7 +185,8 @@ def _quantize(
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer, planned
 
-    path = float_onnx(source, scratch, config, progress)
+    model_file, batch_norm = with_batch_norm(source, scratch, config, images, progress)
+    path = float_onnx(model_file, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
     with opened.runner(path) as reference:
         preprocessing, classes = reference.preprocessing, reference.classes
@@ -214,7 +216,7 @@ def _quantize(
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
-        "recovery": recovery.facts,
+        "recovery": recovery.facts | {"batch_norm": batch_norm},
         "images": len(images.observed),
         "calibrated_on": "synthetic" if config.data is None else images.name,
         **facts,

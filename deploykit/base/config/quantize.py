@@ -26,6 +26,8 @@ class QuantizeConfig(Config):
         equalize: rescale channels between layers; ``auto``: where int8 is far from float, and only if it helps.
         bias_correction: take the mean shift out of the biases; ``auto`` as above, ``on``: always tried; kept if it helps.
         rounding: of weights; ``adaround`` learns it layer by layer, and is kept if it helps.
+        batch_norm: of a model file; ``reestimate`` its statistics on the calibration pictures; ``auto``: where ``select``
+            is then answered significantly better.
         force_int8: quantize all that can be, without looking at the measured time.
         synthetic: calibrate on procedural pictures, which is marked in the manifest.
         size: input size in pixels where the model does not carry it.
@@ -49,6 +51,7 @@ class QuantizeConfig(Config):
     equalize: Literal["auto", "on", "off"] = "auto"
     bias_correction: Literal["auto", "on", "off"] = "auto"
     rounding: Literal["nearest", "adaround"] = "nearest"
+    batch_norm: Literal["keep", "auto", "reestimate"] = "keep"
     force_int8: bool = False
     synthetic: bool = False
     size: int | None = Field(None, ge=1)
