@@ -27,7 +27,9 @@ def command(
     ] = None,
     arch: Annotated[
         _Text,
-        _option("--arch", help="deploykit:NAME, torchvision:NAME, timm:NAME, module:factory; default: deploykit:resnet."),
+        _option(
+            "--arch", help="deploykit:NAME, torchvision:NAME, timm:NAME, module:factory; default: deploykit:resnet."
+        ),
     ] = None,
     kwarg: Annotated[
         list[str] | None,
