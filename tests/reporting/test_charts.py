@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deploykit.reporting.charts.axes import Scale, latency_scale, linear_ticks, log_ticks, ratio_scale
 from deploykit.reporting.charts.labels import overlaps, place
-from deploykit.reporting.charts.latency_chart import density, latency_chart
+from deploykit.reporting.charts.latency_chart import _numbers, density, latency_chart
 from deploykit.reporting.charts.pareto_chart import pareto_chart, points_of
 from deploykit.reporting.charts.svg import element, shortened
 from deploykit.reporting.read import validate
@@ -121,3 +121,8 @@ def test_svg_text_is_escaped_and_cut() -> None:
     assert element("text", "<b>&", x=1.25) == '<text x="1.2">&lt;b&gt;&amp;</text>'
     assert element("rect", class_='a"b') == '<rect class="a&#34;b"/>'
     assert shortened("a" * 100, 10, 100) == "a" * 16 + "…"
+
+
+def test_the_chart_states_the_percentiles_of_the_table() -> None:
+    samples = np.arange(1.0, 101.0)
+    assert _numbers(samples) == "p50 50.0 · p99 99.0 ms"

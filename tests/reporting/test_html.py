@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from deploykit.reporting import write_report
-from deploykit.reporting.html import settings, when
+from deploykit.reporting.html import settings, to_html, when
+from deploykit.reporting.read import validate
 from tests.reporting import sample
 
 VOID = {"meta", "link", "br", "circle", "rect", "path", "line"}
@@ -177,3 +178,18 @@ def test_settings_stand_in_where_there_is_no_command(tmp_path: Path) -> None:
     made = sample.report(1)
     made["variants"][0]["steps"] = [{"stage": "export", "config": {"opset": 20, "data": "<b>"}}]
     assert "opset=20, data=<b>" in page(made, tmp_path).text
+
+
+def test_what_this_machine_cannot_run_is_not_shown_as_a_failure(tmp_path: Path) -> None:
+    made = sample.report(3)
+    made["variants"][0] = {"name": "gpu", "target": "ort-cuda", "status": "skipped", "reason": "no GPU"}
+    made["variants"][2] = {"name": "odd", "target": "ort-cpu", "status": "failed", "reason": "NaN"}
+    made["pick"] = None
+    made["pareto"] = [name for name in made["pareto"] if name == made["variants"][1]["name"]]
+    page = to_html(validate(made), tmp_path)
+    skipped = page.partition('<section class="skipped"')[2].partition("</section>")[0]
+    failed = page.partition('<section class="failed"')[2].partition("</section>")[0]
+    assert "no GPU" in skipped
+    assert "NaN" not in skipped
+    assert "NaN" in failed
+    assert "no GPU" not in failed

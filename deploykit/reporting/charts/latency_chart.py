@@ -11,6 +11,7 @@ from markupsafe import Markup
 from deploykit.reporting import text as t
 from deploykit.reporting.charts.axes import Scale, latency_scale
 from deploykit.reporting.charts.svg import element, figure, polyline, shortened, text_width
+from deploykit.stats.percentiles import percentile
 
 FONT = 13.0
 BINS = 220
@@ -42,8 +43,7 @@ def latency_chart(report: dict[str, Any], samples: dict[str, np.ndarray], width:
 
 
 def _numbers(samples: np.ndarray) -> str:
-    p50, p99 = np.quantile(samples, (0.5, 0.99))
-    return f"p50 {t.number(float(p50))} · p99 {t.number(float(p99))} ms"
+    return f"p50 {t.number(percentile(samples, 0.5))} · p99 {t.number(percentile(samples, 0.99))} ms"
 
 
 def _axis(across: Scale, head: float, floor: float, narrow: bool) -> list[Markup]:
@@ -76,7 +76,7 @@ def _ridge(
     kept = [i for i, value in enumerate(shape) if value > 0.004]
     first, last = max(0, kept[0] - 1), min(BINS - 1, kept[-1] + 1)
     outline = [(outline[first][0], base), *outline[first : last + 1], (outline[last][0], base)]
-    p50, p90, p99 = (float(value) for value in np.quantile(samples, (0.5, 0.9, 0.99)))
+    p50, p90, p99 = (percentile(samples, share) for share in (0.5, 0.9, 0.99))
     marks = [
         element("line", x1=across(value), x2=across(value), y1=base - tall * part, y2=base, class_=css)
         for value, part, css in ((p50, 1.0, "p50"), (p90, 0.42, "p90"), (p99, 0.42, "p99"))
