@@ -10,31 +10,8 @@ QUICK = QuantizeConfig(data="digits", images=32, select_images=32, method="minma
 
 
 @pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory, digits):
-    """A narrow network trained for 60 real steps: int8 must cost a network with real margins nothing."""
-    import torch
-
-    from deploykit.base.checkpoint import Arch
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import build, save_model
-
-    images, labels = digits
-    arch = Arch("deploykit", "resnet", {"num_classes": 10, "depth": 8, "widths": [16, 32, 64], "stem_stride": 2})
-    x = (torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
-    y = torch.from_numpy(labels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = build(arch).train()
-        optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, nesterov=True)
-        for step in range(60):
-            picked = torch.arange(step * 64, step * 64 + 64) % len(x)
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(module(x[picked]), y[picked]).backward()
-            optimizer.step()
-    path = tmp_path_factory.mktemp("trained") / "tiny.pt"
-    preprocessing = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    save_model(path, module.eval(), arch, preprocessing, [str(d) for d in range(10)], lineage=[], samples=None)
-    return path
+def tiny_model(trained_model):
+    return trained_model
 
 
 @pytest.fixture(scope="module")
