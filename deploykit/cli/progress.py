@@ -21,6 +21,11 @@ def _shown(fields: dict[str, object]) -> str:
     )
 
 
+def _rate(done: float, elapsed_s: float, unit: str) -> str:
+    """Units a second; of seconds themselves there is none worth telling."""
+    return f"{done / elapsed_s:.1f} {unit}/s" if unit not in ("", "s") else ""
+
+
 class _PlainTask:
     def __init__(self, title: str, total: float | None, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -37,14 +42,16 @@ class _PlainTask:
 
     def line(self, now: float) -> None:
         elapsed = max(now - self.start, 1e-9)
-        share = f"{self.done:.0f}/{self.total:.0f}" if self.total else f"{self.done:.0f}"
-        left = f"  {(self.total - self.done) * elapsed / self.done:.0f} s left" if self.total and self.done else ""
-        rate = f"  {self.done / elapsed:.1f} {self.unit}/s" if self.unit else ""
-        print(
-            f"{self.title}  {share} {self.unit}{rate}{left}  {_shown(self.fields)}".rstrip(),
-            file=sys.stderr,
-            flush=True,
-        )
+        parts = [self.title]
+        if self.total or self.done:
+            parts.append(f"{self.done:.0f}" + (f"/{self.total:.0f}" if self.total else "") + f" {self.unit}".rstrip())
+            parts.append(_rate(self.done, elapsed, self.unit))
+        else:
+            parts.append(f"{elapsed:.0f} s")
+        if self.total and 0 < self.done < self.total:
+            parts.append(f"{(self.total - self.done) * elapsed / self.done:.0f} s left")
+        parts.append(_shown(self.fields))
+        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
 class _PlainProgress:
@@ -120,5 +127,5 @@ class _RichTask:
         self.done += n
         self.fields.update(fields)
         elapsed = max(time.monotonic() - self.start, 1e-9)
-        rate = f"{self.done / elapsed:.1f} {self.unit}/s" if self.unit else ""
+        rate = _rate(self.done, elapsed, self.unit)
         self.bars.update(self.identity, advance=n, rate=rate, shown=_shown(self.fields))  # type: ignore[attr-defined]
