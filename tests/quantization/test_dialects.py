@@ -28,6 +28,7 @@ from tests.quantization.tensorrt_for_tests import engine_bytes
 
 NETS = [residual_net, mobile_net, concat_net, widening_net, silu_net]
 AT_INPUTS = ["tensorrt", "openvino"]
+TENSORRT = ["ort-trt", "tensorrt", "tensorrt-rtx"]
 
 
 def quantized(proto, target, dialect=None, method="minmax", **options):
@@ -223,3 +224,8 @@ def test_random_networks_stay_close(seed, target, make):
     x = pictures(8, seed=3)
     made = quantized(make(seed), target)
     assert snr_db(run(make(seed), x), run(made, x, integer_kernels=False)) > 13
+
+
+def test_tensorrt_in_its_three_forms_reads_one_file():
+    files = {quantized(residual_net(), target).SerializeToString(deterministic=True) for target in TENSORRT}
+    assert len(files) == 1
