@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
@@ -65,8 +65,10 @@ def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:
     stock = build_meta(arch, allow_code)
     head = f"{head_of(stock)}.weight"
     if "num_classes" not in arch.kwargs and head in tensors:
-        arch.kwargs["num_classes"] = int(tensors[head].shape[0])
-        stock = build_meta(arch, allow_code)
+        counted = Arch(arch.source, arch.name, {**arch.kwargs, "num_classes": int(tensors[head].shape[0])})
+        other = build_meta(counted, allow_code)
+        if _misfits(other, tensors) <= _misfits(stock, tensors):  # a detector's last layer counts no classes
+            arch, stock = counted, other
     state = stock.state_dict()
     if relevant(state) == relevant(tensors):
         arch.shapes = {
@@ -75,6 +77,12 @@ def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:
             if name in state and tensor.shape != state[name].shape and tensor.ndim == state[name].ndim
         }
     return arch
+
+
+def _misfits(module: nn.Module, tensors: dict[str, Tensor]) -> int:
+    """How many tensors have another shape than the network's."""
+    state = module.state_dict()
+    return sum(name in tensors and tensors[name].shape != tensor.shape for name, tensor in state.items())
 
 
 def fits(arch: Arch, tensors: dict[str, Tensor]) -> bool:

@@ -125,6 +125,14 @@ def test_unknown_network_names_the_nearest_and_the_first_differences() -> None:
         recognise({"mine.a": torch.zeros(3), "mine.b": torch.zeros(4)}, HERE)
 
 
+@pytest.mark.parametrize("name", ["ssdlite320_mobilenet_v3_large", "retinanet_resnet50_fpn"])
+def test_the_last_layer_of_a_detector_counts_no_classes(name: str) -> None:
+    with torch.device("meta"):
+        tensors = dict(build(f"torchvision:{name}").state_dict())
+    arch = named(f"torchvision:{name}", tensors, allow_code=False)
+    assert (arch.kwargs, arch.shapes) == ({}, {})
+
+
 def test_a_wrong_name_is_told_by_what_differs(tmp_path: Path) -> None:
     torch.save(build("torchvision:resnet34", 3).state_dict(), tmp_path / "m.pt")
     with pytest.raises(BadInput, match=r"does not fit torchvision:resnet18: .* is not in the network"):
