@@ -1,4 +1,4 @@
-"""Networks trained for some seconds on real digits, as ONNX, with the pictures to judge them by."""
+"""A network trained for some seconds on real digits, as ONNX, with the pictures to judge it by."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def digit_pictures():
     return np.repeat(images.astype(np.float32), 3, axis=1), bunch.target
 
 
-def trained(path, name="mobilenetv2", steps=120, **kwargs):
+def trained(path, name, steps, **kwargs):
     """Train ``deploykit:NAME`` on digits; returns the ONNX network, pictures and labels."""
     import onnx
     import torch
