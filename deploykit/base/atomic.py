@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,27 @@ from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 
 
 def check_parent(output: Path) -> None:
-    """Check that the folder that ``output`` is to lie in is there.
+    """Check that the folder that ``output`` is to lie in is there and takes files, before any work is done for it.
 
     Raises:
-        BadInput: it is missing, or is a file.
+        BadInput: it is missing, is a file, or may not be written.
     """
     parent = output.parent
     if parent.is_dir():
+        _check_access(parent, output)
         return
     above = next((place for place in (parent, *parent.parents) if place.exists()), None)
     if above is not None and not above.is_dir():
         raise BadInput(f"cannot write {output}: {above} is a file", expected="a folder")
     raise BadInput(f"cannot write {output}: the folder {parent} does not exist", fix="Create it first.")
+
+
+def _check_access(folder: Path, output: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadInput(
+            f"cannot write {output}: no permission for the folder {folder}",
+            fix="Choose another path or change its permissions.",
+        )
 
 
 def make_folder(folder: Path) -> None:
@@ -36,7 +45,10 @@ def make_folder(folder: Path) -> None:
     Raises:
         BadInput: it is a file, or cannot be made.
     """
-    if folder.exists() and not folder.is_dir():
+    if folder.is_dir():
+        _check_access(folder, folder)
+        return
+    if folder.exists():
         raise BadInput(f"cannot write into {folder}: it is a file", expected="a folder")
     check_parent(folder)
     try:
@@ -65,7 +77,8 @@ def atomic_path(output: Path) -> Iterator[Path]:
     except OSError as error:
         raise _told(error, temporary, output) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk says so even of a file that is not there
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -234,7 +234,7 @@ def _copies(files: Sequence[str], folder: Path, force: bool) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--annotate {folder} is no folder")
-    check_parent(folder)
+    check_parent(folder / "picture" if folder.is_dir() else folder)
     originals = {Path(file).resolve() for file in files}
     copies: list[Path] = []
     taken: set[str] = set()

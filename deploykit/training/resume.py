@@ -37,6 +37,7 @@ class ResumeFile:
             with tempfile.NamedTemporaryFile(dir=self.path.parent, prefix=f"{self.path.name}."):
                 pass
         except OSError as error:
+            error.filename = str(self.path.parent)
             raise from_os_error(error, f"cannot write into {self.path.parent}") from error
 
     def load(self, progress: Progress = SILENT) -> dict[str, Any] | None:

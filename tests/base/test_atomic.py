@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from deploykit.base.atomic import atomic_folder, atomic_path, remove_leftovers, write_bytes, write_json, write_text
+from deploykit.base.atomic import (
+    atomic_folder,
+    atomic_path,
+    make_folder,
+    remove_leftovers,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from deploykit.base.errors import BadInput, SystemTrouble
 
 needs_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -134,6 +142,42 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, making: Any) -> 
     ):
         pass
     assert (tmp_path / "a").read_text() == "mine"
+
+
+@pytest.mark.parametrize("making", [atomic_path, atomic_folder])
+def test_a_folder_that_may_not_be_written_is_said_before_the_work(
+    tmp_path: Path, making: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with (
+        pytest.raises(BadInput, match=r"cannot write .*x: no permission for the folder .*\. Choose another"),
+        making(tmp_path / "x"),
+    ):
+        pytest.fail("the work began")
+
+
+def test_a_folder_to_write_into_is_checked_itself_where_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "new")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    make_folder(tmp_path / "new")
+    with pytest.raises(BadInput, match="no permission for the folder"):
+        make_folder(tmp_path / "other")
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) == tmp_path)
+    with pytest.raises(BadInput, match=r"no permission for the folder .*new"):
+        make_folder(tmp_path / "new")
+
+
+def test_a_disk_that_refuses_to_remove_what_is_not_there_does_not_hide_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(SystemTrouble, match="the disk is full"), atomic_path(tmp_path / "x"):
+        raise OSError(28, "No space left on device")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that takes no files")
