@@ -52,6 +52,10 @@ def command(
         ),
     ] = "keep",
     rounding: Annotated[str, typer.Option(help="Of weights: nearest, or adaround, which learns it.")] = "nearest",
+    max_drop: Annotated[
+        float | None,
+        typer.Option("--max-drop", help="Accuracy in points that may be lost on select; layers go back to float."),
+    ] = None,
     analyze: Annotated[
         bool, typer.Option("--analyze", help="Only score what int8 costs each layer: MODEL.analysis.json and .html.")
     ] = False,
@@ -112,6 +116,7 @@ def command(
                 "bias_correction": bias_correction,
                 "rounding": rounding,
                 "batch_norm": batch_norm,
+                "max_drop": max_drop,
                 "force_int8": force_int8,
                 "synthetic": synthetic,
                 "size": size,

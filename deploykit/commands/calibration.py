@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
 
+DROP_IMAGES = 512
+"""Of ``select``, for ``--max-drop``: one picture is then 0.2 points."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -88,7 +91,8 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress) -> Calibrat
     if len(train) < config.images:
         progress.say(f"calibrating on all {len(train)} training pictures ({config.images} were asked for)")
     picked = sorted(random.permutation(len(train))[: config.images].tolist())
-    held = sorted(random.permutation(len(select))[: config.select_images].tolist())
+    wanted = config.select_images if config.max_drop is None else max(config.select_images, DROP_IMAGES)
+    held = random.permutation(len(select))[:wanted].tolist()
     digest = combined_sha256([train.sha256, select.sha256, value_sha256([picked, held])])
     seen = combined_sha256([train.sha256, value_sha256(picked)])
     chosen, labels = [select.image(i) for i in held], select.labels[held]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
     from deploykit.base.runner import Runner
+
+BATCH = 8
 
 
 class Opened:
@@ -54,6 +58,21 @@ class Opened:
         names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0].name
         return lambda x: dict(zip(names, session.run(None, {source: x}), strict=True))
 
+    def logits(self, proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+        """The first output of a graph for all of ``x``; see :func:`logits_of`."""
+        with self.proto(proto) as runner:
+            return logits_of(runner, x)
+
+    def times(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, float]:
+        """Seconds a call of each graph on the same input, measured in turns."""
+        from contextlib import ExitStack
+
+        from deploykit.commands.timing import interleaved_s
+
+        with ExitStack() as stack:
+            runners = {name: stack.enter_context(self.proto(proto)) for name, proto in protos.items()}
+            return interleaved_s(runners, x, seed=seed)
+
     def optimized(self, path: Path) -> onnx.ModelProto:
         """The graph that ONNX Runtime really runs."""
         import onnx
@@ -65,3 +84,13 @@ class Opened:
         options.intra_op_num_threads = self.threads
         ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(str(place))
+
+
+def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
+    """The answers to ``x`` in batches, float32 [N, C]; of a fixed batch only whole ones are run."""
+    import numpy as np
+
+    step = runner.inputs[0].fixed_batch or BATCH
+    if len(x) % step and runner.inputs[0].fixed_batch:
+        x = x[: max(step, len(x) // step * step)]
+    return np.concatenate([runner(np.ascontiguousarray(x[i : i + step])) for i in range(0, len(x), step)])

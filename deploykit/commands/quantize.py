@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +25,7 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.batch_norm import with_batch_norm
 from deploykit.commands.calibration import Calibration, calibration_pictures, shown_name
-from deploykit.commands.graphs import Opened
+from deploykit.commands.graphs import Opened, logits_of
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.recovery import Recovery, kept_batches
 
@@ -74,11 +73,13 @@ class QuantizeResult:
         else:
             slower = "" if speedup >= 1 else " (slower than float: keep the float engine on this machine)"
             speed = f"{speedup:.2f}x over float at batch 1{slower}"
+        held = self.facts.get("max_drop")
+        drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
         quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
         return (
             f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
             f"{speed}; ranges by {self.facts['choice']['method']} "
-            f"from {self.facts['images']} pictures; against float: {quality}, top-1 agreement {parity['top1_agreement']:.4f}"
+            f"from {self.facts['images']} pictures; against float: {quality}, top-1 agreement {parity['top1_agreement']:.4f}{drop}"
         )
 
 
@@ -200,12 +201,14 @@ def _quantize(
         wide = prepare(proto)
         seen = observed(ir.to_proto(wide), observed_values(wide), images, preprocessing, config, opened, progress)
         quantizer = Quantizer(proto, seen, config.percentile, dialect)
-        x = prepare_images(images.chosen, preprocessing)
-        logits = _logits(reference, x)
+        pictures = prepare_images(images.chosen, preprocessing)
+        x = pictures[: config.select_images]
+        logits = logits_of(reference, x)
         recovery = _recovery(config, images, preprocessing, x, logits, opened, progress)
         quantizer = recovery.equalized(quantizer, Choice(keep_float=frozenset(config.keep_float)))
         choice, snr = _choose(quantizer, config, x, logits, opened, progress)
         quantizer = recovery.adapted(quantizer, choice)
+        choice, held = _hold_drop(quantizer, choice, config, images, classes, pictures, reference, opened, progress)
         made = quantizer.make(choice)
         _describe(made, proto)
         onnx.checker.check_model(made, full_check=True)
@@ -216,6 +219,7 @@ def _quantize(
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
+        "max_drop": held,
         "recovery": recovery.facts | {"batch_norm": batch_norm},
         "images": len(images.observed),
         "calibrated_on": "synthetic" if config.data is None else images.name,
@@ -266,6 +270,25 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
     return export(source, scratch / f"{source.stem}.onnx", options, progress=progress).output
 
 
+def _hold_drop(
+    quantizer: Quantizer,
+    choice: Choice,
+    config: QuantizeConfig,
+    images: Calibration,
+    classes: tuple[str, ...] | None,
+    x: np.ndarray,
+    reference: Runner,
+    opened: Opened,
+    progress: Progress,
+) -> tuple[Choice, dict[str, Any] | None]:
+    from deploykit.commands.max_drop import Held
+
+    if config.max_drop is None:
+        return choice, None
+    logits = logits_of(reference, x)
+    return Held(config, images, classes, x, logits, opened, progress).choice(quantizer, choice)
+
+
 def _recovery(
     config: QuantizeConfig,
     images: Calibration,
@@ -283,8 +306,7 @@ def _recovery(
     again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
 
     def snr(proto: onnx.ModelProto) -> float:
-        with opened.proto(proto) as runner:
-            return snr_db(logits, _logits(runner, x))
+        return snr_db(logits, opened.logits(proto, x))
 
     def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
         wide = prepare(proto)
@@ -302,15 +324,10 @@ def _choose(
     base = Choice(keep_float=frozenset(config.keep_float))
 
     def run(proto: onnx.ModelProto) -> np.ndarray:
-        with opened.proto(proto) as runner:
-            return _logits(runner, x)
+        return opened.logits(proto, x)
 
     def time_graphs(protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        from deploykit.commands.timing import interleaved_s
-
-        with ExitStack() as stack:
-            runners = {name: stack.enter_context(opened.proto(proto)) for name, proto in protos.items()}
-            return interleaved_s(runners, x[:1], seed=config.seed)
+        return opened.times(protos, x[:1], config.seed)
 
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
@@ -320,15 +337,6 @@ def _choose(
     if timed:
         base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)
     return base, snr
-
-
-def _logits(runner: Runner, x: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    step = runner.inputs[0].fixed_batch or 8
-    if len(x) % step and runner.inputs[0].fixed_batch:
-        x = x[: max(step, len(x) // step * step)]
-    return np.concatenate([runner(np.ascontiguousarray(x[i : i + step])) for i in range(0, len(x), step)])
 
 
 def _judge(

@@ -83,7 +83,8 @@ class Quantizer:
     def make(self, choice: Choice) -> onnx.ModelProto:
         """The Q/DQ network."""
         model, plan = planned(self.proto, choice, self.dialect)
-        shift_biases(model.graph, self.shifts)
+        kept = choice.prefix | choice.keep_float
+        shift_biases(model.graph, {name: shift for name, shift in self.shifts.items() if name not in kept})
         needed = {plan.shared.get(value, value).name or "" for value in plan.points if value not in plan.fixed}
         chosen = parameters(
             {name: self.seen[name] for name in needed if name in self.seen},

@@ -28,6 +28,7 @@ class QuantizeConfig(Config):
         rounding: of weights; ``adaround`` learns it layer by layer, and is kept if it helps.
         batch_norm: of a model file; ``reestimate`` its statistics on the calibration pictures; ``auto``: where ``select``
             is then answered significantly better.
+        max_drop: accuracy that may be lost on ``select``, in percentage points; layers go back to float until it holds.
         force_int8: quantize all that can be, without looking at the measured time.
         synthetic: calibrate on procedural pictures, which is marked in the manifest.
         size: input size in pixels where the model does not carry it.
@@ -52,6 +53,7 @@ class QuantizeConfig(Config):
     bias_correction: Literal["auto", "on", "off"] = "auto"
     rounding: Literal["nearest", "adaround"] = "nearest"
     batch_norm: Literal["keep", "auto", "reestimate"] = "keep"
+    max_drop: float | None = Field(None, ge=0, le=100)
     force_int8: bool = False
     synthetic: bool = False
     size: int | None = Field(None, ge=1)
