@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.base.atomic import check_parent
+from deploykit.base.atomic import check_parent, make_folder
 from deploykit.base.config.predict import PredictConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -234,7 +234,7 @@ def _copies(files: Sequence[str], folder: Path, force: bool) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--annotate {folder} is no folder")
-    check_parent(folder / "picture" if folder.is_dir() else folder)
+    make_folder(folder) if folder.is_dir() else check_parent(folder)  # a new one is made when there is what to write
     originals = {Path(file).resolve() for file in files}
     copies: list[Path] = []
     taken: set[str] = set()

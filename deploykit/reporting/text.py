@@ -115,3 +115,14 @@ def timed(of: dict[str, Any] | None) -> str:
     parts.append("compute only" if of["timed"] == "compute" else "end to end")
     parts.append(f"{of['clock']} clock")
     return ", ".join(parts)
+
+
+def listed(value: Any) -> str:
+    """A finding of an audit for people: ``Conv 9, Gemm 1`` for a mapping, its values with commas for a list."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {listed(one)}" for key, one in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(listed(one) for one in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

@@ -55,3 +55,18 @@ def test_numbers_keep_three_digits(value: float, shown: str) -> None:
 )
 def test_values_are_shown_as_people_read_them(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"Conv": 1009, "Gemm": 1}, "Conv 1,009, Gemm 1"),
+        ({}, "none"),
+        (["a", 2], "a, 2"),
+        (True, "yes"),
+        (None, "–"),
+        (0.5, "0.5"),
+    ],
+)
+def test_findings_of_an_audit_are_no_python(value: object, shown: str) -> None:
+    assert t.listed(value) == shown
