@@ -48,13 +48,10 @@ def _caches_in_tmp(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 @pytest.fixture(scope="session")
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """256 real handwritten digits: uint8 ``[256, 32, 32, 3]`` and their int64 labels."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
+    from deploykit.data import open_data
 
-    bunch = load_digits()
-    grey = (bunch.images[:256] * 255 / 16).round().astype(np.uint8)
-    large = np.stack([np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BILINEAR)) for one in grey])
-    return np.repeat(large[..., None], 3, axis=3), bunch.target[:256].astype(np.int64)
+    test = open_data("digits").split("test")  # of which some are chosen for select; of train's none are left
+    return np.stack([test.image(i) for i in range(256)]), test.labels[:256].astype(np.int64)
 
 
 @pytest.fixture(scope="session")
