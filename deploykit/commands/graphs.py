@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from deploykit.base.runner import Runner
 
 BATCH = 8
+PROFILED_CALLS = 12
 
 
 class Opened:
@@ -72,6 +73,25 @@ class Opened:
         with ExitStack() as stack:
             runners = {name: stack.enter_context(self.proto(proto)) for name, proto in protos.items()}
             return interleaved_s(runners, x, seed=seed)
+
+    def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
+        """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""
+        import onnxruntime as ort
+
+        from deploykit.quantization.profile import kernel_times
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = self.threads, 4
+        options.enable_profiling, options.profile_file_prefix = True, str(self.scratch / "profile")
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        source = session.get_inputs()[0].name
+        for _ in range(PROFILED_CALLS):
+            session.run(None, {source: x})
+        place = Path(session.end_profiling())
+        try:
+            return kernel_times(place)
+        finally:
+            place.unlink()
 
     def optimized(self, path: Path) -> onnx.ModelProto:
         """The graph that ONNX Runtime really runs."""

@@ -28,6 +28,7 @@ from deploykit.commands.calibration import Calibration, calibration_pictures, sh
 from deploykit.commands.graphs import Opened, logits_of
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.recovery import Recovery, kept_batches
+from deploykit.commands.slower import in_words, slower_layers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +72,8 @@ class QuantizeResult:
         if speedup is None:
             speed = "speed not measured here"
         else:
-            slower = "" if speedup >= 1 else " (slower than float: keep the float engine on this machine)"
+            blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
+            slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
             speed = f"{speedup:.2f}x over float at batch 1{slower}"
         held = self.facts.get("max_drop")
         drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
@@ -215,6 +217,8 @@ def _quantize(
         candidate = scratch / target.name
         onnx.save(made, str(candidate))
         facts = _judge(reference, candidate, images, x, opened, dialect, progress)
+        if facts["measured"] and facts["speedup"] < 1:
+            facts["slower"] = slower_layers(opened, proto, made, x[:1], progress)
     facts["lint"] = _linted(made, config.target, progress)
     facts = {
         "choice": choice.said(),
