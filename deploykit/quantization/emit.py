@@ -8,7 +8,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from deploykit.quantization.graphs import attribute, bypass, constant
+from deploykit.quantization.clamps import integer_min
+from deploykit.quantization.graphs import activation_inputs, attribute, bypass, constant
 from deploykit.quantization.hard_activations import expand_hard_swish, hard_sigmoid_scales, hard_swish_scale, shift_bias
 from deploykit.quantization.pairs import dequantized_constant, insert_pair
 from deploykit.quantization.placement import ANCHORS, Plan
@@ -58,6 +59,7 @@ def emit_qdq(
             assert source is not None
             scale = read.get(source, write[source]).scale
             _quantize_weights(graph, node, scale, weight_bits, integer_bias, rounded.get(node.name or ""))
+    sources = {node: next(value for _, value in activation_inputs(node)) for node in plan.clamps}
     made_by: dict[ir.Value, ir.Value] = {}
     for node in plan.absorbed:
         before = node.inputs[0]
@@ -77,6 +79,9 @@ def emit_qdq(
     for value, node in swish.items():
         if value is not None:
             expand_hard_swish(graph, node, quantizers[value], write[value])
+    for node in plan.clamps:
+        source = sources[node]
+        integer_min(graph, node, quantizers[source], quantizers[node.outputs[0]], write[source])
     return common.RemoveUnusedNodesPass()(model).model
 
 

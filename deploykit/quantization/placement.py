@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from deploykit.quantization.clamps import upper_bound
 from deploykit.quantization.graphs import activation_inputs, attribute, constant, only_reader
 from deploykit.quantization.schemes import U8, Affine, Scheme
 
@@ -28,6 +29,7 @@ class Plan:
         points: activations that get a Q; a value made by an absorbed Relu/Clip stands for the node's own output.
         absorbed: Relu, Clip and HardSigmoid nodes whose Q takes them over.
         hard_swish: HardSwish nodes that become an integer product (``hard_activations``).
+        clamps: Min nodes with a constant bound, which stay between integers of one scale (``clamps``).
         shared: value → value whose scale it takes (MaxPool, Reshape …).
         fixed: value → scale that follows from the operator alone (Sigmoid: [0, 1) in steps of 1/256).
         joined: value → values that have one scale together, the widest of theirs.
@@ -39,6 +41,7 @@ class Plan:
     points: dict[ir.Value, None] = field(default_factory=dict)
     absorbed: list[ir.Node] = field(default_factory=list)
     hard_swish: list[ir.Node] = field(default_factory=list)
+    clamps: list[ir.Node] = field(default_factory=list)
     shared: dict[ir.Value, ir.Value] = field(default_factory=dict)
     fixed: dict[ir.Value, Affine] = field(default_factory=dict)
     joined: dict[ir.Value, frozenset[ir.Value]] = field(default_factory=dict)
@@ -107,7 +110,7 @@ def _why_float(node: ir.Node, keep_float: frozenset[str], plan: Plan) -> str | N
         source = node.inputs[0]
         alone = source is not None and only_reader(source) is node and source in plan.points
         return None if alone else "its input is float, or read elsewhere too"
-    if node.op_type not in INTEGER_KERNELS:
+    if node.op_type not in INTEGER_KERNELS and upper_bound(node) is None:
         return f"{node.op_type} has no integer kernel"
     inputs = [value for _, value in activation_inputs(node)]
     constants = [value for value in node.inputs if value is not None and value.const_value is not None]
@@ -129,9 +132,10 @@ def _before_zero_padding(value: ir.Value) -> ir.Value | None:
 
 def _place_output(node: ir.Node, plan: Plan, scheme: Scheme) -> None:
     out = node.outputs[0]
-    if node.op_type in SAME_SCALE:
-        source = node.inputs[0]
-        assert source is not None
+    if node.op_type in (*SAME_SCALE, "Min"):
+        source = next(value for _, value in activation_inputs(node))
+        if node.op_type == "Min":
+            plan.clamps.append(node)
         plan.points.setdefault(out)
         plan.shared[out] = plan.shared.get(source, source)
         return
