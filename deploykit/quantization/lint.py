@@ -17,7 +17,6 @@ from deploykit.quantization.lint_view import Finding, View
 Rule = Callable[[View], Iterator[Finding]]
 
 EVERYWHERE: tuple[Rule, ...] = (
-    common.nothing_on_integers,
     common.bad_scales,
     common.float_convolutions,
     common.activations_per_channel,
@@ -61,18 +60,20 @@ def lint(
         arm: whether that CPU is an Arm.
 
     Returns:
-        Those that break the target first; within each, in the order of rules and nodes.
+        Those that break the target first; within each, in the order of rules and nodes. Of a float model that alone.
 
     Raises:
         BadInput: a target that has no int8.
     """
     if target not in RULES:
         raise unknown("int8 target", target, RULES)
+    view = View(proto)
+    if float_model := list(common.nothing_on_integers(view)):
+        return float_model
     rules = [*EVERYWHERE, *RULES[target]]
     if target == "ort-cpu" and not arm:
         rules += X86
         if not set(isa) & set(SUMS_IN_INT32):
             rules.append(ort_cpu.saturating_weights)
-    view = View(proto)
     found = [finding for rule in rules for finding in rule(view)]
     return sorted(found, key=lambda finding: not finding.breaks)

@@ -129,5 +129,5 @@ def odd_channels(view: View, multiple: int, why: str, depthwise_only: bool = Fal
                 False,
                 node.name or "",
                 f"has {numbers} channels, no multiple of {multiple}: {why}",
-                f"Choose widths that are multiples of {multiple} (prune with --round-to {multiple}).",
+                f"Choose widths that are multiples of {multiple} in training or pruning.",
             )
