@@ -44,8 +44,8 @@ def headline(analysis: dict[str, Any]) -> str:
         held += scores[few]
         few += 1
     most = f"{layers[0]['name']} costs most: a divergence of {scores[0]:.2g} nats"
-    verb = "layer makes" if few == 1 else "layers make"
-    return f"{most}. {few} of {len(layers)} {verb} 90 % of the sum over layers."
+    verb = "makes" if few == 1 else "make"
+    return f"{most}. {few} of {len(layers)} layers {verb} 90 % of the sum over layers."
 
 
 def _largest(analysis: dict[str, Any]) -> float:

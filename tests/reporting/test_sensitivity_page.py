@@ -29,7 +29,7 @@ def test_the_headline_names_the_worst_and_how_many_matter():
     found = headline(analysis(layer("a", 0.8), layer("b", 0.15), layer("c", 0.01)))
     assert found == "a costs most: a divergence of 0.8 nats. 2 of 3 layers make 90 % of the sum over layers."
     assert headline(analysis(layer("a", 0.8), layer("b", 0.01))).endswith(
-        "1 of 2 layer makes 90 % of the sum over layers."
+        "1 of 2 layers makes 90 % of the sum over layers."
     )
     assert headline(analysis()) == "No layer would be quantized."
 
