@@ -245,7 +245,7 @@ def test_a_model_file_instead_of_training(again: Path, tmp_path: Path) -> None:
     assert result.report is not None
     assert [step["stage"] for step in result.report["variants"][0]["steps"]] == ["load", "export", "benchmark"]
     model.unlink()
-    with pytest.raises(BadInput, match=r"cannot read the model .*mine\.pt"):
+    with pytest.raises(BadInput, match=r"the model .*mine\.pt does not exist"):
         run(again / "tiny.yaml", tmp_path / "run")
 
 
