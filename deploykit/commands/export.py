@@ -214,8 +214,8 @@ def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
     """Make the module exportable, in place; what was decided is said and returned."""
     import torch
 
-    from deploykit.exporting.detection import RawHeads, is_single_stage
     from deploykit.exporting.outputs import check_inputs
+    from deploykit.zoo.detection import RawHeads, is_single_stage
 
     notes = []
     if is_single_stage(loaded.module):

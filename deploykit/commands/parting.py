@@ -62,9 +62,11 @@ def _side(spec: Spec, x: np.ndarray, config: VerifyConfig) -> GraphTaps | Module
         return GraphTaps(spec.path, x, config.threads)
     if suffix in (".pt", ".pth", ".safetensors", ".pt2"):
         from deploykit.zoo import load_model
+        from deploykit.zoo.detection import RawHeads, is_single_stage
 
         arch = spec.options.get("arch")
-        return ModuleTaps(load_model(spec.path, arch=arch, size=config.size, allow_code=config.allow_code).module, x)
+        module = load_model(spec.path, arch=arch, size=config.size, allow_code=config.allow_code).module
+        return ModuleTaps(RawHeads(module).eval() if is_single_stage(module) else module, x)
     raise BadInput(f"cannot look inside {spec.path}", expected="a model file or an .onnx graph")
 
 

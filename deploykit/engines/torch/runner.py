@@ -19,6 +19,7 @@ from deploykit.engines.check import check_input, refuse_options, switch
 from deploykit.engines.compilers import missing_for_compile
 from deploykit.engines.torch.outputs import first_output, named_outputs
 from deploykit.zoo import LoadedModel, load_model
+from deploykit.zoo.detection import RawHeads, is_single_stage
 
 OPTIONS = {
     "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",
@@ -51,6 +52,9 @@ class TorchRunner:
         torch.backends.cudnn.deterministic = True
         last = switch(spec.options, "channels_last", False)
         self._format = torch.channels_last if last else torch.contiguous_format
+        if is_single_stage(loaded.module):
+            loaded.module = RawHeads(loaded.module).eval()
+            self.notes.append("detector: backbone and head are run; resizing, anchors, decoding and NMS stay outside")
         module = loaded.module
         if loaded.program is None:
             module = module.to(device).to(memory_format=self._format).requires_grad_(False)
