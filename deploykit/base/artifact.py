@@ -6,6 +6,7 @@ The manifest is written last: a file without one, or whose hash disagrees with i
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -147,6 +148,17 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
         fields["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(manifest_path(path), fields)
+
+
+def portable_data_name(data: str) -> str:
+    """A data name as artifacts state it: of an absolute path only its last part, since artifacts hold no machine's paths.
+
+    ``/srv/pets`` → ``pets``, ``imagenet:/srv/imagenet`` → ``imagenet:imagenet``; names and relative paths stay.
+    """
+    kind, colon, place = data.partition(":")
+    if colon and os.path.isabs(place):
+        return f"{kind}:{Path(place).name}"
+    return Path(data).name if os.path.isabs(data) else data
 
 
 def files_of(*paths: Path) -> dict[str, str]:

@@ -9,12 +9,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    artifact_sha256,
+    files_of,
+    portable_data_name,
+    write_manifest,
+)
 from deploykit.base.config.quantize import AnalyzeConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.calibration import Calibration, calibration_pictures, shown_name
+from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantize import LIBRARIES, dialect_of, float_onnx
@@ -105,7 +113,7 @@ def analyze(
     if config.data is None and not config.synthetic:
         raise BadInput("no calibration data", expected="--data", fix="Name data, or pass --synthetic.")
     images = calibration_pictures(config, progress)
-    recorded = config.plain() | {"data": shown_name(config.data) if config.data else None}
+    recorded = config.plain() | {"data": portable_data_name(config.data) if config.data else None}
     recorded.pop("ranges")
     manifest = Manifest(
         kind="analysis",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.artifact import portable_data_name
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.progress import Progress
 
@@ -97,10 +96,5 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress) -> Calibrat
     seen = combined_sha256([train.sha256, value_sha256(picked)])
     chosen, labels = [select.image(i) for i in held], select.labels[held]
     return Calibration(
-        _Picked(train, picked), chosen, digest, shown_name(config.data), seen, labels, tuple(source.classes)
+        _Picked(train, picked), chosen, digest, portable_data_name(config.data), seen, labels, tuple(source.classes)
     )
-
-
-def shown_name(data: str) -> str:
-    """A data name without the folder above it, since artifacts hold no paths of a machine."""
-    return Path(data).name if os.path.isabs(data) else data

@@ -13,6 +13,7 @@ from deploykit.base.artifact import (
     already_made,
     artifact_sha256,
     files_of,
+    portable_data_name,
     read_manifest,
     write_manifest,
 )
@@ -123,8 +124,8 @@ def export(
 def _recorded(config: ExportConfig) -> dict[str, Any]:
     """The configuration as the manifest states it: a folder of data by its name, since artifacts hold no paths."""
     fields = config.plain()
-    if config.data is not None and os.path.isabs(config.data):
-        fields["data"] = Path(config.data).name
+    if config.data is not None:
+        fields["data"] = portable_data_name(config.data)
     return fields
 
 

@@ -16,6 +16,7 @@ from deploykit.base.artifact import (
     already_made,
     artifact_sha256,
     files_of,
+    portable_data_name,
     read_manifest,
     write_manifest,
 )
@@ -24,7 +25,7 @@ from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.batch_norm import with_batch_norm
-from deploykit.commands.calibration import Calibration, calibration_pictures, shown_name
+from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened, logits_of
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.recovery import Recovery, kept_batches
@@ -167,7 +168,7 @@ def _recorded(config: QuantizeConfig) -> dict[str, Any]:
     fields = config.plain()
     fields.pop("ranges")  # where statistics are kept does not change what is made of them
     if config.data is not None:
-        fields["data"] = shown_name(config.data)
+        fields["data"] = portable_data_name(config.data)
     return fields
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, already_made, files_of, read_manifest, write_manifest
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    files_of,
+    portable_data_name,
+    read_manifest,
+    write_manifest,
+)
 from deploykit.base.config.train import TrainConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
@@ -185,7 +192,10 @@ def _fit(
 
 
 def _manifest(config: TrainConfig, start: Start, splits: dict[str, Split], device: str) -> Manifest:
-    data = [Parent("data", split.sha256, name=f"{_portable(config.data)} ({name})") for name, split in splits.items()]
+    data = [
+        Parent("data", split.sha256, name=f"{portable_data_name(config.data)} ({name})")
+        for name, split in splits.items()
+    ]
     return Manifest(
         kind="model",
         files={},
@@ -202,17 +212,10 @@ def _manifest(config: TrainConfig, start: Start, splits: dict[str, Split], devic
 def recorded(config: TrainConfig) -> dict[str, Any]:
     """The configuration as artifacts state it: files and folders by their names, since artifacts hold no paths."""
     fields = config.plain()
-    fields["data"] = _portable(config.data)
+    fields["data"] = portable_data_name(config.data)
     if config.model.weights is not None:
         fields["model"]["weights"] = Path(config.model.weights).name
     return fields
-
-
-def _portable(data: str) -> str:
-    kind, colon, place = data.partition(":")
-    if colon and os.path.isabs(place):
-        return f"{kind}:{Path(place).name}"
-    return Path(data).name if os.path.isabs(data) else data
 
 
 def _preprocessing(config: TrainConfig, start: Start, data: DataSource) -> Preprocessing:

@@ -18,6 +18,7 @@ from deploykit.base.artifact import (
     files_of,
     is_unmodified,
     manifest_path,
+    portable_data_name,
     read_manifest,
     stage_key,
     write_manifest,
@@ -183,3 +184,18 @@ def test_the_hash_of_a_lone_file_is_the_files(tmp_path: Path) -> None:
 def test_preprocessing_round_trip(size: tuple[int, int], interpolation: str, embedded: bool) -> None:
     one = Preprocessing(size, None, interpolation, embedded=embedded)
     assert Preprocessing.from_dict(json.loads(json.dumps(one.to_dict()))) == one
+
+
+@pytest.mark.parametrize(
+    ("given", "stated"),
+    [
+        ("digits", "digits"),
+        ("synthetic:3,train=9", "synthetic:3,train=9"),
+        ("../pets", "../pets"),
+        ("/srv/pets", "pets"),
+        ("imagenet:/srv/imagenet", "imagenet:imagenet"),
+        ("cifar10:data/cifar", "cifar10:data/cifar"),
+    ],
+)
+def test_artifacts_state_data_without_the_paths_of_a_machine(given, stated):
+    assert portable_data_name(given) == stated
