@@ -193,7 +193,7 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _check(rows: np.ndarray, count: int, name: str, classes: tuple[str, ...] | None) -> None:
-    from deploykit.evaluation.logits import looks_multi_label
+    from deploykit.evaluation.logits import looks_multi_label, multi_label, one_logit
 
     if rows.ndim != 2 or len(rows) != count:
         raise BadInput(
@@ -203,22 +203,13 @@ def _check(rows: np.ndarray, count: int, name: str, classes: tuple[str, ...] | N
             fix="Detection and segmentation models cannot predict yet.",
         )
     if rows.shape[1] == 1:
-        raise BadInput(
-            f"{name} is a one-logit (binary) model",
-            got="outputs of shape [N, 1]",
-            expected="one logit per class",
-            fix="Give it two logits: [0, x] in place of x.",
-        )
+        raise one_logit(name)
     if classes is not None and len(classes) != rows.shape[1]:
         raise BadInput(f"{name}: {len(classes)} class names for {rows.shape[1]} outputs", fix="Export it again.")
     if not np.isfinite(rows).all():
         raise AnswerNo(f"{name}: NaN or infinite outputs", fix="Check its weights with `deploykit inspect`.")
     if rows.size >= _SURE_OF_SIGMOID and looks_multi_label(rows):
-        raise BadInput(
-            f"{name} looks like a multi-label model (sigmoid outputs)",
-            got="every output in [0, 1], rows that do not sum to 1",
-            expected="one logit per class, one class per picture",
-        )
+        raise multi_label(name, "picture")
 
 
 def _top(row: np.ndarray, classes: tuple[str, ...] | None, top: int) -> tuple[tuple[str, int, float], ...]:

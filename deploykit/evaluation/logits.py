@@ -93,23 +93,14 @@ def check_logits(logits: np.ndarray, labels: np.ndarray, name: str) -> None:
             fix="Detection and segmentation models cannot be evaluated yet; `deploykit verify` compares their outputs.",
         )
     if logits.shape[1] == 1:
-        raise BadInput(
-            f"{name} is a one-logit (binary) model",
-            got="outputs of shape [N, 1]",
-            expected="one logit per class",
-            fix="Give it two logits: [0, x] in place of x.",
-        )
+        raise one_logit(name)
     if not np.isfinite(logits).all():
         bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
         raise AnswerNo(
             f"{name}: NaN or infinite logits for {len(bad)} of {len(labels)} images, the first is image {bad[0]}"
         )
     if looks_multi_label(logits):
-        raise BadInput(
-            f"{name} looks like a multi-label model (sigmoid outputs)",
-            got="every output in [0, 1], rows that do not sum to 1",
-            expected="one logit per class, one class per image",
-        )
+        raise multi_label(name, "image")
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= logits.shape[1]:
         raise BadInput(
@@ -118,6 +109,25 @@ def check_logits(logits: np.ndarray, labels: np.ndarray, name: str) -> None:
             expected=f"labels 0…{logits.shape[1] - 1}",
             fix="Use the data it was trained on, or a model with as many classes as the data.",
         )
+
+
+def one_logit(name: str) -> BadInput:
+    """The refusal of a model with a single output."""
+    return BadInput(
+        f"{name} is a one-logit (binary) model",
+        got="outputs of shape [N, 1]",
+        expected="one logit per class",
+        fix="Give it two logits: [0, x] in place of x.",
+    )
+
+
+def multi_label(name: str, unit: str) -> BadInput:
+    """The refusal of a model with sigmoid outputs; ``unit`` is what it was given, an image or a picture."""
+    return BadInput(
+        f"{name} looks like a multi-label model (sigmoid outputs)",
+        got="every output in [0, 1], rows that do not sum to 1",
+        expected=f"one logit per class, one class per {unit}",
+    )
 
 
 def looks_multi_label(logits: np.ndarray) -> bool:
