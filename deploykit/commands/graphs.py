@@ -51,11 +51,7 @@ class Opened:
 
     def graph(self, proto: onnx.ModelProto) -> Any:
         """A function from an input to all outputs by name, which are not copied."""
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = self.threads, 4
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = self._session(proto)
         names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0].name
         return lambda x: dict(zip(names, session.run(None, {source: x}), strict=True))
 
@@ -76,14 +72,9 @@ class Opened:
 
     def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
         """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""
-        import onnxruntime as ort
-
         from deploykit.quantization.profile import kernel_times
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = self.threads, 4
-        options.enable_profiling, options.profile_file_prefix = True, str(self.scratch / "profile")
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = self._session(proto, enable_profiling=True, profile_file_prefix=str(self.scratch / "profile"))
         source = session.get_inputs()[0].name
         for _ in range(PROFILED_CALLS):
             session.run(None, {source: x})
@@ -96,14 +87,21 @@ class Opened:
     def optimized(self, path: Path) -> onnx.ModelProto:
         """The graph that ONNX Runtime really runs."""
         import onnx
+
+        place = self.scratch / "optimized.onnx"
+        self._session(path, optimized_model_filepath=str(place))
+        return onnx.load(str(place))
+
+    def _session(self, graph: onnx.ModelProto | Path, **settings: object) -> Any:
+        """A bare session with these settings, where a runner's checks and copies are not wanted."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()
-        place = self.scratch / "optimized.onnx"
-        options.optimized_model_filepath, options.log_severity_level = str(place), 4
-        options.intra_op_num_threads = self.threads
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        return onnx.load(str(place))
+        options.intra_op_num_threads, options.log_severity_level = self.threads, 4
+        for name, value in settings.items():
+            setattr(options, name, value)
+        source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
