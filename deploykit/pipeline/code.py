@@ -25,9 +25,9 @@ def refuse_code(recipe: Recipe, name: str, *, allowed: bool) -> None:
     ]
     places += [("benchmark.metrics", metric, bool) for metric in recipe.benchmark.get("metrics") or ()]
     for one, variant in recipe.variants.items():
-        export = variant.export or {}
-        places += [(f"variants.{one}.steps export.arch", export.get("arch"), _is_arch)]
-        places += [(f"variants.{one}.steps export.data", export.get("data"), _is_data)]
+        for kind, fields in variant.chain:
+            places += [(f"variants.{one}.steps {kind}.arch", fields.get("arch"), _is_arch)]
+            places += [(f"variants.{one}.steps {kind}.data", fields.get("data"), _is_data)]
     found = [f"{place}: {value}" for place, value, is_code in places if value and is_code(value)]
     if found and not allowed:
         raise BadInput(f"{name} names Python code: {', '.join(found)}", fix="If you trust it, add --allow-code.")

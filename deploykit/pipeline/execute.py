@@ -9,6 +9,7 @@ from typing import Any
 
 from deploykit.base.config.recipe import Recipe
 from deploykit.base.config.recipe_reading import load_recipe
+from deploykit.base.config.recipe_steps import KINDS
 from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
@@ -167,7 +168,7 @@ def _dry(work: _Work) -> RunResult:
         if stage.command == "load":
             work.paths[stage.name] = _existing(stage.output)
             continue
-        if stage.source and source is None:
+        if any(one not in work.paths for one in stage.needs):
             work.done.append(Done(stage.name, "to do", reason="its input is made first"))
             continue
         entry = work.folder.store.find(_key(work, stage, source))
@@ -193,12 +194,13 @@ def _do(work: _Work, stage: Stage) -> None:
     if stage.command == "load":
         work.paths[stage.name] = _existing(stage.output)
         return
-    if stage.source in work.failed:
-        work.failed[stage.name] = work.failed[stage.source]
+    broken = next((one for one in stage.needs if one in work.failed), None)
+    if broken is not None:
+        work.failed[stage.name] = work.failed[broken]
         return
     source = work.paths[stage.source] if stage.source else None
     key = _key(work, stage, source)
-    arguments = stages.arguments_of(stage, work.folder.root, source)
+    arguments = stages.arguments_of(stage, work.folder.root, source, work.paths)
     stages.leave_stage_file(work.folder.stages / f"{stage.name}.yaml", stage.command, arguments)
     path = work.folder.root / stage.output
     began = time.monotonic()
@@ -229,26 +231,25 @@ def _do(work: _Work, stage: Stage) -> None:
 
 def _key(work: _Work, stage: Stage, source: Path | None) -> str:
     from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.base.config.train import TrainConfig
 
+    config = stage.config
+    assert config is not None
     parents = [] if source is None else [stages.artifact_hash(source)]
-    device = "auto"
-    if isinstance(stage.config, TrainConfig):
-        device = stage.config.device
+    parents += [stages.artifact_hash(path) for path in stages.teachers_of(stage, work.paths)]
+    if isinstance(config, TrainConfig):
         parents.append(work.data.sha256("train", "select", "test"))
-        if stage.config.model.weights is not None:
-            parents.append(stages.artifact_hash(_existing(Path(stage.config.model.weights))))
-    if isinstance(stage.config, QuantizeConfig):
+        if config.model.weights is not None:
+            parents.append(stages.artifact_hash(_existing(Path(config.model.weights))))
+    elif "data" in KINDS[stage.command].filled:
         parents.append(work.data.sha256("train", "select"))
-    if isinstance(stage.config, ExportConfig) and stage.config.data is not None:
-        own = stages.Data(
-            stage.config.data, allow_code=work.config.allow_code, skip_broken=False, progress=work.progress
-        )
+    elif isinstance(config, ExportConfig) and config.data is not None:
+        own = stages.Data(config.data, allow_code=work.config.allow_code, skip_broken=False, progress=work.progress)
         parents.append(own.sha256("test"))
-    assert stage.config is not None
     # The name is part of the result: files stand in the store under it.
-    return stages.key_of(stage.command, stage.config, [*parents, stage.output.as_posix()], device)
+    return stages.key_of(
+        stage.command, config, [*parents, stage.output.as_posix()], str(getattr(config, "device", "auto"))
+    )
 
 
 def _existing(path: Path) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploykit.base.config.common import Config
-from deploykit.base.config.recipe import ONNX_TARGETS, ModelFile, Recipe
+from deploykit.base.config.recipe import BUILD_TARGETS, ONNX_TARGETS, ModelFile, Recipe, Variant
+from deploykit.base.config.recipe_steps import KINDS, is_qat, state_after, takes, trains
 from deploykit.base.hashing import value_sha256
 
 
@@ -20,6 +22,8 @@ class Stage:
         config: its frozen configuration; None for ``load``.
         output: its artifact, relative to the run folder (of ``load``: relative to the working folder).
         source: name of the stage whose artifact it takes, or None.
+        state: of its artifact, as :func:`deploykit.base.config.recipe_steps.state_after` says.
+        teachers: as the configuration names them → name of the stage whose artifact is meant.
     """
 
     name: str
@@ -27,6 +31,13 @@ class Stage:
     config: Config | None
     output: Path
     source: str | None = None
+    state: str = "model"
+    teachers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of all stages whose artifacts it takes."""
+        return (*((self.source,) if self.source else ()), *self.teachers.values())
 
 
 @dataclass(frozen=True)
@@ -43,45 +54,105 @@ class Plan:
 
     def chain(self, variant: str) -> list[Stage]:
         """The stages that lead to the artifact of ``variant``, the first first."""
-        by_name = {stage.name: stage for stage in self.stages}
-        chain = [by_name[self.made_by[variant]]]
-        while (source := chain[0].source) is not None:
-            chain.insert(0, by_name[source])
-        return chain
+        return _chain(self.stages, self.made_by[variant])
 
 
 def plan(recipe: Recipe, *, allow_code: bool = False) -> Plan:
     """The stages of ``recipe``; variants that need the same artifact share the stage that makes it."""
     if isinstance(recipe.model, ModelFile):
-        first = Stage("model.load", "load", None, Path(recipe.model.file))
+        path = Path(recipe.model.file)
+        first = Stage("model.load", "load", None, path, state="graph" if path.suffix.lower() == ".onnx" else "model")
     else:
         first = Stage("model.train", "train", recipe.train_config(allow_code=allow_code), Path("artifacts/model.pt"))
-    stages = [first]
-    made_by: dict[str, str] = {}
-    same: dict[str, str] = {}
-    for name in sorted(recipe.variants, key=lambda one: len(recipe.chain(one))):
-        variant = recipe.variants[name]
-        source = first if variant.source == "model" else _named(stages, made_by[variant.source])
-        made_by[name] = source.name
-        if source.output.suffix.lower() != ".onnx" and variant.engine in ONNX_TARGETS:
-            config = recipe.export_config(name, allow_code=allow_code)
-            identity = value_sha256([source.name, config.plain()])
-            if identity not in same:
-                stages.append(Stage(f"{name}.export", "export", config, Path(f"artifacts/{name}.onnx"), source.name))
-                same[identity] = f"{name}.export"
-            made_by[name] = same[identity]
-            source = _named(stages, same[identity])
-        if variant.quantize is not None:
-            settings = recipe.quantize_config(name, allow_code=allow_code)
-            stages.append(Stage(f"{name}.quantize", "quantize", settings, _int8_output(name, source), source.name))
-            made_by[name] = f"{name}.quantize"
-    return Plan(tuple(stages), {name: made_by[name] for name in recipe.variants})
+    planning = _Planning(recipe, allow_code, [first])
+    for name in recipe.order():
+        planning.add(name, recipe.variants[name])
+    return Plan(tuple(planning.stages), {name: planning.made_by[name] for name in recipe.variants})
 
 
-def _int8_output(name: str, source: Stage) -> Path:
-    """``NAME.onnx``, or ``NAME.int8.onnx`` where the float file of the same variant has that name."""
-    plain = Path(f"artifacts/{name}.onnx")
-    return plain if source.output != plain else Path(f"artifacts/{name}.int8.onnx")
+@dataclass
+class _Planning:
+    """The stages found so far."""
+
+    recipe: Recipe
+    allow_code: bool
+    stages: list[Stage]
+    made_by: dict[str, str] = field(default_factory=dict)
+    same: dict[str, Stage] = field(default_factory=dict)
+
+    def add(self, name: str, variant: Variant) -> None:
+        """The stages of one variant; the one it starts from is planned already."""
+        at = self.stages[0] if variant.source == "model" else _named(self.stages, self.made_by[variant.source])
+        for i, (kind, fields) in enumerate(variant.chain):
+            if takes(kind, fields) == {"model"} and at.state != "model":
+                at = next(one for one in reversed(_chain(self.stages, at.name)) if one.state == "model")
+            if kind != "export" and at.state == "model" and not trains(kind, fields):
+                at = self._stage(name, variant, "export", {}, at)
+            if kind == "build" and at.state == "qat":
+                at = self._stage(name, variant, "quantize", {}, at)
+            at = self._stage(name, variant, kind, fields, at, last=_is_last(variant, i))
+        if variant.engine in ONNX_TARGETS and at.state in ("model", "qat"):
+            at = self._stage(name, variant, "export" if at.state == "model" else "quantize", {}, at)
+        if variant.engine in BUILD_TARGETS and at.state in ("graph", "int8"):
+            at = self._stage(name, variant, "build", {}, at)
+        self.made_by[name] = at.name
+
+    def _stage(
+        self, name: str, variant: Variant, kind: str, fields: dict[str, Any], source: Stage, *, last: bool = True
+    ) -> Stage:
+        """The stage of one step, or the one of an earlier variant that does the same."""
+        config = self.recipe.step_config(
+            kind, fields, variant, of_file=source is self.stages[0], allow_code=self.allow_code
+        )
+        teachers = self._teachers(kind, config)
+        identity = value_sha256([source.name, kind, config.plain(), teachers])
+        if identity not in self.same:
+            label = self._free(f"{name}.{'qat' if is_qat(kind, fields) else kind}")
+            state = state_after(kind, fields)
+            output = self._output(name, label, kind, state, variant, last=last)
+            self.same[identity] = Stage(label, kind, config, output, source.name, state, teachers)
+            self.stages.append(self.same[identity])
+        return self.same[identity]
+
+    def _teachers(self, kind: str, config: Config) -> dict[str, str]:
+        """What the configuration names as teacher and is made here: the model, or a variant's last model file."""
+        key = KINDS[kind].teacher
+        value = getattr(config, key) if key is not None else None
+        named = [value] if isinstance(value, str) else list(value or ())
+        found = {}
+        for one in named:
+            if one == "model":
+                found[one] = self.stages[0].name
+            elif one in self.made_by:
+                chain = _chain(self.stages, self.made_by[one])
+                found[one] = next(stage.name for stage in reversed(chain) if stage.state == "model")
+        return found
+
+    def _free(self, label: str) -> str:
+        used = {stage.name for stage in self.stages}
+        return next(name for name in (label, *(f"{label}{i}" for i in range(2, 99))) if name not in used)
+
+    def _output(self, name: str, label: str, kind: str, state: str, variant: Variant, *, last: bool) -> Path:
+        """``NAME.SUFFIX`` for the variant's last file of a kind, the stage's name in it for those before."""
+        plain, long = f"artifacts/{name}", f"artifacts/{label}"
+        if state in ("model", "qat"):
+            return Path(f"{plain if last else long}.pt")
+        if state == "engine":
+            return Path(f"{plain}.engine" if variant.engine in BUILD_TARGETS else f"{plain}.built.onnx")
+        taken = {stage.output for stage in self.stages}
+        return Path(f"{plain}.onnx") if Path(f"{plain}.onnx") not in taken else Path(f"{plain}.int8.onnx")
+
+
+def _is_last(variant: Variant, i: int) -> bool:
+    return not any(trains(kind, fields) for kind, fields in variant.chain[i + 1 :])
+
+
+def _chain(stages: list[Stage] | tuple[Stage, ...], name: str) -> list[Stage]:
+    by_name = {stage.name: stage for stage in stages}
+    chain = [by_name[name]]
+    while (source := chain[0].source) is not None:
+        chain.insert(0, by_name[source])
+    return chain
 
 
 def _named(stages: list[Stage], name: str) -> Stage:

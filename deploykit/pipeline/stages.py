@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base import environment
-from deploykit.base.artifact import artifact_sha256, manifest_path, read_manifest, stage_key
+from deploykit.base.artifact import artifact_sha256, attachments_path, manifest_path, read_manifest, stage_key
 from deploykit.base.config.common import Config
+from deploykit.base.config.recipe_steps import KINDS
 from deploykit.base.config.stage import write_stage
 from deploykit.base.hashing import combined_sha256
 from deploykit.base.progress import Progress
+from deploykit.base.targets import parse_spec
 from deploykit.pipeline.plan import Stage
 
 LIBRARIES = {
@@ -29,10 +31,35 @@ PATHS = {
 }
 
 
-def arguments_of(stage: Stage, root: Path, source: Path | None) -> dict[str, Any]:
-    """The keyword arguments of the stage's public function, without ``force`` and ``progress``."""
+def arguments_of(stage: Stage, root: Path, source: Path | None, paths: dict[str, Path]) -> dict[str, Any]:
+    """The keyword arguments of the stage's public function, without ``force`` and ``progress``.
+
+    Args:
+        stage: what is called.
+        root: the run folder.
+        source: the artifact it takes, or None.
+        paths: stage → artifact, of the stages whose artifacts it learns from.
+    """
     given: dict[str, Any] = {} if source is None else {"model": source}
-    return {**given, "output": root / stage.output, "config": stage.config}
+    config = stage.config
+    if config is not None and stage.teachers:
+        key = KINDS[stage.command].teacher
+        assert key is not None
+        named = getattr(config, key)
+        one = named if isinstance(named, str) else None
+        many = [
+            str(paths[stage.teachers[name]]) if name in stage.teachers else name for name in ([one] if one else named)
+        ]
+        config = config.model_copy(update={key: many[0] if one else tuple(many)})
+    return {**given, "output": root / stage.output, "config": config}
+
+
+def teachers_of(stage: Stage, paths: dict[str, Path]) -> list[Path]:
+    """The files of all models that the stage learns from, made by the recipe or given."""
+    key = KINDS[stage.command].teacher if stage.command in KINDS else None
+    value = getattr(stage.config, key) if key is not None else None
+    named = [value] if isinstance(value, str) else list(value or ())
+    return [paths[stage.teachers[one]] if one in stage.teachers else parse_spec(one).path for one in named]
 
 
 def key_of(command: str, config: Config, parents: list[str], device: str = "auto") -> str:
@@ -77,9 +104,10 @@ def leave_stage_file(path: Path, command: str, arguments: dict[str, Any]) -> Non
 
 
 def files_of_artifact(path: Path) -> list[Path]:
-    """The artifact's files and its manifest."""
+    """The artifact's files, what is attached to it, and its manifest."""
     manifest = read_manifest(path)
     names = sorted(set(manifest.files) | {path.name}) if manifest else [path.name]
+    names += [attachments_path(path).name] if attachments_path(path).is_file() else []
     return [*(path.parent / name for name in names), manifest_path(path)]
 
 

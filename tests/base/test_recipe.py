@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deploykit.base.config.export import ExportConfig
 from deploykit.base.config.recipe_reading import load_recipe, parse_recipe
 from deploykit.base.errors import BadInput
 from deploykit.pipeline.shipped import shipped_recipes
@@ -31,7 +32,11 @@ def test_a_good_recipe_gives_the_configurations_of_its_stages() -> None:
     recipe = parse_recipe(GOOD, "r.yaml")
     assert recipe.train_config().epochs == 2
     assert recipe.train_config().data == "digits"
-    assert recipe.export_config("fp32").opset == 18
+    variant = recipe.variants["fp32"]
+    [(kind, fields)] = variant.chain
+    export = recipe.step_config(kind, fields, variant, of_file=True)
+    assert isinstance(export, ExportConfig)
+    assert export.opset == 18
     assert recipe.benchmark_config().baseline == recipe.baseline == "fp32"
     assert recipe.benchmark_config().max_drop_pt == 1.0
     assert recipe.train_config(allow_code=True).allow_code is True
@@ -77,7 +82,7 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD.replace("torch-eager}", "torch-eager, from: fp23}"), "r.yaml:6: variant 'fp23' is not there, did you mean 'fp32'?"),
         (GOOD.replace("torch-eager}", "torch-eager, from: fp32}"), "r.yaml:6: torch-eager runs model files, but eager starts from the ONNX of fp32"),
         (GOOD.replace("torch-eager}", "torch-eager, steps: [{export: }]}"), "r.yaml:6: torch-eager runs model files, but eager exports"),
-        (GOOD.replace("{export: {opset: 18}}", "{prune: {}}"), "r.yaml:7: step prune is not built yet in this version, only export, quantize"),
+        (GOOD.replace("{export: {opset: 18}}", "{shrink: {}}"), "r.yaml:7: unknown step 'shrink', known: export, quantize"),
         (GOOD.replace("{export: {opset: 18}}", "{quantize: {image: 9}}"), "r.yaml:7: unknown key 'image', did you mean 'images'?"),
         (GOOD.replace("{export: {opset: 18}}", "{quantize: {target: ort-cpu}}"), "r.yaml:7: target does not belong here, the variant's target is meant"),
         (GOOD.replace("{export: {opset: 18}}", "{quantize: {}}, {quantize: {}}"), "r.yaml:7: quantize stands twice in one variant, keep one"),
@@ -103,7 +108,7 @@ def test_each_error_has_its_line(text: str, line: str) -> None:
 
 def test_cycles_are_named_once() -> None:
     text = GOOD + "  a: {from: b, target: ort-cpu}\n  b: {from: c, target: ort-cpu}\n  c: {from: a, target: ort-cpu}\n"
-    assert wrong(text) == ["r.yaml:8: a cycle: b from c from a from b"]
+    assert wrong(text) == ["r.yaml:8: a cycle: a from b from c from a"]
 
 
 def test_a_variant_hanging_on_a_cycle_does_not_hide_it() -> None:
@@ -134,7 +139,7 @@ def test_set_replaces_and_adds() -> None:
     )
     assert recipe.train_config().epochs == 7
     assert recipe.benchmark_config().until == 0.1
-    assert recipe.export_config("fp32").opset == 17
+    assert recipe.variants["fp32"].chain[0][1]["opset"] == 17
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from deploykit.base.config.common import Config
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.config.measure import BenchmarkConfig
-from deploykit.base.config.quantize import QuantizeConfig
+from deploykit.base.config.recipe_steps import KINDS, teachers_of
 from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.targets import PRECISIONS
 
 ONNX_TARGETS = frozenset({"ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino"})
 BUILT_TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda")
-STEPS = ("export", "quantize")
-LATER_STEPS = ("prune", "distill", "build")
+BUILD_TARGETS = frozenset({"tensorrt", "tensorrt-rtx"})
 INT8_TARGETS = ("ort-cpu",)
 
 
@@ -57,17 +55,9 @@ class Variant(Config):
     steps: tuple[dict[str, dict[str, Any] | None], ...] = ()
 
     @property
-    def export(self) -> dict[str, Any] | None:
-        """The fields of its export step, or None where it has none."""
-        return self._step("export")
-
-    @property
-    def quantize(self) -> dict[str, Any] | None:
-        """The fields of its quantize step, or None where it has none."""
-        return self._step("quantize")
-
-    def _step(self, kind: str) -> dict[str, Any] | None:
-        return next((step[kind] or {} for step in self.steps if kind in step), None)
+    def chain(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """Its steps in order, each with its fields."""
+        return tuple((kind, fields or {}) for step in self.steps for kind, fields in step.items())
 
     @property
     def engine(self) -> str:
@@ -115,17 +105,26 @@ class Recipe(Config):
     def _train_fields(self, allow_code: bool) -> dict[str, Any]:
         return {**self.train, "model": self.model, **self._data_fields(allow_code)}
 
-    def export_config(self, name: str, *, allow_code: bool = False) -> ExportConfig:
-        """The configuration of the export of variant ``name``."""
-        given = {"arch": self.model.arch, "size": self.model.size} if isinstance(self.model, ModelFile) else {}
-        fields = self.variants[name].export or {}
-        return ExportConfig.model_validate({**given, **fields, "allow_code": allow_code})
+    def step_config(
+        self, kind: str, fields: dict[str, Any], variant: Variant, *, of_file: bool, allow_code: bool = False
+    ) -> Config:
+        """The configuration of one step.
 
-    def quantize_config(self, name: str, *, allow_code: bool = False) -> QuantizeConfig:
-        """The configuration of the quantization of variant ``name``: for its own target, calibrated on the data."""
-        variant = self.variants[name]
-        own = {"target": variant.engine, **self._data_fields(allow_code)}
-        return QuantizeConfig.model_validate({**(variant.quantize or {}), **own})
+        Args:
+            kind: of step.
+            fields: that the variant sets.
+            variant: whose step it is.
+            of_file: its input is the recipe's own model file, whose ``arch`` and ``size`` hold for it.
+            allow_code: ``module:…`` may run.
+        """
+        config = KINDS[kind].config
+        of_model: dict[str, Any] = {}
+        if of_file and isinstance(self.model, ModelFile):
+            of_model = {"arch": self.model.arch, "size": self.model.size}
+        own = {"target": variant.engine, "precision": variant.precision, **self._data_fields(allow_code)}
+        given = {key: value for key, value in of_model.items() if key in config.model_fields}
+        filled = {key: own[key] for key in KINDS[kind].filled}
+        return config.model_validate({**given, **fields, **filled})
 
     def benchmark_config(self, *, allow_code: bool = False) -> BenchmarkConfig:
         """The configuration of the one benchmark of all variants."""
@@ -142,9 +141,22 @@ class Recipe(Config):
     def _data_fields(self, allow_code: bool) -> dict[str, Any]:
         return {"data": self.data.name, "skip_broken": self.data.skip_broken, "allow_code": allow_code}
 
-    def chain(self, name: str) -> list[str]:
+    def lineage(self, name: str) -> list[str]:
         """The variants from the one that starts at the model to ``name``."""
         names = [name]
         while (source := self.variants[names[0]].source) != "model":
             names.insert(0, source)
         return names
+
+    def needs(self, name: str) -> tuple[str, ...]:
+        """The variants that ``name`` is made with: the one it starts from, and those it learns from."""
+        variant = self.variants[name]
+        named = [variant.source, *(one for kind, fields in variant.chain for one in teachers_of(kind, fields))]
+        return tuple(dict.fromkeys(one for one in named if one in self.variants))
+
+    def order(self) -> list[str]:
+        """All variants, each after those it needs."""
+        found: list[str] = []
+        while len(found) < len(self.variants):
+            found += [n for n in self.variants if n not in found and all(one in found for one in self.needs(n))]
+        return found

@@ -8,19 +8,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from deploykit.base.config.common import Config, explain
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.config.measure import BenchmarkConfig
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.config.recipe import (
     BUILT_TARGETS,
-    INT8_TARGETS,
-    LATER_STEPS,
-    ONNX_TARGETS,
-    STEPS,
     ModelFile,
     Recipe,
     Variant,
 )
+from deploykit.base.config.recipe_chains import chain_problems
+from deploykit.base.config.recipe_steps import KINDS, is_qat
 from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.config.yaml_errors import Path as Place
 from deploykit.base.errors import BadInput, DeploykitError, nearest
@@ -34,6 +30,7 @@ _ELSEWHERE = {
     "allow_code": "pass --allow-code on the command line",
     "skip_broken": "set data: {name: …, skip_broken: true}",
     "max_drop_pt": "set budget: {max_drop_pt: …}",
+    "precision": "set the variant's precision",
 }
 
 
@@ -122,7 +119,8 @@ def _variants(variants: dict[str, Any], model_file: str) -> list[tuple[Place, st
             chains[name] = Variant.model_validate(fields)
         except ValidationError:
             continue
-    return found + _chains(chains, model_file)
+    known = {name: one for name, one in chains.items() if all(kind in KINDS for kind, _ in one.chain)}
+    return found + chain_problems(known, model_file)
 
 
 def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
@@ -151,51 +149,19 @@ def _steps(steps: Any, place: Place) -> list[tuple[Place, str]]:
             found.append((here, "a step has one name: - export: {…}"))
             continue
         [(kind, fields)] = step.items()
-        kinds.append(kind)
-        if kind == "export":
-            found += _stage(ExportConfig, fields, (*here, "export"), ("allow_code",))
-        elif kind == "quantize":
-            found += _stage(
-                QuantizeConfig, fields, (*here, "quantize"), ("target", "data", "allow_code", "skip_broken")
-            )
-        elif kind in LATER_STEPS:
-            found.append(((*here, kind), f"step {kind} is not built yet in this version, only {', '.join(STEPS)}"))
+        kinds.append("qat" if is_qat(kind, fields if isinstance(fields, dict) else {}) else kind)
+        if kind in KINDS:
+            found += _stage(KINDS[kind].config, fields, (*here, kind), KINDS[kind].filled)
         else:
-            close = nearest(kind, (*STEPS, *LATER_STEPS))
-            found.append(((*here, kind), f"unknown step {kind!r}" + (f", did you mean {close!r}?" if close else "")))
-    for kind in STEPS:
-        if kinds.count(kind) > 1:
-            found.append(((*place, "steps"), f"{kind} stands twice in one variant, keep one"))
-    if "export" in kinds and "quantize" in kinds and kinds.index("quantize") < kinds.index("export"):
-        found.append(((*place, "steps"), "export comes before quantize: int8 is written into the ONNX file"))
-    return found
-
-
-def _chains(variants: dict[str, Variant], model_file: str) -> list[tuple[Place, str]]:
-    """Cycles in ``from``, and chains whose files do not fit their target."""
-    found: list[tuple[Place, str]] = []
-    for name, variant in variants.items():
-        above: list[str] = []
-        source = variant.source
-        while source in variants and source not in above:
-            above.append(source)
-            source = variants[source].source
-        if source in above:
-            loop = above[above.index(source) :]
-            if name == min(loop):
-                found.append((("variants", name, "from"), "a cycle: " + " from ".join([*loop, source])))
-            continue
-        onnx = model_file.lower().endswith(".onnx") or any(variants[one].engine in ONNX_TARGETS for one in above)
-        if onnx and variant.export is not None:
-            found.append((("variants", name, "steps"), f"{variant.source} is ONNX already, remove the export"))
-        elif variant.quantize is not None and variant.engine not in INT8_TARGETS:
-            known = ", ".join(INT8_TARGETS)
-            found.append((("variants", name, "target"), f"int8 for {variant.engine} is not built, only {known}"))
-        elif variant.quantize is not None and any(variants[one].quantize is not None for one in above):
-            found.append((("variants", name, "steps"), f"{variant.source} is int8 already, remove the quantize"))
-        elif variant.engine not in ONNX_TARGETS and (onnx or variant.export is not None):
-            what = "exports" if variant.export is not None else f"starts from the ONNX of {variant.source}"
-            found.append((("variants", name, "target"), f"{variant.engine} runs model files, but {name} {what}"))
+            close = nearest(kind, tuple(KINDS))
+            mend = f"did you mean {close!r}?" if close else "known: " + ", ".join(KINDS)
+            found.append(((*here, kind), f"unknown step {kind!r}, {mend}"))
+    once = [kind for kind in kinds if kind in ("export", "quantize", "build")]
+    found += [
+        ((*place, "steps"), f"{kind} stands twice in one variant, keep one")
+        for kind in dict.fromkeys(once)
+        if once.count(kind) > 1
+    ]
     return found
 
 
