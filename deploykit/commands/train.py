@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,31 +11,28 @@ from deploykit.base.artifact import (
     Manifest,
     Parent,
     already_made,
-    files_of,
     portable_data_name,
     read_manifest,
-    write_manifest,
 )
 from deploykit.base.config.train import TrainConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
-    import numpy as np
     from lightning_fabric import Fabric
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
-    from deploykit.training.course import Course, Outcome
+    from deploykit.training.course import Outcome
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
     from deploykit.training.start import Start
 
 STAGE_VERSION = 1
 LIBRARIES = ("torch", "torchvision", "timm")
-SAMPLES = 32
 READERS = 4
 
 
@@ -135,14 +131,14 @@ def _train(
         assert made is not None
         return TrainResult(target, False, made.facts)
     preprocessing = _preprocessing(config, start, data)
-    _check_forward(start, preprocessing, len(data.classes))
+    check_forward(start, preprocessing, len(data.classes))
     resume = ResumeFile(target, manifest.key, manifest.config)
     resume.check_writable()
-    with _kept_when_diverged(target, start, manifest, preprocessing, splits, resume, force):
+    with kept_when_diverged(target, start, manifest, preprocessing, splits, resume, force):
         outcome = _fit(start, splits, preprocessing, config, fabric, resume, stop, progress)
-    facts = _facts(outcome.course, len(splits["select"]), fabric)
+    facts = course_facts(outcome.course, len(splits["select"]), fabric)
     if fabric.global_rank == 0:
-        _write(target, outcome, start, manifest, preprocessing, splits, facts)
+        write_trained(target, outcome, start, manifest, preprocessing, splits, facts)
         resume.remove()
     fabric.barrier()
     return TrainResult(target, True, facts)
@@ -226,131 +222,3 @@ def _preprocessing(config: TrainConfig, start: Start, data: DataSource) -> Prepr
     if config.size is not None and found.size != (config.size, config.size):
         found = replace(data.preprocessing(config.size), mean=found.mean, std=found.std)
     return replace(found, mean=config.mean or found.mean, std=config.std or found.std, embedded=False)
-
-
-def _check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> None:
-    """Try the network on one blank picture.
-
-    Raises:
-        BadInput: it does not take pictures of this size, or does not give one logit per class.
-    """
-    import torch
-
-    height, width = preprocessing.size
-    start.module.eval()
-    try:
-        with torch.inference_mode():
-            given = start.module(torch.zeros(1, 3, height, width))
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        raise BadInput(
-            f"{start.arch} does not take pictures of {height}×{width} pixels: {str(error).splitlines()[0]}",
-            fix="Choose another --size.",
-        ) from error
-    shape = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
-    if shape != [1, classes]:
-        raise BadInput(
-            f"{start.arch} does not fit the data's {classes} classes",
-            got=f"outputs of shape {shape}",
-            expected=f"[1, {classes}]",
-            fix="Use a classifier with one logit per class.",
-        )
-
-
-def _facts(course: Course, select_images: int, fabric: Fabric) -> dict[str, Any]:
-    return {
-        "top1_select": course.top1[course.best],
-        "top1_select_last": course.top1[-1],
-        "select_images": select_images,
-        "loss_train": course.losses[course.best],
-        "epochs": len(course.top1),
-        "best_epoch": course.best + 1,
-        "seconds": round(course.total_s, 3),
-        "images_per_s": round(course.images / max(course.train_s, 1e-9), 1),
-        "threads": course.threads,
-        "device": fabric.device.type,
-        "processes": fabric.world_size,
-    }
-
-
-def _write(
-    target: Path,
-    outcome: Outcome,
-    start: Start,
-    manifest: Manifest,
-    preprocessing: Preprocessing,
-    splits: dict[str, Split],
-    facts: dict[str, Any],
-) -> None:
-    from deploykit.zoo import save_model
-
-    classes = splits["train"].classes
-    start.module.load_state_dict(outcome.tensors)
-    parents = [{"role": p.role, "sha256": p.sha256, "name": p.name} for p in manifest.parents]
-    entry = {"stage": "train", "config": manifest.config, "parents": parents, "result": facts}
-    save_model(
-        target,
-        start.module,
-        start.arch,
-        preprocessing,
-        classes,
-        ema=outcome.ema,
-        lineage=[*start.lineage, entry],
-        samples=_samples(splits["test"], preprocessing),
-    )
-    write_manifest(
-        target,
-        replace(
-            manifest,
-            files=files_of(target),
-            preprocessing=preprocessing.to_dict(),
-            classes=tuple(classes),
-            facts=facts,
-        ),
-    )
-
-
-def _samples(test: Split, preprocessing: Preprocessing) -> dict[str, np.ndarray] | None:
-    """Test pictures spread over the split, at the network's size: they let a lone file be verified on real input."""
-    import numpy as np
-
-    from deploykit.data import prepare
-
-    if len(test) == 0:
-        return None
-    indices = np.unique(np.linspace(0, len(test) - 1, SAMPLES).round().astype(np.int64))
-    images = prepare([test.image(int(i)) for i in indices], replace(preprocessing, embedded=True))
-    return {"images": images, "labels": test.labels[indices]}
-
-
-@contextmanager
-def _kept_when_diverged(
-    target: Path,
-    start: Start,
-    manifest: Manifest,
-    preprocessing: Preprocessing,
-    splits: dict[str, Split],
-    resume: ResumeFile,
-    force: bool,
-) -> Iterator[None]:
-    """Where the loss becomes NaN, keep the best epoch before it as ``model.best.pt`` and say so in the error.
-
-    The state goes: to go on from it would end in the same way.
-    """
-    from deploykit.training.course import Diverged
-    from deploykit.training.processes import rank_from_environment
-
-    try:
-        yield
-    except Diverged as error:
-        if rank_from_environment() != 0:
-            raise
-        resume.remove()
-        if error.kept is not None:
-            place = target.with_name(f"{target.stem}.best.pt")
-            already_made(place, "", force=force)
-            facts = {"diverged": error.what, "best_epoch": error.kept.course.best + 1}
-            facts["top1_select"] = error.kept.course.top1[error.kept.course.best]
-            _write(place, error.kept, start, manifest, preprocessing, splits, facts)
-            error.what += f"; the weights of epoch {facts['best_epoch']} are kept in {place}"
-            error.args = (error.line(),)
-        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ from deploykit.training.validation import Validate
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+Announce = Callable[[int, np.ndarray], None]
 SAVE_EVERY_S = 30.0
 LOOK_EVERY_GPU = 10
 PROBE_IMAGES = 64
@@ -51,6 +52,8 @@ def fit(
     resume: ResumeFile | None = None,
     stop: Stop | None = None,
     progress: Progress = SILENT,
+    masks: Mapping[str, Tensor] | None = None,
+    announce: Announce | None = None,
 ) -> Outcome:
     """Train ``module`` in place and return the best epoch's weights.
 
@@ -67,6 +70,8 @@ def fit(
         resume: where the state is kept; None: nowhere.
         stop: the wish to stop; the state is kept first.
         progress: shows loss and accuracy, says decisions.
+        masks: parameter name → bool mask of the weights that may be other than zero.
+        announce: told epoch and indices of the pictures before each step; the thread probe's steps are not announced.
 
     Raises:
         Diverged: the loss became NaN or infinite.
@@ -78,6 +83,7 @@ def fit(
     stop = stop or Stop()
     try:
         run = _Run(module, batches, config, step, fabric, num_classes, validate, resume, stop, progress)
+        run.masks, run.announce = masks or {}, announce
         run.begin(stored)
         stop.patient = True
         return run.train()
@@ -103,6 +109,8 @@ class _Run:
         self.batches, self.config, self.step, self.fabric = batches, config, step, fabric
         self.num_classes, self.validate, self.resume = num_classes, validate, resume
         self.stop, self.progress = stop, progress
+        self.masks: Mapping[str, Tensor] = {}
+        self.announce: Announce | None = None
         self.course = Course()
         self.best: dict[str, Any] | None = None
         self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -121,6 +129,8 @@ class _Run:
         if self.fabric.device.type == "cpu":
             torch.set_num_threads(self.course.threads)
         optimizer = make_optimizer(self.module, self.config)
+        self.masked = [(self.module.get_parameter(name), mask) for name, mask in self.masks.items()]
+        self.masked = [(parameter, mask.to(parameter.device)) for parameter, mask in self.masked]
         wrapped, self.optimizer = self.fabric.setup(self.module, optimizer, move_to_device=False)
         self.wrapped: nn.Module = wrapped
         self.average = MovingAverage(self.module, self.config.ema) if self.config.ema else None
@@ -183,12 +193,17 @@ class _Run:
             group["lr"] = learning_rate(config, epoch * self.batches.per_epoch + at, self.batches.per_epoch)
         train_mode(self.module)
         x, y = self._tensors(batch, epoch, at)
+        if self.announce is not None:
+            self.announce(epoch, batch.indices)
         loss = self._loss(self.wrapped, x, y) * batch.share
         fabric.backward(loss)
         if config.clip_norm is not None:
             fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for parameter, mask in self.masked:
+                parameter.mul_(mask)
         if self.average is not None:
             self.average.update(self.module)
         return loss.detach()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deploykit.base.artifact import Parent
 from deploykit.base.checkpoint import Arch
@@ -33,6 +33,7 @@ class Start:
         preprocessing: of the start file, or None.
         parents: the start file, where there is one.
         lineage: of the start file, oldest first.
+        masks: of the start file: tensor name → bool mask of weights that stay zero; None where it has none.
     """
 
     module: nn.Module
@@ -40,6 +41,7 @@ class Start:
     preprocessing: Preprocessing | None = None
     parents: list[Parent] = field(default_factory=list)
     lineage: list[dict[str, Any]] = field(default_factory=list)
+    masks: dict[str, Tensor] | None = None
 
 
 def start_network(config: TrainConfig, classes: tuple[str, ...], progress: Progress = SILENT) -> Start:
@@ -93,7 +95,7 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress) -
         raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
     arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress)
     parent = Parent("model", loaded.sha256, name=Path(model.weights).name)
-    return Start(loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage)
+    return Start(loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage, loaded.masks)
 
 
 def _fit_head(
