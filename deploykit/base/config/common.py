@@ -49,7 +49,7 @@ def _united(errors: list[Any]) -> list[Any]:
     united: dict[Any, Any] = {}
     for one in errors:
         field = one["loc"][:1]
-        forms = (len(one["loc"]) == 2 and "[" in str(one["loc"][1])) or "constrained" in str(one["loc"][-1])
+        forms = (len(one["loc"]) == 2 and "[" in str(one["loc"][1])) or "constrained" in str(one["loc"][-1:])
         if not forms:
             united[len(united)] = one
         elif field in united:
