@@ -1,0 +1,113 @@
+"""Configuration of the gate: the policy that people write, and how the command uses it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from deploykit.base.config.common import Config
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Points = Annotated[float, Field(ge=-100, le=100)]
+Positive = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class Limits(Config):
+    """What one variant is held to; a limit that is not named, or null, is none.
+
+    Attributes:
+        max_drop_pt: of top-1 against the report's own baseline variant, in percentage points.
+        max_drop_pt_vs_baseline: of top-1 against the same variant in the ``--baseline`` report, in percentage points.
+        min_top1: share of the images that are answered right, 0…1.
+        min_agreement: share of the images that the variant and the baseline variant answer alike, 0…1.
+        max_negative_flips: share of the images that the baseline variant gets right and this one wrong, 0…1.
+        min_speedup: paired speed-up over the report's baseline variant.
+        max_latency_ratio: this variant's time over the baseline variant's, 1.02 being 2 % slower.
+        max_latency_ratio_vs_baseline: how that ratio may have grown since the ``--baseline`` report.
+        max_memory_ratio: peak memory over the baseline variant's.
+        max_memory_bytes: peak memory.
+        max_size_ratio: size of the artifact over the baseline variant's.
+        max_size_bytes: size of the artifact.
+        max_cold_start_ratio: load and first answer, over the baseline variant's.
+        min_snr_db: of the outputs against the reference of its parity, in dB.
+        min_int8_conv_share: share of the convolutions that really run on int8, 0…1.
+        require_parity: the outputs must have been compared with their reference, and hold.
+    """
+
+    max_drop_pt: Points | None = None
+    max_drop_pt_vs_baseline: Points | None = None
+    min_top1: Ratio | None = None
+    min_agreement: Ratio | None = None
+    max_negative_flips: Ratio | None = None
+    min_speedup: Positive | None = None
+    max_latency_ratio: Positive | None = None
+    max_latency_ratio_vs_baseline: Positive | None = None
+    max_memory_ratio: Positive | None = None
+    max_memory_bytes: Bytes | None = None
+    max_size_ratio: Positive | None = None
+    max_size_bytes: Bytes | None = None
+    max_cold_start_ratio: Positive | None = None
+    min_snr_db: float | None = None
+    min_int8_conv_share: Ratio | None = None
+    require_parity: bool | None = None
+
+
+class MeasurementChoice(Config):
+    """Which measurement the limits on speed speak of; what is null is as in the report's primary one."""
+
+    scenario: str | None = None
+    batch: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    timed: Literal["compute", "end_to_end"] | None = None
+    clock: Literal["host", "device"] | None = None
+
+
+class GatePolicy(Config):
+    """A whole policy; every limit is an interval test, and Holm's correction holds over all of them together.
+
+    Attributes:
+        version: of the policy format.
+        name: shown in the comment.
+        confidence: that no limit is called failed or passed wrongly, over all limits together.
+        limits: variant → :class:`Limits`; ``*`` is every variant but the report's baseline, a variant's own entry
+            replaces single limits of it (null lifts one). A variant that is named here must be in the report.
+        required: further variants that must be in the report.
+        ignore: variants that are not judged.
+        skipped: what a variant means that the machine could not run.
+        measurement: which one the limits on speed speak of; null: the report's primary one.
+        reference: the variant, measured in both reports, that times are divided by in ``max_latency_ratio_vs_baseline``;
+            null: the report's baseline variant.
+    """
+
+    version: Literal[1]
+    name: str = "gate"
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    limits: dict[str, Limits] = Field(min_length=1)
+    required: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    skipped: Literal["fail", "ignore"] = "fail"
+    measurement: MeasurementChoice | None = None
+    reference: str | None = None
+
+
+class GateConfig(Config):
+    """How a report is judged.
+
+    Attributes:
+        policy: file of a policy, the name of a shipped one (``default``), or the policy itself.
+        baseline: an older report (or its run folder) to compare with.
+        retry: measure again up to so many times where limits on speed are undecided; the confidence is shared among
+            all looks, so that looking more often does not mean erring more often.
+        retry_time_s: how long each of these measurements may time.
+        data: data name for measuring again, where the run folder has no stage file that tells.
+        annotations: print GitHub's annotations and write its step summary: always, never, or where GitHub runs it.
+    """
+
+    policy: str | GatePolicy = "default"
+    baseline: str | None = None
+    retry: int = Field(0, ge=0, le=20)
+    retry_time_s: float = Field(30.0, gt=0)
+    data: str | None = None
+    annotations: Literal["auto", "github", "none"] = "auto"
