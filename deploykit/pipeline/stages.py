@@ -19,12 +19,18 @@ from deploykit.pipeline.plan import Stage
 
 LIBRARIES = {
     "train": ("torch", "torchvision", "timm"),
+    "prune": ("torch", "torchvision", "timm", "torch-pruning"),
+    "distill": ("torch", "torchvision", "timm"),
     "export": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
     "quantize": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"),
+    "build": ("onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx", "openvino"),
     "benchmark": ("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
 }
 PATHS = {
     "train": ("output",),
+    "prune": ("model", "output"),
+    "distill": ("model", "output"),
+    "build": ("model", "output"),
     "export": ("model", "output"),
     "quantize": ("model", "output"),
     "benchmark": ("artifacts", "output"),
@@ -79,10 +85,10 @@ def key_of(command: str, config: Config, parents: list[str], device: str = "auto
 def _hardware(command: str, device: str) -> dict[str, Any]:
     if command == "export":
         return {}
-    if command == "quantize":  # what stays float was decided by time measured on this processor
+    if command in ("prune", "quantize"):  # widths and what stays float are decided by time measured on this processor
         return {"cpu": environment.cpu()}
     gpus = [] if device == "cpu" else [gpu["name"] for gpu in _gpus()]
-    return {"gpus": gpus, **({"cpu": environment.cpu()} if command == "benchmark" else {})}
+    return {"gpus": gpus, **({"cpu": environment.cpu()} if command in ("benchmark", "build") else {})}
 
 
 @cache

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from deploykit.base.config.distill import DistillConfig
 from deploykit.base.config.export import ExportConfig
+from deploykit.base.config.prune import PruneConfig
 from deploykit.base.config.recipe_reading import load_recipe, parse_recipe
 from deploykit.base.errors import BadInput
 from deploykit.pipeline.shipped import shipped_recipes
@@ -82,7 +84,7 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD.replace("torch-eager}", "torch-eager, from: fp23}"), "r.yaml:6: variant 'fp23' is not there, did you mean 'fp32'?"),
         (GOOD.replace("torch-eager}", "torch-eager, from: fp32}"), "r.yaml:6: torch-eager runs model files, but eager starts from the ONNX of fp32"),
         (GOOD.replace("torch-eager}", "torch-eager, steps: [{export: }]}"), "r.yaml:6: torch-eager runs model files, but eager exports"),
-        (GOOD.replace("{export: {opset: 18}}", "{shrink: {}}"), "r.yaml:7: unknown step 'shrink', known: export, quantize"),
+        (GOOD.replace("{export: {opset: 18}}", "{shrink: {}}"), "r.yaml:7: unknown step 'shrink', known: prune, distill, export, quantize, build"),
         (GOOD.replace("{export: {opset: 18}}", "{quantize: {image: 9}}"), "r.yaml:7: unknown key 'image', did you mean 'images'?"),
         (GOOD.replace("{export: {opset: 18}}", "{quantize: {target: ort-cpu}}"), "r.yaml:7: target does not belong here, the variant's target is meant"),
         (GOOD.replace("{export: {opset: 18}}", "{quantize: {}}, {quantize: {}}"), "r.yaml:7: quantize stands twice in one variant, keep one"),
@@ -171,3 +173,29 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(picture)
     with pytest.raises(BadInput, match=r"the recipe .* is a folder"):
         load_recipe(tmp_path)
+
+
+CHAIN = GOOD + "  small: {target: ort-cpu, steps: [{prune: {macs: 0.5}}, {distill: {epochs: 2}}]}\n"
+
+
+def test_steps_that_train_know_the_data_and_their_teacher() -> None:
+    recipe = parse_recipe(CHAIN, "r.yaml")
+    variant = recipe.variants["small"]
+    prune, distill = (recipe.step_config(kind, fields, variant, of_file=True) for kind, fields in variant.chain)
+    assert isinstance(prune, PruneConfig)
+    assert isinstance(distill, DistillConfig)
+    assert (prune.data, distill.data, distill.teachers) == ("digits", "digits", ("model",))
+
+
+@pytest.mark.parametrize(
+    ("extra", "line"),
+    [
+        ("{from: fp32, target: ort-cpu, steps: [{prune: {macs: 2}}]}", "r.yaml:9: variants.x.steps.0.prune.macs: got 2"),
+        ("{target: ort-cpu, steps: [{quantize: {}}, {prune: {macs: 0.5}}]}", "r.yaml:9: prune does not take an int8 ONNX file, which the step before is"),
+        ("{target: ort-cpu, steps: [{distill: {data: digits}}]}", "r.yaml:9: data does not belong here"),
+        ("{target: ort-cpu, steps: [{distill: {teachers: [x]}}]}", "r.yaml:9: a cycle: x from x"),
+    ],
+)  # fmt: skip
+def test_each_error_of_a_chain_has_its_line(extra: str, line: str) -> None:
+    lines = wrong(CHAIN + f"  x: {extra}\n")
+    assert any(found.startswith(line) for found in lines), lines

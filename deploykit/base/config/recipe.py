@@ -121,10 +121,12 @@ class Recipe(Config):
         of_model: dict[str, Any] = {}
         if of_file and isinstance(self.model, ModelFile):
             of_model = {"arch": self.model.arch, "size": self.model.size}
-        own = {"target": variant.engine, "precision": variant.precision, **self._data_fields(allow_code)}
+        own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
-        return config.model_validate({**given, **fields, **filled})
+        if kind == "build" and variant.precision != "fp32":
+            filled["precision"] = variant.precision
+        return config.model_validate({**KINDS[kind].defaults, **given, **fields, **filled})
 
     def benchmark_config(self, *, allow_code: bool = False) -> BenchmarkConfig:
         """The configuration of the one benchmark of all variants."""

@@ -151,7 +151,8 @@ def _steps(steps: Any, place: Place) -> list[tuple[Place, str]]:
         [(kind, fields)] = step.items()
         kinds.append("qat" if is_qat(kind, fields if isinstance(fields, dict) else {}) else kind)
         if kind in KINDS:
-            found += _stage(KINDS[kind].config, fields, (*here, kind), KINDS[kind].filled)
+            given = {**KINDS[kind].defaults, **fields} if isinstance(fields, dict) else fields or KINDS[kind].defaults
+            found += _stage(KINDS[kind].config, given, (*here, kind), KINDS[kind].filled)
         else:
             close = nearest(kind, tuple(KINDS))
             mend = f"did you mean {close!r}?" if close else "known: " + ", ".join(KINDS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from deploykit.base.config.build import BuildConfig
 from deploykit.base.config.common import Config
+from deploykit.base.config.distill import DistillConfig
 from deploykit.base.config.export import ExportConfig
+from deploykit.base.config.prune import PruneConfig
 from deploykit.base.config.quantize import QuantizeConfig
 
 
@@ -20,6 +23,7 @@ class StepKind:
         takes: states its input may be in (see :func:`state_after`).
         makes: the state of its output.
         teacher: the field that names models to learn from: ``model``, a variant or a file; None: it has none.
+        defaults: fields that a recipe sets where the step does not.
     """
 
     config: type[Config]
@@ -27,12 +31,18 @@ class StepKind:
     takes: frozenset[str]
     makes: str
     teacher: str | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
 
 
 _DATA = ("data", "allow_code", "skip_broken")
 KINDS: dict[str, StepKind] = {
+    "prune": StepKind(PruneConfig, _DATA, frozenset({"model"}), "model"),
+    "distill": StepKind(
+        DistillConfig, _DATA, frozenset({"model"}), "model", teacher="teachers", defaults={"teachers": ("model",)}
+    ),
     "export": StepKind(ExportConfig, ("allow_code",), frozenset({"model"}), "graph"),
     "quantize": StepKind(QuantizeConfig, ("target", *_DATA), frozenset({"model", "qat", "graph"}), "int8"),
+    "build": StepKind(BuildConfig, ("target", *_DATA), frozenset({"graph", "int8"}), "engine"),
 }
 STATES = {
     "model": "a model file",
@@ -66,5 +76,5 @@ def trains(kind: str, fields: dict[str, Any] | None) -> bool:
 def teachers_of(kind: str, fields: dict[str, Any] | None) -> tuple[str, ...]:
     """What the step names to learn from."""
     key = KINDS[kind].teacher if kind in KINDS else None
-    value = (fields or {}).get(key) if key is not None else None
+    value = {**KINDS[kind].defaults, **(fields or {})}.get(key) if key is not None else None
     return (value,) if isinstance(value, str) else tuple(value or ())
