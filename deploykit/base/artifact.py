@@ -107,6 +107,11 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(path.name + ".manifest.json")
 
 
+def attachments_path(path: Path) -> Path:
+    """Where a stage leaves what the report shall show of it: ``model.onnx`` → ``model.onnx.attachments.json``."""
+    return path.with_name(path.name + ".attachments.json")
+
+
 def read_manifest(path: Path) -> Manifest | None:
     """The manifest of the artifact ``path``, or None where it has none.
 

@@ -21,6 +21,7 @@ from deploykit.base.targets import Spec
 from deploykit.benchmarking import noise
 from deploykit.benchmarking.measure import Measured, Settings, measure
 from deploykit.benchmarking.subject import Opener
+from deploykit.commands.attachments import gather
 from deploykit.commands.chain import Chain, chain_of
 from deploykit.commands.evaluate import safe_name, unique_specs
 from deploykit.commands.judged import Judge, Judged
@@ -238,6 +239,7 @@ def _write(
                 labels = split.labels[split.chosen(config.limit)]
                 save_logits(place / name, SavedLogits(one.logits, labels, split.sha256, tuple(split.classes)))
                 one.fields["accuracy"]["logits_file"] = name
+            one.fields["attachments"] = gather(one.chain.paths, place)
         report = build_report(judged, measured, baseline, split, config, folder, place)
         write_report(report, place)
         for file in sorted(path for path in place.rglob("*") if path.is_file()):

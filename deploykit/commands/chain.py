@@ -19,6 +19,7 @@ class Chain:
 
     Attributes:
         model: the last model file in its chain, itself where it is one; None where that cannot be found.
+        paths: of the artifacts, oldest first, itself the last.
         arch: how the model file's tensors were named when the artifact was made from it, or None.
         steps: as of the report's ``steps``, oldest first.
         notes: what does not fit: a modified file, a parent that is gone or has changed.
@@ -27,6 +28,7 @@ class Chain:
     model: Path | None
     steps: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
+    paths: tuple[Path, ...] = ()
     arch: str | None = None
 
 
@@ -39,9 +41,11 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
     """
     steps: list[dict[str, Any]] = []
     notes: list[str] = []
+    paths: list[Path] = []
     model: Path | None = None
     arch: str | None = None
     for _ in range(LONGEST):
+        paths.insert(0, path)
         if model is None and path.suffix.lower() in MODEL_SUFFIXES:
             model = path
         manifest = read_manifest(path)
@@ -57,7 +61,7 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
         if model is None:
             arch = manifest.config.get("arch")
         path = before
-    return Chain(model, tuple(steps), tuple(notes), arch if isinstance(arch, str) else None)
+    return Chain(model, tuple(steps), tuple(notes), tuple(paths), arch if isinstance(arch, str) else None)
 
 
 def _step(path: Path, manifest: Manifest, folder: Path | None) -> dict[str, Any]:

@@ -77,12 +77,12 @@ class RunFolder:
         return self.measure
 
     def drop_stale(self, kept: set[str]) -> None:
-        """Remove raw samples and logits that the present report does not name.
+        """Remove raw samples, logits and attachments that the present report does not name.
 
         Args:
             kept: paths relative to the run folder.
         """
-        for part in ("samples", "logits"):
+        for part in ("samples", "logits", "attachments"):
             for path in sorted((self.root / part).glob("*")):
                 if path.is_file() and path.relative_to(self.root).as_posix() not in kept:
                     path.unlink()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from deploykit._version import __version__
 from deploykit.reporting import text as t
 from deploykit.reporting import view
+from deploykit.reporting.attachments.drawing import shown as shown_attachments
 from deploykit.reporting.charts.latency_chart import latency_chart
 from deploykit.reporting.charts.pareto_chart import pareto_chart, points_of
 from deploykit.reporting.decide import primary
@@ -99,6 +100,7 @@ def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "measurements": view.measurement_rows(report),
         "has_energy": any(one["energy_mj"] is not None for v in report["variants"] for one in v["measurements"]),
         "environment": view.environment_rows(report),
+        "attachments": shown_attachments(report, folder),
         "variants": list(zip(report["variants"], rows, strict=True)),
         "t": t,
         "classes_shown": CLASSES_SHOWN,

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from deploykit.reporting import view
 
@@ -51,6 +52,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     lines += _folded("What was measured", _facts(view.how_it_was_measured(report)) + _measurements(report))
     lines += _folded("Accuracy in full", _accuracy(rows))
     lines += _folded("How to make each artifact again", _lineage(report))
+    lines += _folded("How it came about", _attachments(report))
     lines += _folded("Environment", _facts(view.environment_rows(report)))
     return "\n".join(lines).rstrip() + "\n"
 
@@ -112,3 +114,15 @@ def _lineage(report: dict[str, Any]) -> list[str]:
             output = f" → {code(step['output'])}" if step["output"] else ""
             lines.append(f"  1. {escaped(step['stage'])}{command}{output}")
     return lines
+
+
+def _attachments(report: dict[str, Any]) -> list[str]:
+    """Each attached file once, with the variants that have it."""
+    files: dict[str, tuple[str, list[str]]] = {}
+    for variant in report["variants"]:
+        for one in variant["attachments"]:
+            files.setdefault(one["file"], (one["title"], []))[1].append(variant["name"])
+    return [
+        f"- [{escaped(title)}](<./{quote(file)}>): {escaped(', '.join(names))}"
+        for file, (title, names) in files.items()
+    ]

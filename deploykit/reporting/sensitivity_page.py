@@ -21,14 +21,19 @@ def to_page(analysis: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return pages.get_template("sensitivity.html").render(version=__version__, **table_context(analysis))
+
+
+def table_context(analysis: dict[str, Any]) -> dict[str, Any]:
+    """What the templates need to show an analysis: itself, its headline, modes and rows."""
     modes = [(mode, MODES[mode]) for mode in analysis["modes"]]
-    return pages.get_template("sensitivity.html").render(
-        version=__version__,
-        analysis=analysis,
-        headline=headline(analysis),
-        modes=modes,
-        rows=[_row(layer, modes, _largest(analysis)) for layer in analysis["layers"]],
-    )
+    largest = _largest(analysis)
+    return {
+        "analysis": analysis,
+        "headline": headline(analysis),
+        "modes": modes,
+        "rows": [_row(layer, modes, largest) for layer in analysis["layers"]],
+    }
 
 
 def headline(analysis: dict[str, Any]) -> str:

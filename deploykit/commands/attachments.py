@@ -1,0 +1,113 @@
+"""What a stage hands to the report: ``FILE.attachments.json`` beside its artifact, gathered when the artifact is measured.
+
+The file is no part of the artifact's identity: what it shows (curves, times) may differ between runs that make the same
+bytes. It names the hash of the file it speaks of, so that one left over from an earlier artifact is not shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import artifact_sha256, attachments_path, is_unmodified, read_manifest
+from deploykit.base.atomic import write_json
+from deploykit.base.errors import BadInput
+from deploykit.base.hashing import file_sha256, value_sha256
+
+if TYPE_CHECKING:
+    from deploykit.reporting.attachments import Attachment
+
+SCHEMA = "deploykit.attachments/1"
+MOST = 32
+
+
+def attach(artifact: Path, attachments: Sequence[Attachment], *, force: bool = False) -> None:
+    """Put attachments beside ``artifact``; call it when the artifact's file is in place, before its manifest.
+
+    Without attachments, those of an earlier artifact are taken away.
+
+    Raises:
+        BadInput: the place holds a file that is not ours.
+    """
+    from deploykit.reporting.attachments.reading import read_json
+
+    place = attachments_path(artifact)
+    if place.exists() and not force:
+        before = read_json(place, place.parent)
+        if not isinstance(before, dict) or before.get("schema") != SCHEMA:
+            raise BadInput(f"{place} exists and was not made by deploykit", fix="Move it away, or pass --force.")
+    if not attachments:
+        place.unlink(missing_ok=True)
+        return
+    if len(attachments) > MOST:
+        raise BadInput("too many attachments", got=len(attachments), expected=f"at most {MOST}")
+    items = [one.plain() for one in attachments]
+    write_json(place, {"schema": SCHEMA, "of": file_sha256(artifact), "items": items})
+
+
+def attached(artifact: Path) -> list[Attachment]:
+    """What is attached to an artifact, and the analysis of it that lies beside it; what does not fit is left out."""
+    from deploykit.reporting.attachments.kinds import checked
+    from deploykit.reporting.attachments.reading import read_json
+
+    place = attachments_path(artifact)
+    fields = read_json(place, place.parent)
+    found = []
+    if (
+        isinstance(fields, dict)
+        and fields.get("schema") == SCHEMA
+        and isinstance(fields.get("items"), list)
+        and fields.get("of") == file_sha256(artifact)
+    ):
+        for number, item in enumerate(fields["items"][:MOST]):
+            try:
+                found.append(checked(item, f"{place.name}, item {number}"))
+            except (BadInput, RecursionError):
+                continue
+    return [*found, *_analysis(artifact)]
+
+
+def _analysis(artifact: Path) -> list[Attachment]:
+    """``MODEL.analysis.json`` as ``quantize --analyze`` writes it beside the model, if it is whole and of this model."""
+    from deploykit.reporting.attachments import sensitivity
+    from deploykit.reporting.attachments.reading import read_json
+
+    place = artifact.with_name(f"{artifact.stem}.analysis.json")
+    if not place.is_file():
+        return []
+    try:
+        manifest = read_manifest(place)
+        if manifest is None or not is_unmodified(place, manifest):
+            return []
+        if manifest.parents[0].sha256 != artifact_sha256(artifact):
+            return []
+        analysis = read_json(place, place.parent)
+        title = f"Sensitivity of {artifact.stem} to int8, layer by layer"
+        return [sensitivity(title, "analyze", analysis if isinstance(analysis, dict) else {})]
+    except (BadInput, IndexError):
+        return []
+
+
+def gather(paths: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
+    """Write what is attached to a chain of artifacts into ``folder``'s ``attachments/``.
+
+    Args:
+        paths: of the artifacts, the oldest first.
+        folder: of the report.
+
+    Returns:
+        The report's ``attachments`` of a variant with this chain; equal attachments of several share one file.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        for one in attached(path):
+            plain = one.plain()
+            slug = re.sub(r"[^a-z0-9]+", "-", f"{one.stage} {one.title}".lower()).strip("-")[:60]
+            file = f"attachments/{slug}-{value_sha256(plain)[:8]}.json"
+            if file not in found:
+                (folder / "attachments").mkdir(exist_ok=True)
+                write_json(folder / file, plain)
+                found[file] = {"title": one.title, "kind": one.kind, "file": file}
+    return list(found.values())

@@ -1,0 +1,92 @@
+"""Lines over a common axis: learning curves and the like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from deploykit.reporting import text as t
+from deploykit.reporting.charts.axes import Scale
+from deploykit.reporting.charts.svg import element, figure, polyline
+
+HEIGHT = 320.0
+COLORS = 6
+"""Of lines; the next ones repeat them dashed."""
+FEW_POINTS = 40
+
+
+def series_chart(payload: dict[str, Any], width: float, style: str, label: str) -> Markup:
+    """The chart as SVG.
+
+    Args:
+        payload: of an attachment of kind ``series``, checked.
+        width: in pixels.
+        style: ``wide`` or ``narrow``.
+        label: for screen readers.
+    """
+    lines = payload["lines"]
+    points = [point for line in lines for point in line["points"]]
+    across = value_scale([x for x, _ in points], 62.0, width - 16, log=payload["x"]["log"], pad=0.0)
+    up = value_scale([y for _, y in points], HEIGHT - 46, 12.0, log=payload["y"]["log"], pad=0.05)
+    parts = _grid(across, up, payload, width)
+    parts += [_line(line["points"], number, across, up) for number, line in enumerate(lines) if line["points"]]
+    description = "; ".join(_told(line) for line in lines)
+    return figure(width, HEIGHT, label, description, parts, style)
+
+
+def value_scale(values: list[float], start: float, end: float, *, log: bool, pad: float) -> Scale:
+    """A scale that holds all values, with ``pad`` of its length free at both ends; never of length zero."""
+    low, high = (min(values), max(values)) if values else (1.0, 2.0)
+    if log:
+        edge = max((high / low) ** pad, 1.05)
+        return Scale(low / edge, high * edge, start, end, log=True)
+    least = max(1e-12, 1e-6 * max(abs(low), abs(high)))
+    room = max(pad * (high - low), 0.0 if high - low > least else least)
+    return Scale(low - room, high + room, start, end)
+
+
+def _grid(across: Scale, up: Scale, payload: dict[str, Any], width: float) -> list[Markup]:
+    left, right, bottom, top = across.start, across.end, up.start, up.end
+    parts = []
+    for value in up.ticks(5):
+        y = up(value)
+        parts.append(element("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
+        parts.append(element("text", f"{value:g}", x=left - 9, y=y + 4, class_="tick end"))
+    for value in across.ticks(4 if width < 600 else 8):
+        x = across(value)
+        parts.append(element("line", x1=x, x2=x, y1=bottom, y2=bottom + 5, class_="axis"))
+        parts.append(element("text", f"{value:g}", x=x, y=bottom + 19, class_="tick middle"))
+    parts.append(element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
+    parts.append(element("text", shown(payload["x"]), x=right, y=bottom + 38, class_="label end"))
+    middle = (top + bottom) / 2
+    turn = f"rotate(-90 14 {middle:.0f})"
+    parts.append(element("text", shown(payload["y"]), x=14.0, y=middle, transform=turn, class_="label middle"))
+    return parts
+
+
+def shown(axis: dict[str, Any]) -> str:
+    """``loss``, ``time, ms``, ``loss, log scale``."""
+    return ", ".join(
+        [axis["label"], *([axis["unit"]] if axis["unit"] else []), *(["log scale"] if axis["log"] else [])]
+    )
+
+
+def _line(points: list[list[float]], number: int, across: Scale, up: Scale) -> Markup:
+    pixels = [(across(x), up(y)) for x, y in points]
+    parts = [element("path", d=polyline(pixels), class_="curve")] if len(pixels) > 1 else []
+    if len(pixels) <= FEW_POINTS:
+        parts += [element("circle", cx=x, cy=y, r=2.6, class_="knot") for x, y in pixels]
+    return element("g", *parts, class_=color(number))
+
+
+def color(number: int) -> str:
+    """The classes of line or bar ``number``."""
+    return f"c{number % COLORS}" + (" again" if number >= COLORS else "")
+
+
+def _told(line: dict[str, Any]) -> str:
+    if not line["points"]:
+        return f"{line['name']}: no points"
+    (first_x, first), (last_x, last) = line["points"][0], line["points"][-1]
+    return f"{line['name']}: {t.number(first)} at {first_x:g}, {t.number(last)} at {last_x:g}"
