@@ -1,0 +1,161 @@
+"""Milliseconds of single convolutions on a target, for the latency table of pruning; kept in the user's cache."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.atomic import write_json
+from deploykit.base.environment import cpu, gpus, library_versions
+from deploykit.base.errors import BadInput
+from deploykit.base.hashing import value_sha256
+from deploykit.base.progress import SILENT, Progress
+from deploykit.base.user_cache import cache_folder
+
+if TYPE_CHECKING:
+    import onnx
+
+    from deploykit.pruning.latency_table import LayerShape
+
+TARGETS = ("ort-cpu", "ort-cuda")
+SESSION_SHAPES = 24
+CALLS = 21
+COPIES = 8
+
+
+def table_file(target: str, threads: int) -> Path:
+    """Where the times of this machine's target are kept: by hardware, runner with version, precision and threads."""
+    hardware: Any = cpu() if target == "ort-cpu" else [gpu["name"] for gpu in gpus()]
+    versions = library_versions(("onnxruntime", "onnxruntime-gpu"))
+    key = value_sha256([target, hardware, versions, "fp32", threads, CALLS])
+    return cache_folder() / "latency" / f"{target}-{key[:16]}.json"
+
+
+def known_times(path: Path) -> dict[str, float]:
+    """What was measured before; a file that is not ours to read counts as none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    times = found.get("times_ms") if isinstance(found, dict) else None
+    if not isinstance(times, dict):
+        return {}
+    return {key: float(value) for key, value in times.items() if isinstance(value, int | float) and value > 0}
+
+
+def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int) -> None:
+    """Write what is known, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hardware: Any = cpu() if target == "ort-cpu" else [gpu["name"] for gpu in gpus()]
+    fields = {"schema": "deploykit.latency-table/1", "target": target, "threads": threads, "hardware": hardware}
+    write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
+
+
+def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callable[[Sequence[LayerShape]], list[float]]:
+    """A function that measures shapes on ``target``: fp32, batch 1, with a Relu behind them as networks have.
+
+    On the CPU many convolutions run in one session and its profile tells the time of each kernel, without the changes
+    of layout around it; that is what the same kernel takes inside a whole network. On CUDA a session runs copies of one.
+
+    Raises:
+        BadInput: layers cannot be measured on this target.
+    """
+    if target not in TARGETS:
+        raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(TARGETS))
+
+    def measure(shapes: Sequence[LayerShape]) -> list[float]:
+        times: list[float] = []
+        step = SESSION_SHAPES if target == "ort-cpu" else 1
+        with progress.task("measuring layers", len(shapes)) as bar, TemporaryDirectory(prefix="deploykit-") as scratch:
+            for start in range(0, len(shapes), step):
+                part = shapes[start : start + step]
+                times += _profiled(part, threads, Path(scratch)) if step > 1 else _copied(part[0], Path(scratch))
+                bar.advance(len(part))
+        return times
+
+    return measure
+
+
+def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list[float]:
+    import numpy as np
+    import onnxruntime as ort
+
+    from deploykit.quantization.profile import kernel_times
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_profiling, options.profile_file_prefix = True, str(scratch / "profile")
+    session = ort.InferenceSession(_graph(shapes).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    draw = np.random.default_rng(0)
+    x = {
+        one.name: draw.standard_normal((1, shape.c_in, *shape.in_size), dtype=np.float32)
+        for one, shape in zip(session.get_inputs(), shapes, strict=True)
+    }
+    for _ in range(CALLS):
+        session.run(None, x)
+    place = Path(session.end_profiling())
+    kernels = kernel_times(place)
+    place.unlink()
+    sums = dict.fromkeys(range(len(shapes)), 0.0)
+    for (name, op), time_us in kernels.items():
+        if not op.startswith("Reorder"):
+            sums[int(name.removeprefix("layer").partition(".")[0])] += time_us
+    return [max(time_us, 0.1) / 1e3 for time_us in sums.values()]
+
+
+def _copied(shape: LayerShape, scratch: Path) -> list[float]:
+    import time
+
+    import numpy as np
+
+    from deploykit.engines.onnxruntime.session import create_session
+
+    path = scratch / "layer.onnx"
+    path.write_bytes(_graph([shape] * COPIES, shared=True).SerializeToString())
+    session = create_session(path, "ort-cuda", {"use_tf32": "0"}, None)
+    x = np.random.default_rng(0).standard_normal((1, shape.c_in, *shape.in_size), dtype=np.float32)
+    binding = session.io_binding()
+    binding.bind_cpu_input(session.get_inputs()[0].name, x)
+    for output in session.get_outputs():
+        binding.bind_output(output.name, "cuda")
+    times: list[float] = []
+    for _ in range(CALLS):
+        begun = time.perf_counter()
+        session.run_with_iobinding(binding)
+        times.append((time.perf_counter() - begun) / COPIES * 1e3)
+    return [float(np.median(times[1:]))]
+
+
+def _graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.ModelProto:
+    """Convolutions side by side, their outputs named ``layerI.out``; ``shared``: all read one input."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    draw = np.random.default_rng(0)
+    nodes, weights, inputs, outputs = [], [], [], []
+    for i, shape in enumerate(shapes):
+        source = "x0" if shared else f"x{i}"
+        if not shared or i == 0:
+            size = [1, shape.c_in, *shape.in_size]
+            inputs.append(helper.make_tensor_value_info(source, TensorProto.FLOAT, size))
+        weight = (shape.c_out, shape.c_in // shape.groups, *shape.kernel)
+        values = draw.standard_normal(weight, dtype=np.float32) * 0.05
+        weights.append(numpy_helper.from_array(values, f"w{i}"))
+        weights.append(numpy_helper.from_array(np.zeros(shape.c_out, np.float32), f"b{i}"))
+        settings: dict[str, Any] = {
+            "kernel_shape": shape.kernel,
+            "strides": shape.stride,
+            "pads": (*shape.padding, *shape.padding),
+            "dilations": shape.dilation,
+            "group": shape.groups,
+        }
+        names = [source, f"w{i}", f"b{i}"]
+        nodes.append(helper.make_node("Conv", names, [f"layer{i}.conv"], name=f"layer{i}.node", **settings))
+        nodes.append(helper.make_node("Relu", [f"layer{i}.conv"], [f"layer{i}.out"], name=f"layer{i}.relu"))
+        outputs.append(helper.make_tensor_value_info(f"layer{i}.out", TensorProto.FLOAT, None))
+    graph = helper.make_graph(nodes, "layers", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
