@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import html
-import re
-from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from deploykit.base.markdown import code, escaped, folded, table
 from deploykit.reporting import view
-
-_SPECIAL = re.compile(r"([\\`*_{}\[\]#~|])")
-
-
-def escaped(value: object) -> str:
-    """Text that stands as it is in a Markdown line or table cell: no HTML, no markup, no new line, no mention."""
-    line = " ".join(str(value).split())
-    return _SPECIAL.sub(r"\\\1", html.escape(line, quote=False)).replace("@", "&#64;")
-
-
-def code(value: object) -> str:
-    """Text as code, also inside a table cell."""
-    line = html.escape(" ".join(str(value).split()), quote=False)
-    line = _SPECIAL.sub(lambda found: f"&#{ord(found.group())};", line)
-    return f"<code>{line.replace('@', '&#64;')}</code>"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:
-    """A Markdown table of cells that are escaped already; ``align`` has one of ``l``, ``r`` per column."""
-    marks = {"l": ":--", "r": "--:"}
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join(marks[one] for one in align)} |"]
-    return lines + [f"| {' | '.join(row)} |" for row in rows]
 
 
 def _with(value: str, interval: str) -> str:
@@ -49,11 +25,11 @@ def to_markdown(report: dict[str, Any]) -> str:
     if bad:
         lines += [f"- **{escaped(row['name'])}** {row['status']}: {escaped(row['reason'])}" for row in bad]
         lines.append("")
-    lines += _folded("What was measured", _facts(view.how_it_was_measured(report)) + _measurements(report))
-    lines += _folded("Accuracy in full", _accuracy(rows))
-    lines += _folded("How to make each artifact again", _lineage(report))
-    lines += _folded("How it came about", _attachments(report))
-    lines += _folded("Environment", _facts(view.environment_rows(report)))
+    lines += folded("What was measured", _facts(view.how_it_was_measured(report)) + _measurements(report))
+    lines += folded("Accuracy in full", _accuracy(rows))
+    lines += folded("How to make each artifact again", _lineage(report))
+    lines += folded("How it came about", _attachments(report))
+    lines += folded("Environment", _facts(view.environment_rows(report)))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -77,10 +53,6 @@ def _main_table(rows: list[dict[str, Any]], *, timed: bool) -> list[str]:
 
 def _parity(row: dict[str, Any]) -> str:
     return escaped(row["parity"]) + (" ❌" if row["parity_ok"] is False else "")
-
-
-def _folded(title: str, lines: list[str]) -> list[str]:
-    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>", ""] if lines else []
 
 
 def _facts(facts: list[tuple[str, str]]) -> list[str]:
