@@ -27,6 +27,7 @@ def emit_qdq(
     weight_bits: int = 8,
     integer_bias: bool = True,
     rounded: Mapping[str, np.ndarray] = NONE_ROUNDED,
+    limits: Mapping[str, np.ndarray] = NONE_ROUNDED,
 ) -> ir.Model:
     """Quantize ``model`` in place.
 
@@ -37,6 +38,7 @@ def emit_qdq(
         weight_bits: 7 where u8·s8 products would saturate (``reduce_range``); fewer are stored as int8 too.
         integer_bias: int32 biases behind a DQ; else they stay float.
         rounded: name of a layer → its integer weights at this width, in place of those nearest.
+        limits: name of a layer → what its channels' largest integers mean, in place of their largest weights.
 
     Returns:
         The model, with QuantizeLinear and DequantizeLinear.
@@ -58,7 +60,8 @@ def emit_qdq(
             source = node.inputs[0]
             assert source is not None
             scale = read.get(source, write[source]).scale
-            _quantize_weights(graph, node, scale, weight_bits, integer_bias, rounded.get(node.name or ""))
+            name = node.name or ""
+            _quantize_weights(graph, node, scale, weight_bits, integer_bias, rounded.get(name), limits.get(name))
     sources = {node: next(value for _, value in activation_inputs(node)) for node in plan.clamps}
     made_by: dict[ir.Value, ir.Value] = {}
     for node in plan.absorbed:
@@ -93,12 +96,20 @@ def _written(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> A
 
 
 def _quantize_weights(
-    graph: ir.Graph, node: ir.Node, input_scale: float, bits: int, integer_bias: bool, rounded: np.ndarray | None
+    graph: ir.Graph,
+    node: ir.Node,
+    input_scale: float,
+    bits: int,
+    integer_bias: bool,
+    rounded: np.ndarray | None,
+    limits: np.ndarray | None,
 ) -> None:
     weight = constant(node.inputs[1])
     assert weight is not None
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
     scales = channel_scales(weight, axis, bits)
+    if limits is not None:  # padded channels, which are zero, keep theirs
+        scales[: len(limits)] = limits / np.float32(2 ** (bits - 1) - 1)
     stem = node.name or node.outputs[0].name or "node"
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None and integer_bias:

@@ -20,6 +20,7 @@ from deploykit.quantization.observers import Observer
 from deploykit.quantization.padding import pad_depthwise, pad_stem
 from deploykit.quantization.placement import Plan
 from deploykit.quantization.prepare import prepare
+from deploykit.quantization.schemes import affine
 
 PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24
@@ -71,6 +72,8 @@ class Quantizer:
         dialect: what the target wants to read.
         rounded: name of a layer → its integer weights, where not those nearest (``adaround``).
         shifts: name of a layer → what is added to its bias, float32 [C] (``bias_correction``).
+        ranges: activation name → range that was learned, in place of one from ``seen``.
+        limits: name of a layer → what its channels' largest integers mean, float32 [C], where that was learned.
     """
 
     proto: onnx.ModelProto
@@ -79,6 +82,8 @@ class Quantizer:
     dialect: Dialect = ORT_CPU
     rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
     shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    limits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def make(self, choice: Choice) -> onnx.ModelProto:
         """The Q/DQ network."""
@@ -93,6 +98,7 @@ class Quantizer:
             percentile=self.percentile,
         )
         dialect = self.dialect
+        chosen |= {name: affine(*self.ranges[name], dialect.activations) for name in needed if name in self.ranges}
         made = emit_qdq(
             model,
             plan,
@@ -100,6 +106,7 @@ class Quantizer:
             weight_bits=dialect.weight_bits,
             integer_bias=dialect.integer_bias,
             rounded=self.rounded,
+            limits=self.limits,
         )
         return ir.to_proto(made)
 
