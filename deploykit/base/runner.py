@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -68,3 +69,13 @@ class Runner(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close."""
+
+
+@runtime_checkable
+class DeviceTimed(Protocol):
+    """What a runner offers besides where its device has a clock of its own (CUDA events)."""
+
+    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
+        """As ``prebound``: a call that runs ``x``, which lies on the device, and waits for the answer; it returns the
+        milliseconds between two events recorded on the device's stream around the run. None where this engine cannot.
+        """

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from deploykit.benchmarking.arrivals import Arrivals
 from deploykit.benchmarking.subject import Opener
 from deploykit.benchmarking.worker import serve
 
@@ -22,6 +24,21 @@ class WorkerFailed(Exception):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one block gave.
+
+    Attributes:
+        host: float64 [n] ms by the host's clock.
+        device: float64 [n] ms by the device's own clock, or None.
+        energy_mj: of one call, or None.
+    """
+
+    host: np.ndarray
+    device: np.ndarray | None = None
+    energy_mj: float | None = None
 
 
 class Worker:
@@ -44,7 +61,7 @@ class Worker:
         theirs.close()
 
     def ready(self) -> dict[str, Any]:
-        """Wait until the variant is loaded and has answered once: cold_start_ms, calls.
+        """Wait until the variant is loaded and has answered once: cold_start_ms, and what it says of itself.
 
         Raises:
             WorkerFailed: it did not load, crashed, or answered NaN.
@@ -52,24 +69,55 @@ class Worker:
         facts: dict[str, Any] = self._answer("ready")[1]
         return facts
 
-    def block(self, timed: str, block_ms: float) -> np.ndarray:
-        """Grant one block and wait for its samples: float64 [n] in milliseconds.
+    def block(self, name: str, block_ms: float) -> Block:
+        """Grant one block of the call ``name`` and wait for its samples.
 
         Raises:
             WorkerFailed: it crashed or hangs.
         """
-        self._send(("block", timed, block_ms))
-        return np.frombuffer(self._answer("samples")[2], dtype=np.float64)
+        self._send(("block", name, block_ms))
+        _, host, device, energy_mj = self._answer("samples")
+        on_device = None if device is None else np.frombuffer(device, dtype=np.float64)
+        return Block(np.frombuffer(host, dtype=np.float64), on_device, energy_mj)
 
-    def finish(self) -> dict[str, Any]:
-        """Let the variant answer once more and end: peak_memory_bytes.
+    def serve(self, arrivals: Arrivals) -> np.ndarray:
+        """Let requests arrive and wait for their latencies: float64 [n] in ms, fewer where it fell too far behind.
 
         Raises:
-            WorkerFailed: it crashed, or its last answer holds NaN.
+            WorkerFailed: it crashed or hangs.
+        """
+        self._send(("serve", arrivals))
+        return np.frombuffer(self._answer("served")[1], dtype=np.float64)
+
+    def check(self) -> dict[str, Any]:
+        """Let the variant answer once more: peak_memory_bytes, device_memory_bytes (None where not known).
+
+        Raises:
+            WorkerFailed: it crashed, or its answer holds NaN.
+        """
+        self._send(("check",))
+        facts: dict[str, Any] = self._answer("checked")[1]
+        return facts
+
+    def finish(self) -> dict[str, Any]:
+        """Let it end: cpu_s, the processor time that it took.
+
+        Raises:
+            WorkerFailed: it crashed.
         """
         self._send(("stop",))
         facts: dict[str, Any] = self._answer("done")[1]
         return facts
+
+    def cpu_s(self) -> float:
+        """Processor time of the process so far; 0 where it has ended."""
+        import psutil
+
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
 
     def _send(self, message: tuple[Any, ...]) -> None:
         try:

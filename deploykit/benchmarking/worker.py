@@ -8,18 +8,24 @@ import pickle
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from deploykit.benchmarking.clock import time_block
+from deploykit.benchmarking.arrivals import answer
+from deploykit.benchmarking.clock import time_block, time_block_on_device
+from deploykit.benchmarking.energy import Meters
+from deploykit.benchmarking.nvml import gpu
 from deploykit.benchmarking.subject import Opener, Subject
 
 
 def serve(connection: Connection, environment: dict[str, str], opener: bytes) -> None:
     """Answer the parent until it says stop or goes away.
 
-    The parent sends ``("block", timed, block_ms)`` or ``("stop",)``; the worker answers ``("ready", facts)`` once, then
-    ``("samples", timed, bytes of float64 ms)`` per block, ``("done", facts)`` at the end, or ``("failed", status, reason)``.
+    The parent sends ``("block", name, block_ms)``, ``("serve", Arrivals)``, ``("check",)`` or ``("stop",)``; the worker
+    answers ``("ready", facts)`` once, then ``("samples", host, device, energy_mj)`` (bytes of float64 ms) per block,
+    ``("served", ms)`` per stream of arrivals, ``("checked", facts)``, ``("done", facts)`` at the end, or
+    ``("failed", status, reason)``.
 
     Args:
         connection: to the parent.
@@ -48,6 +54,8 @@ def serve(connection: Connection, environment: dict[str, str], opener: bytes) ->
 def _serve(connection: Connection, opener: bytes) -> None:
     recipe: Opener = pickle.loads(opener)
     subject = recipe.function(*recipe.arguments)
+    card = gpu()
+    used = card.used_bytes() if card else None
     start = time.perf_counter()
     subject.load()
     problem = _not_finite(subject)
@@ -55,17 +63,54 @@ def _serve(connection: Connection, opener: bytes) -> None:
     if problem is not None:
         connection.send(("failed", "failed", f"its first answer {problem}"))
         return
-    calls = dict(subject.calls())
-    connection.send(("ready", {"cold_start_ms": cold_start_ms, "calls": list(calls)}))
-    while (message := connection.recv())[0] == "block":
-        _, timed, block_ms = message
-        connection.send(("samples", timed, time_block(calls[timed], block_ms).tobytes()))
-    problem = _not_finite(subject)
+    device_bytes = _more(card.used_bytes() if card else None, used)
+    connection.send(("ready", {"cold_start_ms": cold_start_ms, **subject.facts()}))
+    timed, meters = _Timed(subject), Meters()
+    while (message := connection.recv())[0] != "stop":
+        if message[0] == "block":
+            connection.send(("samples", *timed.block(message[1], message[2], meters)))
+        elif message[0] == "serve":
+            connection.send(("served", answer(message[1], timed.call).tobytes()))
+        else:
+            problem = _not_finite(subject)
+            if problem is not None:
+                connection.send(("failed", "failed", f"its last answer {problem}"))
+                return
+            facts = {"peak_memory_bytes": peak_memory_bytes(), "device_memory_bytes": device_bytes}
+            connection.send(("checked", facts))
     subject.close()
-    if problem is not None:
-        connection.send(("failed", "failed", f"its last answer {problem}"))
-        return
-    connection.send(("done", {"peak_memory_bytes": peak_memory_bytes()}))
+    connection.send(("done", {"cpu_s": time.process_time()}))
+
+
+class _Timed:
+    """The calls of one subject, each made when first asked for."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._calls: dict[str, Callable[[], object]] = {}
+        self._device: dict[str, Callable[[], float] | None] = {}
+
+    def call(self, name: str) -> Callable[[], object]:
+        if name not in self._calls:
+            self._calls[name] = self._subject.call(name)
+        return self._calls[name]
+
+    def block(self, name: str, block_ms: float, meters: Meters) -> tuple[bytes, bytes | None, float | None]:
+        """One block: host times, device times where there are any, and mJ of a call where there is a meter."""
+        if name not in self._device:
+            self._device[name] = self._subject.device_call(name)
+        on_device, before = self._device[name], meters.now()
+        if on_device is not None:
+            host, device = time_block_on_device(on_device, block_ms)
+        else:
+            host, device = time_block(self.call(name), block_ms), None
+        drawn = meters.since(before)
+        energy_mj = None if drawn is None else drawn / (len(host) + 1)
+        return host.tobytes(), None if device is None else device.tobytes(), energy_mj
+
+
+def _more(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None or after <= before else after - before
 
 
 def _not_finite(subject: Subject) -> str | None:

@@ -43,6 +43,18 @@ def command(
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end/--compute-only", help="Time preprocessing and copies too.")
     ] = True,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="multi_stream, offline or server, besides single_stream. Repeatable."),
+    ] = None,
+    multi_stream_images: Annotated[int, typer.Option(help="Pictures of one multi_stream query.")] = 8,
+    server_bound_ms: Annotated[
+        float, typer.Option(help="What p99 keeps in the server scenario, whose highest such rate is searched.")
+    ] = 15.0,
+    sweep: Annotated[
+        list[str] | None, typer.Option(help="batch or threads: 1, 2, 4 … while it pays. Repeatable.")
+    ] = None,
+    builds: Annotated[int, typer.Option(help="Load each variant so many times; blocks alternate between them.")] = 1,
     max_drop_pt: Annotated[float, typer.Option(help="How much top-1 the pick may lose, in percentage points.")] = 1.0,
     limit: Annotated[int | None, typer.Option(help="Number of pictures for accuracy; default: all.")] = None,
     metric: Annotated[
@@ -88,6 +100,11 @@ def command(
                 min_blocks=min_blocks,
                 block_ms=block_ms,
                 end_to_end=end_to_end,
+                scenarios=tuple(scenario or ()),
+                multi_stream_images=multi_stream_images,
+                server_bound_ms=server_bound_ms,
+                sweeps=tuple(sweep or ()),
+                builds=builds,
                 max_drop_pt=max_drop_pt,
                 limit=limit,
                 metrics=tuple(metric or ()),

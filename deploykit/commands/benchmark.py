@@ -185,18 +185,18 @@ def _measure(
     judged: Sequence[Judged], baseline: str, images: list[np.ndarray], config: BenchmarkConfig, progress: Progress
 ) -> Measured:
     options = {
-        "threads": config.threads,
         "device": config.device,
         "size": config.size,
         "allow_code": config.allow_code,
     }
-    openers = {
-        one.spec.name: Opener(
-            open_timed, (replace(one.spec, path=one.spec.path.resolve()), images, one.preprocessing, options)
-        )
-        for one in judged
-        if one.ok
-    }
+    able = {one.spec.name: one for one in judged if one.ok}
+
+    def opener(name: str, threads: int) -> Opener:
+        one = able[name]
+        spec = replace(one.spec, path=one.spec.path.resolve())
+        return Opener(open_timed, (spec, images, one.preprocessing, {**options, "threads": threads}))
+
+    openers = {name: opener(name, config.threads) for name in able}
     if not openers:
         return Measured({})
     settings = Settings(
@@ -208,8 +208,14 @@ def _measure(
         timed=("compute", "end_to_end") if config.end_to_end else ("compute",),
         ci_level=config.ci_level,
         seed=config.seed,
+        batch=config.batch,
+        builds=config.builds,
+        scenarios=config.scenarios,
+        multi_stream_images=config.multi_stream_images,
+        server_bound_ms=config.server_bound_ms,
+        sweeps=config.sweeps,
     )
-    return measure(openers, baseline, settings, progress)
+    return measure(openers, baseline, settings, progress, opener)
 
 
 def _make_ready(folder: Path, *, force: bool) -> None:

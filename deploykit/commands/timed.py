@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from deploykit.benchmarking.subject import split_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,22 +41,59 @@ class TimedRunner:
 
         self._runner = open_runner(self.spec, **self.options)
 
+    @property
+    def runner(self) -> Any:
+        """The open engine."""
+        assert self._runner is not None
+        return self._runner
+
+    def facts(self) -> Mapping[str, Any]:
+        """The device it computes on, and the only batch it takes."""
+        return {"device": self.runner.device, "fixed_batch": self.runner.inputs[0].fixed_batch}
+
     def _run(self) -> np.ndarray:
         from deploykit.data import prepare
 
-        assert self._runner is not None
-        return self._runner(prepare(self.images, self.preprocessing))
+        return self.runner(prepare(self.images, self.preprocessing))
 
     def answer(self) -> np.ndarray:
         """The first output for the timed pictures."""
         return self._run()
 
-    def calls(self) -> Mapping[str, Callable[[], object]]:
-        """``compute`` and ``end_to_end``."""
+    def call(self, name: str) -> Callable[[], object]:
+        """The call ``compute`` or ``end_to_end``; ``compute/8`` for eight pictures, in as many runs as the engine needs."""
+        timed, count = split_name(name)
+        if timed == "end_to_end":
+            return self._run
+        x, runs = self._input(count)
+        once: Callable[[], object] = self.runner.prebound(x)
+        if runs == 1:
+            return once
+
+        def several() -> None:
+            for _ in range(runs):
+                once()
+
+        return several
+
+    def device_call(self, name: str) -> Callable[[], float] | None:
+        """``compute`` timed by the device, where the engine can (:class:`deploykit.base.runner.DeviceTimed`)."""
+        from deploykit.base.runner import DeviceTimed
+
+        timed, count = split_name(name)
+        if timed == "end_to_end" or not isinstance(self.runner, DeviceTimed):
+            return None
+        x, runs = self._input(count)
+        return None if runs > 1 else self.runner.prebound_on_device(x)
+
+    def _input(self, count: int | None) -> tuple[np.ndarray, int]:
+        """The prepared pictures of one run, repeated to fill it, and how many runs ``count`` pictures take."""
         from deploykit.data import prepare
 
-        runner: Any = self._runner
-        return {"compute": runner.prebound(prepare(self.images, self.preprocessing)), "end_to_end": self._run}
+        count = count or len(self.images)
+        size = self.runner.inputs[0].fixed_batch or count
+        images = list(itertools.islice(itertools.cycle(self.images), size))
+        return prepare(images, self.preprocessing), -(-count // size)
 
     def close(self) -> None:
         """Close the engine."""

@@ -7,23 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import describe
 from deploykit.benchmarking.measure import Measured, Times, ratio
-from deploykit.commands.evaluate import artifact_of, safe_name
+from deploykit.commands.evaluate import artifact_of
 from deploykit.commands.judged import Judged
+from deploykit.commands.measurements import SCENARIO, measurements_of
 from deploykit.reporting.decide import settle
 from deploykit.reporting.read import plain, validate
 from deploykit.reporting.schema import SCHEMA
-from deploykit.stats.percentiles import percentile, percentile_interval
 
 if TYPE_CHECKING:
     from deploykit.data import Split
-
-SCENARIO = "single_stream"
-LEAST_FOR_INTERVAL = 5
 
 
 def build_report(
@@ -57,6 +52,7 @@ def build_report(
         "seed": config.seed,
         "noise_floor_ratio": measured.noise_floor_ratio,
         "stop_reason": measured.stop_reason,
+        "conditions": measured.conditions,
         "warnings": [*measured.warnings, *_within_noise(variants, measured.noise_floor_ratio)],
         "baseline": baseline,
         "variants": variants,
@@ -82,13 +78,13 @@ def _variant(
         "artifact": artifact_of(one.spec.path, folder),
         "cold_start_ms": times.cold_start_ms,
         "peak_memory_bytes": times.peak_memory_bytes,
+        "device_memory_bytes": times.device_memory_bytes,
+        "builds": times.builds if times.series else None,
+        "notes": [*one.fields.get("notes", ()), *times.notes],
     }
     if not one.ok:
         return fields
-    fields["measurements"] = [
-        _measurement(name, timed, blocks, times.warmup.get(timed), config, samples_to)
-        for timed, blocks in sorted(times.blocks.items())
-    ]
+    fields["measurements"] = measurements_of(name, times, config, samples_to)
     speed = ratio(measured, baseline, name, "compute", config.ci_level, config.seed)
     base = measured.times.get(baseline)
     if name != baseline and speed is not None and base is not None and base.status == "ok":
@@ -101,48 +97,6 @@ def _variant(
         }
         fields["speedup"] = {"estimate": speed.estimate, "low": speed.low, "high": speed.high, "of": of}
     return fields
-
-
-def _measurement(
-    name: str,
-    timed: str,
-    blocks: dict[int, np.ndarray],
-    warmup: int | None,
-    config: BenchmarkConfig,
-    samples_to: Path | None,
-) -> dict[str, Any]:
-    """One entry of ``measurements``: percentiles come from the pooled raw samples, outliers included."""
-    parts = [blocks[number] for number in sorted(blocks)]
-    samples = np.concatenate(parts)
-    p50 = percentile(samples, 0.5)
-    low = high = None
-    if len(parts) >= LEAST_FOR_INTERVAL:
-        low, high = percentile_interval(parts, 0.5, config.ci_level, seed=config.seed)
-        low, high = min(low, p50), max(high, p50)
-    file = None
-    if samples_to is not None:
-        file = f"samples/{safe_name(name)}.{timed}.npz"
-        rounds = np.repeat(sorted(blocks), [len(part) for part in parts])
-        np.savez_compressed(samples_to / file, samples_ms=samples, round=rounds.astype(np.int32))
-    mean = float(samples.mean())
-    return {
-        "scenario": SCENARIO,
-        "batch": config.batch,
-        "threads": config.threads,
-        "timed": timed,
-        "clock": "host",
-        "n": len(samples),
-        "warmup": warmup,
-        "blocks": len(parts),
-        "p50_ms": p50,
-        "p50_ms_low": low,
-        "p50_ms_high": high,
-        "p90_ms": percentile(samples, 0.9),
-        "p99_ms": percentile(samples, 0.99),
-        "mean_ms": mean,
-        "throughput_per_s": 1e3 * config.batch / mean,
-        "samples_file": file,
-    }
 
 
 def _within_noise(variants: Sequence[dict[str, Any]], floor: float | None) -> list[str]:

@@ -89,7 +89,12 @@ class Of(Part):
 
 
 class Measurement(Of):
-    """Latency in one scenario, from pooled raw samples; ``n`` timed calls in ``blocks`` blocks."""
+    """Latency in one scenario, from pooled raw samples; ``n`` timed calls in ``blocks`` blocks.
+
+    ``p90_bound_ms`` and ``p99_bound_ms`` hold with 99 % confidence (LoadGen's early stopping); null with too few calls.
+    ``energy_mj`` is that of one image. Of ``server``, latencies count from the scheduled time, ``throughput_per_s`` is the
+    highest rate of arrivals that kept ``latency_bound_ms`` at p99, and ``n`` are the requests at that rate.
+    """
 
     n: Count
     warmup: Count | None = None
@@ -99,9 +104,13 @@ class Measurement(Of):
     p50_ms_high: Positive | None = None
     p90_ms: Positive | None = None
     p99_ms: Positive | None = None
+    p90_bound_ms: Positive | None = None
+    p99_bound_ms: Positive | None = None
     mean_ms: Positive | None = None
     throughput_per_s: Positive | None = None
     energy_mj: NotNegative | None = None
+    latency_bound_ms: Positive | None = None
+    sweep: Literal["batch", "threads"] | None = None
     samples_file: InsidePath | None = None
 
     @model_validator(mode="after")
@@ -204,6 +213,8 @@ class Variant(Part):
     macs: Count | None = None
     cold_start_ms: NotNegative | None = None
     peak_memory_bytes: Count | None = None
+    device_memory_bytes: Count | None = None
+    builds: Annotated[int, Field(ge=1)] | None = None
     measurements: list[Measurement] = Field(default_factory=list)
     speedup: Speedup | None = None
     accuracy: Accuracy | None = None
@@ -244,6 +255,7 @@ class Report(Part):
     seed: int = 0
     noise_floor_ratio: NotNegative | None = None
     stop_reason: str | None = None
+    conditions: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     baseline: str | None = None
     budget: Budget | None = None

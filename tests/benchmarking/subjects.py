@@ -44,8 +44,20 @@ class Spinner:
         nan = self.fault == "nan" or (self.fault == "nan later" and self.calls_made)
         return np.array([[1.0, np.nan if nan else 2.0]])
 
-    def calls(self) -> dict:
-        return {"compute": self.run, "end_to_end": self.run}
+    def facts(self) -> dict:
+        return {"device": "cpu", "fixed_batch": None}
+
+    def call(self, name):
+        count = int(name.partition("/")[2] or 1)
+
+        def several():
+            for _ in range(count):
+                self.run()
+
+        return several
+
+    def device_call(self, name):
+        return None
 
     def close(self) -> None:
         pass

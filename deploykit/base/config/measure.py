@@ -57,7 +57,9 @@ class EvaluateConfig(Config):
         device: of torch runners.
         allow_code: ``module:…`` models, data and metrics may run.
         skip_broken: leave out pictures that cannot be read, naming them.
-        seed: of the bootstrap.
+        corruptions: evaluate noisy, blurred, brightened and JPEG-compressed pictures as well.
+        corruption_images: number of pictures for that, each at every strength of every corruption.
+        seed: of the bootstrap and the corruptions.
     """
 
     data: str
@@ -66,6 +68,8 @@ class EvaluateConfig(Config):
     limit: int | None = Field(None, ge=1)
     baseline: str | None = None
     metrics: tuple[str, ...] = ()
+    corruptions: bool = False
+    corruption_images: int = Field(500, ge=1)
     ci_level: float = Field(0.95, gt=0.5, lt=1)
     size: int | None = Field(None, ge=1)
     threads: int | None = Field(None, ge=1)
@@ -97,7 +101,16 @@ class BenchmarkConfig(Config):
         metrics: custom metrics.
         allow_code: ``module:…`` may run.
         skip_broken: leave out pictures that cannot be read.
-        seed: of block order and bootstrap.
+        scenarios: besides ``single_stream``, which is always measured: ``multi_stream``, ``offline``, ``server``.
+        multi_stream_images: pictures of one ``multi_stream`` query.
+        server_bound_ms: what the p99 of ``server`` must keep; its highest such rate is searched for.
+        sweeps: ``batch`` (1, 2, 4 … until the throughput gains less than 5 % or memory ends) and ``threads`` (1, 2, 4 … up
+            to the cores).
+        builds: how often each variant is loaded anew, in a process of its own; blocks alternate between them.
+        corruptions: evaluate noisy, blurred, brightened and JPEG-compressed pictures as well.
+        corruption_images: number of pictures for that, each at every strength of every corruption.
+        against: run folder, bundle or git revision whose variants are measured beside those of the same name.
+        seed: of block order, arrivals, corruptions and bootstrap.
     """
 
     data: str
@@ -119,4 +132,12 @@ class BenchmarkConfig(Config):
     metrics: tuple[str, ...] = ()
     allow_code: bool = False
     skip_broken: bool = False
+    scenarios: tuple[Literal["single_stream", "multi_stream", "offline", "server"], ...] = ()
+    multi_stream_images: int = Field(8, ge=1)
+    server_bound_ms: float = Field(15.0, gt=0)
+    sweeps: tuple[Literal["batch", "threads"], ...] = ()
+    builds: int = Field(1, ge=1, le=16)
+    corruptions: bool = False
+    corruption_images: int = Field(500, ge=1)
+    against: str | None = None
     seed: int = Field(0, ge=0)

@@ -25,6 +25,7 @@ OPTIONS = {
     "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",
     "channels_last": "1: memory format of weights and input",
     "use_tf32": "1: TF32 on a GPU; off otherwise",
+    "cuda_graph": "1: compute times replay one CUDA graph per input shape, without launching kernel by kernel",
 }
 
 
@@ -50,6 +51,7 @@ class TorchRunner:
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
+        self._graphed = switch(spec.options, "cuda_graph", False) and device == "cuda"
         last = switch(spec.options, "channels_last", False)
         self._format = torch.channels_last if last else torch.contiguous_format
         if is_single_stage(loaded.module):
@@ -58,6 +60,7 @@ class TorchRunner:
         module = loaded.module
         if loaded.program is None:
             module = module.to(device).to(memory_format=self._format).requires_grad_(False)
+        self._pinned: torch.Tensor | None = None  # the copy to the GPU starts from page-locked memory
         self._module: Any = _compiled(module) if spec.target == "torch-compile" else module
         self.inputs = (_input(loaded),)
 
@@ -86,26 +89,75 @@ class TorchRunner:
         """A call that runs ``x``, which already lies on the device, and waits until the answer is complete there."""
         check_input(x, self.inputs[0], self.target)
         tensor, forward = self._tensor(x), self._forward
-        wait = torch.cuda.synchronize if self.device == "cuda" else None
+        if self.device == "cuda":
+            run = self._on_gpu(tensor)
 
-        def rerun() -> None:
-            forward(tensor)
-            if wait is not None:
-                wait()
+            def rerun() -> None:
+                run()
+                torch.cuda.synchronize()
+        else:
+
+            def rerun() -> None:
+                forward(tensor)
 
         rerun()
         return rerun
+
+    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
+        """As :meth:`prebound`, timed by CUDA events; None on the CPU."""
+        if self.device != "cuda":
+            return None
+        check_input(x, self.inputs[0], self.target)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        run = self._on_gpu(self._tensor(x))
+
+        def timed() -> float:
+            start.record()
+            run()
+            end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end))
+
+        timed()
+        return timed
+
+    def _on_gpu(self, tensor: torch.Tensor) -> Callable[[], object]:
+        """A call that starts the run of ``tensor``: the module, or with ``cuda_graph=1`` its replay as one graph."""
+        forward = self._forward
+        if not self._graphed:
+            return lambda: forward(tensor)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                forward(tensor)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                forward(tensor)
+        except RuntimeError as error:
+            raise AnswerNo(
+                f"{self.spec.path} cannot be captured as a CUDA graph: {' '.join(str(error).split())[:200]}",
+                fix="Leave cuda_graph=1 away.",
+            ) from error
+        return graph.replay
 
     def audit(self) -> dict[str, Any]:
         """What is known of how it runs: the memory format and whether TF32 is on."""
         return {
             "channels_last": self._format is torch.channels_last,
             "tf32": self.precision == "tf32",
+            "cuda_graph": self._graphed,
             "intra_op_threads": torch.get_num_threads(),
         }
 
     def _tensor(self, x: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(x) if x.flags.writeable else torch.tensor(x)
+        if self.device == "cuda":
+            if self._pinned is None or self._pinned.shape != tensor.shape or self._pinned.dtype != tensor.dtype:
+                self._pinned = torch.empty_like(tensor, memory_format=torch.contiguous_format).pin_memory()
+            tensor = self._pinned.copy_(tensor)
         return tensor.to(device=self.device).contiguous(memory_format=self._format)
 
     def _forward(self, tensor: torch.Tensor) -> Any:
@@ -126,7 +178,7 @@ class TorchRunner:
 
     def close(self) -> None:
         """Free the module."""
-        self._module = None
+        self._module = self._pinned = None
         if self.device == "cuda":
             torch.cuda.empty_cache()
 

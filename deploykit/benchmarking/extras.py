@@ -1,0 +1,134 @@
+"""Scenarios and the batch sweep, after the primary measurement; a failure in them leaves its figures as they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from deploykit.base.progress import Progress
+from deploykit.benchmarking.crew import Crew
+from deploykit.benchmarking.pool import WorkerFailed
+from deploykit.benchmarking.server import highest_rate
+from deploykit.benchmarking.sweep import batch_sweep
+from deploykit.benchmarking.times import Extra, Series
+
+ROUNDS = 10
+SHARE = 0.5
+"""Each scenario and each sweep may take this share of the time limit of the primary measurement."""
+OFFLINE_BLOCKS = 4
+"""An ``offline`` block is so many times longer: there is no next query to wait for."""
+
+
+def measure_extras(crew: Crew, progress: Progress) -> None:
+    """Measure what ``settings.scenarios`` and ``settings.sweeps`` ask for, with the workers that are open."""
+    settings = crew.settings
+    limit_s = SHARE * settings.max_time_s
+    if not crew.names:
+        return
+    if "multi_stream" in settings.scenarios:
+        images = settings.multi_stream_images
+        _scenario(crew, "multi_stream", dict.fromkeys(crew.names, images), settings.block_ms, limit_s, progress)
+    if "batch" in settings.sweeps:
+        batch_sweep(crew, limit_s, progress)
+    if "offline" in settings.scenarios:
+        best = {name: _best_batch(crew, name) for name in crew.names}
+        _scenario(crew, "offline", best, OFFLINE_BLOCKS * settings.block_ms, limit_s, progress)
+    if "server" in settings.scenarios:
+        _server(crew, limit_s, progress)
+
+
+def _best_batch(crew: Crew, name: str) -> int:
+    """The batch of the highest throughput in the sweep, else the one that is measured anyway."""
+    swept = [one for one in crew.found.times[name].extras if one.sweep == "batch"]
+    if not swept:
+        return crew.settings.batch
+    return max(
+        swept, key=lambda one: one.batch / float(np.mean(np.concatenate(list(one.series.blocks.values()))))
+    ).batch
+
+
+def _scenario(
+    crew: Crew, scenario: str, images: Mapping[str, int], block_ms: float, limit_s: float, progress: Progress
+) -> None:
+    calls = {name: f"compute/{count}" for name, count in images.items()}
+    series = interleaved(crew, calls, scenario, ROUNDS, block_ms, limit_s, progress)
+    for name, one in series.items():
+        crew.found.times[name].extras.append(Extra(scenario, images[name], crew.settings.threads, one))
+
+
+def interleaved(
+    crew: Crew,
+    calls: Mapping[str, str],
+    what: str,
+    rounds: int,
+    block_ms: float,
+    limit_s: float,
+    progress: Progress,
+) -> dict[str, Series]:
+    """``rounds`` rounds in random order, fewer where the time is over, after one warm-up block of each.
+
+    Args:
+        crew: the workers; one that fails is taken out, with a note.
+        calls: variant → name of its call.
+        what: is measured, for notes and progress.
+        rounds: number of rounds.
+        block_ms: length of a block.
+        limit_s: of all.
+        progress: one bar.
+    """
+    generator = np.random.default_rng(crew.settings.seed)
+    series = {name: Series() for name in calls}
+    end = time.monotonic() + limit_s
+    with progress.task(what, total=rounds, unit="rounds") as task:
+        for number in range(-1, rounds):
+            order = [name for name in calls if name in crew.workers]
+            for name in [order[i] for i in generator.permutation(len(order))]:
+                try:
+                    block = crew.block(name, calls[name], 0, block_ms)
+                except WorkerFailed as error:
+                    crew.found.times[name].notes.append(f"{what}: {error.reason}")
+                    crew.drop(name)
+                    continue
+                if number < 0:
+                    series[name].warmup = len(block.host) + 1
+                else:
+                    series[name].add(number, block)
+            task.advance(max(0, min(1, number + 1)))
+            if time.monotonic() > end:
+                break
+    return {name: one for name, one in series.items() if one.blocks}
+
+
+def _server(crew: Crew, limit_s: float, progress: Progress) -> None:
+    settings = crew.settings
+    with progress.task("server", total=len(crew.names), unit="variants") as task:
+        for name in crew.names:
+            times, worker = crew.found.times[name], crew.workers[name][0]
+            sizes = _sizes(settings.batch) if times.fixed_batch in (None, 1) else (1,)
+            try:
+                single = float(np.median(worker.block("compute/1", settings.block_ms).host))
+                found = highest_rate(
+                    worker.serve, single, settings.server_bound_ms, sizes, limit_s / len(crew.names), settings.seed
+                )
+            except WorkerFailed as error:
+                times.notes.append(f"server: {error.reason}")
+                crew.drop(name)
+                continue
+            if found.note:
+                times.notes.append(f"server: {found.note}")
+            if found.rate_per_s is not None:
+                series = Series({0: found.latencies_ms})
+                bound = settings.server_bound_ms
+                extra = Extra("server", sizes[-1], settings.threads, series, None, found.rate_per_s, bound)
+                times.extras.append(extra)
+            task.advance(1)
+
+
+def _sizes(batch: int) -> tuple[int, ...]:
+    """1, 2, 4 … and ``batch`` itself: how many waiting requests may be answered together."""
+    found = [1]
+    while found[-1] * 2 < batch:
+        found.append(found[-1] * 2)
+    return tuple(found if batch in found else [*found, batch])
