@@ -1,0 +1,193 @@
+"""Judge a report against a policy and an older report: pass, fail or cannot tell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
+from deploykit.base.atomic import make_folder, write_json, write_text
+from deploykit.base.config.gate import GateConfig, GatePolicy
+from deploykit.base.hashing import file_sha256
+from deploykit.base.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from deploykit.gating.evidence import Evidence
+    from deploykit.gating.result import Gate
+
+STAGE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The verdict, and where its forms were written.
+
+    Attributes:
+        gate: the verdict with every limit.
+        files: that were written.
+    """
+
+    gate: Gate
+    files: tuple[Path, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``failed`` or ``cannot_tell``."""
+        return {"pass": "ok", "fail": "failed"}.get(self.gate.verdict, self.gate.verdict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 cannot tell."""
+        return self.gate.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields."""
+        return {**self.gate.to_dict(), "files": [str(path) for path in self.files]}
+
+    def summary(self) -> str:
+        """The verdict for people."""
+        return "\n".join([self.gate.summary(), *(f"wrote {path}" for path in self.files)])
+
+
+def gate(
+    report: Path | str,
+    output: Path | None = None,
+    config: GateConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> GateResult:
+    """Judge a report.
+
+    Each limit is an interval test at a level that Holm's correction over all limits gives it: failed when the whole
+    interval is beyond the limit, passed when it is within, else undecided, with what would settle it. Any limit failed
+    is a fail; else any undecided is "cannot tell"; else pass. Milliseconds are never compared across reports.
+
+    Args:
+        report: run folder or ``report.json``; raw samples and logits are used where they lie beside it.
+        output: folder for ``gate.json``, ``gate.md`` (the comment), ``gate.junit.xml``, ``gate.metrics.txt`` (GitLab),
+            ``gate.action-benchmark.json`` and ``gate.bencher.json``, made if missing; None: nothing is written.
+        config: policy, baseline report, retries.
+        force: replace files that deploykit did not make.
+        progress: where it tells what it does.
+
+    Raises:
+        BadInput: no report, a policy with errors, a baseline of other data.
+    """
+    from deploykit.base.config.gate_reading import load_policy
+    from deploykit.commands.gate_evidence import read_evidence
+
+    config = config or GateConfig()
+    policy = config.policy if isinstance(config.policy, GatePolicy) else load_policy(config.policy)
+    place = Path(report)
+    new = read_evidence(place, policy.measurement, progress)
+    old = None if config.baseline is None else read_evidence(Path(config.baseline), policy.measurement, progress)
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        make_folder(folder)
+        already_made(folder / "gate.json", "", force=force)
+    found = _looked(place, new, old, policy, config, progress)
+    files = () if folder is None else _write(folder, found, new, place, policy, config)
+    _annotate(found, config)
+    return GateResult(found, files)
+
+
+def verdict_of(new: Evidence, old: Evidence | None, policy: GatePolicy, confidence: float, looks: int = 1) -> Gate:
+    """The verdict of evidence that is read already.
+
+    Args:
+        new: the report that is judged.
+        old: the older report, or None.
+        policy: limits.
+        confidence: of this look, over all limits.
+        looks: which look it is.
+
+    Raises:
+        BadInput: the older report is of other data.
+    """
+    from deploykit.gating.limits import check_comparable, questions
+    from deploykit.gating.result import Gate, times_of
+    from deploykit.gating.verdict import judge
+
+    if old is not None:
+        check_comparable(new, old)
+    asked, notes = questions(new, old, policy)
+    created = None if old is None else old.report["created"]
+    return Gate(
+        policy.name,
+        policy.confidence,
+        judge(asked, confidence),
+        notes,
+        new.report["created"],
+        created,
+        looks,
+        times_of(new),
+    )
+
+
+def _looked(
+    place: Path, new: Evidence, old: Evidence | None, policy: GatePolicy, config: GateConfig, progress: Progress
+) -> Gate:
+    """The verdict after as many looks as were asked for and needed; each look spends its share of the error."""
+    confidence = 1 - (1 - policy.confidence) / (config.retry + 1)
+    found = verdict_of(new, old, policy, confidence)
+    for number in range(1, config.retry + 1):
+        from deploykit.commands.gate_retry import measure_again, speed_undecided
+
+        names = speed_undecided(found)
+        if found.verdict != "cannot_tell" or not names:
+            break
+        progress.say(f"look {number + 1} of {config.retry + 1}: measuring {', '.join(names)} again")
+        new.sessions.append(measure_again(place, new, names, policy, config, number, progress))
+        found = verdict_of(new, old, policy, confidence, number + 1)
+    return found
+
+
+def _write(
+    folder: Path, found: Gate, new: Evidence, place: Path, policy: GatePolicy, config: GateConfig
+) -> tuple[Path, ...]:
+    from deploykit.gating import metrics
+    from deploykit.gating.comment import to_comment
+    from deploykit.gating.junit import to_junit
+
+    numbers = metrics.metrics_of(new)
+    texts = {
+        "gate.md": to_comment(found),
+        "gate.junit.xml": to_junit(found),
+        "gate.metrics.txt": metrics.to_openmetrics(numbers),
+    }
+    tables: dict[str, Any] = {
+        "gate.action-benchmark.json": metrics.to_action_benchmark(numbers),
+        "gate.bencher.json": metrics.to_bencher(numbers),
+        "gate.json": {"schema": "deploykit.gate/1", **found.to_dict()},
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    for name, content in tables.items():
+        write_json(folder / name, content)
+    files = tuple(folder / name for name in (*texts, *tables))
+    file = place / "report.json" if place.is_dir() else place
+    stored = {"policy": policy.plain(), "retry": config.retry}
+    parents = (Parent("report", file_sha256(file)),)
+    write_manifest(
+        folder / "gate.json",
+        Manifest("gate", files_of(*files), "gate", STAGE_VERSION, config=stored, parents=parents),
+    )
+    return files
+
+
+def _annotate(found: Gate, config: GateConfig) -> None:
+    """GitHub's annotations on stderr, where its runner reads them too, and its step summary."""
+    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+    if config.annotations == "none" or (config.annotations == "auto" and not on_github):
+        return
+    from deploykit.gating.annotations import to_annotations
+    from deploykit.gating.comment import to_comment
+
+    print("\n".join(to_annotations(found)), file=sys.stderr, flush=True)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(to_comment(found) + "\n")

@@ -1,0 +1,129 @@
+"""Measure on, where limits on speed are undecided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import artifact_sha256, read_manifest
+from deploykit.base.config.gate import GateConfig, GatePolicy
+from deploykit.base.config.measure import BenchmarkConfig
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
+from deploykit.base.targets import Spec, parse_spec
+from deploykit.gating.question import CANNOT_TELL
+
+if TYPE_CHECKING:
+    from deploykit.gating.evidence import Blocks, Evidence
+    from deploykit.gating.result import Gate
+
+SPEED = ("min_speedup", "max_latency_ratio", "max_latency_ratio_vs_baseline")
+FEW_IMAGES = 16
+
+
+def speed_undecided(gate: Gate) -> list[str]:
+    """Variants with an undecided limit on speed, the only kind that more measuring of the same images can settle."""
+    found = [one.variant for one in gate.findings if one.verdict == CANNOT_TELL and one.rule in SPEED]
+    return list(dict.fromkeys(found))
+
+
+def measure_again(
+    place: Path,
+    evidence: Evidence,
+    names: list[str],
+    policy: GatePolicy,
+    config: GateConfig,
+    number: int,
+    progress: Progress,
+) -> dict[str, Blocks]:
+    """Time the variants and what they are divided by once more, in new processes.
+
+    Args:
+        place: of the report whose artifacts are measured.
+        evidence: of that report.
+        names: variants to measure.
+        policy: tells the reference and the measurement.
+        config: limit of time, and the data where the run folder does not tell it.
+        number: of the retry, from 1; part of the seed.
+        progress: where it shows.
+
+    Returns:
+        Variant → its blocks.
+
+    Raises:
+        BadInput: the artifacts are not there or were changed, or the data is not known.
+    """
+    from deploykit.commands.benchmark import benchmark
+    from deploykit.commands.gate_evidence import read_evidence
+
+    folder = place if place.is_dir() else place.parent
+    asked, specs = _as_measured(folder, evidence, config)
+    baseline = evidence.baseline
+    wanted = (
+        dict.fromkeys([baseline, policy.reference, *names]) if policy.reference else dict.fromkeys([baseline, *names])
+    )
+    chosen = [_checked(specs, evidence, name) for name in wanted if name is not None]
+    again = asked.but(
+        baseline=baseline,
+        max_time_s=config.retry_time_s,
+        until=0.001,  # go on to the limit of time: what decides is the gate's level, not the report's
+        limit=min(asked.limit or FEW_IMAGES, FEW_IMAGES),  # accuracy is known already
+        seed=asked.seed + number,
+        **_asked_measurement(policy),
+    )
+    with TemporaryDirectory(prefix="deploykit-gate-") as scratch:
+        result = benchmark(chosen, Path(scratch) / "again", again, progress=progress)
+        for variant in result.report["variants"]:
+            if variant["status"] != "ok":
+                progress.warn(f"{variant['name']} {variant['status']} when measured again: {variant['reason']}")
+        return read_evidence(Path(scratch) / "again", policy.measurement, progress).sessions[0]
+
+
+def _asked_measurement(policy: GatePolicy) -> dict[str, Any]:
+    choice = policy.measurement
+    if choice is None:
+        return {}
+    return {key: getattr(choice, key) for key in ("batch", "threads") if getattr(choice, key) is not None}
+
+
+def _as_measured(folder: Path, evidence: Evidence, config: GateConfig) -> tuple[BenchmarkConfig, dict[str, Spec]]:
+    """The configuration of the measurement and the artifacts by name: of the run's stage file, else of the manifest."""
+    from deploykit.base.config.common import build
+    from deploykit.base.config.stage import read_stage
+
+    stage = folder / "stages" / "all.benchmark.yaml"
+    if stage.is_file():
+        arguments = read_stage(stage, "benchmark")
+        specs = {spec.name: spec for spec in map(parse_spec, arguments["artifacts"])}
+        fields = dict(arguments["config"])
+    else:
+        manifest = read_manifest(folder / "report.json")
+        if manifest is None or manifest.stage != "benchmark":
+            raise BadInput(
+                f"{folder} does not tell how it was measured", fix="Measure again with deploykit benchmark -o, or run."
+            )
+        fields = {key: value for key, value in manifest.config.items() if key != "artifacts"}
+        specs = {spec.name: spec for spec in map(parse_spec, manifest.config["artifacts"])}
+        for name, variant in evidence.variants.items():
+            if name in specs and variant.get("artifact"):
+                specs[name] = replace(specs[name], path=folder / variant["artifact"]["path"])
+    if config.data is not None:
+        fields["data"] = config.data
+    return build(BenchmarkConfig, fields, str(stage if stage.is_file() else folder)), specs
+
+
+def _checked(specs: dict[str, Spec], evidence: Evidence, name: str) -> Spec:
+    """The artifact to measure again, which must be the one that was measured."""
+    spec = specs.get(name)
+    if spec is None or not spec.path.is_file():
+        raise BadInput(
+            f"{name} cannot be measured again: its artifact is not there",
+            got=str(spec.path) if spec else None,
+            fix="Gate the whole run folder, or leave out --retry.",
+        )
+    stated = evidence.variants[name].get("artifact")
+    if stated and artifact_sha256(spec.path) != stated["sha256"]:
+        raise BadInput(f"{name} cannot be measured again: {spec.path} was changed since it was measured")
+    return spec

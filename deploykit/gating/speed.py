@@ -1,0 +1,134 @@
+"""Limits on time: always a ratio of two variants that were measured beside each other, never milliseconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from deploykit.gating.evidence import Evidence, measurement_of
+from deploykit.gating.question import Question, failed, undecided
+from deploykit.stats.needed import factor_needed
+from deploykit.stats.ratio_test import LogRatio, change, log_ratio, normal_ratio, pooled
+
+RAW, STATED = "raw samples", "the stated interval, taken as normal"
+
+
+def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, object]) -> tuple[LogRatio, str] | str:
+    """The log speed-up of a variant over a reference variant of the same report, and what it was taken from.
+
+    From the raw samples of both; where they are not there, from the stated speed-up over the report's own baseline.
+
+    Args:
+        evidence: of one report.
+        name: of the variant.
+        reference: variant that times are divided by.
+        wanted: the measurement.
+
+    Returns:
+        The distribution and its source, or why there is none.
+    """
+    seed = int(evidence.report.get("seed") or 0)
+    parts = []
+    for number, session in enumerate(evidence.sessions):
+        ours, theirs = session.get(name), session.get(reference)
+        rounds = sorted(ours.keys() & theirs.keys()) if ours and theirs else []
+        if ours and theirs and rounds:
+            slow = np.array([theirs[one] for one in rounds])
+            fast = np.array([ours[one] for one in rounds])
+            parts.append(log_ratio(slow, fast, seed=seed + number))
+    if parts:
+        return pooled(parts, seed=seed), RAW
+    variant = evidence.variants[name]
+    one = measurement_of(variant, wanted)
+    if one is None or measurement_of(evidence.variants[reference], wanted) is None:
+        return f"not measured: {_told(wanted)} of {name} and {reference}"
+    speedup = variant.get("speedup")
+    stated = reference == evidence.baseline and speedup is not None and speedup["of"] == wanted
+    if not stated or speedup is None or speedup["low"] is None:
+        return "the raw samples that this ratio needs are not there"
+    level = float(evidence.report["ci_level"])
+    blocks = int(one.get("blocks") or 2)
+    return normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks), STATED
+
+
+def _told(wanted: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
+
+
+def min_speedup(evidence: Evidence, name: str, limit: float, wanted: dict[str, object]) -> Question:
+    """Speed-up over the report's baseline variant."""
+    return _against_baseline(evidence, name, "min_speedup", limit, wanted, sign=1)
+
+
+def max_latency_ratio(evidence: Evidence, name: str, limit: float, wanted: dict[str, object]) -> Question:
+    """Time over the baseline variant's."""
+    return _against_baseline(evidence, name, "max_latency_ratio", limit, wanted, sign=-1)
+
+
+def _against_baseline(
+    evidence: Evidence, name: str, rule: str, limit: float, wanted: dict[str, object], sign: int
+) -> Question:
+    base = evidence.baseline
+    if base is None or base not in evidence.variants:
+        return failed(name, rule, "the report names no baseline variant", limit)
+    found = speed_of(evidence, name, base, wanted)
+    if isinstance(found, str):
+        return failed(name, rule, found, limit)
+    return _question(name, rule, limit, found[0], found[1], sign, most=rule.startswith("max"))
+
+
+def max_latency_ratio_vs_baseline(
+    new: Evidence, old: Evidence, name: str, reference: str | None, limit: float, wanted: dict[str, object]
+) -> Question:
+    """How the time over a reference variant's grew since the older report; milliseconds are never compared."""
+    rule = "max_latency_ratio_vs_baseline"
+    reference = reference or new.baseline
+    for side, told in ((new, "this report"), (old, "the baseline report")):
+        if reference is None or reference not in side.variants:
+            return failed(name, rule, f"{told} has no variant {reference!r} to divide times by", limit)
+        if name not in side.variants:
+            return failed(name, rule, f"{told} has no variant {name!r}", limit)
+    assert reference is not None
+    now, before = speed_of(new, name, reference, wanted), speed_of(old, name, reference, wanted)
+    if isinstance(now, str):
+        return failed(name, rule, now, limit)
+    if isinstance(before, str):
+        return failed(name, rule, f"in the baseline report {before}", limit)
+    source = RAW if now[1] == before[1] == RAW else STATED
+    return _question(name, rule, limit, change(now[0], before[0]), source, -1, most=True)
+
+
+def _question(name: str, rule: str, limit: float, found: LogRatio, source: str, sign: int, *, most: bool) -> Question:
+    """``sign`` is -1 where the rule speaks of time, the inverse of speed."""
+    value, log_limit = math.exp(sign * found.estimate), sign * math.log(limit)
+    if not found.known:
+        few = f"only {found.rounds} blocks were timed, an interval needs 5"
+        return undecided(name, rule, few, limit, value)
+
+    def interval(level: float) -> tuple[float, float]:
+        ends = sorted(math.exp(sign * end) for end in found.interval(level))
+        return ends[0], ends[1]
+
+    return Question(
+        name,
+        rule,
+        limit,
+        value,
+        most,
+        interval,
+        lambda: found.p_value(log_limit),
+        _more(found, log_limit),
+        source=source,
+    )
+
+
+def _more(found: LogRatio, log_limit: float) -> Callable[[float], str | None]:
+    def told(alpha: float) -> str | None:
+        factor = factor_needed(lambda k: found.grown(k).p_value(log_limit), alpha)
+        if factor is None:
+            return None
+        return f"about {max(1, math.ceil((factor - 1) * found.rounds)):,} more blocks"
+
+    return told
