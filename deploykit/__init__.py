@@ -12,12 +12,15 @@ from deploykit._version import __version__
 
 _PUBLIC = {
     "train": "deploykit.commands.train",
+    "distill": "deploykit.commands.distill",
     "export": "deploykit.commands.export",
     "quantize": "deploykit.commands.quantize",
+    "build": "deploykit.commands.build",
     "verify": "deploykit.commands.verify",
     "evaluate": "deploykit.commands.evaluate",
     "benchmark": "deploykit.commands.benchmark",
     "report": "deploykit.commands.report",
+    "gate": "deploykit.commands.gate",
     "predict": "deploykit.commands.predict",
     "inspect": "deploykit.commands.inspect",
     "doctor": "deploykit.commands.doctor",

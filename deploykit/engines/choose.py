@@ -16,6 +16,7 @@ BUILT = {
     "torch-compile": "deploykit.engines.torch.runner",
     "ort-cpu": "deploykit.engines.onnxruntime.runner",
     "ort-cuda": "deploykit.engines.onnxruntime.runner",
+    "ort-trt": "deploykit.engines.onnxruntime.runner",
 }
 """target → the module whose ``open_target`` opens it."""
 

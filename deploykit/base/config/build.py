@@ -29,9 +29,9 @@ class BuildConfig(Config):
         builds: times to build; the fastest plan is kept.
         timing_cache: keep what the builder measured, for this GPU and version, in the user's cache.
         allow_fallback: accept an engine in which the asked precision is not found.
-        beside: what is built beside an int8 engine, to name the faster: ``fp16`` or nothing; ``auto``: fp16.
+        beside: what is built beside an int8 engine, so that the faster can be named: ``fp16`` or ``none``.
         optimize: of ONNX Runtime targets, the level written into the file (only levels that hold on any machine).
-        cuda_graph: of ort-cuda, capture and replay the whole graph.
+        cuda_graph: of ort-cuda and ort-trt, capture and replay the whole graph.
         data: pictures whose measured ranges decide what a cast keeps in fp32; None: the builder casts without pictures.
         images: pictures of ``data`` at most.
         size: input size in pixels where the file does not carry it.
@@ -55,7 +55,7 @@ class BuildConfig(Config):
     builds: int = Field(1, ge=1, le=20)
     timing_cache: bool = True
     allow_fallback: bool = False
-    beside: Literal["auto", "fp16", "none"] = "auto"
+    beside: Literal["fp16", "none"] = "fp16"
     optimize: Literal["none", "basic"] = "none"
     cuda_graph: bool = False
     data: str | None = None

@@ -40,19 +40,32 @@ def _float32(out: np.ndarray) -> np.ndarray:
 
 
 def bind(
-    session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], x: np.ndarray, device: str
+    session: Any,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    x: np.ndarray,
+    device: str,
+    graph_id: int | None = None,
 ) -> Bound:
     """Allocate buffers for inputs of the shape of ``x`` and bind them.
 
     The shapes of the outputs come from one plain run. An output whose shape depends on more than the input's shape is
     left to ONNX Runtime to allocate at every call.
+
+    Args:
+        session: open.
+        inputs: of it.
+        outputs: of it.
+        x: of the shape to bind.
+        device: ``cpu`` or ``cuda``.
+        graph_id: number of the CUDA graph that is captured for this shape; None: none is captured.
     """
     import onnxruntime as ort
 
     names = [one.name for one in outputs]
     binding = session.io_binding()
     dims = set(inputs[0].shape)
-    first = session.run(None, {inputs[0].name: x})
+    first = session.run(None, {inputs[0].name: x}, _graph(graph_id and -1))  # its buffers must not be captured
     fixed = all(isinstance(dim, int) or dim in dims for one in outputs for dim in one.shape)
     if device == "cpu":
         buffer = np.empty_like(x, order="C")
@@ -70,7 +83,7 @@ def bind(
     if not fixed:
         for name in names:
             binding.bind_output(name, "cpu")
-        return Bound(names, fill, _rerun(session, binding), binding.copy_outputs_to_cpu)
+        return Bound(names, fill, _rerun(session, binding, graph_id), binding.copy_outputs_to_cpu)
     if device == "cpu":
         arrays = [np.empty_like(one) for one in first]
         values = [ort.OrtValue.ortvalue_from_numpy(one) for one in arrays]
@@ -79,12 +92,25 @@ def bind(
     for name, one in zip(names, values, strict=True):
         binding.bind_ortvalue_output(name, one)
     if device == "cpu" and all(one.data_ptr() == a.ctypes.data for one, a in zip(values, arrays, strict=True)):
-        return Bound(names, fill, _rerun(session, binding), lambda: (one.copy() for one in arrays))
-    return Bound(names, fill, _rerun(session, binding), lambda: (one.numpy() for one in values))
+        return Bound(names, fill, _rerun(session, binding, graph_id), lambda: (one.copy() for one in arrays))
+    return Bound(names, fill, _rerun(session, binding, graph_id), lambda: (one.numpy() for one in values))
 
 
-def _rerun(session: Any, binding: Any) -> Callable[[], None]:
-    run = session.run_with_iobinding
+def _graph(number: int | None) -> Any:
+    """Run options that name the CUDA graph to capture or replay (-1: none), or None."""
+    if number is None:
+        return None
+    import onnxruntime as ort
+
+    options = ort.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(number))
+    return options
+
+
+def _rerun(session: Any, binding: Any, graph_id: int | None) -> Callable[[], None]:
+    run, options = session.run_with_iobinding, _graph(graph_id)
+    if options is not None:
+        return lambda: run(binding, options)
 
     def rerun() -> None:
         run(binding)

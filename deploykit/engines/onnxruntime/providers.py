@@ -11,12 +11,25 @@ from pathlib import Path
 
 from deploykit.base.errors import Unavailable
 
-PROVIDERS = {"ort-cpu": "CPUExecutionProvider", "ort-cuda": "CUDAExecutionProvider"}
+PROVIDERS = {
+    "ort-cpu": "CPUExecutionProvider",
+    "ort-cuda": "CUDAExecutionProvider",
+    "ort-trt": "TensorrtExecutionProvider",
+}
 _LIBRARY = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
 }
 CUDA_MEND = "Install the driver and pip install 'onnxruntime-gpu[cuda,cudnn]', or use @ort-cpu."
+TRT_MEND = (
+    "This provider links TensorRT 10 (libnvinfer.so.10) and does not take 11: pip install 'deploykit[ort-trt]' "
+    "(tensorrt>=10.16,<11); for TensorRT 11 use --target tensorrt, deploykit's own runner."
+)
+
+
+def mend_of(provider: str) -> str:
+    """What brings a provider."""
+    return TRT_MEND if provider == "TensorrtExecutionProvider" else CUDA_MEND
 
 
 @cache
@@ -51,6 +64,8 @@ def missing_library(provider: str) -> str | None:
     if sys.platform != "linux":
         return None
     preload()
+    if provider == "TensorrtExecutionProvider":
+        preload_tensorrt()
     folder = Path(onnxruntime.__file__).parent / "capi"
     for name, mode in (("libonnxruntime_providers_shared.so", ctypes.RTLD_GLOBAL), (_LIBRARY[provider], 0)):
         if not (folder / name).is_file():
@@ -59,9 +74,18 @@ def missing_library(provider: str) -> str | None:
             ctypes.CDLL(str(folder / name), mode=mode)
         except OSError as error:
             return str(error).replace(str(folder) + "/", "")
-    if provider == "CUDAExecutionProvider":
-        return _no_gpu()
-    return None
+    return _no_gpu()
+
+
+@cache
+def preload_tensorrt() -> None:
+    """Load the TensorRT 10 libraries that came with pip, so that the provider, which names them only, finds them."""
+    for place in sys.path:
+        folder = Path(place, "tensorrt_libs")
+        for name in ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10"):
+            if (folder / name).is_file():
+                with contextlib.suppress(OSError):
+                    ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
 
 
 def _no_gpu() -> str | None:
@@ -85,4 +109,4 @@ def need_provider(provider: str, target: str) -> None:
     """
     reason = missing_library(provider)
     if reason is not None:
-        raise Unavailable(f"{target} cannot run here: {provider} does not load ({reason})", fix=CUDA_MEND)
+        raise Unavailable(f"{target} cannot run here: {provider} does not load ({reason})", fix=mend_of(provider))

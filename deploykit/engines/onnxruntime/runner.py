@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
@@ -38,7 +40,7 @@ class OrtRunner:
     def __init__(self, spec: Spec, session: Any, threads: int | None, size: int | None) -> None:
         assert spec.target is not None
         self.spec, self.target, self.threads = spec, spec.target, threads
-        self.device = "cuda" if spec.target == "ort-cuda" else "cpu"
+        self.device = "cpu" if spec.target == "ort-cpu" else "cuda"
         self._session: Any = session
         self.inputs = tuple(_tensor(node, "input", spec) for node in session.get_inputs())
         self.outputs = tuple(_tensor(node, "output", spec) for node in session.get_outputs())
@@ -60,6 +62,7 @@ class OrtRunner:
         tf32 = self.device == "cuda" and known.precision == "fp32" and spec.options.get("use_tf32", "1") != "0"
         self.precision = "tf32" if tf32 else known.precision
         self._bound: dict[tuple[int, ...], Bound] = {}
+        self._graphs = 0
         self._errors = ort_errors()
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -97,7 +100,11 @@ class OrtRunner:
             if self._session is None:
                 raise BadInput(f"the runner of {self.spec.path} is closed")
             check_input(x, self._input, self.target)
-            bound = bind(self._session, self.inputs, self.outputs, x, self.device)
+            graph_id = None
+            if self.spec.options.get("cuda_graph") == "1":
+                self._graphs += 1
+                graph_id = self._graphs
+            bound = bind(self._session, self.inputs, self.outputs, x, self.device, graph_id)
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
             self._bound[x.shape] = bound
@@ -122,9 +129,15 @@ class OrtRunner:
 
 
 def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> OrtRunner:
-    """Open ``spec`` on ``ort-cpu`` or ``ort-cuda``; ``device`` and ``allow_code`` concern other engines."""
+    """Open ``spec`` on an ONNX Runtime target; ``device`` and ``allow_code`` concern other engines.
+
+    Options that ``deploykit build`` wrote into the manifest for this target hold where the spec names none.
+    """
     assert spec.target is not None
-    session = create_session(spec.path, spec.target, spec.options, threads)
+    manifest = read_manifest(spec.path)
+    if manifest is not None and manifest.target == spec.target and manifest.stage == "build":
+        spec = replace(spec, options={**manifest.facts.get("provider_options", {}), **spec.options})
+    session = create_session(spec.path, str(spec.target), spec.options, threads)
     return OrtRunner(spec, session, threads, size)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
-from deploykit.engines.onnxruntime.providers import CUDA_MEND, PROVIDERS, need_provider
+from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
+from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, provider_fields
 
 LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -31,13 +32,16 @@ CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "EXHAUSTIVE, HEURISTIC or DEFAULT",
     "cudnn_conv_use_max_workspace": "0 or 1",
     "prefer_nhwc": "0 or 1",
+    "cuda_graph": "1: capture the whole graph once per input shape and replay it",
 }
+_SHARED = ("device_id", "fallback")
+TRT_EP_OPTIONS = {**CPU_OPTIONS, **{name: CUDA_OPTIONS[name] for name in _SHARED}, **TRT_OPTIONS}
 _SESSION_ONLY = ("optimization", "integer_kernels", "spinning", "fallback")
 
 
 def options_of(target: str) -> dict[str, str]:
     """Option → what it does, of a target."""
-    return CUDA_OPTIONS if target == "ort-cuda" else CPU_OPTIONS
+    return {"ort-cuda": CUDA_OPTIONS, "ort-trt": TRT_EP_OPTIONS}.get(target, CPU_OPTIONS)
 
 
 def create_session(
@@ -49,7 +53,7 @@ def create_session(
 
     Args:
         path: of the ``.onnx``.
-        target: ``ort-cpu`` or ``ort-cuda``.
+        target: ``ort-cpu``, ``ort-cuda`` or ``ort-trt``.
         options: of the spec.
         threads: intra-op; None: ONNX Runtime's default, one per core.
         optimized_to: where to write the graph that really runs, for audits.
@@ -83,17 +87,33 @@ def create_session(
         settings.add_session_config_entry("session.disable_quant_qdq", "1")
     if not switch(options, "fallback", True):
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    own = {key: value for key, value in options.items() if key not in _SESSION_ONLY}
     try:
-        session = ort.InferenceSession(str(path), settings, providers=[(provider, own)])
+        session = ort.InferenceSession(str(path), settings, providers=_providers(path, target, options))
     except Exception as error:  # ONNX Runtime's errors share no base class but Exception
         raise _explained(error, path, target) from error
     session.disable_fallback()
     if session.get_providers()[0] != provider:
         raise Unavailable(
-            f"{target} cannot run here: ONNX Runtime fell back to {session.get_providers()[0]}", fix=CUDA_MEND
+            f"{target} cannot run here: ONNX Runtime fell back to {session.get_providers()[0]}", fix=mend_of(provider)
         )
     return session
+
+
+def _providers(path: Path, target: str, options: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
+    """The provider of ``target`` with its own options; what TensorRT does not take runs on CUDA, on the same GPU."""
+    own = {key: value for key, value in options.items() if key not in _SESSION_ONLY}
+    if target != "ort-trt":
+        if "cuda_graph" in own:
+            own["enable_cuda_graph"] = own.pop("cuda_graph")
+        return [(PROVIDERS[target], own)]
+    from deploykit.base.environment import gpus
+
+    index = own.pop("device_id", "0")
+    found = gpus()
+    gpu = found[int(index)] if index.isdigit() and int(index) < len(found) else None
+    device = {"device_id": index}
+    fields = provider_fields(path, own, gpu)
+    return [(PROVIDERS[target], {**device, **fields}), ("CUDAExecutionProvider", device)]
 
 
 def ort_errors() -> tuple[type[BaseException], ...]:
@@ -131,7 +151,7 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
     if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
     if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and target != "ort-cpu":
-        return Unavailable(f"{target} cannot run here: {short}", fix=CUDA_MEND)
+        return Unavailable(f"{target} cannot run here: {short}", fix=mend_of(PROVIDERS[target]))
     return BadInput(
         f"{path} cannot be loaded by ONNX Runtime: {short}", fix="Export it again, or run deploykit inspect."
     )

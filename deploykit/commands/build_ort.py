@@ -1,0 +1,201 @@
+"""Building for ONNX Runtime and OpenVINO: the artifact is an ONNX file, with its provider's options in the manifest.
+
+What is optimized for one machine is made when the file is opened; only what holds on every machine is written down.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.atomic import write_bytes
+from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.progress import Progress
+from deploykit.commands.build_graph import prepared_graph
+
+if TYPE_CHECKING:
+    import onnx
+
+    from deploykit.base.config.build import BuildConfig
+
+PLAN_ONLY = (
+    "refit", "strip", "version_compatible", "compute_capabilities",
+)  # fmt: skip
+TRT_ONLY = ("level", "workspace_mib", "sparse", "profiles")
+SAME_DB = 100.0
+
+
+def ort_hardware(config: BuildConfig) -> dict[str, Any]:
+    """Nothing: the file holds on any machine."""
+    return {}
+
+
+def build_file(
+    source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
+) -> tuple[dict[str, Any], Manifest]:
+    """Write the file that ``config.target`` opens, and its manifest with the provider's options.
+
+    Returns:
+        The facts, and the manifest as written.
+
+    Raises:
+        BadInput: an option of another target.
+        AnswerNo: the optimized file answers otherwise than its source.
+    """
+    import onnx
+
+    refuse_foreign_options(config)
+    started = time.perf_counter()
+    with TemporaryDirectory(prefix="deploykit-") as scratch:
+        graph = prepared_graph(source, Path(scratch), config, progress)
+        made = onnx.load(str(graph.path))
+        notes = list(graph.notes)
+        if config.optimize != "none":
+            made, said = _optimized(graph.path, made, Path(scratch), config.target)
+            notes.append(said)
+        _inline(made)
+        options = provider_options(made, graph.path, config, graph.facts["float_precision"])
+    write_bytes(target, made.SerializeToString(deterministic=True))
+    facts: dict[str, Any] = {
+        **graph.facts,
+        "target": config.target,
+        "precision": "tf32" if config.precision == "tf32" else graph.facts["precision"],
+        "bytes": target.stat().st_size,
+        "build_s": round(time.perf_counter() - started, 3),
+        "provider_options": options,
+    }
+    described = replace(
+        manifest,
+        files=files_of(target),
+        preprocessing=graph.preprocessing,
+        classes=graph.classes,
+        precision=facts["precision"],
+        facts=facts,
+    )
+    write_manifest(target, described)
+    facts["opened"], said_opened = _opens(target, config)
+    facts["notes"] = [*notes, *said_opened]
+    write_manifest(target, described)
+    return facts, described
+
+
+def refuse_foreign_options(config: BuildConfig) -> None:
+    """Refuse options that this target has no use for, so that none is dropped in silence.
+
+    Raises:
+        BadInput: naming the first.
+    """
+    foreign = [name for name in PLAN_ONLY if getattr(config, name)]
+    if config.target != "ort-trt":
+        foreign += [name for name in TRT_ONLY if getattr(config, name)]
+    if config.builds > 1:
+        foreign.append("builds")
+    if config.hardware_compatible != "none" and config.target != "ort-trt":
+        foreign.append("hardware_compatible")
+    if config.cuda_graph and config.target not in ("ort-cuda", "ort-trt"):
+        foreign.append("cuda_graph")
+    if config.optimize != "none" and config.target == "openvino":
+        foreign.append("optimize")
+    if foreign:
+        flag = "--" + foreign[0].replace("_", "-").replace("profiles", "profile")
+        raise BadInput(f"{config.target} has no {flag}", fix="Leave it away, or name another --target.")
+    if config.precision == "tf32" and config.target == "ort-cpu":
+        raise BadInput("ort-cpu has no TF32", fix="Leave --precision away.")
+
+
+def provider_options(made: onnx.ModelProto, path: Path, config: BuildConfig, rest: str) -> dict[str, str]:
+    """Options of the spec that the runner takes from the manifest where the user names none.
+
+    Args:
+        made: the file that is written.
+        path: of it, for messages.
+        config: the build.
+        rest: precision of its float part.
+    """
+    options: dict[str, str] = {}
+    if config.target == "ort-cuda":
+        options["use_tf32"] = "1" if config.precision == "tf32" else "0"
+    if config.target == "ort-trt":
+        from deploykit.engines.onnxruntime.tensorrt_options import profile_options
+
+        options |= profile_options(made, config.profiles)
+        options["fp16"] = "1" if rest == "fp16" else "0"
+        options["bf16"] = "1" if rest == "bf16" else "0"
+        options["int8"] = "1" if any(node.op_type == "QuantizeLinear" for node in made.graph.node) else "0"
+        given = {"level": config.level, "workspace_mib": config.workspace_mib}
+        options |= {key: str(value) for key, value in given.items() if value is not None}
+        options["sparse"] = "1" if config.sparse else "0"
+        options["hw_compatible"] = "0" if config.hardware_compatible == "none" else "1"
+    if config.cuda_graph:
+        options["cuda_graph"] = "1"
+    return options
+
+
+def _optimized(path: Path, made: onnx.ModelProto, scratch: Path, target: str) -> tuple[onnx.ModelProto, str]:
+    """The graph as ONNX Runtime's basic level leaves it: constants folded, nothing of one machine, the same answers."""
+    import onnx
+    import onnxruntime as ort
+
+    place = scratch / "basic.onnx"
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    settings.optimized_model_filepath = str(place)
+    settings.log_severity_level = 4
+    ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    found = onnx.load(str(place))
+    foreign = sorted({node.domain for node in found.graph.node} - {node.domain for node in made.graph.node})
+    if foreign:
+        raise AnswerNo(f"the optimized {path} has operators of {foreign[0]}", fix="Build with --optimize none.")
+    found.metadata_props.extend(one for one in made.metadata_props if one.key not in _keys(found))
+    _same_answers(path, place)
+    before, after = len(made.graph.node), len(found.graph.node)
+    return found, f"optimized offline at level basic: {before} → {after} nodes, the same answers"
+
+
+def _keys(model: onnx.ModelProto) -> set[str]:
+    return {one.key for one in model.metadata_props}
+
+
+def _same_answers(first: Path, second: Path) -> None:
+    import numpy as np
+    import onnxruntime as ort
+
+    sessions = [ort.InferenceSession(str(one), providers=["CPUExecutionProvider"]) for one in (first, second)]
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for one in sessions[0].get_inputs():
+        shape = [dim if isinstance(dim, int) else (2 if place == 0 else 64) for place, dim in enumerate(one.shape)]
+        kind = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}.get(one.type, "float32")
+        feeds[one.name] = (rng.random(shape) * (255 if kind == "uint8" else 1)).astype(kind)
+    for a, b in zip(*(session.run(None, feeds) for session in sessions), strict=True):
+        noise = float(np.square(a.astype(np.float64) - b).sum())
+        signal = float(np.square(a.astype(np.float64)).sum())
+        if noise > signal * 10 ** (-SAME_DB / 10):
+            raise AnswerNo(f"the optimized {first} answers otherwise", fix="Build with --optimize none.")
+
+
+def _inline(made: onnx.ModelProto) -> None:
+    """All weights inside the one file that is written."""
+    import onnx
+
+    for tensor in made.graph.initializer:
+        tensor.ClearField("external_data")
+        tensor.data_location = onnx.TensorProto.DEFAULT
+    if made.ByteSize() > (2 << 30) - 1:
+        raise BadInput("the network is larger than 2 GiB, which one ONNX file cannot hold")
+
+
+def _opens(target: Path, config: BuildConfig) -> tuple[bool, list[str]]:
+    """Whether the file opens here on its target; that the machine lacks the target is said, that it is broken fails."""
+    from deploykit.base.targets import Spec
+    from deploykit.engines import open_runner
+
+    try:
+        with open_runner(Spec(target.stem, target, config.target), threads=1, size=config.size):
+            return True, []
+    except Unavailable as error:
+        return False, [f"not opened here: {error.what}"]

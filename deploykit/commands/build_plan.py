@@ -1,0 +1,195 @@
+"""Building a TensorRT plan: what the machine allows, the graph in the precision asked for, the build, the manifest."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.atomic import write_bytes
+from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.progress import Progress
+from deploykit.commands.build_graph import prepared_graph
+
+if TYPE_CHECKING:
+    from deploykit.base.config.build import BuildConfig
+    from deploykit.engines.tensorrt.building import Plan
+    from deploykit.engines.tensorrt.flavour import Api
+    from deploykit.engines.tensorrt.hardware import Gpu
+    from deploykit.engines.tensorrt.parsing import Parsed
+    from deploykit.engines.tensorrt.profiles import Profile
+
+
+def plan_hardware(config: BuildConfig) -> dict[str, Any]:
+    """What of this machine shapes a plan: the GPU it is built on and the capabilities it is built for."""
+    from deploykit.engines.tensorrt.building import capabilities
+    from deploykit.engines.tensorrt.flavour import load
+    from deploykit.engines.tensorrt.hardware import gpu_or_none
+
+    api, gpu = load(config.target), gpu_or_none(config.device)
+    named = capabilities(api, config, gpu)
+    return {"gpu": gpu.to_dict() if gpu else None, "compute_capabilities": list(named) or "portable"}
+
+
+def build_engine(
+    source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
+) -> tuple[dict[str, Any], Manifest]:
+    """Build ``source`` into the plan ``target`` and write its manifest.
+
+    Returns:
+        The facts, and the manifest as written.
+    """
+    from deploykit.engines.tensorrt.describing import describe_network
+    from deploykit.engines.tensorrt.flavour import load
+    from deploykit.engines.tensorrt.hardware import gpu_or_none
+    from deploykit.engines.tensorrt.parsing import parse
+    from deploykit.engines.tensorrt.precision import check_precision, refuse_up_cast, stated
+    from deploykit.engines.tensorrt.profiles import make_profiles
+
+    api, gpu = load(config.target), gpu_or_none(config.device)
+    refuse_impossible(api, gpu, config)
+    with TemporaryDirectory(prefix="deploykit-") as scratch:
+        graph = prepared_graph(source, Path(scratch), config, progress)
+        parsed = parse(api, graph.path)
+        network = describe_network(api, parsed.network)
+        precision, rest = stated(network)
+        refuse_up_cast(config.precision, rest, source)
+        accepted = check_precision(config.precision, network, config.allow_fallback, source)
+        profiles = make_profiles(config.profiles, parsed.inputs())
+        tf32 = config.precision == "tf32"
+        started = time.perf_counter()
+        plan, kept = _best_of(api, parsed, profiles, config, tf32, gpu, target, progress)
+        build_s = time.perf_counter() - started
+    notes = [
+        *graph.notes,
+        *([accepted] if accepted else []),
+        *_stated_tf32(rest, tf32),
+        *_portable(api, plan.content, target, gpu, config),
+    ]
+    facts: dict[str, Any] = {
+        **graph.facts,
+        "target": config.target,
+        "precision": "tf32" if precision == "fp32" and tf32 else precision,
+        "float_precision": "tf32" if rest == "fp32" and tf32 else rest,
+        "bytes": len(plan.content),
+        "build_s": round(build_s, 3),
+        "library": {"package": api.flavour.package, "version": api.version},
+        "settings": plan.settings,
+        "network": network,
+        **kept,
+    }
+    write_bytes(target, plan.content)
+    facts["beside"] = None
+    facts["notes"] = notes
+    described = replace(
+        manifest,
+        files=files_of(target),
+        preprocessing=graph.preprocessing,
+        classes=graph.classes,
+        precision=facts["precision"],
+        facts=facts,
+    )
+    write_manifest(target, described)
+    return facts, described
+
+
+def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:
+    """Refuse what this flavour or this machine cannot do, before any work.
+
+    Raises:
+        BadInput: the flavour has no such thing.
+        Unavailable: it needs a GPU, and there is none.
+    """
+    from deploykit.engines.tensorrt.hardware import driver
+
+    flavour = api.flavour
+    if config.version_compatible and not flavour.lean_runtime:
+        raise BadInput(
+            f"{flavour.target} has no lean runtime to put into a version-compatible plan",
+            fix="Leave --version-compatible away, or use --target tensorrt.",
+        )
+    if config.hardware_compatible != "none" and flavour.ahead_of_time:
+        raise BadInput(
+            f"{flavour.target} has no hardware compatibility levels",
+            fix="Name the GPUs with --compute-capability, or build a portable plan.",
+        )
+    if gpu is not None:
+        return
+    needs = {
+        "refit": config.refit,
+        "strip": config.strip,
+    }
+    wanted = [f"--{name}" for name, on in needs.items() if on] + (["--builds"] if config.builds > 1 else [])
+    if flavour.ahead_of_time and not wanted:
+        return
+    try:
+        driver()
+    except Unavailable as error:
+        what = f"{' and '.join(wanted)} of {flavour.target}" if wanted else f"a build with {flavour.target}"
+        why = "compiles and times kernels on it" if "--builds" not in wanted else "has to time the plans"
+        mend = (
+            "Leave it away, or build on a machine with a GPU."
+            if wanted
+            else ("Build on the GPU that will run it, or use --target tensorrt-rtx, which builds ahead of time.")
+        )
+        raise Unavailable(f"{what} needs a GPU, because it {why}: {error.what}", fix=mend) from error
+
+
+def _best_of(
+    api: Api,
+    parsed: Parsed,
+    profiles: list[Profile],
+    config: BuildConfig,
+    tf32: bool,
+    gpu: Gpu | None,
+    target: Path,
+    progress: Progress,
+) -> tuple[Plan, dict[str, Any]]:
+    """Build as often as asked and keep the fastest; what was measured is kept for the next build."""
+    from contextlib import ExitStack
+
+    from deploykit.engines.tensorrt import timing_cache as cache
+    from deploykit.engines.tensorrt.building import build_plan
+
+    with ExitStack() as stack:
+        content, place = None, None
+        if config.timing_cache and api.flavour.timing_cache and gpu is not None:
+            place = cache.cache_file(api, gpu)
+            content = stack.enter_context(cache.shared(place, progress))
+        plans = []
+        for number in range(config.builds):
+            if config.builds > 1:
+                progress.say(f"build {number + 1} of {config.builds}")
+            # Measured tactics would make every build the same: only the first reads and fills the cache.
+            given = content if number == 0 else (b"" if content is not None else None)
+            plans.append(
+                build_plan(api, parsed, profiles, config, tf32=tf32, gpu=gpu, timing_cache=given, progress=progress)
+            )
+        if place is not None and plans[0].timing_cache is not None:
+            cache.keep(place, plans[0].timing_cache)
+    facts: dict[str, Any] = {"timing_cache": place.name if place is not None else None}
+    if len(plans) == 1:
+        return plans[0], facts
+    from deploykit.commands.build_race import fastest
+
+    best, times = fastest([plan.content for plan in plans], target, config)
+    progress.say(f"build {best + 1} of {len(plans)} is the fastest")
+    return plans[best], {**facts, "builds_ms": times}
+
+
+def _stated_tf32(rest: str, tf32: bool) -> list[str]:
+    if rest != "fp32":
+        return []
+    return [f"fp32 products run in {'TF32 (10-bit mantissa)' if tf32 else 'full fp32; --precision tf32 allows TF32'}"]
+
+
+def _portable(api: Api, content: bytes, target: Path, gpu: Gpu | None, config: BuildConfig) -> list[str]:
+    from deploykit.engines.tensorrt.plan import header_of
+
+    if not api.flavour.ahead_of_time or gpu is not None or config.compute_capabilities:
+        return []
+    named = ", ".join(header_of(content, target).capabilities)
+    return [f"no GPU here: built portable, for compute capabilities {named}"]
