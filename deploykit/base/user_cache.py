@@ -7,6 +7,8 @@ from pathlib import Path
 
 PICTURES = "pictures.sqlite"
 FILES = (PICTURES,)
+TEACHERS = "teachers"
+FOLDERS = (TEACHERS,)
 
 
 def cache_folder() -> Path:

@@ -97,6 +97,7 @@ def command(
     with running("train", quiet=quiet or not first, debug=debug, as_json=json and first) as run:
         from deploykit.base.config.common import build
         from deploykit.base.config.train import TrainConfig
+        from deploykit.cli.fields import pairs, set_only
         from deploykit.cli.stage import stage_arguments
         from deploykit.commands.train import train
 
@@ -131,13 +132,13 @@ def command(
                 skip_broken=skip_broken or None,
             )
             fields = _recipe_fields(recipe, allow_code)
-            fields = {**fields, **_set(given)}
+            fields = {**fields, **set_only(given)}
             if augment is not None:
-                fields["augment"] = _pairs([augment], "--augment")
+                fields["augment"] = pairs([augment], "--augment")
             before = fields.get("model", {}) if arch is None else {}
-            fields["model"] = {**before, **_set(model)}
+            fields["model"] = {**before, **set_only(model)}
             if kwarg:
-                fields["model"]["kwargs"] = {**before.get("kwargs", {}), **_pairs(kwarg, "--kwarg")}
+                fields["model"]["kwargs"] = {**before.get("kwargs", {}), **pairs(kwarg, "--kwarg")}
             # What only a recipe or a file names does not run without --allow-code.
             fields["allow_code"] = allow_code or (recipe is None and weights is None)
             result = train(
@@ -145,10 +146,6 @@ def command(
             )
         if first:
             run.finish(result.to_dict(), result.summary())
-
-
-def _set(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _recipe_fields(recipe: Path | None, allow_code: bool) -> dict[str, Any]:
@@ -169,27 +166,6 @@ def _with_data(fields: dict[str, Any]) -> dict[str, Any]:
 
     if "data" not in fields:
         raise BadInput("nothing to train on", expected="--data, --recipe or --config", fix="Try --data digits.")
-    return fields
-
-
-def _pairs(texts: list[str], flag: str) -> dict[str, Any]:
-    """``key=value`` texts, several in one where commas stand between them; values are YAML."""
-    import re
-
-    import yaml
-
-    from deploykit.base.errors import BadInput
-
-    fields: dict[str, Any] = {}
-    for text in texts:
-        for pair in re.split(r",(?=\s*[A-Za-z_]\w*=)", text):
-            key, equals, value = pair.strip().partition("=")
-            if not equals or not key:
-                raise BadInput(f"cannot read {flag} {text!r}", expected="KEY=VALUE")
-            try:
-                fields[key] = yaml.safe_load(value)
-            except yaml.YAMLError as error:
-                raise BadInput(f"cannot read the value of {key} in {flag} {text!r}") from error
     return fields
 
 

@@ -16,7 +16,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import MARK, Entry, Store
-from deploykit.base.user_cache import FILES, cache_folder
+from deploykit.base.user_cache import FILES, FOLDERS, cache_folder
 
 _SKIPPED = {"node_modules", "site-packages", "__pycache__"}
 
@@ -173,7 +173,17 @@ def _of_user_cache(config: CacheConfig) -> list[Row]:
         if row.removed and config.yes:
             path.unlink(missing_ok=True)
         rows.append(row)
-    return rows
+    return [*rows, *(_of_folder(cache_folder() / name, config) for name in FOLDERS if (cache_folder() / name).is_dir())]
+
+
+def _of_folder(folder: Path, config: CacheConfig) -> Row:
+    """A folder of the user's cache as one row: as old as its newest file."""
+    states = [path.stat() for path in folder.iterdir() if path.is_file()]
+    age = time.time() - max((state.st_mtime for state in states), default=folder.stat().st_mtime)
+    row = Row(folder, "cache", sum(state.st_size for state in states), age, True, _goes(config, True, age))
+    if row.removed and config.yes:
+        shutil.rmtree(folder)
+    return row
 
 
 def _seconds(created: str) -> float:

@@ -51,7 +51,7 @@ def collect_logits(
     done = 0
     with progress.task(f"{name}: accuracy", total=total, unit="images") as task:
         for x, _ in split.batches(fixed or batch, preprocessing, limit=limit):
-            rows = _run(runner, x, fixed)
+            rows = rows_of(runner, x, fixed)
             if logits is None:
                 _refuse_if_no_classifier(runner, rows, len(x), name)
                 logits = np.empty((total, rows.shape[1]), dtype=np.float32)
@@ -63,8 +63,8 @@ def collect_logits(
     return in_data_order(logits[:done], runner.classes, split.classes, name, progress)
 
 
-def _run(runner: Runner, x: np.ndarray, fixed: int | None) -> np.ndarray:
-    """The rows of ``x``; a fixed batch is filled up with copies of the last image, whose rows are dropped again."""
+def rows_of(runner: Runner, x: np.ndarray, fixed: int | None) -> np.ndarray:
+    """The output rows of ``x``; a fixed batch is filled up with copies of the last image, whose rows are dropped again."""
     if fixed is None or len(x) == fixed:
         return runner(x)
     filled = np.concatenate([x, np.repeat(x[-1:], fixed - len(x), axis=0)])

@@ -138,7 +138,7 @@ def _train(
         outcome = _fit(start, splits, preprocessing, config, fabric, resume, stop, progress)
     facts = course_facts(outcome.course, len(splits["select"]), fabric)
     if fabric.global_rank == 0:
-        write_trained(target, outcome, start, manifest, preprocessing, splits, facts)
+        write_trained(target, outcome, start, manifest, preprocessing, splits, facts, force=force)
         resume.remove()
     fabric.barrier()
     return TrainResult(target, True, facts)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, already_made, files_of, write_manifest
 from deploykit.base.errors import BadInput
+from deploykit.commands.attachments import attach
+from deploykit.commands.worth import attachments_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,8 +79,13 @@ def write_trained(
     preprocessing: Preprocessing,
     splits: dict[str, Split],
     facts: dict[str, Any],
+    *,
+    force: bool = False,
 ) -> None:
-    """Write the best epoch as a model file, and its manifest last; the manifest names the stage of its lineage entry."""
+    """Write the best epoch as a model file, what the report shows of it, and its manifest last.
+
+    The manifest names the stage of its lineage entry.
+    """
     from deploykit.zoo import save_model
 
     classes = splits["train"].classes
@@ -96,6 +103,7 @@ def write_trained(
         samples=_samples(splits["test"], preprocessing),
         masks=start.masks,
     )
+    attach(target, attachments_of(manifest.stage, outcome.course, facts, start.lineage), force=force)
     write_manifest(
         target,
         replace(
@@ -149,7 +157,7 @@ def kept_when_diverged(
             already_made(place, "", force=force)
             facts = {"diverged": error.what, "best_epoch": error.kept.course.best + 1}
             facts["top1_select"] = error.kept.course.top1[error.kept.course.best]
-            write_trained(place, error.kept, start, manifest, preprocessing, splits, facts)
+            write_trained(place, error.kept, start, manifest, preprocessing, splits, facts, force=force)
             error.what += f"; the weights of epoch {facts['best_epoch']} are kept in {place}"
             error.args = (error.line(),)
         raise

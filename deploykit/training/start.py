@@ -44,20 +44,26 @@ class Start:
     masks: dict[str, Tensor] | None = None
 
 
-def start_network(config: TrainConfig, classes: tuple[str, ...], progress: Progress = SILENT) -> Start:
+def start_network(
+    config: TrainConfig, classes: tuple[str, ...], progress: Progress = SILENT, *, new_head: bool = True
+) -> Start:
     """Build or load the network of a training run, and freeze it but for its head where asked.
 
     Args:
         config: ``model``, ``size``, ``seed`` and ``allow_code`` of it.
         classes: of the data.
         progress: hears what was done to the head.
+        new_head: give a start file with other classes a new head; else refuse it.
 
     Raises:
-        BadInput: an unknown architecture or file, weights that do not fit, NaN weights.
+        BadInput: an unknown architecture or file, weights that do not fit, NaN weights, other classes.
         Unavailable: timm is missing, or a download failed.
     """
     with seeded(seed_of(config.seed, "weights")):
-        start = _loaded(config, classes, progress) if config.model.weights else _built(config, len(classes), progress)
+        if config.model.weights:
+            start = _loaded(config, classes, progress, new_head)
+        else:
+            start = _built(config, len(classes), progress)
     if config.model.freeze:
         head = head_of(start.module)
         trained = freeze_all_but(start.module, head)
@@ -78,7 +84,7 @@ def _built(config: TrainConfig, classes: int, progress: Progress) -> Start:
     return Start(module, arch)
 
 
-def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress) -> Start:
+def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress, new_head: bool) -> Start:
     model = config.model
     assert model.weights is not None
     if model.download:
@@ -93,13 +99,18 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress) -
         progress.say(f"{Path(model.weights).name}: {note}")
     if loaded.program is not None:
         raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
-    arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress)
+    arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress, new_head)
     parent = Parent("model", loaded.sha256, name=Path(model.weights).name)
     return Start(loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage, loaded.masks)
 
 
 def _fit_head(
-    module: nn.Module, arch: Arch, had: tuple[str, ...] | None, classes: tuple[str, ...], progress: Progress
+    module: nn.Module,
+    arch: Arch,
+    had: tuple[str, ...] | None,
+    classes: tuple[str, ...],
+    progress: Progress,
+    new_head: bool,
 ) -> Arch:
     """Give the module one output per class of the data, in its order, keeping trained rows where the classes are the same."""
     name = head_of(module)
@@ -116,6 +127,15 @@ def _fit_head(
     if had is None and outputs == len(classes):
         progress.say(f"the head {name} is kept: {outputs} outputs, its classes taken to be the data's, by index")
         return arch
+    if not new_head:
+        lost = [label for label in had or () if label not in classes]
+        raise BadInput(
+            "the classes of the model and of the data do not fit"
+            + (f": {lost[0]!r} is none of the data's" if lost else ""),
+            got=f"{outputs} outputs and {len(classes)} classes",
+            expected="the same classes, in any order",
+            fix="Train it on the data first: deploykit train --weights.",
+        )
     replace_head(module, len(classes))
     progress.say(f"the head {name} is new: {outputs} outputs before, {len(classes)} classes in the data")
     return Arch(arch.source, arch.name, {**arch.kwargs, "num_classes": len(classes)})

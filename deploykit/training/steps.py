@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,23 +14,38 @@ AUXILIARY_WEIGHT = 0.3
 
 
 def cross_entropy_step(label_smoothing: float = 0.0) -> Step:
-    """``step(module, x, y) -> loss``: mean cross-entropy with label smoothing (Szegedy et al. 2016, section 7).
+    """``step(module, x, y) -> loss``: :func:`cross_entropy` of what the network gives.
 
-    ``x`` is float [N, 3, H, W]; ``y`` is int64 [N], or float [N, C] after mixup. Auxiliary heads that a network
-    returns besides its logits while training (GoogLeNet, Inception) count 0.3 each (Szegedy et al. 2015, section 5).
+    ``x`` is float [N, 3, H, W]; ``y`` is int64 [N], or float [N, C] after mixup.
     """
 
     def step(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        logits, auxiliary = _outputs(module(x))
-        loss = functional.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
-        for extra in auxiliary:
-            loss = loss + AUXILIARY_WEIGHT * functional.cross_entropy(extra.float(), y, label_smoothing=label_smoothing)
-        return loss
+        logits, auxiliary = outputs_of(module(x))
+        return cross_entropy(logits, auxiliary, y, label_smoothing)
 
     return step
 
 
-def _outputs(given: Any) -> tuple[Tensor, list[Tensor]]:
+def cross_entropy(logits: Tensor, auxiliary: Sequence[Tensor], y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy with label smoothing (Szegedy et al. 2016, section 7).
+
+    Auxiliary heads that a network returns besides its logits while training (GoogLeNet, Inception) count 0.3 each
+    (Szegedy et al. 2015, section 5).
+
+    Args:
+        logits: [N, C].
+        auxiliary: [N, C] each.
+        y: int64 [N], or float [N, C].
+        label_smoothing: 0…1.
+    """
+    loss = functional.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
+    for extra in auxiliary:
+        loss = loss + AUXILIARY_WEIGHT * functional.cross_entropy(extra.float(), y, label_smoothing=label_smoothing)
+    return loss
+
+
+def outputs_of(given: Any) -> tuple[Tensor, list[Tensor]]:
+    """The logits, and those of auxiliary heads, of what a network returned in training."""
     if isinstance(given, torch.Tensor):
         return given, []
     logits, *rest = given

@@ -19,8 +19,9 @@ from deploykit.commands.cache import cache
 
 
 @pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    """A run with a result in use, and an older one that is not."""
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run with a result in use, and an older one that is not; the user's cache is empty."""
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
     run = tmp_path / "runs" / "x"
     (run / "artifacts").mkdir(parents=True)
     (run / "lock").touch()
@@ -94,11 +95,15 @@ def test_the_users_cache_goes_only_with_all(tmp_path: Path, monkeypatch: pytest.
     home.mkdir()
     (home / "pictures.sqlite").write_bytes(b"x")
     (home / "thesis.txt").write_text("x")
+    (home / "teachers").mkdir()
+    (home / "teachers" / "answers.npy").write_bytes(b"xyz")
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(home))
     cache(tmp_path, CacheConfig(action="clean", yes=True))
     assert (home / "pictures.sqlite").is_file()
+    assert {row.place.name: row.size_bytes for row in cache(tmp_path).rows} == {"pictures.sqlite": 1, "teachers": 3}
     cache(tmp_path, CacheConfig(action="clean", everything=True, yes=True))
     assert not (home / "pictures.sqlite").exists()
+    assert not (home / "teachers").exists()
     assert (home / "thesis.txt").is_file()
 
 

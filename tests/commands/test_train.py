@@ -54,7 +54,8 @@ def test_the_file_carries_all_that_others_need(tmp_path: Path, digits_npz: Path)
     assert manifest.kind == "model"
     assert [parent.role for parent in manifest.parents] == ["data"] * 3
     assert str(tmp_path) not in str(manifest) + str(file.lineage)
-    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.pt.manifest.json"}
+    names = {"model.pt", "model.pt.attachments.json", "model.pt.manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     assert "top-1" in result.summary()
     assert "select pictures" in result.summary()
 
