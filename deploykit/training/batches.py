@@ -80,7 +80,7 @@ class Batches:
         self.split, self.batch, self.seed, self.crop = split, batch, seed, crop
         self.rank, self.world, self.readers = rank, world, readers
         self.preprocessing = replace(preprocessing, embedded=True)
-        self.per_epoch = -(-len(split) // batch)
+        self.per_epoch, self.images = -(-len(split) // batch), len(split)
         if len(split) // self.per_epoch < world:
             raise BadInput("the batch is smaller than the number of processes", got=f"batch {batch}, {world} processes")
 

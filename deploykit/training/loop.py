@@ -145,7 +145,7 @@ class _Run:
     def train(self) -> Outcome:
         """All epochs that are left."""
         course, config = self.course, self.config
-        left = config.epochs * len(self.batches.split) - course.images
+        left = config.epochs * self.batches.images - course.images
         with self.progress.task("train", total=max(left, 1), unit="images") as self.task:
             while course.epoch < config.epochs and not self._stale():
                 self._epoch()
