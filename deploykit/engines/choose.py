@@ -17,12 +17,20 @@ BUILT = {
     "ort-cpu": "deploykit.engines.onnxruntime.runner",
     "ort-cuda": "deploykit.engines.onnxruntime.runner",
     "ort-trt": "deploykit.engines.onnxruntime.runner",
+    "tensorrt": "deploykit.engines.tensorrt.runner",
+    "tensorrt-rtx": "deploykit.engines.tensorrt.runner",
 }
 """target → the module whose ``open_target`` opens it."""
 
 _SUFFIXES = {
     "torch": (".pt", ".pth", ".safetensors", ".pt2", ".ckpt", ".bin"),
     "ort": (".onnx",),
+    "tensorrt": (".engine", ".plan", ".trt"),
+}
+_MENDS = {
+    "torch": "Name another target: {path}@{other}.",
+    "ort": "Export it first: deploykit export {path}.",
+    "tensorrt": "Build it first: deploykit build {path} --target {target}.",
 }
 
 
@@ -44,20 +52,30 @@ def resolve(spec: Spec | str | Path, device: str = "auto") -> Spec:
     target = spec.target
     if target is None:
         manifest = read_manifest(spec.path)
-        target = manifest.target if manifest and manifest.target else natural_target(spec.path)
+        target = manifest.target if manifest and manifest.target else _natural(spec.path)
         target = "ort-cuda" if (target, device) == ("ort-cpu", "cuda") else target
     check_target(target)
     suffix = spec.path.suffix.lower()
     for engine, wanted in _SUFFIXES.items():
         foreign = [s for other, suffixes in _SUFFIXES.items() if other != engine for s in suffixes]
         if target.startswith(engine) and suffix in foreign:
-            mend = f"deploykit export {spec.path}" if engine == "ort" else "@ort-cpu"
+            other = _natural(spec.path)
+            mend = _MENDS["torch" if suffix in _SUFFIXES["tensorrt"] else engine]
             raise BadInput(
                 f"{target} cannot run {spec.path}",
                 expected=" or ".join(wanted),
-                fix=f"Export it first: {mend}." if engine == "ort" else f"Name another target: {spec.path}{mend}.",
+                fix=mend.format(path=spec.path, target=target, other=other),
             )
     return replace(spec, target=target)
+
+
+def _natural(path: Path) -> str:
+    """The target of a file that names none: of a plan, the library whose header it has."""
+    if path.suffix.lower() in _SUFFIXES["tensorrt"]:
+        from deploykit.engines.tensorrt.plan import read_header
+
+        return read_header(path).target
+    return natural_target(path)
 
 
 def open_runner(

@@ -11,6 +11,7 @@ from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.log import listening, logger, reason
 
 _VERSION_AT = 24  # of the header, where trtexec reads it too
+_SIZE_AT = 16  # of TensorRT-RTX's header, as its own plans show
 _HEADER_BYTES = 64
 _MASK_AT = 32
 _MASK = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
@@ -39,7 +40,13 @@ def read_header(path: Path) -> Header:
         BadInput: no plan of the family, or shorter than a header.
     """
     with path.open("rb") as file:
-        return header_of(file.read(_HEADER_BYTES), path)
+        head = file.read(_HEADER_BYTES)
+    found = header_of(head, path)
+    stated = int.from_bytes(head[_SIZE_AT : _SIZE_AT + 8], "little")
+    size = path.stat().st_size
+    if found.target == "tensorrt-rtx" and size < stated:
+        raise BadInput(f"{path} is truncated", got=f"{size} bytes", expected=stated, fix="Build or copy it again.")
+    return found
 
 
 def header_of(content: bytes, path: Path) -> Header:

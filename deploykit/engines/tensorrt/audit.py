@@ -1,0 +1,108 @@
+"""What the builder made of a network: the engine's own inspector, read into counts that compare across versions.
+
+The inspector's JSON changed in TensorRT 11 (``Format/Datatype`` was split, ``Bindings`` renamed): both are read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from statistics import median
+from typing import Any
+
+from deploykit.engines.tensorrt.cuda import Cuda
+from deploykit.engines.tensorrt.flavour import Api
+
+_CONV = re.compile(r"conv", re.IGNORECASE)
+_REFORMAT = re.compile(r"reformat|NoOp|copy", re.IGNORECASE)
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_KINDS = (
+    ("int8", re.compile(r"int8", re.IGNORECASE)),
+    ("fp8", re.compile(r"fp8|e4m3", re.IGNORECASE)),
+    ("fp16", re.compile(r"half|fp16|float16", re.IGNORECASE)),
+    ("bf16", re.compile(r"bf16|bfloat", re.IGNORECASE)),
+    ("fp32", re.compile(r"float|fp32", re.IGNORECASE)),
+)
+
+
+def audit_engine(api: Api, engine: Any) -> dict[str, Any]:
+    """Layers of an engine, and counts of what matters.
+
+    Returns:
+        ``layers`` (name, type, precision, tactic, formats, ONNX nodes), ``convs``, ``int8_convs``, ``fp16_convs`` …,
+        ``reformats``, ``fused`` (layers of several ONNX nodes), ``precisions``.
+    """
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(api.member("LayerInformationFormat", "JSON"))
+    return summarize(json.loads(text).get("Layers", []))
+
+
+def summarize(layers: list[Any]) -> dict[str, Any]:
+    """Counts over the inspector's layers; a plan built without detail tells names only."""
+    rows = [_row(one) for one in layers]
+    convs = Counter(row["precision"] for row in rows if row["conv"])
+    return {
+        "layers": [{key: value for key, value in row.items() if key != "conv"} for row in rows],
+        "convs": sum(convs.values()),
+        "int8_convs": convs["int8"],
+        "fp8_convs": convs["fp8"],
+        "fp16_convs": convs["fp16"] + convs["bf16"],
+        "reformats": sum(bool(_REFORMAT.search(row["type"] + row["name"])) for row in rows),
+        "fused": sum(len(row["nodes"]) > 1 for row in rows),
+        "quantize_left": sum(row["type"] in ("Quantize", "Dequantize", "Scale") and not row["conv"] for row in rows),
+        "precisions": dict(Counter(row["precision"] for row in rows).most_common()),
+    }
+
+
+def _row(layer: Any) -> dict[str, Any]:
+    if isinstance(layer, str):
+        return {"name": layer, "type": "", "precision": "unknown", "tactic": None, "nodes": [], "conv": False}
+    inputs = [one for one in layer.get("Inputs", []) if isinstance(one, dict)]
+    outputs = [one for one in layer.get("Outputs", []) if isinstance(one, dict)]
+    kind = str(layer.get("LayerType", ""))
+    nodes = _NODE.findall(str(layer.get("Metadata", "")))
+    name = str(layer.get("Name", ""))
+    return {
+        "name": name,
+        "type": kind,
+        "precision": _precision(inputs) if inputs else _precision(outputs),
+        "tactic": layer.get("TacticName") or layer.get("TacticValue"),
+        "formats": [_format(one) for one in (*inputs, *outputs)],
+        "nodes": nodes,
+        "conv": bool(_CONV.search(kind) or _CONV.search(str(layer.get("ParameterType", "")))),
+    }
+
+
+def _format(tensor: dict[str, Any]) -> str:
+    """``Format/Datatype`` of TensorRT 10; ``Format`` and ``Datatype`` of 11."""
+    parts = [str(tensor[key]) for key in ("Format/Datatype", "Format", "Datatype", "DataType") if key in tensor]
+    return " ".join(parts)
+
+
+def _precision(tensors: list[dict[str, Any]]) -> str:
+    text = _format(tensors[0]) if tensors else ""
+    return next((name for name, pattern in _KINDS if pattern.search(text)), "unknown")
+
+
+def layer_times(api: Api, context: Any, cuda: Cuda, runs: int) -> dict[str, float]:
+    """Median milliseconds of each layer over ``runs`` runs, by the context's profiler."""
+    base = api.trt.IProfiler
+    times: dict[str, list[float]] = {}
+
+    class Profiler(base):  # type: ignore[misc, valid-type]  # a class of the library at hand
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            times.setdefault(layer_name, []).append(ms)
+
+    kept = Profiler()
+    context.profiler = kept
+    try:
+        for _ in range(runs):
+            context.execute_async_v3(cuda.stream)
+            cuda.wait()
+    finally:
+        context.profiler = None
+    return {name: median(found) for name, found in times.items()}

@@ -1,0 +1,233 @@
+"""One execution context: shapes and profiles, buffers, CUDA graphs, and outputs whose size only the run tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.runner import TensorSpec
+from deploykit.engines.tensorrt.buffers import Buffer, itemsize
+from deploykit.engines.tensorrt.cuda import Cuda
+from deploykit.engines.tensorrt.dlpack import Viewed
+from deploykit.engines.tensorrt.flavour import Api
+from deploykit.engines.tensorrt.log import listening, reason
+from deploykit.engines.tensorrt.profiles import Profile, Shape
+
+
+class Execution:
+    """Runs an engine at one input shape at a time.
+
+    A recorded graph holds addresses, shapes and scratch memory of the moment it was recorded, so that it is dropped
+    when any of them changes; going back to an earlier shape records again, which takes about as long as a few runs.
+
+    Attributes:
+        graphs: whether runs are recorded as CUDA graphs; false after the engine has shown that it cannot be.
+        recorded: how many graphs were recorded so far.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        engine: Any,
+        cuda: Cuda,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        profiles: Sequence[Profile],
+        graphs: bool,
+    ) -> None:
+        self._api, self._engine, self._cuda = api, engine, cuda
+        self._inputs, self._outputs, self._profiles = inputs, outputs, profiles
+        with listening() as said:
+            self._context: Any = engine.create_execution_context()
+        if self._context is None:
+            raise AnswerNo(f"the engine makes no execution context: {reason(said)}", fix="Free the GPU's memory.")
+        self._buffers = {one.name: Buffer(cuda, one.dtype) for one in (*inputs, *outputs)}
+        self._allocators: dict[str, Any] = {}
+        self._shape: Shape | None = None
+        self._profile = -1
+        self._graph: int | None = None
+        self.graphs, self.recorded = graphs, 0
+
+    def fill(self, x: np.ndarray) -> None:
+        """Copy a host array into the input, on the stream."""
+        self._to_shape(x.shape)
+        buffer = self._buffers[self._inputs[0].name]
+        np.copyto(buffer.array, x)
+        buffer.upload()
+
+    def fill_from_device(self, x: Viewed) -> None:
+        """Copy an array that lies on the GPU into the input, on the stream."""
+        self._to_shape(x.shape)
+        buffer = self._buffers[self._inputs[0].name]
+        self._cuda.on_device(buffer.device, x.place, x.size)
+
+    def launch(self) -> None:
+        """Put one run on the stream."""
+        if self._graph is not None:
+            self._cuda.launch(self._graph)
+        elif not self._context.execute_async_v3(self._cuda.stream):
+            raise AnswerNo("the engine did not run")
+
+    def launcher(self) -> Callable[[], None]:
+        """The shortest call that puts one run of the present shape on the stream and waits for it."""
+        wait, launch = self._cuda.wait, self.launch
+        if self._graph is not None:
+            graph, replay = self._graph, self._cuda.launch
+
+            def replayed() -> None:
+                replay(graph)
+                wait()
+
+            return replayed
+
+        def launched() -> None:
+            launch()
+            wait()
+
+        return launched
+
+    def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """New arrays of these outputs of the run that is on the stream."""
+        if self._allocators:
+            self._cuda.wait()
+            for name, allocator in self._allocators.items():
+                self._take(name, allocator)
+        for name in names:
+            self._buffers[name].download()
+        self._cuda.wait()
+        return {name: self._buffers[name].read() for name in names}
+
+    def close(self) -> None:
+        """Free context, graph and memory; twice is harmless."""
+        self._drop_graph()
+        for buffer in self._buffers.values():
+            buffer.release()
+        for allocator in self._allocators.values():
+            allocator.release()
+        self._allocators.clear()
+        self._context = None
+
+    @property
+    def context(self) -> Any:
+        """TensorRT's own context, for profiling."""
+        return self._context
+
+    @property
+    def profile(self) -> int:
+        """Number of the profile in use."""
+        return self._profile
+
+    def _to_shape(self, shape: Shape) -> None:
+        if shape == self._shape:
+            return
+        self._drop_graph()
+        self._shape = None
+        name = self._inputs[0].name
+        self._to_profile({name: shape})
+        with listening() as said:
+            taken = self._context.set_input_shape(name, shape)
+        if not taken:
+            raise BadInput(f"the engine does not take the shape {list(shape)}: {reason(said)}")
+        self._buffers[name].fit(shape)
+        self._context.set_tensor_address(name, self._buffers[name].device)
+        for one in self._outputs:
+            self._place_output(one)
+        self._shape = shape
+        self._warm_and_record()
+
+    def _to_profile(self, shapes: dict[str, Shape]) -> None:
+        number = choose_profile(self._profiles, shapes)
+        if number == self._profile or not self._profiles:
+            return
+        if not self._context.set_optimization_profile_async(number, self._cuda.stream):
+            raise AnswerNo(f"the engine does not switch to its profile {number}")
+        self._cuda.wait()
+        self._profile = number
+
+    def _place_output(self, one: TensorSpec) -> None:
+        shape = tuple(self._context.get_tensor_shape(one.name))
+        if -1 in shape:
+            if one.name not in self._allocators:
+                self._allocators[one.name] = _allocator(self._api, self._cuda)
+                self._context.set_output_allocator(one.name, self._allocators[one.name])
+            return
+        self._buffers[one.name].fit(shape)
+        self._context.set_tensor_address(one.name, self._buffers[one.name].device)
+
+    def _warm_and_record(self) -> None:
+        """One plain run, which loads and compiles what is lazy, then the recording."""
+        with listening() as said:
+            if not self._context.execute_async_v3(self._cuda.stream):
+                raise AnswerNo(f"the engine does not run at shape {list(self._shape or ())}: {reason(said)}")
+            self._cuda.wait()
+        if not self.graphs or self._allocators or not self._capturable():
+            return
+        self._graph = self._cuda.capture(lambda: bool(self._context.execute_async_v3(self._cuda.stream)))
+        self.graphs = self._graph is not None
+        self.recorded += self._graph is not None
+
+    def _capturable(self) -> bool:
+        told = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX, which compiles while it runs
+        return True if told is None else bool(told(self._cuda.stream))
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._cuda.drop_graph(self._graph)
+            self._graph = None
+
+    def _take(self, name: str, allocator: Any) -> None:
+        buffer = self._buffers[name]
+        buffer.fit(allocator.shape)
+        self._cuda.on_device(buffer.device, allocator.place, buffer.size)
+
+
+def choose_profile(profiles: Sequence[Profile], shapes: dict[str, Shape]) -> int:
+    """The profile that takes ``shapes`` and whose best served shape is nearest.
+
+    Raises:
+        BadInput: none takes them; names the shapes that the engine was built for.
+    """
+    fitting = [number for number, one in enumerate(profiles) if one.takes(shapes)]
+    if profiles and not fitting:
+        said = "; ".join(str(one.to_dict()) for one in profiles)
+        raise BadInput(
+            "no profile of the engine takes the input",
+            got=", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
+            expected=said,
+            fix="Give such a batch, or rebuild with --profile MIN:OPT:MAX.",
+        )
+    return min(fitting, key=lambda number: profiles[number].distance(shapes), default=-1)
+
+
+def _allocator(api: Api, cuda: Cuda) -> Any:
+    base = api.trt.IOutputAllocator
+
+    class Allocator(base):  # type: ignore[misc, valid-type]  # a class of the library at hand
+        """Memory of one output whose size depends on the data."""
+
+        def __init__(self) -> None:
+            base.__init__(self)
+            self.place, self.capacity = 0, 0
+            self.shape: Shape = ()
+
+        def reallocate_output(self, tensor_name: str, memory: int, size: int, alignment: int) -> int:
+            if size > self.capacity or not self.place:
+                self.release()
+                self.place, self.capacity = cuda.allocate(size), max(size, itemsize("int64"))
+            return self.place
+
+        def reallocate_output_async(self, tensor_name: str, memory: int, size: int, alignment: int, stream: int) -> int:
+            return self.reallocate_output(tensor_name, memory, size, alignment)
+
+        def notify_shape(self, tensor_name: str, shape: Any) -> None:
+            self.shape = tuple(shape)
+
+        def release(self) -> None:
+            if self.place:
+                cuda.free(self.place)
+            self.place, self.capacity = 0, 0
+
+    return Allocator()
