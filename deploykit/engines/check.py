@@ -13,6 +13,8 @@ from deploykit.base.runner import TensorSpec
 def check_input(x: Any, spec: TensorSpec, target: str) -> None:
     """Refuse an input that is not what the engine declares.
 
+    Pictures are prepared in float32: an engine that declares float16 takes them and rounds them on their way in.
+
     Args:
         x: what the caller gave.
         spec: of the engine's input.
@@ -24,7 +26,7 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
     wanted = f"{spec.dtype} {list(spec.shape)}" + (f" ({spec.layout})" if spec.layout else "")
     if not isinstance(x, np.ndarray):
         raise BadInput(f"{target}: the input is no numpy array", got=type(x).__name__, expected=wanted)
-    if x.dtype.name != spec.dtype or x.ndim != len(spec.shape):
+    if not fits(x.dtype, spec) or x.ndim != len(spec.shape):
         raise BadInput(f"{target}: wrong input {spec.name!r}", got=f"{x.dtype.name} {list(x.shape)}", expected=wanted)
     if x.shape[0] == 0:
         raise BadInput(f"{target}: the batch is empty", got=list(x.shape), expected="at least one picture")
@@ -36,6 +38,11 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
         )
     if any(isinstance(dim, int) and got != dim for dim, got in zip(spec.shape, x.shape, strict=True)):
         raise BadInput(f"{target}: wrong size of input {spec.name!r}", got=list(x.shape), expected=wanted)
+
+
+def fits(dtype: np.dtype[Any], spec: TensorSpec) -> bool:
+    """Whether an array of this type is what the engine takes."""
+    return dtype.name == spec.dtype or (dtype.name, spec.dtype) == ("float32", "float16")
 
 
 def refuse_options(options: dict[str, str], known: dict[str, str], target: str) -> None:

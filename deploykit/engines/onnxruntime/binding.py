@@ -75,10 +75,13 @@ def bind(
         value = ort.OrtValue.ortvalue_from_shape_and_type(x.shape, x.dtype, device, 0)
         zero_copy = False
 
-    def fill_buffer(x: np.ndarray) -> None:
-        np.copyto(buffer, x)
+    def fill_buffer(given: np.ndarray) -> None:
+        np.copyto(buffer, given)
 
-    fill = fill_buffer if zero_copy else value.update_inplace
+    def fill_device(given: np.ndarray) -> None:
+        value.update_inplace(np.ascontiguousarray(given, dtype=x.dtype))
+
+    fill = fill_buffer if zero_copy else fill_device
     binding.bind_ortvalue_input(inputs[0].name, value)
     if not fixed:
         for name in names:

@@ -13,7 +13,7 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input
+from deploykit.engines.check import check_input, fits
 from deploykit.engines.knowledge import of_file
 from deploykit.engines.onnxruntime.binding import Bound, bind
 from deploykit.engines.onnxruntime.session import create_session, ort_errors
@@ -50,6 +50,7 @@ class OrtRunner:
             )
         self._input = self.inputs[0]
         self._dtype = np.dtype(self._input.dtype)
+        self._taken = tuple(kind for kind in (self._dtype, np.dtype(np.float32)) if fits(kind, self._input))
         known = of_file(
             spec.path,
             session.get_modelmeta().custom_metadata_map,
@@ -95,7 +96,7 @@ class OrtRunner:
         return audit(self._session, self.spec, self.threads)
 
     def _binding(self, x: np.ndarray) -> Bound:
-        bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype == self._dtype else None
+        bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype in self._taken else None
         if bound is None:
             if self._session is None:
                 raise BadInput(f"the runner of {self.spec.path} is closed")
@@ -104,7 +105,9 @@ class OrtRunner:
             if self.spec.options.get("cuda_graph") == "1":
                 self._graphs += 1
                 graph_id = self._graphs
-            bound = bind(self._session, self.inputs, self.outputs, x, self.device, graph_id)
+            bound = bind(
+                self._session, self.inputs, self.outputs, x.astype(self._dtype, copy=False), self.device, graph_id
+            )
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
             self._bound[x.shape] = bound
