@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from deploykit.base.config.gate import GatePolicy
 from deploykit.base.config.recipe import Recipe
 from deploykit.base.config.recipe_reading import load_recipe
 from deploykit.base.config.recipe_steps import KINDS
@@ -20,6 +21,9 @@ from deploykit.pipeline.measure import measure, measurement_key
 from deploykit.pipeline.plan import Plan, Stage, plan
 from deploykit.pipeline.shipped import find_recipe
 from deploykit.pipeline.summary import summary_of
+
+if TYPE_CHECKING:
+    from deploykit.commands.gate import GateResult
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,29 @@ class RunResult:
         folder: the run folder.
         stages: what became of each, in order.
         report: the report, or None after a dry run.
+        gate: the verdict of the recipe's gate, or None where it has none.
     """
 
     name: str
     folder: Path
     stages: tuple[Done, ...]
     report: dict[str, Any] | None = None
+    gate: GateResult | None = None
 
     @property
     def status(self) -> str:
-        """``planned``, ``failed`` if a variant failed, else ``ok``."""
+        """``planned``; the gate's where there is one; ``failed`` if a variant failed, else ``ok``."""
         if self.report is None:
             return "planned"
+        if self.gate is not None:
+            return self.gate.status
         return "failed" if any(variant["status"] == "failed" for variant in self.report["variants"]) else "ok"
 
     @property
     def exit_code(self) -> int:
-        """1 if a variant failed."""
+        """The gate's where there is one, else 1 if a variant failed."""
+        if self.gate is not None:
+            return self.gate.exit_code
         return 1 if self.status == "failed" else 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,13 +85,15 @@ class RunResult:
             for s in self.stages
         ]
         report = None if self.report is None else (self.folder / "report.json").as_posix()
-        fields = {"name": self.name, "folder": self.folder.as_posix(), "stages": done, "report": report}
+        fields: dict[str, Any] = {"name": self.name, "folder": self.folder.as_posix(), "stages": done, "report": report}
         if self.report is not None:
             fields["pick"] = self.report["pick"]
             fields["variants"] = [
                 {key: variant[key] for key in ("name", "target", "status", "reason")}
                 for variant in self.report["variants"]
             ]
+        if self.gate is not None:
+            fields["gate"] = self.gate.to_dict()
         return fields
 
     def summary(self) -> str:
@@ -138,7 +150,7 @@ def run(
     work = _Work(loaded, plan(loaded, allow_code=config.allow_code), folder, config, force, progress, data)
     if config.dry_run:
         return _dry(work)
-    _check_inputs(work)
+    _check_inputs(work, path)
     folder.make()
     with folder.locked(wait=config.wait, progress=progress):
         for stage in work.plan.stages:
@@ -148,13 +160,37 @@ def run(
             loaded, work.plan, folder, work.paths, work.failed, config, data, force=force, progress=progress
         )
         work.done.append(Done("all.benchmark", "kept" if kept else "done", time.monotonic() - began))
-    if all(one.status == "kept" for one in work.done):
-        progress.say(f"Nothing to do: every result of {loaded.name} is there already (--remeasure times them again).")
-    return RunResult(loaded.name, folder.root, tuple(work.done), report)
+        if all(one.status == "kept" for one in work.done):
+            progress.say(
+                f"Nothing to do: every result of {loaded.name} is there already (--remeasure times them again)."
+            )
+        verdict = _gated(work, path)
+    return RunResult(loaded.name, folder.root, tuple(work.done), report, verdict)
 
 
-def _check_inputs(work: _Work) -> None:
-    """Model file and data can be read: said before anything is made or another run is waited for."""
+def _gated(work: _Work, recipe: Path) -> GateResult | None:
+    """Judge the report with the recipe's gate, into ``gate/`` of the run folder."""
+    if work.recipe.gate is None:
+        return None
+    from deploykit.base.config.gate import GateConfig
+    from deploykit.commands.gate import gate
+
+    config = GateConfig(policy=_policy(work.recipe.gate, recipe), data=work.recipe.data.name)
+    return gate(work.folder.root, work.folder.root / "gate", config, force=work.force, progress=work.progress)
+
+
+def _policy(named: str | GatePolicy, recipe: Path) -> str | GatePolicy:
+    """The policy; a relative file is looked for beside the recipe first."""
+    beside = recipe.parent / named if isinstance(named, str) else None
+    return str(beside) if beside is not None and beside.is_file() else named
+
+
+def _check_inputs(work: _Work, recipe: Path) -> None:
+    """Policy, model file and data can be read: said before anything is made or another run is waited for."""
+    if isinstance(work.recipe.gate, str):
+        from deploykit.base.config.gate_reading import load_policy
+
+        load_policy(str(_policy(work.recipe.gate, recipe)))
     for stage in work.plan.stages:
         if stage.command == "load":
             _existing(stage.output)

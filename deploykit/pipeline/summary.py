@@ -24,6 +24,8 @@ def summary_of(result: RunResult) -> str:
     lines.append(f"pick: {pick['name']}: {pick['why']}" if pick else "pick: none")
     kept = sum(one.status == "kept" for one in result.stages)
     lines.append(f"stages: {len(result.stages) - kept} run, {kept} kept")
+    if result.gate is not None:
+        lines.append(f"gate: {result.gate.gate.summary()}")
     lines.append(f"report: {(result.folder / 'report.html').as_posix()}")
     return "\n".join(lines)
 

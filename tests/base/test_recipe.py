@@ -75,7 +75,8 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         ("\x00", "r.yaml is no text file"),
         (GOOD + "name: again\n", "r.yaml:8: 'name' stands here and in line 2, keep one"),
         (GOOD + "3: x\n", "r.yaml:8: the key '3' is no text, put it in quotes"),
-        (GOOD + "gate: g.yaml\n", "r.yaml:8: gate is not built yet in this version, remove it"),
+        (GOOD + "gate: {limits: {'*': {max_drop: 1}}}\n", "r.yaml:8: gate.limits.*: unknown key 'max_drop', did you mean 'max_drop_pt'?"),
+        (GOOD + "gate: {limits: {fp23: {max_drop_pt: 1}}}\n", "r.yaml:8: variant 'fp23' is not there, did you mean 'fp32'?"),
         (GOOD.replace("version: 1", "version: 2"), "r.yaml:1: version: got 2, expected 1"),
         (GOOD.replace("version: 1\n", ""), "r.yaml:1: missing key 'version'"),
         (GOOD.replace("name: small", "name: ../up"), "r.yaml:2: name '../up' cannot be a folder name"),
@@ -93,7 +94,7 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD.replace("{export: {opset: 18}}", "{exprot: {}}"), "r.yaml:7: unknown step 'exprot', did you mean 'export'?"),
         (GOOD.replace("{export: {opset: 18}}", "export"), "r.yaml:7: variants.fp32.steps.0: got 'export'"),
         (GOOD.replace("opset: 18", "opset: 3"), "r.yaml:7: variants.fp32.steps.0.export.opset: got 3"),
-        (GOOD.replace("ort-cpu", "tensorrt"), "r.yaml:7: target tensorrt is not built yet in this version"),
+        (GOOD.replace("ort-cpu", "openvino"), "r.yaml:7: target openvino is not built yet in this version"),
         (GOOD.replace("ort-cpu,", "ort-cpu, precision: fp16,"), "r.yaml:7: precision fp16 is not built yet in this version"),
         (GOOD.replace("data: digits", "data: {nam: digits}"), "r.yaml:3: missing key 'data.name'"),
         (GOOD.replace("epochs: 2", "data: digits"), "r.yaml:4: data does not belong here, set data at the top"),
@@ -162,7 +163,7 @@ def test_wrong_changes_say_which(change: str, line: str) -> None:
 
 def test_a_single_error_stands_alone_on_one_line() -> None:
     assert wrong(GOOD + "bla: 3\n") == [
-        "r.yaml:8: unknown key 'bla', known: version, name, model, data, train, variants, benchmark, budget"
+        "r.yaml:8: unknown key 'bla', known: version, name, model, data, train, variants, benchmark, budget, gate"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploykit.base.config.build import BuildConfig
 from deploykit.base.config.distill import DistillConfig
 from deploykit.base.config.recipe_reading import parse_recipe
 from deploykit.pipeline.plan import Plan, plan
@@ -66,3 +67,12 @@ def test_a_variant_teaches_another_and_comes_before_it() -> None:
     assert isinstance(late.config, DistillConfig)
     assert late.teachers == {"model": "model.train", "early": "early.distill"}
     assert late.needs == ("late.prune", "model.train", "early.distill")
+
+
+def test_tensorrt_variants_build_their_engine_from_the_quantized_file() -> None:
+    found = planned("  trt: {target: tensorrt, steps: [{quantize: {}}]}\n")
+    assert chain(found, "trt") == ["model.train", "fp32.export", "trt.quantize", "trt.build"]
+    build = found.chain("trt")[-1]
+    assert build.output.as_posix() == "artifacts/trt.engine"
+    assert isinstance(build.config, BuildConfig)
+    assert build.config.target == "tensorrt"

@@ -7,15 +7,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from deploykit.base.config.common import Config
+from deploykit.base.config.gate import GatePolicy
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.config.recipe_steps import KINDS, teachers_of
 from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.targets import PRECISIONS
 
 ONNX_TARGETS = frozenset({"ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino"})
-BUILT_TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda")
+BUILT_TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx")
 BUILD_TARGETS = frozenset({"tensorrt", "tensorrt-rtx"})
-INT8_TARGETS = ("ort-cpu",)
+INT8_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx")
 
 
 class DataSection(Config):
@@ -87,6 +88,7 @@ class Recipe(Config):
         variants: name → :class:`Variant`.
         benchmark: fields of :class:`BenchmarkConfig`.
         budget: what may be lost.
+        gate: the policy that judges the report at the end: a file, a shipped one's name, or the policy itself.
     """
 
     version: Literal[1]
@@ -97,6 +99,7 @@ class Recipe(Config):
     variants: dict[str, Variant]
     benchmark: dict[str, Any] = Field(default_factory=dict)
     budget: Budget = Field(default_factory=Budget)
+    gate: str | GatePolicy | None = None
 
     def train_config(self, *, allow_code: bool = False) -> TrainConfig:
         """The configuration of ``deploykit train``."""

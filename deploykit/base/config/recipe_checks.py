@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from deploykit.base.config.common import Config, explain
+from deploykit.base.config.gate_reading import policy_problems
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.config.recipe import (
     BUILT_TARGETS,
@@ -38,8 +39,9 @@ def problems(data: dict[str, Any]) -> list[tuple[Place, str]]:
     """Every error of a recipe's plain data: the place, and what is wrong there."""
     found: list[tuple[Place, str]] = []
     plain = dict(data)
-    if "gate" in data:
-        found.append((("gate",), "gate is not built yet in this version, remove it"))
+    if isinstance(data.get("gate"), dict):
+        found += [(("gate", *place), f"gate.{what}") for place, what in policy_problems(data["gate"])]
+        found += _gated(data["gate"].get("limits"), plain.get("variants"))
         del plain["gate"]
     if not isinstance(plain.get("data", {}), dict):
         found.append((("data",), f"data: got {plain['data']!r}, expected a name or {{name: …, skip_broken: …}}"))
@@ -70,6 +72,14 @@ def problems(data: dict[str, Any]) -> list[tuple[Place, str]]:
     if isinstance(baseline, str) and baseline not in variants:
         found.append((("benchmark", "baseline"), _missing("baseline", baseline, variants)))
     return found
+
+
+def _gated(limits: Any, variants: Any) -> list[tuple[Place, str]]:
+    """Limits on variants that are not in the recipe."""
+    if not isinstance(limits, dict) or not isinstance(variants, dict):
+        return []
+    unknown = [name for name in limits if name not in variants and name != "*"]
+    return [(("gate", "limits", name), _missing("variant", str(name), variants)) for name in unknown]
 
 
 def _stage(kind: type[Config], fields: Any, place: Place, elsewhere: tuple[str, ...]) -> list[tuple[Place, str]]:

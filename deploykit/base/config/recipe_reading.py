@@ -95,7 +95,9 @@ def _index(place: list[Any], part: str, where: str) -> int:
 
 
 def _full(data: dict[str, Any]) -> dict[str, Any]:
-    """Empty sections left out, ``data: NAME`` written out."""
+    """Empty sections left out, ``data: NAME`` written out, a policy inside has the version it is read with."""
     data = {key: value for key, value in data.items() if value is not None}
+    if isinstance(data.get("gate"), dict):
+        data["gate"] = {"version": 1, **data["gate"]}
     given = data.get("data")
     return {**data, "data": {"name": given}} if isinstance(given, str) else data
