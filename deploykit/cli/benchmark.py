@@ -61,6 +61,10 @@ def command(
         list[str] | None,
         typer.Option("--metric", metavar="MODULE:FUNCTION", help="Your function(logits, labels) -> float. Repeatable."),
     ] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Evaluate noisy, blurred, bright, dark and JPEG-ed pictures too.")
+    ] = False,
+    corruption_images: Annotated[int, typer.Option(help="Number of pictures for --corruptions.")] = 500,
     eval_batch: Annotated[int, typer.Option(help="Batch size of the accuracy runs.")] = 64,
     ci_level: Annotated[float, typer.Option(help="Level of all intervals.")] = 0.95,
     size: o.Size = None,
@@ -108,6 +112,8 @@ def command(
                 max_drop_pt=max_drop_pt,
                 limit=limit,
                 metrics=tuple(metric or ()),
+                corruptions=corruptions,
+                corruption_images=corruption_images,
                 eval_batch=eval_batch,
                 ci_level=ci_level,
                 size=size,

@@ -33,6 +33,10 @@ def command(
         list[str] | None,
         typer.Option("--metric", metavar="MODULE:FUNCTION", help="Your function(logits, labels) -> float. Repeatable."),
     ] = None,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Evaluate noisy, blurred, bright, dark and JPEG-ed pictures too.")
+    ] = False,
+    corruption_images: Annotated[int, typer.Option(help="Number of pictures for --corruptions.")] = 500,
     batch: o.Batch = 64,
     limit: Annotated[int | None, typer.Option(help="Number of pictures at most; default: all.")] = None,
     ci_level: Annotated[float, typer.Option(help="Level of all intervals.")] = 0.95,
@@ -65,6 +69,8 @@ def command(
                 split=split,
                 baseline=baseline,
                 metrics=tuple(metric or ()),
+                corruptions=corruptions,
+                corruption_images=corruption_images,
                 batch=batch,
                 limit=limit,
                 ci_level=ci_level,

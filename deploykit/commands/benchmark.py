@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from deploykit.commands.chain import Chain, chain_of
 from deploykit.commands.evaluate import safe_name, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics
+from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.commands.timed import open_timed
 from deploykit.commands.timings import build_report, speed_table
 
@@ -109,15 +110,18 @@ def benchmark(
     if len(split) == 0:
         raise BadInput(f"there are no pictures in the {config.split} split of {config.data}")
     threads = max(config.threads, noise.cores() // 2)
-    with closing(Judge(config, source, split, metrics, threads, progress)) as judge:
-        judged = _judge_all(specs, baseline, judge, folder, progress)
-        images = [image for image, _ in zip(_repeated(judge.pictures()), range(config.batch), strict=False)]
-    measured = _measure(judged, baseline, images, config, progress)
-    for warning in measured.warnings:
-        progress.warn(warning)
-    if folder is None:
-        return BenchmarkResult(build_report(judged, measured, baseline, split, config, None, None))
-    return BenchmarkResult(_write(judged, measured, baseline, split, config, folder), folder)
+    with _beside(folder) as place:
+        with closing(Judge(config, source, split, metrics, threads, progress)) as judge:
+            judged = _judge_all(specs, baseline, judge, folder, place, progress)
+            images = [image for image, _ in zip(_repeated(judge.pictures()), range(config.batch), strict=False)]
+        measured = _measure(judged, baseline, images, config, progress)
+        for warning in measured.warnings:
+            progress.warn(warning)
+        if folder is None or place is None:
+            return BenchmarkResult(build_report(judged, measured, baseline, split, config, None, None))
+        report = _write(judged, measured, baseline, split, config, folder, place)
+    write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, folder))
+    return BenchmarkResult(report, folder)
 
 
 def named_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
@@ -145,14 +149,16 @@ def baseline_of(specs: Sequence[Spec], wanted: str | None) -> str:
     return wanted or ("fp32" if "fp32" in names else names[0])
 
 
-def _judge_all(specs: list[Spec], baseline: str, judge: Judge, folder: Path | None, progress: Progress) -> list[Judged]:
-    """All variants in their own order; the baseline is judged first."""
+def _judge_all(
+    specs: list[Spec], baseline: str, judge: Judge, folder: Path | None, place: Path | None, progress: Progress
+) -> list[Judged]:
+    """All variants in their own order; the baseline is judged first, and only its logits stay in memory."""
     found: dict[str, Judged] = {}
     base: Judged | None = None
     for spec in sorted(specs, key=lambda one: one.name != baseline):
         chain = chain_of(spec.path, folder)
         try:
-            one = judge.judge(spec, chain, base, base.logits if base else None)
+            one = judge.judge(spec, chain, base)
         except Unavailable as error:
             if spec.name == baseline or len(specs) == 1:
                 raise
@@ -162,7 +168,24 @@ def _judge_all(specs: list[Spec], baseline: str, judge: Judge, folder: Path | No
             progress.warn(f"{spec.name} failed: {one.fields['reason']}")
         found[spec.name] = one
         base = one if spec.name == baseline else base
+        if place is not None and one.logits is not None:
+            _keep_logits(one, judge.split, judge.config, place)
+        if one is not base:
+            one.logits = one.answers = None
+    if base is not None:
+        base.logits = base.answers = None
     return [found[spec.name] for spec in specs]
+
+
+def _keep_logits(one: Judged, split: Split, config: BenchmarkConfig, place: Path) -> None:
+    from deploykit.evaluation.logits import SavedLogits, save_logits
+
+    assert one.logits is not None
+    name = f"logits/{safe_name(one.spec.name)}.npz"
+    (place / "logits").mkdir(exist_ok=True)
+    labels = split.labels[split.chosen(config.limit)]
+    save_logits(place / name, SavedLogits(one.logits, labels, split.sha256, tuple(split.classes)))
+    one.fields["accuracy"]["logits_file"] = name
 
 
 def _skipped(spec: Spec, chain: Chain, error: Unavailable) -> Judged:
@@ -228,23 +251,35 @@ def _make_ready(folder: Path, *, force: bool) -> None:
         refuse_foreign_pages(folder)
 
 
-def _write(
-    judged: list[Judged], measured: Measured, baseline: str, split: Split, config: BenchmarkConfig, folder: Path
-) -> dict[str, Any]:
-    """Write everything beside its place, then move it there, the manifest last: an interrupt leaves no half report."""
-    from deploykit.evaluation.logits import SavedLogits, save_logits
-    from deploykit.reporting.write import write_report
-
+@contextmanager
+def _beside(folder: Path | None) -> Iterator[Path | None]:
+    """A hidden folder inside ``folder`` in which everything is written first; None where nothing is to be written."""
+    if folder is None:
+        yield None
+        return
     place = Path(tempfile.mkdtemp(prefix=".benchmark-", dir=folder))
     try:
-        (place / "logits").mkdir()
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(
+    judged: list[Judged],
+    measured: Measured,
+    baseline: str,
+    split: Split,
+    config: BenchmarkConfig,
+    folder: Path,
+    place: Path,
+) -> dict[str, Any]:
+    """Write everything into ``place``, then move it to ``folder``: an interrupt leaves no half report."""
+    from deploykit.reporting.write import write_report
+
+    try:
         (place / "samples").mkdir()
+        leave_thumbnails([one.fields.get("accuracy") for one in judged], split, place)
         for one in judged:
-            if one.logits is not None:
-                name = f"logits/{safe_name(one.spec.name)}.npz"
-                labels = split.labels[split.chosen(config.limit)]
-                save_logits(place / name, SavedLogits(one.logits, labels, split.sha256, tuple(split.classes)))
-                one.fields["accuracy"]["logits_file"] = name
             one.fields["attachments"] = gather(one.chain.paths, place)
         report = build_report(judged, measured, baseline, split, config, folder, place)
         write_report(report, place)
@@ -254,9 +289,6 @@ def _write(
             os.replace(file, target)
     except OSError as error:
         raise from_os_error(error, f"cannot write {folder}") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, folder))
     return report
 
 

@@ -29,10 +29,11 @@ from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
 from deploykit.commands.chain import chain_of
+from deploykit.commands.judging import judge
 from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
-from deploykit.commands.metrics import Metric, apply_metrics, load_metrics
-from deploykit.evaluation.accuracy import accuracy, class_table
-from deploykit.evaluation.agreement import agreement
+from deploykit.commands.metrics import Metric, load_metrics
+from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
+from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.reporting.read import plain, read_report, validate
 from deploykit.reporting.schema import SCHEMA
 from deploykit.reporting.view import accuracy_table
@@ -44,47 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["EvaluateResult", "collect_logits", "evaluate", "in_data_order", "judge", "preprocessing_of"]
 
 STAGE_VERSION = 1
-CLASSES_LISTED = 200
-
-
-def judge(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    base_logits: np.ndarray | None,
-    ci_level: float = 0.95,
-    seed: int = 0,
-    *,
-    name: str = "the model",
-    metrics: Mapping[str, Metric] | None = None,
-    classes: tuple[str, ...] | None = None,
-) -> dict[str, Any]:
-    """The ``accuracy`` of a report's variant, without its ``logits_file``.
-
-    Args:
-        logits: [N, C], in the data's class order.
-        labels: int64 [N].
-        base_logits: [N, C] of the baseline on the same images; None leaves out everything that compares.
-        ci_level: of all intervals.
-        seed: of the bootstrap.
-        name: of the variant, for messages.
-        metrics: custom ones, by name.
-        classes: adds the scores of each class under these names, up to 200 classes.
-
-    Raises:
-        BadInput: no classifier with one label per image, or a custom metric that fails.
-        AnswerNo: NaN or infinite logits.
-    """
-    from deploykit.evaluation.logits import check_logits
-
-    check_logits(logits, labels, name)
-    found = accuracy(logits, labels, ci_level)
-    if base_logits is not None:
-        found |= agreement(logits, base_logits, labels, ci_level, seed)
-    if metrics:
-        found["metrics"] = apply_metrics(metrics, logits, labels)
-    if classes is not None and len(classes) == logits.shape[1] <= CLASSES_LISTED:
-        found["per_class"] = class_table(logits, labels, classes)
-    return found
 
 
 def evaluate(
@@ -126,11 +86,13 @@ def evaluate(
             return EvaluateResult(read_report(folder / "report.json"), folder)
     variants: dict[str, dict[str, Any]] = {}
     base_logits: np.ndarray | None = None
+    base_answers: Answers | None = None
     for spec in sorted(specs, key=lambda one: one.name != baseline):
-        variant, logits = _measure(spec, source, split, base_logits, config, metrics, folder, progress)
+        base = (base_logits, base_answers)
+        variant, logits, answers = _measure(spec, source, split, base, config, metrics, folder, progress)
         variants[spec.name] = variant
         if spec.name == baseline:
-            base_logits = logits
+            base_logits, base_answers = logits, answers
     report = _report([variants[spec.name] for spec in specs], baseline, split, config)
     if base_logits is None and len(specs) > 1:
         report["warnings"].append(f"the baseline {baseline} failed, so nothing could be compared with it")
@@ -183,13 +145,16 @@ def _measure(
     spec: Spec,
     source: DataSource,
     split: Split,
-    base_logits: np.ndarray | None,
+    base: tuple[np.ndarray | None, Answers | None],
     config: EvaluateConfig,
     metrics: Mapping[str, Metric],
     folder: Path | None,
     progress: Progress,
-) -> tuple[dict[str, Any], np.ndarray | None]:
-    """One variant of the report and its logits, None where it failed."""
+) -> tuple[dict[str, Any], np.ndarray | None, Answers | None]:
+    """One variant of the report, its logits (None where it failed) and its answers to corrupted pictures.
+
+    ``base`` holds both of the baseline, None while it is judged itself.
+    """
     from deploykit.engines import open_runner
     from deploykit.evaluation.logits import SavedLogits, save_logits
 
@@ -210,27 +175,45 @@ def _measure(
         logits = collect_logits(
             runner, split, config.batch, config.limit, progress, name=spec.name, preprocessing=preprocessing
         )
-    labels = split.labels[split.chosen(config.limit)]
+        answers = None
+        if config.corruptions and np.isfinite(logits).all():
+            answers = corrupted_answers(
+                runner,
+                split,
+                preprocessing,
+                config.corruption_images,
+                config.batch,
+                config.seed,
+                progress,
+                name=spec.name,
+            )
+    chosen = split.chosen(config.limit)
+    labels = split.labels[chosen]
     try:
         judged = judge(
             logits,
             labels,
-            base_logits,
+            base[0],
             config.ci_level,
             config.seed,
             name=spec.name,
             metrics=metrics,
             classes=tuple(split.classes),
+            images=chosen,
         )
     except AnswerNo as error:
         progress.warn(error.line())
-        return {**variant, "status": "failed", "reason": error.line()}, None
+        return {**variant, "status": "failed", "reason": error.line()}, None, None
+    if answers is not None:
+        known = split.labels[split.chosen(config.corruption_images)]
+        judged["robustness"] = judge_corrupted(answers, base[1], known, config.ci_level, config.seed)
     if folder is not None:
+        leave_thumbnails([judged], split, folder)
         (folder / "logits").mkdir(exist_ok=True)
         place = f"logits/{safe_name(spec.name)}.npz"
         save_logits(folder / place, SavedLogits(logits, labels, split.sha256, tuple(split.classes)))
         judged["logits_file"] = place
-    return {**variant, "accuracy": judged}, logits
+    return {**variant, "accuracy": judged}, logits, answers
 
 
 def safe_name(name: str) -> str:

@@ -13,6 +13,7 @@ from deploykit.base.progress import Progress
 from deploykit.base.targets import Spec
 from deploykit.commands.chain import Chain
 from deploykit.commands.metrics import Metric
+from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +35,7 @@ class Judged:
         fields: of the report's variant.
         logits: float32 [N, C] in the data's class order, or None.
         preprocessing: of its engine, or None where it did not open.
+        answers: to corrupted pictures, where these were asked for.
     """
 
     spec: Spec
@@ -41,6 +43,7 @@ class Judged:
     fields: dict[str, Any]
     logits: np.ndarray | None = None
     preprocessing: Preprocessing | None = None
+    answers: Answers | None = None
 
     @property
     def ok(self) -> bool:
@@ -74,20 +77,20 @@ class Judge:
     progress: Progress
     _reference: tuple[Spec, Runner] | None = field(default=None, init=False)
 
-    def judge(self, spec: Spec, chain: Chain, fallback: Judged | None, base_logits: np.ndarray | None) -> Judged:
+    def judge(self, spec: Spec, chain: Chain, base: Judged | None) -> Judged:
         """Open a variant once: parity with its reference, then accuracy.
 
         Args:
             spec: with its target.
             chain: of its file.
-            fallback: the baseline, the reference of a variant whose own model file is not known; None for itself.
-            base_logits: of the baseline, for the paired comparison.
+            base: the baseline: what is compared with, and the reference of a variant whose own model file is not known;
+                None for itself.
 
         Raises:
             BadInput: the file is broken, or it is no classifier of this data.
             Unavailable: this machine lacks what its target needs.
         """
-        from deploykit.commands.evaluate import judge
+        from deploykit.commands.judging import judge
         from deploykit.commands.logits import collect_logits, preprocessing_of
 
         fields: dict[str, Any] = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
@@ -104,7 +107,7 @@ class Judge:
                     f"{name} takes only batch {fixed}", got=f"--batch {config.batch}", fix=f"--batch {fixed}."
                 )
             try:
-                self._parity(found, runner, fallback)
+                self._parity(found, runner, base)
                 fields["audit"] = runner.audit() if hasattr(runner, "audit") else None
                 logits = collect_logits(
                     runner,
@@ -115,20 +118,38 @@ class Judge:
                     name=name,
                     preprocessing=preprocessing,
                 )
+                chosen = self.split.chosen(config.limit)
                 fields["accuracy"] = judge(
                     logits,
-                    self.split.labels[self.split.chosen(config.limit)],
-                    base_logits,
+                    self.split.labels[chosen],
+                    None if base is None else base.logits,
                     config.ci_level,
                     config.seed,
                     name=name,
                     metrics=self.metrics,
                     classes=tuple(self.split.classes),
+                    images=chosen,
                 )
                 found.logits = logits
+                self._corrupted(found, runner, preprocessing, base)
             except AnswerNo as error:
                 found.fail("failed", error.line())
         return found
+
+    def _corrupted(self, found: Judged, runner: Runner, preprocessing: Preprocessing, base: Judged | None) -> None:
+        """Accuracy on corrupted pictures, where it is asked for."""
+        config = self.config
+        if not config.corruptions:
+            return
+        count, name = config.corruption_images, found.spec.name
+        found.answers = corrupted_answers(
+            runner, self.split, preprocessing, count, config.eval_batch, config.seed, self.progress, name=name
+        )
+        labels = self.split.labels[self.split.chosen(count)]
+        theirs = None if base is None else base.answers
+        found.fields["accuracy"]["robustness"] = judge_corrupted(
+            found.answers, theirs, labels, config.ci_level, config.seed
+        )
 
     def _open(self, spec: Spec) -> Runner:
         from deploykit.engines import open_runner

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from deploykit.evaluation.calibration import ECE_BINS, reliability
 from deploykit.stats.proportion import wilson
 
 ROWS = 4096
-ECE_BINS = 15
 
 
 def predictions(logits: np.ndarray) -> np.ndarray:
@@ -62,36 +62,8 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[s
 
 
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> float:
-    """The mean gap between confidence and accuracy over equally wide bins of confidence, weighted by their images.
-
-    Rows that are probabilities already (in [0, 1] with sum 1) are taken as they are.
-
-    Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017, eq. 3, 15 bins.
-
-    Args:
-        logits: [N, C].
-        labels: int64 [N].
-        bins: number of bins over (0, 1].
-    """
-    ready = are_probabilities(logits)
-    images, confidence, right = np.zeros(bins), np.zeros(bins), np.zeros(bins)
-    for start in range(0, len(labels), ROWS):
-        rows = logits[start : start + ROWS]
-        best = rows.argmax(axis=1)
-        top = np.take_along_axis(rows, best[:, None], axis=1)
-        sure = top[:, 0] if ready else 1.0 / np.exp(rows - top, dtype=np.float32).sum(axis=1)
-        which = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
-        images += np.bincount(which, minlength=bins)
-        confidence += np.bincount(which, weights=sure, minlength=bins)
-        right += np.bincount(which, weights=best == labels[start : start + ROWS], minlength=bins)
-    return float(np.abs(confidence - right).sum() / images.sum())
-
-
-def are_probabilities(logits: np.ndarray) -> bool:
-    """Whether all rows lie in [0, 1] and sum to 1: the network ends in a softmax."""
-    if float(logits.min()) < 0 or float(logits.max()) > 1:
-        return False
-    return bool(np.abs(logits.sum(axis=1, dtype=np.float64) - 1).max() < 1e-2)
+    """The mean gap between confidence and accuracy; see :mod:`deploykit.evaluation.calibration`."""
+    return reliability(logits, labels, bins).ece
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> dict[str, Any]:
@@ -106,7 +78,8 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> 
 
     Returns:
         ``n``, ``top1``, ``top1_low``, ``top1_high``, ``top5`` (None below six classes, where it says nothing),
-        ``macro_f1``, ``macro_precision``, ``macro_recall``, ``ece``; ratios in [0, 1].
+        ``macro_f1``, ``macro_precision``, ``macro_recall``, ``ece``, ``reliability`` (the bins behind it); ratios in
+        [0, 1].
     """
     n, classes = logits.shape
     predicted = predictions(logits)
@@ -114,6 +87,7 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> 
     low, high = wilson(right, n, ci_level)
     scores = per_class(predicted, labels, classes)
     occurs = scores["occurs"]
+    believed = reliability(logits, labels)
     return {
         "n": n,
         "top1": right / n,
@@ -123,7 +97,8 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> 
         "macro_f1": float(scores["f1"][occurs].mean()),
         "macro_precision": float(scores["precision"][occurs].mean()),
         "macro_recall": float(scores["recall"][occurs].mean()),
-        "ece": expected_calibration_error(logits, labels),
+        "ece": believed.ece,
+        "reliability": believed.curve(),
     }
 
 

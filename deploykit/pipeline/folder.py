@@ -82,7 +82,7 @@ class RunFolder:
         Args:
             kept: paths relative to the run folder.
         """
-        for part in ("samples", "logits", "attachments"):
+        for part in ("samples", "logits", "attachments", "thumbnails"):
             for path in sorted((self.root / part).glob("*")):
                 if path.is_file() and path.relative_to(self.root).as_posix() not in kept:
                     path.unlink()

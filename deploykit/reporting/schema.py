@@ -135,13 +135,58 @@ class Speedup(Part):
 
 
 class ClassScore(Part):
-    """One class: its images and scores."""
+    """One class: its images and scores; agreement and flips compare its images with the baseline's answers."""
 
     name: str
     n: Count
     precision: Ratio
     recall: Ratio
     f1: Ratio
+    agreement: Ratio | None = None
+    negative_flips: Ratio | None = None
+
+
+class Bin(Part):
+    """Images whose confidence lies in (low, high]: how sure the model was of them, and how often right."""
+
+    low: Ratio
+    high: Ratio
+    n: Count
+    confidence: Ratio
+    accuracy: Ratio
+
+
+class Confused(Part):
+    """How often images of ``label`` were taken for ``predicted``."""
+
+    label: str
+    predicted: str
+    n: Count
+
+
+class Flip(Part):
+    """An image that the baseline gets right and the variant wrong; ``image`` is its number in the split."""
+
+    image: Count
+    label: str
+    base: str
+    predicted: str
+    confidence: Ratio
+    picture: InsidePath | None = None
+
+
+class Robustness(Part):
+    """Accuracy on corrupted images, and the drop against the baseline on the same ones."""
+
+    corruption: str
+    strength: Annotated[int, Field(ge=1)]
+    n: Count
+    top1: Ratio
+    top1_low: Ratio | None = None
+    top1_high: Ratio | None = None
+    drop_pt: Points | None = None
+    drop_pt_low: Points | None = None
+    drop_pt_high: Points | None = None
 
 
 class Accuracy(Part):
@@ -165,12 +210,19 @@ class Accuracy(Part):
     mcnemar_p: Ratio | None = None
     metrics: dict[str, float | None] = Field(default_factory=dict)
     per_class: list[ClassScore] | None = None
+    confusion: list[list[Count]] | None = None
+    confused: list[Confused] = Field(default_factory=list)
+    reliability: list[Bin] = Field(default_factory=list)
+    flips: list[Flip] | None = None
+    robustness: list[Robustness] = Field(default_factory=list)
     logits_file: InsidePath | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _ordered("top1_low, top1, top1_high", self.top1_low, self.top1, self.top1_high)
         _ordered("drop_pt_low, drop_pt_high", self.drop_pt_low, self.drop_pt_high)
+        if self.confusion is not None and any(len(row) != len(self.confusion) for row in self.confusion):
+            raise ValueError("confusion is no square matrix of labels by answers")
         return self
 
 

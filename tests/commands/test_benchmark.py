@@ -132,6 +132,7 @@ def test_nothing_half_written_is_left(run):
         "report.md",
         "samples",
         "logits",
+        "thumbnails",
     }
     text = (folder / "report.json").read_text()
     assert str(folder.parent) not in text

@@ -10,13 +10,13 @@ from sklearn import metrics
 
 from deploykit.evaluation.accuracy import (
     accuracy,
-    are_probabilities,
     class_table,
     expected_calibration_error,
     per_class,
     predictions,
     top_k,
 )
+from deploykit.evaluation.calibration import are_probabilities
 
 
 def made(seed: int, n: int = 300, classes: int = 12, signal: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
