@@ -15,7 +15,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.teachers import OpenTeacher, answering, named_teachers, open_teachers, top1_together
+from deploykit.commands.teachers import OpenTeacher, answering, named_teachers, network_of, open_teachers, top1_together
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
@@ -198,15 +198,10 @@ class _Work:
         from deploykit.distillation.family import scaled_down
         from deploykit.zoo import arch_text, count
 
-        if teacher.module is None:
-            raise BadInput(
-                f"the family of the teacher {teacher.spec.path} is not known",
-                expected="a model file (.pt) as the first teacher for --arch auto",
-                fix="Name the student with --arch SOURCE:NAME.",
-            )
+        network = network_of(teacher, "the family", "Name the student with --arch SOURCE:NAME.")
         size = (self.config.size, self.config.size) if self.config.size else teacher.preprocessing.size
         loaded: Any = teacher.runner
-        macs = count(teacher.module, size).macs
+        macs = count(network, size).macs
         chosen = scaled_down(loaded.loaded.arch, macs, size, self.config.auto_macs)
         name = arch_text(chosen.arch)
         self.progress.say(
@@ -262,16 +257,16 @@ class _Work:
 
         config, fabric, prefix = self.config, self.fabric, ""
         module = start.module
-        answers = self._answers(teachers, splits["train"], preprocessing)
         if config.features is not None:
+            teacher = network_of(teachers[0], "layers", "Name its model file, or leave --features out.")
             with seeded(seed_of(config.seed, "projections")):
-                teacher: Any = teachers[0].module
                 module, notes = tapped(
                     start.module.to(fabric.device), teacher, config.layers, config.features, preprocessing.size
                 )
             prefix = "student."
             for note in notes:
                 self.progress.say(note)
+        answers = self._answers(teachers, splits["train"], preprocessing)
         batches = Batches(
             splits["train"],
             preprocessing,

@@ -133,6 +133,22 @@ def _weigh(teachers: list[OpenTeacher], config: DistillConfig, select: Split, pr
         progress.say(f"weights by the likelihood of select: {shown}")
 
 
+def network_of(teacher: OpenTeacher, what: str, fix: str) -> nn.Module:
+    """The teacher's network, for what needs to look into it.
+
+    Raises:
+        BadInput: its engine shows none.
+    """
+    if teacher.module is None:
+        raise BadInput(
+            f"{what} of the teacher {teacher.spec.name} cannot be looked into",
+            got=teacher.spec.target,
+            expected="a model file (.pt) on torch-eager",
+            fix=fix,
+        )
+    return teacher.module
+
+
 def top1_together(teachers: list[OpenTeacher], config: DistillConfig, labels: np.ndarray) -> float:
     """The top-1 on ``select`` of the teachers combined as ``config`` says."""
     import torch
@@ -154,7 +170,7 @@ def answering(
     folder: Path,
     progress: Progress = SILENT,
 ) -> Teachers:
-    """The teachers as the student's step asks them.
+    """The teachers as the student's step asks them, the layers of the first one looked into where they are matched.
 
     Args:
         teachers: of :func:`open_teachers`.
@@ -166,7 +182,7 @@ def answering(
         progress: says what is kept.
 
     Raises:
-        BadInput: the same view does not exist, or layers are wanted of an engine that has none to look into.
+        BadInput: the same view does not exist.
     """
     from deploykit.distillation.teachers import Teachers
 
@@ -204,13 +220,6 @@ def _live(
         module: Any = teacher.module
         live = ModuleTeacher(module.to(device=fabric.device, memory_format=layout), view, teacher.order, names)
     else:
-        if names:
-            raise BadInput(
-                f"layers of the teacher {teacher.spec.name} cannot be looked into",
-                got=teacher.spec.target,
-                expected="a .pt model on torch-eager",
-                fix="Name its model file, or leave --features out.",
-            )
         live = RunnerTeacher(teacher.answer, view)
     mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
     shape = (len(train), len(train.classes))
