@@ -1,0 +1,260 @@
+"""How each ATen operator passes the labels of its inputs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from deploykit.pruning.labels import compressed, expanded
+
+if TYPE_CHECKING:
+    from deploykit.pruning.trace import _Tracer as Tracer
+
+Rule = Callable[["Tracer", Any, Any, Any, Any], None]
+
+# Element by element, but not tagged so in every supported version of torch.
+POINTWISE = frozenset(
+    [
+        "relu",
+        "relu_",
+        "relu6",
+        "hardtanh",
+        "hardtanh_",
+        "hardswish",
+        "hardswish_",
+        "hardsigmoid",
+        "hardsigmoid_",
+        "sigmoid",
+        "sigmoid_",
+        "silu",
+        "silu_",
+        "gelu",
+        "elu",
+        "elu_",
+        "leaky_relu",
+        "leaky_relu_",
+        "mish",
+        "mish_",
+        "softplus",
+        "tanh",
+        "tanh_",
+        "clone",
+        "detach",
+        "alias",
+        "contiguous",
+        "_to_copy",
+        "lift_fresh",
+        "dropout",
+        "native_dropout",
+        "add",
+        "add_",
+        "sub",
+        "sub_",
+        "mul",
+        "mul_",
+        "div",
+        "div_",
+        "clamp",
+        "clamp_",
+        "clamp_min",
+        "clamp_max",
+        "pow",
+    ]
+)
+MOVING = frozenset(
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "_reshape_alias",
+        "permute",
+        "transpose",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "slice",
+        "select",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "flip",
+        "narrow",
+    ]
+)
+ALONG_CHANNELS = frozenset(
+    [
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "_reshape_alias",
+        "slice",
+        "select",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "flip",
+    ]
+)
+POOLING = frozenset(
+    [
+        "max_pool2d",
+        "max_pool2d_with_indices",
+        "avg_pool2d",
+        "adaptive_avg_pool2d",
+        "_adaptive_avg_pool2d",
+        "adaptive_max_pool2d",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+        "upsample_bicubic2d",
+        "reflection_pad2d",
+        "replication_pad2d",
+    ]
+)
+REDUCING = frozenset(["mean", "sum", "amax", "amin", "max", "min"])
+VIEWS = frozenset(["view", "_unsafe_view", "reshape", "_reshape_alias"])
+
+
+def rule_for(func: Any) -> Rule:
+    """The rule of an operator overload; an unknown one fixes all that it touches."""
+    name = func.overloadpacket.__name__
+    if name in POOLING:
+        return _pooling
+    if name in REDUCING and "dim" in func._overloadname:
+        return _reducing
+    if name in MOVING:
+        return _moving
+    if name == "cat":
+        return _cat
+    if name == "stack":
+        return _stack
+    if name == "constant_pad_nd":
+        return _padding
+    if name in POINTWISE or torch.Tag.pointwise in func.tags:
+        return _pointwise
+    return _unknown
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _give(t: Tracer, result: Any, labels: Tensor) -> None:
+    for tensor in _tensors(result):
+        t.put(tensor, labels)
+
+
+def _free(t: Tracer, result: Any) -> None:
+    for tensor in _tensors(result):
+        t.put(tensor, torch.zeros([1] * tensor.ndim, dtype=torch.int64))
+
+
+def _unknown(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    t.fix((args, kwargs), f"{t.place} uses {func.overloadpacket.__name__}, which mixes channels or is not known")
+    _free(t, result)
+
+
+def _pointwise(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    """Operands are aligned from the right. Channels tie where both are wide; what is the same for all ties nothing."""
+    out = _tensors(result)[0]
+    operands = []
+    for tensor in _tensors((args, kwargs)):
+        labels = t.get(tensor)
+        if tensor.numel() > 1 or bool(labels.any()):
+            missing = [1] * (out.ndim - tensor.ndim)
+            operands.append((labels.reshape(missing + list(labels.shape)), missing + list(tensor.shape)))
+    varying = [dim for dim in range(out.ndim) if any(labels.shape[dim] > 1 for labels, _ in operands)]
+    wide = []
+    for labels, extents in operands:
+        narrow = [dim for dim in varying if extents[dim] == 1]
+        if not narrow:
+            wide.append(labels)
+        elif narrow == varying:  # one value for every channel, as a spatial attention has
+            t.records.fix(labels.numpy().ravel(), f"{t.place} applies it to all channels")
+        else:
+            _unknown(t, func, result, args, kwargs)
+            return
+    if not wide:
+        _free(t, result)
+        return
+    found, *others = torch.broadcast_tensors(*wide)
+    for other in others:
+        t.records.tie(found.numpy().ravel(), other.numpy().ravel())
+    _give(t, result, compressed(found))
+
+
+def _moving(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    source = args[0]
+    name = func.overloadpacket.__name__
+    labels = expanded(t.get(source), source.shape)
+    if name in VIEWS:
+        moved: Any = compressed(labels.reshape(result.shape))
+        if t.name(source) is None and moved.shape[1:2] != t.get(source).shape[1:2]:
+            t.records.suspect(t.get(source).numpy().ravel())
+        _give(t, result, moved)
+        return
+    moved = func(labels, *args[1:], **kwargs)
+    if name in ALONG_CHANNELS and t.get(source).numel() > 1:
+        before = t.get(source).numel()
+        pieces = [compressed(piece) for piece in tree_leaves(moved)]
+        if any(piece.numel() != before for piece in pieces):
+            t.records.suspect(t.get(source).numpy().ravel())
+    for tensor, piece in zip(tree_leaves(result), tree_leaves(moved), strict=True):
+        t.put(tensor, compressed(piece))
+
+
+def _cat(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    tensors = [tensor for tensor in args[0] if tensor.numel()]
+    dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.ndim
+    parts = [t.get(tensor) for tensor in tensors]
+    common = [max(part.shape[at] for part in parts) for at in range(result.ndim)]
+    pieces = []
+    for tensor, part in zip(tensors, parts, strict=True):
+        shape = [*common]
+        shape[dim] = tensor.shape[dim]
+        pieces.append(expanded(part, shape))
+    _give(t, result, compressed(torch.cat(pieces, dim)))
+
+
+def _stack(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    whole = [expanded(t.get(tensor), tensor.shape) for tensor in args[0]]
+    _give(t, result, compressed(func(whole, *args[1:], **kwargs)))
+
+
+def _pooling(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    labels = t.get(args[0])
+    if any(extent > 1 for extent in labels.shape[-2:]):
+        _unknown(t, func, result, args, kwargs)
+    else:
+        _give(t, result, labels)
+
+
+def _padding(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    """New places are unit 0; where channels are padded with constants these stay."""
+    labels = t.get(args[0])
+    pads = args[1]
+    narrow = all(labels.shape[labels.ndim - 1 - i // 2] == 1 for i, pad in enumerate(pads) if pad)
+    if narrow:
+        _give(t, result, labels)
+        return
+    padded = torch.nn.functional.pad(expanded(labels, args[0].shape), tuple(pads), value=0)
+    _give(t, result, compressed(padded))
+
+
+def _reducing(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    source = args[0]
+    labels = t.get(source)
+    given = args[1] if len(args) > 1 else kwargs.get("dim")
+    dims = range(source.ndim) if given is None else [given] if isinstance(given, int) else given or range(source.ndim)
+    dims = sorted({dim % source.ndim for dim in dims})
+    if any(labels.shape[dim] > 1 for dim in dims):
+        _unknown(t, func, result, args, kwargs)
+        return
+    if _tensors(result)[0].ndim < source.ndim:
+        for dim in reversed(dims):
+            labels = labels.squeeze(dim)
+    _give(t, result, labels)
