@@ -281,7 +281,8 @@ def _key(work: _Work, stage: Stage, source: Path | None) -> str:
         parents.append(work.data.sha256("train", "select"))
     elif isinstance(config, ExportConfig) and config.data is not None:
         own = stages.Data(config.data, allow_code=work.config.allow_code, skip_broken=False, progress=work.progress)
-        parents.append(own.sha256("test"))
+        splits = ("test",) if config.precision == "fp32" else ("train", "select", "test")
+        parents.append(own.sha256(*splits))
     # The name is part of the result: files stand in the store under it.
     return stages.key_of(
         stage.command, config, [*parents, stage.output.as_posix()], str(getattr(config, "device", "auto"))

@@ -93,6 +93,8 @@ class _Planning:
             at = self._stage(name, variant, kind, fields, at, last=_is_last(variant, i))
         if variant.engine in ONNX_TARGETS and at.state in ("model", "qat"):
             at = self._stage(name, variant, "export" if at.state == "model" else "quantize", {}, at)
+        if variant.cast_by == "export" and at.state == "graph" and _precision(at) != variant.precision:
+            at = self._stage(name, variant, "export", {}, at)
         if variant.engine in BUILD_TARGETS and at.state in ("graph", "int8"):
             at = self._stage(name, variant, "build", {}, at)
         self.made_by[name] = at.name
@@ -140,7 +142,13 @@ class _Planning:
         if state == "engine":
             return Path(f"{plain}.engine" if variant.engine in BUILD_TARGETS else f"{plain}.built.onnx")
         taken = {stage.output for stage in self.stages}
-        return Path(f"{plain}.onnx") if Path(f"{plain}.onnx") not in taken else Path(f"{plain}.int8.onnx")
+        other = f"{plain}.int8.onnx" if state == "int8" else f"{long}.onnx"
+        return Path(f"{plain}.onnx") if Path(f"{plain}.onnx") not in taken else Path(other)
+
+
+def _precision(stage: Stage) -> str:
+    """That an export stage made its file in; what the recipe was given counts as fp32."""
+    return str(getattr(stage.config, "precision", "fp32"))
 
 
 def _is_last(variant: Variant, i: int) -> bool:

@@ -95,7 +95,8 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD.replace("{export: {opset: 18}}", "export"), "r.yaml:7: variants.fp32.steps.0: got 'export'"),
         (GOOD.replace("opset: 18", "opset: 3"), "r.yaml:7: variants.fp32.steps.0.export.opset: got 3"),
         (GOOD.replace("ort-cpu", "openvino"), "r.yaml:7: target openvino is not built yet in this version"),
-        (GOOD.replace("ort-cpu,", "ort-cpu, precision: fp16,"), "r.yaml:7: precision fp16 is not built yet in this version"),
+        (GOOD.replace("torch-eager}", "torch-eager, precision: fp16}"), "r.yaml:6: precision fp16 of torch-eager: expected fp32"),
+        (GOOD.replace("ort-cpu,", "ort-cuda, precision: tf32,"), "r.yaml:7: precision tf32 of ort-cuda: expected fp32, fp16, bf16, tf32 is an option"),
         (GOOD.replace("data: digits", "data: {nam: digits}"), "r.yaml:3: missing key 'data.name'"),
         (GOOD.replace("epochs: 2", "data: digits"), "r.yaml:4: data does not belong here, set data at the top"),
         (GOOD.replace("epochs: 2", "allow_code: true"), "r.yaml:4: allow_code does not belong here, pass --allow-code"),
@@ -193,6 +194,7 @@ def test_steps_that_train_know_the_data_and_their_teacher() -> None:
     [
         ("{from: fp32, target: ort-cpu, steps: [{prune: {macs: 2}}]}", "r.yaml:9: variants.x.steps.0.prune.macs: got 2"),
         ("{target: ort-cpu, steps: [{quantize: {}}, {prune: {macs: 0.5}}]}", "r.yaml:9: prune does not take an int8 ONNX file, which the step before is"),
+        ("{from: y, target: ort-cpu, precision: fp16}\n  y: {target: ort-cpu, steps: [{quantize: {}}]}", "r.yaml:9: the float part of y has its precision already"),
         ("{target: ort-cpu, steps: [{distill: {data: digits}}]}", "r.yaml:9: data does not belong here"),
         ("{target: ort-cpu, steps: [{distill: {teachers: [x]}}]}", "r.yaml:9: a cycle: x from x"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploykit.base.config.build import BuildConfig
 from deploykit.base.config.distill import DistillConfig
+from deploykit.base.config.export import ExportConfig
 from deploykit.base.config.recipe_reading import parse_recipe
 from deploykit.pipeline.plan import Plan, plan
 
@@ -70,9 +71,22 @@ def test_a_variant_teaches_another_and_comes_before_it() -> None:
 
 
 def test_tensorrt_variants_build_their_engine_from_the_quantized_file() -> None:
-    found = planned("  trt: {target: tensorrt, steps: [{quantize: {}}]}\n")
+    found = planned("  trt: {target: tensorrt, precision: fp16, steps: [{quantize: {}}]}\n")
     assert chain(found, "trt") == ["model.train", "fp32.export", "trt.quantize", "trt.build"]
     build = found.chain("trt")[-1]
     assert build.output.as_posix() == "artifacts/trt.engine"
     assert isinstance(build.config, BuildConfig)
-    assert build.config.target == "tensorrt"
+    assert (build.config.target, build.config.precision) == ("tensorrt", "fp16")
+
+
+def test_a_precision_of_onnx_runtime_is_cast_from_the_float_file_or_at_the_export() -> None:
+    found = planned(
+        "  half: {from: fp32, target: ort-cuda, precision: fp16}\n"
+        "  bf: {target: ort-cuda, precision: bf16, steps: [{export: {opset: 18}}]}\n"
+    )
+    assert chain(found, "half") == ["model.train", "fp32.export", "half.export"]
+    assert chain(found, "bf") == ["model.train", "bf.export"]
+    for name, precision in (("half", "fp16"), ("bf", "bf16")):
+        config = found.chain(name)[-1].config
+        assert isinstance(config, ExportConfig)
+        assert (config.precision, config.data) == (precision, "digits")

@@ -16,6 +16,10 @@ from deploykit.base.targets import PRECISIONS
 ONNX_TARGETS = frozenset({"ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino"})
 BUILT_TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx")
 BUILD_TARGETS = frozenset({"tensorrt", "tensorrt-rtx"})
+PRECISIONS_OF = {
+    **dict.fromkeys(ONNX_TARGETS, ("fp32", "fp16", "bf16")),
+    **dict.fromkeys(BUILD_TARGETS, ("fp32", "tf32", "fp16", "bf16", "fp8")),
+}
 INT8_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx")
 
 
@@ -59,6 +63,13 @@ class Variant(Config):
     def chain(self) -> tuple[tuple[str, dict[str, Any]], ...]:
         """Its steps in order, each with its fields."""
         return tuple((kind, fields or {}) for step in self.steps for kind, fields in step.items())
+
+    @property
+    def cast_by(self) -> str:
+        """The kind of step that brings the float part to the variant's precision."""
+        if self.engine in BUILD_TARGETS:
+            return "build"
+        return "quantize" if any(kind == "quantize" for kind, _ in self.chain) else "export"
 
     @property
     def engine(self) -> str:
@@ -127,8 +138,10 @@ class Recipe(Config):
         own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
-        if kind == "build" and variant.precision != "fp32":
+        if variant.precision != "fp32" and kind == variant.cast_by:
             filled["precision"] = variant.precision
+            if kind == "export":
+                given = {"data": self.data.name, **given}
         return config.model_validate({**KINDS[kind].defaults, **given, **fields, **filled})
 
     def benchmark_config(self, *, allow_code: bool = False) -> BenchmarkConfig:

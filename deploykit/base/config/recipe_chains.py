@@ -108,6 +108,9 @@ def _at_target(name: str, variant: Variant, at: str, inherited: str, found: list
         at = {"model": "graph", "qat": "int8"}.get(at, at)
         if made and at in ("int8", "engine") and variant.engine not in INT8_TARGETS:
             found.append((place, f"int8 for {variant.engine} is not built, only {', '.join(INT8_TARGETS)}"))
+        if variant.precision != "fp32" and variant.cast_by == "export" and at == "int8":
+            what = f"the float part of {variant.source} has its precision already, set it where that is quantized"
+            found.append((("variants", name, "precision"), what))
     elif at not in ("model", "qat"):
         what = f"starts from the ONNX of {variant.source}" if at == inherited else "exports"
         found.append((place, f"{variant.engine} runs model files, but {name} {what}"))

@@ -12,6 +12,7 @@ from deploykit.base.config.gate_reading import policy_problems
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.config.recipe import (
     BUILT_TARGETS,
+    PRECISIONS_OF,
     ModelFile,
     Recipe,
     Variant,
@@ -136,14 +137,19 @@ def _variants(variants: dict[str, Any], model_file: str) -> list[tuple[Place, st
 def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
     target, precision = fields.get("target"), fields.get("precision", "fp32")
     found: list[tuple[Place, str]] = []
-    if precision in PRECISIONS and precision != "fp32":
-        found.append(((*place, "precision"), f"precision {precision} is not built yet in this version, only fp32"))
     if isinstance(target, str):
         try:
             engine = check_target(target.partition(":")[0])
             parse_spec(f"x@{target}")
         except BadInput as error:
             return [*found, ((*place, "target"), error.line())]
+        known = PRECISIONS_OF.get(engine, ("fp32",))
+        if precision in PRECISIONS and precision not in known:
+            mend = (
+                ", tf32 is an option of it: ort-cuda:use_tf32=1" if (engine, precision) == ("ort-cuda", "tf32") else ""
+            )
+            what = f"precision {precision} of {engine}: expected {', '.join(known)}{mend}"
+            found.append(((*place, "precision"), what))
         if engine not in BUILT_TARGETS:
             built = ", ".join(BUILT_TARGETS)
             found.append(((*place, "target"), f"target {engine} is not built yet in this version, only {built}"))
