@@ -137,7 +137,10 @@ def _build(source: Path, target: Path, config: BuildConfig, force: bool, progres
         stage="build",
         version=STAGE_VERSION,
         config=fields,
-        parents=(Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem),),
+        parents=(
+            Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem),
+            *data_parent(config, progress),
+        ),
         target=config.target,
         versions=library_versions(LIBRARIES[config.target]),
         hardware=plan_hardware(config) if is_plan else ort_hardware(config),
@@ -149,6 +152,16 @@ def _build(source: Path, target: Path, config: BuildConfig, force: bool, progres
     make = build_engine if is_plan else build_file
     facts, described = make(source, target, config, manifest, force, progress)
     return BuildResult(target, True, replace_layers(facts, described))
+
+
+def data_parent(config: BuildConfig, progress: Progress) -> tuple[Parent, ...]:
+    """The pictures that a cast measures, as a parent; nothing where none are looked at."""
+    if config.data is None or config.precision not in ("fp16", "bf16"):
+        return ()
+    from deploykit.commands.build_graph import pictures_of
+
+    split = pictures_of(config, progress)
+    return (Parent("data", split.sha256, name=portable_data_name(config.data)),)
 
 
 def replace_layers(facts: dict[str, Any], described: Manifest) -> dict[str, Any]:

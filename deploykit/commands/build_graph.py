@@ -11,9 +11,11 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
     from deploykit.base.config.build import BuildConfig
+    from deploykit.base.preprocessing import Preprocessing
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 
@@ -57,9 +59,81 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     preprocessing = known.preprocessing.to_dict() if known.preprocessing is not None else None
     if preprocessing is None:
         notes.append("the file does not carry its preprocessing: name the size when the engine is run (--size)")
-    own, rest = precision_of(_loaded(source))
-    facts_kept = {"precision": own, "float_precision": rest}
-    return Graph(source, preprocessing, known.classes, [*known.notes, *notes], facts_kept)
+    proto = _loaded(source)
+    path, said, cast_facts = _in_precision(source, proto, scratch, config, known.preprocessing, progress)
+    if path != source:
+        proto = _loaded(path)
+    own, rest = precision_of(proto)
+    kept = {"precision": own, "float_precision": rest, "cast": cast_facts}
+    return Graph(path, preprocessing, known.classes, [*known.notes, *notes, *said], kept)
+
+
+def _in_precision(
+    source: Path,
+    proto: onnx.ModelProto,
+    scratch: Path,
+    config: BuildConfig,
+    preprocessing: Preprocessing | None,
+    progress: Progress,
+) -> tuple[Path, list[str], dict[str, Any] | None]:
+    """The file in the precision asked for, what to say of that, and the facts of the cast."""
+    own, rest = precision_of(proto)
+    if config.precision == "fp8" and own == "int8":
+        return _as_fp8(source, proto, scratch, config.target)
+    if config.precision not in ("fp16", "bf16") or rest != "fp32":
+        return source, [], None
+    import onnx
+
+    from deploykit.commands.cast import cast_graph
+
+    images = _pictures(config, progress)
+    made = cast_graph(
+        source, config.precision, images, preprocessing=preprocessing, size=config.size, progress=progress
+    )
+    path = scratch / f"{source.stem}.{config.precision}.onnx"
+    onnx.save(made.proto, str(path))
+    facts = {key: value for key, value in made.facts.items() if key != "parity"}
+    parity = made.facts["parity"]
+    facts["snr_db"] = None if parity is None else parity["snr_db"]
+    if images is None:
+        checked = "no --data: activations were not measured, and the cast is not verified"
+    else:
+        checked = f"ranges of {len(images)} pictures, SNR {parity['snr_db']:.1f} dB"
+    kept = f"{facts['nodes_float']} nodes stay fp32" if facts["nodes_float"] else "every node"
+    return path, [f"cast to {config.precision}: {kept}, {facts['casts']} casts; {checked}"], facts
+
+
+def pictures_of(config: BuildConfig, progress: Progress) -> Any:
+    """The split whose pictures a cast measures: ``select``, or ``train`` where that is empty."""
+    from deploykit.data import open_data
+
+    assert config.data is not None
+    data = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
+    split = data.split("select")
+    return split if len(split) else data.split("train")
+
+
+def _pictures(config: BuildConfig, progress: Progress) -> list[np.ndarray] | None:
+    if config.data is None:
+        return None
+    split = pictures_of(config, progress)
+    return [split.image(i) for i in range(min(config.images, len(split)))]
+
+
+def _as_fp8(
+    source: Path, proto: onnx.ModelProto, scratch: Path, target: str
+) -> tuple[Path, list[str], dict[str, Any] | None]:
+    if target not in ("tensorrt", "tensorrt-rtx"):
+        raise BadInput(f"{target} has no fp8", expected="tensorrt or tensorrt-rtx")
+    import onnx
+
+    from deploykit.engines.tensorrt.fp8 import to_fp8
+
+    made, pairs = to_fp8(proto, str(source))
+    path = scratch / f"{source.stem}.fp8.onnx"
+    onnx.save(made, str(path))
+    said = f"int8 Q/DQ turned into fp8 (E4M3) over the same ranges: {pairs} nodes; weights were rounded twice"
+    return path, [said], {"precision": "fp8", "pairs": pairs}
 
 
 def precision_of(model: onnx.ModelProto) -> tuple[str, str]:

@@ -82,8 +82,7 @@ def build_engine(
         **kept,
     }
     write_bytes(target, plan.content)
-    facts["beside"] = None
-    facts["notes"] = notes
+    facts |= {"beside": None, "notes": notes}
     described = replace(
         manifest,
         files=files_of(target),
@@ -93,6 +92,12 @@ def build_engine(
         facts=facts,
     )
     write_manifest(target, described)
+    if config.beside == "fp16" and precision == "int8":
+        from deploykit.commands.build_beside import build_beside
+
+        facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
+        notes.append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
+        write_manifest(target, described)
     return facts, described
 
 

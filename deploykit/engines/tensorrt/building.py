@@ -229,4 +229,9 @@ def _failed(api: Api, said: list[str]) -> Exception:
             f"{api.flavour.target} cannot build this network for compute capability 7.5: {turing.group(1)}",
             fix="Pass --precision fp16, or leave 7.5 out of --compute-capability.",
         )
+    if "HW-specific datatypes: fp8" in why:
+        return AnswerNo(
+            f"{api.flavour.target} cannot build fp8 for a compute capability below 8.9",
+            fix="Name 8.9 or later with --compute-capability, or use int8.",
+        )
     return AnswerNo(f"{api.flavour.target} could not build the engine: {why}", fix="Run it with --debug for more.")
