@@ -330,3 +330,29 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "mine.pt").write_text("mine")
     with pytest.raises(BadInput, match="exists and was not made by deploykit"):
         distill(None, tmp_path / "mine.pt", config("no-such-data", "gone.pt", arch=SMALL))
+
+
+class Interrupting(Heard):
+    """Presses Ctrl-C when the second epoch is told."""
+
+    def say(self, message: str) -> None:
+        super().say(message)
+        if message.startswith("epoch 2/"):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fields", [{}, {"features": "hint", "layers": ["layer2=layer3"], "ema": 0.9}], ids=str)
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: dict
+) -> None:
+    wanted = config(digits_npz, tiny_model, epochs=3, augment={"shift_px": 2}, **fields)
+    given, heard = student(tmp_path / "s.pt"), Heard()
+    with pytest.raises(KeyboardInterrupt):
+        distill(given, None, wanted, progress=Interrupting())
+    resumed = distill(given, None, wanted, progress=heard)
+    assert any(line.startswith("going on after epoch 1 of 3") for line in heard.said)
+    whole = distill(given, tmp_path / "whole.pt", wanted)
+    for part in ("tensors", "ema"):
+        one, two = (getattr(read_model_file(made.output), part) for made in (resumed, whole))
+        assert (one is None) == (two is None)
+        assert one is None or all(torch.equal(one[name], two[name]) for name in one)
