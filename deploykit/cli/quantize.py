@@ -10,6 +10,8 @@ import typer
 from deploykit.cli import options as o
 from deploykit.cli.runtime import running
 
+QAT = "Training for int8 (--method qat)"
+
 
 def command(
     model: Annotated[
@@ -24,7 +26,9 @@ def command(
         bool,
         typer.Option("--lint", help="Only judge MODEL, a quantized .onnx, for --target; exit 1 where that breaks."),
     ] = False,
-    method: Annotated[str, typer.Option(help="auto, minmax, moving, percentile, entropy or mse.")] = "auto",
+    method: Annotated[
+        str, typer.Option(help="Of the ranges: auto, minmax, moving, percentile, entropy, mse; or qat.")
+    ] = "auto",
     percentile: Annotated[float, typer.Option(help="Share of values that --method percentile keeps.")] = 99.99,
     ranges: Annotated[
         Path | None, typer.Option("--ranges", help="File of the calibration: read where it fits, else written.")
@@ -69,6 +73,39 @@ def command(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Calibrate on procedural pictures; the manifest says so.")
     ] = False,
+    qat_epochs: Annotated[
+        int, typer.Option("--qat-epochs", help="Passes over the train split.", rich_help_panel=QAT)
+    ] = 4,
+    qat_lr: Annotated[float, typer.Option("--qat-lr", help="Peak learning rate of AdamW.", rich_help_panel=QAT)] = 5e-5,
+    qat_batch: Annotated[int, typer.Option("--qat-batch", help="Pictures per step.", rich_help_panel=QAT)] = 64,
+    qat_scales: Annotated[
+        str, typer.Option("--qat-scales", help="Step sizes: learned (LSQ) or fixed.", rich_help_panel=QAT)
+    ] = "learned",
+    qat_freeze: Annotated[
+        float,
+        typer.Option("--qat-freeze", help="Share of the steps before BatchNorm is frozen.", rich_help_panel=QAT),
+    ] = 0.5,
+    qat_every: Annotated[
+        int | None,
+        typer.Option("--qat-every", help="Steps between looks at select; default: an epoch.", rich_help_panel=QAT),
+    ] = None,
+    qat_teacher: Annotated[
+        Path | None,
+        typer.Option("--qat-teacher", help="Model file to learn from; default: MODEL itself.", rich_help_panel=QAT),
+    ] = None,
+    qat_labels: Annotated[
+        float,
+        typer.Option("--qat-labels", help="Share of the labels in the loss; 1: no teacher.", rich_help_panel=QAT),
+    ] = 0.0,
+    qat_shift_px: Annotated[
+        int, typer.Option("--qat-shift-px", help="Random shift of training pictures.", rich_help_panel=QAT)
+    ] = 0,
+    qat_flip: Annotated[
+        float, typer.Option("--qat-flip", help="Probability of a horizontal flip.", rich_help_panel=QAT)
+    ] = 0.0,
+    qat_device: Annotated[
+        str, typer.Option("--qat-device", help="Of the training: auto, cpu or cuda.", rich_help_panel=QAT)
+    ] = "auto",
     size: o.Size = None,
     arch: Annotated[str | None, typer.Option(help="What the tensors are, where that cannot be recognised.")] = None,
     threads: o.Threads = 1,
@@ -125,6 +162,17 @@ def command(
                 "seed": seed,
                 "allow_code": allow_code,
                 "skip_broken": skip_broken,
+                "qat_epochs": qat_epochs,
+                "qat_lr": qat_lr,
+                "qat_batch": qat_batch,
+                "qat_scales": qat_scales,
+                "qat_freeze": qat_freeze,
+                "qat_every": qat_every,
+                "qat_teacher": None if qat_teacher is None else str(qat_teacher),
+                "qat_labels": qat_labels,
+                "qat_shift_px": qat_shift_px,
+                "qat_flip": qat_flip,
+                "qat_device": qat_device,
             }
             if analyze:
                 from deploykit.base.config.quantize import AnalyzeConfig

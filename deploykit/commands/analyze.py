@@ -25,7 +25,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
-from deploykit.commands.quantize import LIBRARIES, dialect_of, float_onnx
+from deploykit.commands.quantizing import LIBRARIES, dialect_of, float_onnx
 
 if TYPE_CHECKING:
     from deploykit.quantization.dialects import Dialect

@@ -35,7 +35,6 @@ class Layer(nn.Module):
         learned: the weights' steps are parameters; else those of their largest values.
         limits: what each channel's largest integer means where that is known already.
         integer_bias: the bias is rounded to the step of the integer sum.
-        mask: of the module's weight, or None.
     """
 
     def __init__(
@@ -48,7 +47,6 @@ class Layer(nn.Module):
         learned: bool = True,
         limits: np.ndarray | None = None,
         integer_bias: bool = True,
-        mask: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.step, self.bound, self.integer_bias = step, bound, integer_bias
@@ -65,7 +63,6 @@ class Layer(nn.Module):
             start = weight_limits(weight, self.axis, bits) if limits is None else limits
             self.register_buffer("start", torch.from_numpy(np.asarray(start, np.float32)))
             self.theta = nn.Parameter(torch.zeros(len(start)))
-        self.register_buffer("mask", mask, persistent=False)
 
     def limits(self, net: nn.Module) -> Tensor:
         """What each channel's largest integer means, float [C]."""
@@ -103,10 +100,7 @@ class Layer(nn.Module):
     def _tensors(self, net: nn.Module) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self.bound is None:
             return self.weight, self.bias, None  # type: ignore[return-value]
-        weight, bias, factor = folded(net, self.bound)
-        if self.mask is not None:
-            weight = weight * (self.mask.t() if self.bound.transposed else self.mask)  # type: ignore[operator]
-        return weight, bias, factor
+        return folded(net, self.bound)
 
     def _step(self, net: nn.Module, bias: Tensor | None, input_step: Tensor | None) -> Tensor:
         assert self.largest is not None

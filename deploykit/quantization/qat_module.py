@@ -34,9 +34,11 @@ class FakeQuantized(nn.Module):
         integer_bias: biases are rounded to the step of the integer sum.
         learned: steps are parameters; else activations keep theirs, and weights have those of their largest values.
         limits: node name → what each channel's largest integer means; empty: found from the weights.
-        masks: parameter name of ``net`` → bool mask; what it leaves out stays zero.
         freeze_after: training steps after which BatchNorm uses its running statistics.
     """
+
+    points: Points
+    bound: dict[str, Bound]
 
     def __init__(
         self,
@@ -49,11 +51,11 @@ class FakeQuantized(nn.Module):
         integer_bias: bool = True,
         learned: bool = True,
         limits: Mapping[str, np.ndarray] | None = None,
-        masks: Mapping[str, Tensor] | None = None,
         freeze_after: int = 0,
     ) -> None:
         super().__init__()
-        self.net, self.points, self.freeze_after = net, points, freeze_after
+        self.net, self.bound, self.points = net, dict(bound), points
+        self.learned, self.freeze_after = learned, freeze_after
         self.program = program_of(graph)
         start = torch.tensor([group.affine.scale for group in points.groups], dtype=torch.float32)
         self.register_buffer("start", start)
@@ -75,7 +77,6 @@ class FakeQuantized(nn.Module):
                     learned=learned,
                     limits=(limits or {}).get(step.name),
                     integer_bias=integer_bias,
-                    mask=(masks or {}).get(f"{pair.module}.weight") if pair is not None else None,
                 )
             )
         self._hold_constants()

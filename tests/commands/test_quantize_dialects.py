@@ -7,6 +7,7 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands import quantize as command
+from deploykit.commands import quantizing
 from deploykit.commands.export import export
 from deploykit.commands.lint import lint
 from deploykit.commands.quantize import quantize
@@ -68,7 +69,7 @@ def test_lint_of_the_command_agrees_with_what_quantize_recorded(made):
 
 
 def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
+    monkeypatch.setattr(quantizing, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     monkeypatch.setattr("deploykit.commands.lint.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     config = options("ort-cpu", force_int8=True)
     narrow = quantize(exported, tmp_path / "narrow.onnx", config)
