@@ -100,7 +100,7 @@ def _as_measured(folder: Path, evidence: Evidence, config: GateConfig) -> tuple[
         fields = dict(arguments["config"])
     else:
         manifest = read_manifest(folder / "report.json")
-        if manifest is None or manifest.stage != "benchmark":
+        if manifest is None or manifest.stage != "benchmark" or not manifest.config.get("artifacts"):
             raise BadInput(
                 f"{folder} does not tell how it was measured", fix="Measure again with deploykit benchmark -o, or run."
             )

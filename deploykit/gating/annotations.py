@@ -17,7 +17,7 @@ def to_annotations(gate: Gate) -> list[str]:
     """``::error title=…::…`` per broken limit, ``::warning`` per undecided one, ``::notice`` where all hold."""
     lines = [
         f"::{LEVELS[one.verdict]} title={_property(f'{one.variant}: {one.rule} {WORDS[one.verdict]}')}::{_data(why(one))}"
-        for one in gate.findings
+        for one in sorted(gate.findings, key=lambda one: one.verdict != FAIL)
         if one.verdict != PASS
     ]
     return lines or [f"::notice title=deploykit gate::{_data(sentence(gate.findings, gate.verdict))}"]
