@@ -12,7 +12,10 @@ from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256
+from deploykit.commands.inspect_engine import SUFFIXES as ENGINES
+from deploykit.commands.inspect_engine import describe_engine
 
+TOLD_ELSEWHERE = ("network", "settings", "notes", "beside")  # of engines
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
 
 
@@ -22,7 +25,7 @@ class InspectResult:
 
     Attributes:
         file: its name.
-        kind: ``model``, ``tensors`` (a state dict of no known network), ``program``, ``onnx``, ``manifest``,
+        kind: ``model``, ``tensors`` (a state dict of no known network), ``program``, ``onnx``, ``engine``, ``manifest``,
             ``report`` or ``artifact`` (known by its manifest only).
         facts: what is in it, JSON-able.
         layers: one dictionary per layer (name, type, precision, params, macs, shape), in the order they run.
@@ -99,12 +102,14 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool) -> F
         from deploykit.zoo.describing import describe_file
 
         return describe_file(path, arch, size, allow_code)
+    if suffix in ENGINES:
+        return describe_engine(path)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(
         f"cannot tell what {path} is",
         got=f"suffix {suffix or '(none)'}",
-        expected=", ".join((*TORCH, ".onnx", ".json")),
+        expected=", ".join((*TORCH, ".onnx", *ENGINES, ".json")),
     )
 
 
@@ -177,7 +182,7 @@ def _manifest_facts(path: Path) -> dict[str, Any]:
         "preprocessing": manifest.preprocessing,
         "classes": list(manifest.classes) if manifest.classes is not None else None,
         "versions": manifest.versions,
-        "facts": manifest.facts,
+        "facts": {key: value for key, value in manifest.facts.items() if key not in TOLD_ELSEWHERE},
     }
 
 

@@ -1,0 +1,88 @@
+"""What ``deploykit inspect`` tells of a TensorRT plan: its header, the network it was built from, and the engine itself.
+
+Only a machine with a GPU can open a plan. Elsewhere its manifest tells what the builder was given, and what is missing is
+said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.artifact import Manifest, read_manifest
+from deploykit.base.errors import DeploykitError
+from deploykit.base.targets import Spec
+
+SUFFIXES = (".engine", ".plan", ".trt")
+
+
+def describe_engine(path: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Kind, facts and layers of a plan.
+
+    Raises:
+        BadInput: no plan, or truncated.
+    """
+    from deploykit.engines.tensorrt.plan import read_header
+
+    header, manifest = read_header(path), read_manifest(path)
+    facts: dict[str, Any] = {
+        "format": f"{header.target} plan",
+        "built_with": header.version,
+        "compute_capabilities": list(header.capabilities),
+    }
+    network, layers = _network(manifest)
+    facts |= network
+    facts["parent"] = _parent(path, manifest)
+    found, audited = _opened(path, header.target)
+    return "engine", {**facts, **found}, audited or layers
+
+
+def _network(manifest: Manifest | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the manifest keeps of the network definition, without its layers, and these."""
+    if manifest is None or "network" not in manifest.facts:
+        return {"network": "not known: the plan has no manifest of deploykit"}, []
+    facts = manifest.facts
+    network = {key: value for key, value in facts["network"].items() if key not in ("layers", "io")}
+    told = {
+        "precision": facts["precision"],
+        "float_precision": facts["float_precision"],
+        "network_as_given_to_the_builder": network,
+        "tensors": facts["network"]["io"],
+        "profiles": [
+            {"input": name, **shapes} for profile in facts["settings"]["profiles"] for name, shapes in profile.items()
+        ],
+        "settings": {key: value for key, value in facts["settings"].items() if key != "profiles"},
+        "built_on": (manifest.hardware.get("gpu") or {}).get("name") or "a machine without GPU",
+        "beside": facts.get("beside"),
+        "notes": facts["notes"],
+    }
+    return told, facts["network"]["layers"]
+
+
+def _parent(path: Path, manifest: Manifest | None) -> str | None:
+    """Whether the ONNX file that the plan came from is still that file."""
+    from deploykit.base.hashing import file_sha256
+
+    parent = next((one for one in manifest.parents if one.role == "model"), None) if manifest is not None else None
+    if parent is None or parent.path is None:
+        return None
+    place = path.parent / parent.path
+    if not place.is_file():
+        return f"{parent.path} is not there any more"
+    same = file_sha256(place) == parent.sha256
+    return f"{parent.path}, unchanged" if same else f"{parent.path} has changed since: the engine is stale, rebuild it"
+
+
+def _opened(path: Path, target: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The engine's own inspector, where this machine opens the plan; else what is missing and why."""
+    from deploykit.engines import open_runner
+
+    try:
+        with open_runner(Spec(path.stem, path, target)) as runner:
+            found = runner.audit()  # type: ignore[attr-defined]  # of TensorRT's runner
+    except DeploykitError as error:
+        return {
+            "not_told": f"tactics, formats, fusion and reformats, because the plan does not open here: {error.what}"
+        }, []
+    layers = found.pop("layers")
+    return {"engine": found}, layers
