@@ -33,7 +33,7 @@ def _blur(image: np.ndarray, strength: int, generator: np.random.Generator) -> n
 
 def _brightness(image: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:
     sign = 1 if generator.random() < 0.5 else -1
-    return np.clip(image + round(255 * sign * _BRIGHTNESS[strength - 1]), 0, 255).astype(np.uint8)
+    return np.clip(image.astype(np.int16) + round(255 * sign * _BRIGHTNESS[strength - 1]), 0, 255).astype(np.uint8)
 
 
 def _jpeg(image: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote
 
 from deploykit._version import __version__
+from deploykit.reporting import details, view
 from deploykit.reporting import text as t
-from deploykit.reporting import view
 from deploykit.reporting.attachments.drawing import shown as shown_attachments
 from deploykit.reporting.charts.latency_chart import latency_chart
 from deploykit.reporting.charts.pareto_chart import pareto_chart, points_of
@@ -100,11 +100,39 @@ def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "measurements": view.measurement_rows(report),
         "has_energy": any(one["energy_mj"] is not None for v in report["variants"] for one in v["measurements"]),
         "environment": view.environment_rows(report),
+        "conditions": view.condition_rows(report),
         "attachments": shown_attachments(report, folder),
+        "reliability": details.reliability_charts(report),
+        "reliability_names": details.line_names(report, "reliability"),
+        "robustness": details.robustness_rows(report),
+        "robust_names": details.robust_names(report),
+        "confusions": details.confusions(report),
+        "flipped": details.flipped(report, folder),
+        "sweeps": _sweeps(report),
         "variants": list(zip(report["variants"], rows, strict=True)),
         "t": t,
         "classes_shown": CLASSES_SHOWN,
     }
+
+
+def _sweeps(report: dict[str, Any]) -> list[dict[str, Any]]:
+    leads = {
+        "batch": "Each size was timed beside the one before it; the sweep ends where throughput gains less than 5 %, or "
+        "where memory or time ends (see each variant's notes).",
+        "threads": "All numbers of threads of a variant were timed beside each other, each in a process of its own.",
+    }
+    return [
+        {
+            "key": key,
+            "title": {"batch": "Throughput over batch size", "threads": "Throughput over threads"}[key],
+            "lead": lead,
+            "charts": charts,
+            "names": details.line_names(report, key),
+            "rows": view.sweep_rows(report, key),
+        }
+        for key, lead in leads.items()
+        if (charts := details.sweep_charts(report, key))
+    ]
 
 
 def _mood(report: dict[str, Any]) -> str:

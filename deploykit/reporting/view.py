@@ -124,19 +124,43 @@ def measurement_rows(report: dict[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "name": variant["name"],
-            "timed": t.timed(one),
+            "timed": t.timed(one) + _kept(one),
             "n": f"{one['n']:,}",
             "blocks": t.NONE if one.get("blocks") is None else f"{one['blocks']:,}",
             "warmup": t.NONE if one.get("warmup") is None else f"{one['warmup']:,}",
             "p50": t.milliseconds(one["p50_ms"]),
             "p90": t.milliseconds(one.get("p90_ms")),
             "p99": t.milliseconds(one.get("p99_ms")),
+            "p99_bound": t.milliseconds(one.get("p99_bound_ms")),
             "mean": t.milliseconds(one.get("mean_ms")),
             "throughput": t.NONE if one.get("throughput_per_s") is None else f"{t.number(one['throughput_per_s'])} /s",
             "energy": t.NONE if one.get("energy_mj") is None else f"{t.number(one['energy_mj'])} mJ",
         }
         for variant in report["variants"]
         for one in variant["measurements"]
+        if one["sweep"] is None
+    ]
+
+
+def _kept(measurement: dict[str, Any]) -> str:
+    bound = measurement.get("latency_bound_ms")
+    return "" if bound is None else f", p99 within {t.milliseconds(bound)}"
+
+
+def sweep_rows(report: dict[str, Any], sweep: str) -> list[dict[str, str]]:
+    """One dictionary of texts per measurement of the sweep over ``batch`` or ``threads``."""
+    return [
+        {
+            "name": variant["name"],
+            "batch": str(one["batch"]),
+            "threads": str(one["threads"] or t.NONE),
+            "p50": t.milliseconds(one["p50_ms"]),
+            "p99": t.milliseconds(one.get("p99_ms")),
+            "throughput": t.NONE if one.get("throughput_per_s") is None else f"{t.number(one['throughput_per_s'])} /s",
+        }
+        for variant in report["variants"]
+        for one in variant["measurements"]
+        if one["sweep"] == sweep
     ]
 
 
@@ -155,6 +179,29 @@ def how_it_was_measured(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("Accuracy budget", t.NONE if budget is None else f"at most {budget:g} pt of top-1"),
     ]
     return [(label, value) for label, value in facts if value != t.NONE]
+
+
+def condition_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and text of what the machine did while it was measured."""
+    labels = {
+        "load_of_others": "Load of others",
+        "stolen_share": "Time given to other machines",
+        "governor": "Governor",
+        "cpu_mhz": "Processor clock",
+        "gpu_mhz": "GPU clock",
+        "gpu_throttled_by": "GPU held down by",
+        "gpu_busy_before": "GPU busy before",
+        "thermal_throttles": "Throttled by heat",
+    }
+    found = []
+    for key, value in (report.get("conditions") or {}).items():
+        shown = _flat(value) or "nothing"
+        if isinstance(value, float) and not isinstance(value, bool):
+            shown = t.percent(value, 1)
+        elif key.endswith("_mhz") and isinstance(value, list) and len(value) == 2:
+            shown = f"{value[0]} … {value[1]} MHz"
+        found.append((labels.get(key, key.replace("_", " ")), shown))
+    return found
 
 
 def environment_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
