@@ -12,7 +12,9 @@ from deploykit.cli.runtime import running
 
 
 def command(
-    model: Annotated[Path | None, typer.Argument(help="A model file: .pt, .pth, .safetensors, .pt2.")] = None,
+    model: Annotated[
+        Path | None, typer.Argument(help="A model file: .pt, .pth, .safetensors, .pt2; or an .onnx to cast.")
+    ] = None,
     output: o.Output = None,
     opset: Annotated[int, typer.Option(help="ONNX opset.")] = 20,
     batch: Annotated[str, typer.Option(help="dynamic, or the only batch size the file shall take.")] = "dynamic",
@@ -21,6 +23,14 @@ def command(
         bool, typer.Option("--embed-preprocessing", help="Input uint8 NHWC, normalised in the graph.")
     ] = False,
     exporter: Annotated[str, typer.Option(help="auto, dynamo or torchscript.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 or bf16 where measured ranges allow it.")] = "fp32",
+    keep_io: Annotated[
+        bool, typer.Option("--keep-io", help="Inputs and outputs of a 16-bit file stay float32.")
+    ] = False,
+    keep_float: Annotated[
+        list[str] | None, typer.Option(help="A node or operator that stays float32; may be repeated.")
+    ] = None,
+    images: Annotated[int, typer.Option(help="Pictures of train whose ranges are measured, at most.")] = 64,
     data: o.Data = None,
     require_real: Annotated[
         bool, typer.Option("--require-real", help="Refuse to verify on synthetic pictures.")
@@ -53,6 +63,10 @@ def command(
                 size=size,
                 embed_preprocessing=embed_preprocessing,
                 exporter=exporter,
+                precision=precision,
+                keep_io=keep_io,
+                keep_float=tuple(keep_float or ()),
+                images=images,
                 data=data,
                 require_real=require_real,
                 arch=arch,

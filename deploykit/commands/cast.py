@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from deploykit.exporting.cast_formats import Format, Seen
     from deploykit.exporting.cast_plan import Plan
 
-WORST = (4, 16)
-"""How many nodes go back to float32, those that lose most first, where the cast graph is too far from the float one."""
+WORST = (4, 4, 16)
+"""How many nodes more go back to float32, those that lose most, where the cast graph is too far from the float one."""
 PREFIXES = (0.25, 0.5, 0.75)
 """Else this share of the nodes, from the input on: what is lost early is what later layers enlarge."""
 
@@ -156,7 +156,9 @@ class _Work:
             "opset": next(one.version for one in made.opset_import if one.domain in ("", "ai.onnx")),
             "images": images,
             "parity": None if parity is None else parity.to_dict(),
-            "verified_as": f"float32 with every {self.low.name} value rounded, by ONNX Runtime on the CPU",
+            "verified_as": None
+            if parity is None
+            else f"float32 with every {self.low.name} value rounded, by ONNX Runtime on the CPU",
         }
 
 
@@ -176,16 +178,18 @@ def _measured(
             raise BadInput(f"{work.source} does not carry its preprocessing", fix="Name the input size with --size.")
         batch = reference.inputs[0].fixed_batch
         seen = _observe(work, runs, images, known, batch or 1)
-        for also, told in _ways(work, runs, seen, images, known, batch or 1):
-            if told:
-                work.progress.say(f"{work.low.name} is too far from float: {told}")
-            made, plan = work.make(seen, also)
+        sizes = BATCHES if batch is None else (batch,)
+        also: dict[str, str] = {}
+        made, plan = work.make(seen, also)
+        for step in (*WORST, *PREFIXES, None):
             with runs.proto(emulated(made)) as candidate:
                 candidate.preprocessing = known
-                sizes = BATCHES if batch is None else (batch,)
-                parity = parity_of(reference, candidate, held, sizes, work.low.name, work.progress, name="float")
+                parity = parity_of(reference, candidate, held, sizes, work.precision, work.progress, name="float")
             if parity.ok:
                 return Cast(made, work.facts(made, plan, len(images), parity))
+            if step is not None:
+                also = _more(work, runs, made, plan, also, step, next(_inputs(held, known, batch or 1)))
+                made, plan = work.make(seen, also)
     reasons = "; ".join(parity.reasons)
     raise AnswerNo(
         f"{work.source} in {work.low.name} is too far from float, with {len(plan.why)} nodes kept in float32: {reasons}",
@@ -245,27 +249,24 @@ def _observe(
     return seen
 
 
-def _ways(
+def _more(
     work: _Work,
     runs: Opened,
-    seen: Mapping[str, Seen],
-    images: Sequence[np.ndarray],
-    preprocessing: Preprocessing,
-    batch: int,
-) -> Iterator[tuple[dict[str, str], str]]:
-    """Nodes that stay float32 beside those of the plan, with what to say: none, then what costs least first."""
-    yield {}, ""
-    lost = _lost(work, runs, *work.make(seen, {}), next(_inputs(images, preprocessing, batch)))
-    for count in WORST:
-        picked = sorted(lost, key=lambda name: -lost[name])[:count]
-        yield (
-            {name: f"loses {lost[name]:.0f} dB" for name in picked},
-            f"{len(picked)} nodes that lose most stay float32",
-        )
-    order = [node.name or "" for node in work.model.graph]
-    for share in PREFIXES:
-        first = order[: round(share * len(order))]
-        yield dict.fromkeys(first, "among the first nodes"), f"the first {share:.0%} of the nodes stay float32"
+    made: onnx.ModelProto,
+    plan: Plan,
+    also: dict[str, str],
+    step: float,
+    x: np.ndarray,
+) -> dict[str, str]:
+    """What stays float32 beside the plan's in the next attempt: ``step`` nodes more, or that share of all."""
+    if step < 1:
+        order = [node.name or "" for node in work.model.graph]
+        work.progress.say(f"{work.low.name} is too far from float: the first {step:.0%} of the nodes stay float32")
+        return dict.fromkeys(order[: round(step * len(order))], "among the first nodes")
+    lost = _lost(work, runs, made, plan, x)
+    picked = sorted(lost, key=lambda name: -lost[name])[: int(step)]
+    work.progress.say(f"{work.low.name} is too far from float: {len(picked)} nodes that lose most stay float32")
+    return also | {name: f"loses {lost[name]:.0f} dB" for name in picked}
 
 
 def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.ndarray) -> dict[str, float]:
@@ -285,7 +286,7 @@ def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.nd
         outs = [snr[out.name or ""] for out in node.outputs if out.name in snr]
         if outs and not plan.is_float(node):
             ins = [snr[value.name or ""] for value in node.inputs if value is not None and value.name in snr]
-            lost[node.name or ""] = min(800.0, min([*ins, 200.0]) - min(outs))
+            lost[node.name or ""] = min(800.0, min([*ins, work.low.nominal_snr_db]) - min(outs))
     return lost
 
 

@@ -22,6 +22,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.cast_export import cast_export, check_cast, default_output, summary_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +63,8 @@ class ExportResult:
         facts = self.facts
         if not self.made:
             return f"{self.output} is up to date: same model, options and versions; nothing done"
+        if "cast" in facts:
+            return summary_of(self.output, facts)
         parity = facts["parity"]
         quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
         batches = ", ".join(str(one["batch"]) for one in parity["by_batch"])
@@ -83,8 +86,8 @@ def export(
     """Export ``model`` to ONNX and verify the file.
 
     Args:
-        model: a ``.pt``, ``.pth``, ``.safetensors`` or ``.pt2`` file.
-        output: default: beside the model, ``model.onnx``.
+        model: a ``.pt``, ``.pth``, ``.safetensors`` or ``.pt2`` file; an ``.onnx`` where it is only cast to a precision.
+        output: default: beside the model, ``model.onnx``, or ``model.fp16.onnx``.
         config: how.
         force: replace an output that is not ours.
         progress: where it shows.
@@ -99,7 +102,9 @@ def export(
 
     config = config or ExportConfig()
     source = check_file(Path(model))
-    target = Path(output) if output is not None else source.with_suffix(".onnx")
+    if source.suffix.lower() == ".onnx":
+        check_cast(source, config)
+    target = Path(output) if output is not None else default_output(source, config)
     if target.suffix != ".onnx":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
     parent = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
@@ -110,7 +115,7 @@ def export(
         version=STAGE_VERSION,
         config=_recorded(config),
         parents=(parent,),
-        precision="fp32",
+        precision=config.precision,
         versions=library_versions(LIBRARIES),
     )
     if already_made(target, manifest.key, force=force):
@@ -118,6 +123,9 @@ def export(
         assert made is not None
         return ExportResult(target, tuple(made.files), False, made.facts)
     check_data_file(target, force=force)
+    if config.precision != "fp32":
+        files, manifest = cast_export(source, target, config, manifest, progress)
+        return ExportResult(target, files, True, manifest.facts)
     return _export(source, target, config, manifest, progress)
 
 

@@ -40,6 +40,11 @@ class Format:
         return float(2.0**-self.significand)
 
     @property
+    def nominal_snr_db(self) -> float:
+        """Of rounding numbers inside the range, whose relative errors are spread evenly over ±half a unit at most."""
+        return float(20 * np.log10(2.0**self.significand) + 6)
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """The numpy type."""
         import ml_dtypes

@@ -148,6 +148,11 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         return BadInput(
             f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime."
         )
+    if lacking := re.search(r"Could not find an implementation for (\w+)\(\d+\)", text):
+        return Unavailable(
+            f"{target} has no kernel for {lacking.group(1)} in the precision of {path}",
+            fix="Use fp16 or fp32 there; bf16 runs on GPU targets.",
+        )
     if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
     if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and target != "ort-cpu":
