@@ -66,7 +66,7 @@ def worth_of(lineage: Sequence[dict[str, Any]]) -> list[list[Any]]:
         if not known:
             continue
         worth = None if last is None else 100 * (known[0] - last)
-        macs = (facts.get("student") or facts).get("macs")
+        macs = _macs(facts)
         rows.append([_named(entry, rows), macs / 1e6 if macs else None, *map(_percent, (shot, again, trained)), worth])
         last = known[0]
     return rows
@@ -74,7 +74,16 @@ def worth_of(lineage: Sequence[dict[str, Any]]) -> list[list[Any]]:
 
 def _accuracies(facts: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
     """Top-1 as the network was cut, with BatchNorm re-estimated, and after training; None where a step has none."""
-    return facts.get("top1_one_shot"), facts.get("top1_recalibrated"), facts.get("top1_select")
+    found = facts.get("top1_select")
+    if isinstance(found, dict):
+        return found.get("one_shot"), found.get("recalibrated"), None
+    return None, None, found
+
+
+def _macs(facts: dict[str, Any]) -> float | None:
+    """Of the network that the step made, where it says so."""
+    found = (facts.get("student") or facts).get("macs")
+    return found.get("after") if isinstance(found, dict) else found
 
 
 def _named(entry: dict[str, Any], rows: Sequence[list[Any]]) -> str:

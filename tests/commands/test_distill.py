@@ -54,7 +54,8 @@ def student(path: Path, classes: list[str] | None = None, mean: float = 0.5, **p
     torch.manual_seed(1)
     module = made(SMALL, len(names))
     arch = parse_arch(SMALL)
-    lineage = [{"stage": "prune", "result": {"top1_one_shot": 0.25, "top1_recalibrated": 0.5, "macs": 10**6}}]
+    top1 = {"before": 0.75, "one_shot": 0.25, "recalibrated": 0.5}
+    lineage = [{"stage": "prune", "result": {"top1_select": top1, "macs": {"before": 2 * 10**6, "after": 10**6}}}]
     preprocessing = Preprocessing((32, 32), mean=(mean,) * 3, std=(0.5,) * 3)
     save_model(path, module, arch, preprocessing, names, lineage=lineage, **parts)
     return path

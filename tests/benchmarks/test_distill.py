@@ -1,0 +1,158 @@
+"""What distillation is worth over plain fine-tuning, on 20,000 test pictures of ``synthetic:0``, over three seeds.
+
+A ResNet-14 is trained, pruned once to 30 % of its MACs by L2 magnitude, and the pruned network trained for four epochs with the
+labels alone and with each of the three losses, from the same weights on the same batches. Of each seed the trainings share
+order and augmentation; all is judged picture by picture. Everything trained is kept in pytest's cache folder, so that an
+interrupted benchmark goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.results import publish, table, told, where_measured
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(10800)]
+
+DATA = "synthetic:0"
+NETWORK = {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}
+TEACHER = {"epochs": 10, "lr": 0.1, "seed": 0, "threads": 1, "augment": {"shift_px": 3}}
+MACS, SEEDS = 0.3, (0, 1, 2)
+STUDENT = {"epochs": 4, "lr": 0.05, "threads": 1, "augment": {"shift_px": 3}}
+METHODS = ("plain", "kd", "dkd", "dist")
+WITHIN_PT = 2.5
+
+
+def _teacher(folder: Path) -> Path:
+    from deploykit.base.config.train import ModelConfig, TrainConfig
+    from deploykit.commands.train import train
+
+    model = ModelConfig(arch="deploykit:resnet", kwargs=NETWORK)
+    return train(folder / "teacher.pt", TrainConfig(model=model, data=DATA, **TEACHER)).output
+
+
+def _pruned(teacher: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
+    from deploykit.base.config.prune import PruneConfig
+    from deploykit.commands.prune import prune
+
+    made = prune(teacher, folder / "pruned.pt", PruneConfig(macs=MACS, data=DATA, threads=1))
+    return made.output, made.facts
+
+
+def _student(method: str, seed: int, pruned: Path, teacher: Path, folder: Path) -> Path:
+    from deploykit.base.config.distill import DistillConfig
+    from deploykit.base.config.train import ModelConfig, TrainConfig
+    from deploykit.commands.distill import distill
+    from deploykit.commands.train import train
+
+    output = folder / f"{method}.{seed}.pt"
+    if method == "plain":
+        config = TrainConfig(model=ModelConfig(weights=str(pruned)), data=DATA, seed=seed, **STUDENT)
+        return train(output, config).output
+    wanted = DistillConfig(teachers=(str(teacher),), data=DATA, loss=method, seed=seed, **STUDENT)
+    return distill(pruned, output, wanted).output
+
+
+def _right(path: Path, split: Any) -> np.ndarray:
+    """Which test pictures are answered right: bool [20,000]."""
+    from deploykit.commands.logits import collect_logits
+    from deploykit.engines import open_runner
+
+    kept = path.with_suffix(".right.npy")
+    if kept.exists() and kept.stat().st_mtime > path.stat().st_mtime:
+        return np.load(kept)
+    with open_runner(path, threads=1, device="cpu") as runner:
+        right = collect_logits(runner, split, 64).argmax(1) == split.labels
+    np.save(kept, right)
+    return right
+
+
+def _interval(values: np.ndarray) -> dict[str, float]:
+    from deploykit.stats.paired import bootstrap_mean
+
+    low, high = bootstrap_mean(values)
+    return {"estimate_pt": 100 * float(values.mean()), "low_pt": 100 * low, "high_pt": 100 * high}
+
+
+def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from deploykit.data import open_data
+    from deploykit.zoo import count, load_model
+
+    folder = Path(os.environ.get("DEPLOYKIT_BENCH_DIR") or request.config.cache.mkdir("distill"))
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(folder / "cache"))
+    where = where_measured("torch", "torch-pruning", "numpy")
+    teacher = _teacher(folder)
+    pruned, facts = _pruned(teacher, folder)
+    test = open_data(DATA).split("test")
+    right = {
+        method: np.stack([_right(_student(method, seed, pruned, teacher, folder), test) for seed in SEEDS])
+        for method in METHODS
+    }
+    reference, cut = _right(teacher, test), _right(pruned, test)
+    macs = {name: count(load_model(path).module, (32, 32)).macs for name, path in (("t", teacher), ("p", pruned))}
+    plain = right["plain"].mean(axis=0)
+    rows = [
+        {
+            "method": method,
+            "top1": float(found.mean()),
+            "top1_by_seed": [float(one) for one in found.mean(axis=1)],
+            "drop": _interval(reference - found.mean(axis=0)),
+            "over_plain": None if method == "plain" else _interval(found.mean(axis=0) - plain),
+        }
+        for method, found in right.items()
+    ]
+    result = {
+        **where,
+        "network": "deploykit:resnet depth 14, widths 32-64-128, stem stride 2, 32 px",
+        "data": {"name": DATA, "split": "test", "n": len(test), "sha256": test.sha256},
+        "teacher": {"top1": float(reference.mean()), "epochs": TEACHER["epochs"], "macs": macs["t"]},
+        "pruned": {"top1": float(cut.mean()), "macs": macs["p"], "kept": macs["p"] / macs["t"], "facts": facts},
+        "student": STUDENT,
+        "seeds": list(SEEDS),
+        "within_pt": WITHIN_PT,
+        "rows": rows,
+    }
+    publish("distill", result, _text(result))
+    kd = next(row for row in rows if row["method"] == "kd")
+    best = min(rows, key=lambda row: row["drop"]["estimate_pt"])
+    assert macs["p"] <= MACS * macs["t"]
+    assert kd["over_plain"]["low_pt"] > 0
+    assert best["drop"]["high_pt"] <= WITHIN_PT
+
+
+def _text(result: dict[str, Any]) -> str:
+    def shown(one: dict[str, float] | None) -> str:
+        return "–" if one is None else f"{one['estimate_pt']:+.2f} ({one['low_pt']:+.2f} … {one['high_pt']:+.2f})"
+
+    rows = [
+        [
+            {"plain": "labels alone", "kd": "KD (T 4, alpha 0.9)", "dkd": "DKD (T 4, beta 8)", "dist": "DIST"}[
+                row["method"]
+            ],
+            f"{100 * row['top1']:.2f}",
+            " / ".join(f"{100 * one:.2f}" for one in row["top1_by_seed"]),
+            shown(row["drop"]),
+            shown(row["over_plain"]),
+        ]
+        for row in result["rows"]
+    ]
+    heads = ["trained for 4 epochs with", "top-1 %", "by seed", "drop pt (95 %)", "over labels alone pt (95 %)"]
+    teacher, pruned = result["teacher"], result["pruned"]
+    return "\n".join(
+        [
+            "# Distillation against plain fine-tuning",
+            "",
+            f"{result['network']}, on {result['data']['name']}: teacher {100 * teacher['top1']:.2f} % on {result['data']['n']:,} "
+            f"test pictures; pruned to {100 * pruned['kept']:.1f} % of its MACs: {100 * pruned['top1']:.2f} % with BatchNorm "
+            f"re-estimated. Mean of {len(result['seeds'])} seeds; intervals are paired over the pictures.",
+            "",
+            table(heads, rows),
+            "",
+            told(result),
+        ]
+    )
