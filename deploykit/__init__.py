@@ -12,6 +12,7 @@ from deploykit._version import __version__
 
 _PUBLIC = {
     "train": "deploykit.commands.train",
+    "prune": "deploykit.commands.prune",
     "distill": "deploykit.commands.distill",
     "export": "deploykit.commands.export",
     "quantize": "deploykit.commands.quantize",

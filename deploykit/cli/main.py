@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "Run a recipe: train, export, verify and measure all its variants.",
     "init": "Write a commented recipe for a model and data.",
     "train": "Train or fine-tune a classifier.",
+    "prune": "Remove channels from a model until it fits a budget.",
     "distill": "Train a student to answer as its teachers do.",
     "export": "Export a model to ONNX and verify the file before it is called done.",
     "quantize": "Quantize a model to int8 in its target's dialect, and verify the file.",

@@ -5,7 +5,7 @@ The criteria stream over the pictures; ``batches`` gives (x float32 [N, 3, H, W]
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -128,7 +128,7 @@ def _gates(module: nn.Module, graph: Graph) -> list[Site]:
     return norms + filters
 
 
-def _gradients(module: nn.Module, parameters: dict[str, Tensor], x: np.ndarray, y: np.ndarray) -> dict[str, Tensor]:
+def _gradients(module: nn.Module, parameters: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> dict[str, Tensor]:
     loss = functional.cross_entropy(module(torch.from_numpy(x)), torch.from_numpy(y))
     given = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {

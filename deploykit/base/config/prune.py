@@ -31,6 +31,7 @@ class PruneConfig(Config):
         recalibrate: estimate BatchNorm statistics anew from ``data`` after each step.
         pattern: ``2:4`` also zeroes two of four weights in a row in the layers that a sparse engine can use.
         unstructured: fraction of single weights kept, an experiment: no engine here is faster for it.
+        layer_times: measure each layer before and after on ONNX Runtime's CPU, for the table.
         images: pictures of ``train`` for criteria and BatchNorm.
         select_images: pictures of ``select`` for the accuracy, at most.
         batch: pictures at a time.
@@ -56,6 +57,7 @@ class PruneConfig(Config):
     recalibrate: bool = True
     pattern: Literal["2:4"] | None = None
     unstructured: float | None = Fraction
+    layer_times: bool = False
     images: int = Field(512, ge=2)
     select_images: int = Field(1000, ge=1)
     batch: int = Field(64, ge=2)

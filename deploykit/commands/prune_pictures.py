@@ -1,0 +1,120 @@
+"""The pictures that a pruning sees: from ``train`` for criteria and BatchNorm, from ``select`` for accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Parent, portable_data_name
+from deploykit.base.config.prune import PruneConfig
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.data import Split
+    from deploykit.zoo import LoadedModel
+
+
+@dataclass(frozen=True)
+class PruningPictures:
+    """Pictures of one data set.
+
+    Attributes:
+        train: its train split.
+        select: its select split.
+        config: how many of each.
+        name: of the data, without a machine's paths.
+    """
+
+    train: Split
+    select: Split
+    config: PruneConfig
+    name: str
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """For the manifest."""
+        return tuple(
+            Parent("data", split.sha256, name=f"{self.name} ({role})")
+            for role, split in (("train", self.train), ("select", self.select))
+        )
+
+    def order(self, loaded: LoadedModel, progress: Progress) -> np.ndarray | None:
+        """The model's output for each class of the data.
+
+        Raises:
+            BadInput: the classes do not fit.
+        """
+        from deploykit.data import map_classes
+
+        outputs = len(loaded.classes) if loaded.classes else None
+        if loaded.classes is None:
+            from deploykit.zoo.heads import output_size
+
+            outputs = output_size(loaded.module)
+        if loaded.classes is None and outputs != len(self.train.classes):
+            raise BadInput(
+                "the model's outputs do not fit the data's classes", got=outputs, expected=len(self.train.classes)
+            )
+        found, note = map_classes(loaded.classes, self.train.classes)
+        if note:
+            progress.say(note)
+        return found
+
+    def batches(
+        self, preprocessing: Preprocessing, order: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Prepared batches of ``config.images`` random pictures of ``train``: float32 [N, 3, H, W], int64 [N] outputs."""
+        import numpy as np
+
+        count = min(self.config.images, len(self.train))
+        picked = np.random.default_rng(self.config.seed).permutation(len(self.train))[:count]
+        yield from _batches(self.train, picked, self.config.batch, preprocessing, order)
+
+    def top1(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> float | None:
+        """Top-1 (0…1) on up to ``config.select_images`` pictures spread over ``select``; None where it is empty."""
+        import numpy as np
+        import torch
+
+        count = min(self.config.select_images, len(self.select))
+        if count == 0:
+            return None
+        picked = np.linspace(0, len(self.select) - 1, count).round().astype(np.int64)
+        right = 0
+        with torch.inference_mode():
+            for x, y in _batches(self.select, picked, self.config.batch, preprocessing, order):
+                right += int((module(torch.from_numpy(x)).argmax(1).numpy() == y).sum())
+        return right / count
+
+
+def pruning_pictures(config: PruneConfig, progress: Progress) -> PruningPictures | None:
+    """Open the data, or None where none are named.
+
+    Raises:
+        BadInput: the data cannot be read, or hold no training pictures.
+    """
+    from deploykit.data import open_data
+
+    if config.data is None:
+        return None
+    source = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
+    train, select = source.split("train"), source.split("select")
+    if len(train) < 2:
+        raise BadInput(f"{config.data} has too few training pictures", got=len(train), expected="two and more")
+    return PruningPictures(train, select, config, portable_data_name(config.data))
+
+
+def _batches(
+    split: Any, picked: np.ndarray, batch: int, preprocessing: Preprocessing, order: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    from deploykit.data import prepare
+
+    for start in range(0, len(picked), batch):
+        indices = picked[start : start + batch]
+        labels = split.labels[indices]
+        yield prepare([split.image(int(i)) for i in indices], preprocessing), labels if order is None else order[labels]

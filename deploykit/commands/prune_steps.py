@@ -1,0 +1,180 @@
+"""The steps of one pruning: score, choose, cut, re-calibrate, until the budget holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.config.prune import PruneConfig
+from deploykit.base.progress import Progress
+from deploykit.commands.prune_pictures import PruningPictures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.pruning.graph import Graph
+    from deploykit.zoo import Counts, LoadedModel
+
+FROM_DATA = ("taylor", "hessian", "activation")
+
+
+class Cutter:
+    """Narrows one loaded network in place.
+
+    Args:
+        loaded: its module is changed.
+        preprocessing: of it.
+        config: the budget, and how.
+        pictures: None without data.
+        progress: where it tells what it does.
+
+    Attributes:
+        module: the network.
+        masks: weight name → mask, or None.
+        layers: rows of the layer table.
+        accuracy: top-1 before, one_shot, recalibrated; None without data.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        preprocessing: Preprocessing,
+        config: PruneConfig,
+        pictures: PruningPictures | None,
+        progress: Progress,
+    ) -> None:
+        self.module, self.preprocessing, self.config = loaded.module, preprocessing, config
+        self.pictures, self.progress = pictures, progress
+        self.order = None if pictures is None else pictures.order(loaded, progress)
+        self.masks: dict[str, Tensor] | None = None
+        self.layers: list[dict[str, Any]] = []
+        self.accuracy: dict[str, float | None] | None = None
+
+    def cut(self) -> dict[str, Any]:
+        """Prune; returns the facts of :class:`deploykit.commands.prune.PruneResult`."""
+        from deploykit.commands.prune_table import layer_rows
+        from deploykit.zoo import count
+
+        size, config = self.preprocessing.size, self.config
+        before = count(self.module, size)
+        times = self._layer_times()
+        top1 = self._top1()
+        kept: dict[str, str] = {}
+        one_shot, recalibrated, latency = top1, None, None
+        if config.budget is not None or config.ratios:
+            kept, one_shot, recalibrated, latency = self._channels(before)
+        if config.pattern is not None or config.unstructured is not None:
+            sparsity = self._mask()
+            one_shot, recalibrated = self._top1(), None
+            if self._recalibrate():
+                recalibrated = self._top1()
+        else:
+            sparsity = None
+        after = count(self.module, size)
+        self.layers = layer_rows(before, after)
+        if config.layer_times:
+            shorter = self._layer_times()
+            for row in self.layers:
+                row["ms"] = [times.get(row["name"]), shorter.get(row["name"])]
+        if top1 is not None:
+            self.accuracy = {"before": top1, "one_shot": one_shot, "recalibrated": recalibrated}
+        return {
+            "macs": _kept(before.macs, after.macs),
+            "params": _kept(before.params, after.params),
+            "budget": None if config.budget is None else {config.budget[0]: config.budget[1]},
+            "importance": config.importance,
+            "scope": config.scope,
+            "layers": self.layers,
+            "kept": kept,
+            "top1_select": self.accuracy,
+            "sparsity": sparsity,
+            "latency": latency,
+        }
+
+    def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, dict[str, Any] | None]:
+        """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
+        from deploykit.pruning.choices import keep_layers, sized
+        from deploykit.pruning.probing import prunable_graph
+        from deploykit.pruning.prune import check_floor, costs_of, narrow, plan, step_budgets, widths_for
+
+        config, progress = self.config, self.progress
+        graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
+        how = plan(graph, config.scope, config.round_to, sized(graph, config.ratios), config.importance)
+        costs = costs_of(self.module, graph, before.macs)
+        name, fraction = config.budget or ("macs", 1.0)
+        total: float = before.params if name == "params" else before.macs
+        cost: Callable[[np.ndarray], float] = costs.params if name == "params" else costs.macs
+        if config.budget is not None and name != "latency":
+            check_floor(fraction, name, total, cost, how)
+        one_shot, recalibrated, latency = None, None, None
+        budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
+        with progress.task("prune", len(budgets), "steps") as bar:
+            for budget in budgets:
+                scores = self._scores(graph)
+                widths = widths_for(budget, cost, graph, how, scores)
+                graph = narrow(self.module, graph, how, scores, widths)
+                one_shot, recalibrated = self._top1(), None
+                if self._recalibrate():
+                    recalibrated = self._top1()
+                bar.advance(1)
+        return graph.kept, one_shot, recalibrated, latency
+
+    def _scores(self, graph: Graph) -> list[np.ndarray]:
+        from deploykit.pruning.importance import weight_scores
+        from deploykit.pruning.importance_from_data import data_scores
+
+        config = self.config
+        if config.importance in FROM_DATA:
+            assert self.pictures is not None  # the configuration asks for data
+            batches = self.pictures.batches(self.preprocessing, self.order)
+            return data_scores(self.module, graph, config.importance, batches)
+        return weight_scores(self.module, graph, config.importance, config.seed, self.progress)
+
+    def _mask(self) -> dict[str, Any]:
+        from deploykit.pruning.sparsity import apply_masks, pattern_masks, sparsity_facts, unstructured_masks
+
+        if self.config.pattern is not None:
+            self.masks = pattern_masks(self.module)
+        else:
+            assert self.config.unstructured is not None
+            self.progress.warn("unstructured pruning is an experiment: no engine here is faster for it")
+            self.masks = unstructured_masks(self.module, self.config.unstructured)
+        apply_masks(self.module, self.masks)
+        facts = sparsity_facts(self.module, self.masks, self.config.pattern)
+        layers = facts["layers"] + len(facts["not_eligible"])
+        self.progress.say(
+            f"masks in {facts['layers']} of {layers} layers: {facts['zeros'] / facts['weights']:.0%} of their weights are zero"
+        )
+        return facts | {"pattern": self.config.pattern or "unstructured"}
+
+    def _recalibrate(self) -> bool:
+        """Estimate BatchNorm anew where there are pictures and layers for it."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        from deploykit.zoo.batch_norm import reestimate_batch_norm
+
+        layers = any(isinstance(one, _BatchNorm) and one.running_mean is not None for one in self.module.modules())
+        if self.pictures is None or not self.config.recalibrate or not layers:
+            return False
+        reestimate_batch_norm(self.module, (x for x, _ in self.pictures.batches(self.preprocessing, self.order)))
+        return True
+
+    def _layer_times(self) -> dict[str, float]:
+        """Milliseconds of each layer alone on ONNX Runtime's CPU provider, one thread, batch 1; empty where not asked for."""
+        from deploykit.commands.layer_times import measure_on
+        from deploykit.pruning.latency_cost import layer_shapes
+
+        if not self.config.layer_times:
+            return {}
+        shapes = layer_shapes(self.module, self.preprocessing.size)
+        times = measure_on("ort-cpu", 1, self.progress)(list(shapes.values()))
+        return dict(zip(shapes, times, strict=True))
+
+    def _top1(self) -> float | None:
+        return None if self.pictures is None else self.pictures.top1(self.module, self.preprocessing, self.order)
+
+
+def _kept(before: int, after: int) -> dict[str, Any]:
+    return {"before": before, "after": after, "kept": after / before if before else 1.0}
