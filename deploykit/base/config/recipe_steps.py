@@ -41,7 +41,9 @@ KINDS: dict[str, StepKind] = {
         DistillConfig, _DATA, frozenset({"model"}), "model", teacher="teachers", defaults={"teachers": ("model",)}
     ),
     "export": StepKind(ExportConfig, ("allow_code",), frozenset({"model"}), "graph"),
-    "quantize": StepKind(QuantizeConfig, ("target", *_DATA), frozenset({"model", "qat", "graph"}), "int8"),
+    "quantize": StepKind(
+        QuantizeConfig, ("target", *_DATA), frozenset({"model", "qat", "graph"}), "int8", teacher="qat_teacher"
+    ),
     "build": StepKind(BuildConfig, ("target", *_DATA), frozenset({"graph", "int8"}), "engine"),
 }
 STATES = {
