@@ -13,7 +13,8 @@ from deploykit.cli.runtime import running
 
 def command(
     artifacts: Annotated[
-        list[str] | None, typer.Argument(help="What to measure: [NAME=]PATH[@TARGET[:key=value,…]].")
+        list[str] | None,
+        typer.Argument(help="What to measure: [NAME=]PATH[@TARGET[:key=value,…]], or a run folder, to measure again."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -43,6 +44,13 @@ def command(
     end_to_end: Annotated[
         bool, typer.Option("--end-to-end/--compute-only", help="Time preprocessing and copies too.")
     ] = True,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Run folder, bundle (.zip, .tar), or git REVISION[:PATH]: measure its variants of the same names too.",
+        ),
+    ] = None,
     scenario: Annotated[
         list[str] | None,
         typer.Option(help="multi_stream, offline or server, besides single_stream. Repeatable."),
@@ -104,6 +112,7 @@ def command(
                 min_blocks=min_blocks,
                 block_ms=block_ms,
                 end_to_end=end_to_end,
+                against=against,
                 scenarios=tuple(scenario or ()),
                 multi_stream_images=multi_stream_images,
                 server_bound_ms=server_bound_ms,

@@ -21,11 +21,13 @@ from deploykit.base.targets import Spec
 from deploykit.benchmarking import noise
 from deploykit.benchmarking.measure import Measured, Settings, measure
 from deploykit.benchmarking.subject import Opener
+from deploykit.commands.against import SUFFIX, other_side
 from deploykit.commands.attachments import gather
 from deploykit.commands.chain import Chain, chain_of
 from deploykit.commands.evaluate import safe_name, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics
+from deploykit.commands.run_specs import is_run, specs_of_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.commands.timed import open_timed
 from deploykit.commands.timings import build_report, speed_table
@@ -83,7 +85,7 @@ def benchmark(
     ``if __name__ == "__main__":`` guard. Variants that fail parity are reported and not timed.
 
     Args:
-        artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more.
+        artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more; or a run folder, whose variants are measured again.
         output: run folder for ``report.json``, ``.html``, ``.md``, ``samples/`` and ``logits/``, made if missing; None:
             nothing is written.
         config: data, baseline, batch, threads, limits …; its ``metrics`` and ``module:`` data run as user code.
@@ -94,13 +96,32 @@ def benchmark(
         BadInput: unknown or doubled names, broken files, models that are no classifiers of this data.
         Unavailable: this machine lacks what the baseline, or the only artifact, needs; others are skipped.
     """
-    from deploykit.data import open_data
     from deploykit.engines import resolve
 
     if config is None:
         raise BadInput("benchmark needs data", fix="Pass BenchmarkConfig(data=…).")
-    specs = [resolve(spec, config.device) for spec in named_specs(artifacts)]
+    run = run_folder_of(artifacts)
+    specs = [resolve(spec, config.device) for spec in (named_specs(artifacts) if run is None else specs_of_run(run))]
     baseline = baseline_of(specs, config.baseline)
+    if config.against is None:
+        return _benchmark(specs, baseline, None, output, config, force, progress)
+    names = [spec.name for spec in specs]
+    with other_side(config.against, names, run, allow_code=config.allow_code, progress=progress) as other:
+        both = [*specs, *(resolve(spec, config.device) for spec in other.specs)]
+        return _benchmark(both, baseline, other.name, output, config, force, progress)
+
+
+def _benchmark(
+    specs: list[Spec],
+    baseline: str,
+    against: str | None,
+    output: Path | None,
+    config: BenchmarkConfig,
+    force: bool,
+    progress: Progress,
+) -> BenchmarkResult:
+    from deploykit.data import open_data
+
     metrics = load_metrics(config.metrics)
     folder = None if output is None else Path(output)
     if folder is not None:
@@ -118,10 +139,18 @@ def benchmark(
         for warning in measured.warnings:
             progress.warn(warning)
         if folder is None or place is None:
-            return BenchmarkResult(build_report(judged, measured, baseline, split, config, None, None))
-        report = _write(judged, measured, baseline, split, config, folder, place)
-    write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, folder))
+            return BenchmarkResult(build_report(judged, measured, baseline, against, split, config, None, None))
+        report = _write(judged, measured, baseline, against, split, config, folder, place)
+    write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, against, folder))
     return BenchmarkResult(report, folder)
+
+
+def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
+    """The run folder that is to be measured again, where it is all that was named."""
+    if len(artifacts) != 1 or not isinstance(artifacts[0], str):
+        return None
+    path = Path(artifacts[0])
+    return path if is_run(path) else None
 
 
 def named_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
@@ -237,6 +266,7 @@ def _measure(
         multi_stream_images=config.multi_stream_images,
         server_bound_ms=config.server_bound_ms,
         sweeps=config.sweeps,
+        pairs=tuple((name, name + SUFFIX) for name in openers if name + SUFFIX in openers),
     )
     return measure(openers, baseline, settings, progress, opener)
 
@@ -268,6 +298,7 @@ def _write(
     judged: list[Judged],
     measured: Measured,
     baseline: str,
+    against: str | None,
     split: Split,
     config: BenchmarkConfig,
     folder: Path,
@@ -281,7 +312,7 @@ def _write(
         leave_thumbnails([one.fields.get("accuracy") for one in judged], split, place)
         for one in judged:
             one.fields["attachments"] = gather(one.chain.paths, place)
-        report = build_report(judged, measured, baseline, split, config, folder, place)
+        report = build_report(judged, measured, baseline, against, split, config, folder, place)
         write_report(report, place)
         for file in sorted(path for path in place.rglob("*") if path.is_file()):
             target = folder / file.relative_to(place)
@@ -292,7 +323,9 @@ def _write(
     return report
 
 
-def _manifest(judged: Sequence[Judged], data_sha256: str, config: BenchmarkConfig, folder: Path) -> Manifest:
+def _manifest(
+    judged: Sequence[Judged], data_sha256: str, config: BenchmarkConfig, against: str | None, folder: Path
+) -> Manifest:
     names = [str(replace(one.spec, path=Path(one.spec.path.name))) for one in judged]
     parents = [
         Parent("artifact", artifact_sha256(one.spec.path), name=name) for one, name in zip(judged, names, strict=True)
@@ -302,7 +335,7 @@ def _manifest(judged: Sequence[Judged], data_sha256: str, config: BenchmarkConfi
         files=files_of(folder / "report.json"),
         stage="benchmark",
         version=STAGE_VERSION,
-        config={**config.plain(), "data": Path(config.data).name, "artifacts": names},
+        config={**config.plain(), "data": Path(config.data).name, "against": against, "artifacts": names},
         parents=(*parents, Parent("data", data_sha256, name=Path(config.data).name)),
         versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
     )

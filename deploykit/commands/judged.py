@@ -33,7 +33,8 @@ class Judged:
         spec: with its target.
         chain: what it came from.
         fields: of the report's variant.
-        logits: float32 [N, C] in the data's class order, or None.
+        logits: float32 [N, C] in the data's class order, or None; only the baseline's are kept.
+        predicted: int64 [N], its answers, or None.
         preprocessing: of its engine, or None where it did not open.
         answers: to corrupted pictures, where these were asked for.
     """
@@ -42,6 +43,7 @@ class Judged:
     chain: Chain
     fields: dict[str, Any]
     logits: np.ndarray | None = None
+    predicted: np.ndarray | None = None
     preprocessing: Preprocessing | None = None
     answers: Answers | None = None
 
@@ -130,7 +132,7 @@ class Judge:
                     classes=tuple(self.split.classes),
                     images=chosen,
                 )
-                found.logits = logits
+                found.logits, found.predicted = logits, logits.argmax(axis=1)
                 self._corrupted(found, runner, preprocessing, base)
             except AnswerNo as error:
                 found.fail("failed", error.line())

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import describe
-from deploykit.benchmarking.measure import Measured, Times, ratio
+from deploykit.benchmarking.times import Measured, Times
+from deploykit.commands.against import SUFFIX
+from deploykit.commands.counterparts import add_counterparts, speedup_over
 from deploykit.commands.evaluate import artifact_of
 from deploykit.commands.judged import Judged
-from deploykit.commands.measurements import SCENARIO, measurements_of
+from deploykit.commands.measurements import measurements_of
 from deploykit.reporting.decide import settle
 from deploykit.reporting.read import plain, validate
 from deploykit.reporting.schema import SCHEMA
@@ -25,6 +27,7 @@ def build_report(
     judged: Sequence[Judged],
     measured: Measured,
     baseline: str,
+    against: str | None,
     split: Split,
     config: BenchmarkConfig,
     folder: Path | None,
@@ -36,12 +39,15 @@ def build_report(
         judged: all variants in order.
         measured: of those that could be timed.
         baseline: name.
+        against: what the ``NAME@base`` variants are from, or None.
         split: that accuracy was measured on.
         config: of the benchmark.
         folder: what artifact paths are relative to; None: only names.
         samples_to: folder whose ``samples/`` gets the raw samples; None: none are written.
     """
     variants = [_variant(one, measured, baseline, config, folder, samples_to) for one in judged]
+    if against is not None:
+        add_counterparts(variants, judged, measured, split.labels[split.chosen(config.limit)], config)
     n = len(split) if config.limit is None else min(config.limit, len(split))
     report = {
         "schema": SCHEMA,
@@ -55,6 +61,7 @@ def build_report(
         "conditions": measured.conditions,
         "warnings": [*measured.warnings, *_within_noise(variants, measured.noise_floor_ratio)],
         "baseline": baseline,
+        "against": against,
         "variants": variants,
     }
     return validate(plain(settle(validate(plain(report)), config.max_drop_pt)))
@@ -75,7 +82,7 @@ def _variant(
     fields = {
         **one.fields,
         "steps": list(one.chain.steps),
-        "artifact": artifact_of(one.spec.path, folder),
+        "artifact": artifact_of(one.spec.path, None if name.endswith(SUFFIX) else folder),
         "cold_start_ms": times.cold_start_ms,
         "peak_memory_bytes": times.peak_memory_bytes,
         "device_memory_bytes": times.device_memory_bytes,
@@ -85,17 +92,8 @@ def _variant(
     if not one.ok:
         return fields
     fields["measurements"] = measurements_of(name, times, config, samples_to)
-    speed = ratio(measured, baseline, name, "compute", config.ci_level, config.seed)
-    base = measured.times.get(baseline)
-    if name != baseline and speed is not None and base is not None and base.status == "ok":
-        of = {
-            "scenario": SCENARIO,
-            "batch": config.batch,
-            "threads": config.threads,
-            "timed": "compute",
-            "clock": "host",
-        }
-        fields["speedup"] = {"estimate": speed.estimate, "low": speed.low, "high": speed.high, "of": of}
+    if name != baseline:
+        fields["speedup"] = speedup_over(baseline, name, measured, config)
     return fields
 
 
@@ -128,7 +126,17 @@ def speed_table(report: dict[str, Any]) -> str:
         for line in cells
     ]
     facts = [f"{label}: {value}" for label, value in view.how_it_was_measured(report)]
+    against = [text, ""] if (text := view.against_text(report)) else []
     bad = [f"{row['name']} {row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"]
     return "\n".join(
-        [view.headline(report), "", *lines, "", *facts, *bad, *(f"warning: {one}" for one in report["warnings"])]
+        [
+            view.headline(report),
+            "",
+            *lines,
+            "",
+            *against,
+            *facts,
+            *bad,
+            *(f"warning: {one}" for one in report["warnings"]),
+        ]
     )

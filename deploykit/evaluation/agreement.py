@@ -35,12 +35,34 @@ def agreement(
         (``bootstrap``, ``score``, or ``exact`` where the logits are identical), ``agreement``, ``negative_flips``
         (ratios), ``mcnemar_p``.
     """
+    same = logits is base_logits or np.array_equal(logits, base_logits)
+    return compare(predictions(logits), predictions(base_logits), labels, ci_level, seed, identical=same)
+
+
+def compare(
+    ours: np.ndarray,
+    base: np.ndarray,
+    labels: np.ndarray,
+    ci_level: float = 0.95,
+    seed: int = 0,
+    *,
+    identical: bool = False,
+) -> dict[str, Any]:
+    """What :func:`agreement` finds, from the answers alone.
+
+    Args:
+        ours: int64 [N], answers of the model.
+        base: int64 [N], of the baseline.
+        labels: int64 [N].
+        ci_level: of the interval.
+        seed: of the bootstrap.
+        identical: the logits themselves are equal, so that the drop is 0 beyond doubt.
+    """
     n = len(labels)
-    ours, base = predictions(logits), predictions(base_logits)
     right, base_right = ours == labels, base == labels
     lost = int(np.count_nonzero(base_right & ~right))
     won = int(np.count_nonzero(right & ~base_right))
-    if logits is base_logits or np.array_equal(logits, base_logits):
+    if identical:
         low = high = 0.0
         method = "exact"
     elif lost + won < FEW_DISCORDANT:

@@ -40,6 +40,11 @@ def verified(variant: dict[str, Any]) -> bool:
     return bool(parity["ok"]) if parity else variant["target"] == REFERENCE_TARGET
 
 
+def other_sides(report: dict[str, Any]) -> set[str]:
+    """The variants that are only there to be compared with (``NAME@base``): none of them is deployed."""
+    return {one["against"]["name"] for one in report["variants"] if one.get("against")}
+
+
 def _top1(variant: dict[str, Any]) -> float | None:
     return (variant.get("accuracy") or {}).get("top1")
 
@@ -123,7 +128,8 @@ def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | N
     fit = [
         (speed, variant)
         for variant in report["variants"]
-        if verified(variant)
+        if variant["name"] not in other_sides(report)
+        and verified(variant)
         and (speed := _speed(report, variant)) is not None
         and (bound := _drop_high(report, variant)) is not None
         and bound <= max_drop_pt

@@ -100,6 +100,8 @@ def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "measurements": view.measurement_rows(report),
         "has_energy": any(one["energy_mj"] is not None for v in report["variants"] for one in v["measurements"]),
         "environment": view.environment_rows(report),
+        "against": report["against"],
+        "against_rows": view.against_rows(report),
         "conditions": view.condition_rows(report),
         "attachments": shown_attachments(report, folder),
         "reliability": details.reliability_charts(report),

@@ -20,6 +20,7 @@ def to_markdown(report: dict[str, Any]) -> str:
     if detail := view.headline_detail(report):
         lines += ["", escaped(detail)]
     lines += ["", *_main_table(rows, timed=view.primary(report) is not None), ""]
+    lines += _against(report)
     lines += [f"> ⚠️ {escaped(warning)}\n" for warning in report["warnings"]]
     bad = [row for row in rows if row["status"] != "ok"]
     if bad:
@@ -49,6 +50,30 @@ def _main_table(rows: list[dict[str, Any]], *, timed: bool) -> list[str]:
         line += [escaped(row["negative_flips"]), escaped(row["size"]), _parity(row)]
         cells.append(line)
     return table(head, cells, "ll" + "r" * (len(head) - 2))
+
+
+def _against(report: dict[str, Any]) -> list[str]:
+    rows = view.against_rows(report)
+    if not rows:
+        return []
+    head = ["Variant", "Speed", "Drop", "Flips", "Size", "Verdict"]
+    cells = [
+        [
+            escaped(row["name"]),
+            _with(row["speedup"], row["speedup_interval"]),
+            _with(row["drop"], row["drop_interval"]),
+            escaped(row["negative_flips"]),
+            escaped(row["size"]),
+            escaped(row["verdict"]),
+        ]
+        for row in rows
+    ]
+    return [
+        f"Against {escaped(report['against'])}, measured in the same rounds:",
+        "",
+        *table(head, cells, "lrrrrl"),
+        "",
+    ]
 
 
 def _parity(row: dict[str, Any]) -> str:

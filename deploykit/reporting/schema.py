@@ -251,6 +251,20 @@ class Attachment(Part):
     file: InsidePath
 
 
+class Against(Part):
+    """A variant compared with the one of the same name on the other side, measured beside it (``--against``)."""
+
+    name: str
+    speedup: Speedup | None = None
+    drop_pt: Points | None = None
+    drop_pt_low: Points | None = None
+    drop_pt_high: Points | None = None
+    drop_interval: Literal["bootstrap", "score", "exact"] | None = None
+    agreement: Ratio | None = None
+    negative_flips: Ratio | None = None
+    mcnemar_p: Ratio | None = None
+
+
 class Variant(Part):
     """One thing that was measured, or the reason why not."""
 
@@ -270,6 +284,7 @@ class Variant(Part):
     measurements: list[Measurement] = Field(default_factory=list)
     speedup: Speedup | None = None
     accuracy: Accuracy | None = None
+    against: Against | None = None
     parity: Parity | None = None
     audit: dict[str, Any] | None = None
     attachments: list[Attachment] = Field(default_factory=list)
@@ -310,6 +325,7 @@ class Report(Part):
     conditions: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
     baseline: str | None = None
+    against: str | None = None
     budget: Budget | None = None
     variants: Annotated[list[Variant], Field(min_length=1)]
     pareto: list[str] = Field(default_factory=list)
@@ -322,6 +338,7 @@ class Report(Part):
         if twice:
             raise ValueError(f"variant names occur twice: {', '.join(twice)}")
         named = {"baseline": [self.baseline] if self.baseline else [], "pareto": self.pareto}
+        named["against"] = [one.against.name for one in self.variants if one.against]
         named["pick"] = [self.pick.name] if self.pick else []
         for place, wanted in named.items():
             for name in wanted:

@@ -181,6 +181,62 @@ def how_it_was_measured(report: dict[str, Any]) -> list[tuple[str, str]]:
     return [(label, value) for label, value in facts if value != t.NONE]
 
 
+def against_rows(report: dict[str, Any]) -> list[dict[str, str]]:
+    """One dictionary of texts per variant that has a counterpart on the other side, and what follows from it."""
+    files = {one["name"]: one["artifact"] or {} for one in report["variants"]}
+    found = []
+    for variant in report["variants"]:
+        other = variant["against"]
+        if other is None:
+            continue
+        ours, theirs = files[variant["name"]], files[other["name"]]
+        same = ours.get("sha256") is not None and ours.get("sha256") == theirs.get("sha256")
+        verdict = _against_verdict(other, report.get("noise_floor_ratio") or 0.0)
+        found.append(
+            {
+                "name": variant["name"],
+                "speedup": t.ratio((other["speedup"] or {}).get("estimate")),
+                "speedup_interval": t.ratio_interval(other["speedup"]),
+                "drop": t.points(other["drop_pt"]),
+                "drop_interval": t.drop_interval(other),
+                "agreement": t.percent(other["agreement"]),
+                "negative_flips": t.percent(other["negative_flips"]),
+                "size": f"{t.size(theirs.get('bytes'))} → {t.size(ours.get('bytes'))}",
+                "verdict": "the same file: any difference is noise" if same else verdict,
+            }
+        )
+    return found
+
+
+def _against_verdict(other: dict[str, Any], floor: float) -> str:
+    """In words: faster or slower where the interval and the noise floor leave no doubt, and the same of accuracy."""
+    speed = other["speedup"]
+    if speed is None or speed["low"] is None or speed["high"] is None:
+        found = ["speed not known"]
+    elif speed["low"] > 1 + floor:
+        found = ["faster"]
+    elif speed["high"] < 1 / (1 + floor):
+        found = ["slower"]
+    else:
+        found = ["no difference in speed beyond doubt"]
+    low, high = other["drop_pt_low"], other["drop_pt_high"]
+    if low is not None and high is not None:
+        found.append("less accurate" if low > 0 else "more accurate" if high < 0 else "accuracy not told apart")
+    return ", ".join(found)
+
+
+def against_text(report: dict[str, Any]) -> str:
+    """The comparison with the other side as lines for a terminal; empty where there is none."""
+    lines = [
+        f"  {row['name']}: {row['verdict']}; {row['speedup']} its speed"
+        + (f" ({row['speedup_interval']})" if row["speedup_interval"] else "")
+        + f", drop {row['drop']}"
+        + (f" ({row['drop_interval']})" if row["drop_interval"] else "")
+        for row in against_rows(report)
+    ]
+    return "\n".join([f"against {report['against']}, variant by variant:", *lines]) if lines else ""
+
+
 def condition_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and text of what the machine did while it was measured."""
     labels = {
