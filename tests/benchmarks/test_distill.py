@@ -89,10 +89,8 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     teacher = _teacher(folder)
     pruned, facts = _pruned(teacher, folder)
     test = open_data(DATA).split("test")
-    right = {
-        method: np.stack([_right(_student(method, seed, pruned, teacher, folder), test) for seed in SEEDS])
-        for method in METHODS
-    }
+    files = {(method, seed): _student(method, seed, pruned, teacher, folder) for seed in SEEDS for method in METHODS}
+    right = {method: np.stack([_right(files[method, seed], test) for seed in SEEDS]) for method in METHODS}
     reference, cut = _right(teacher, test), _right(pruned, test)
     macs = {name: count(load_model(path).module, (32, 32)).macs for name, path in (("t", teacher), ("p", pruned))}
     plain = right["plain"].mean(axis=0)
