@@ -16,6 +16,7 @@ NATURAL = {
     ".safetensors": "torch-eager",
     ".pt2": "torch-eager",
     ".onnx": "ort-cpu",
+    ".xml": "openvino",
 }
 
 

@@ -19,6 +19,7 @@ BUILT = {
     "ort-trt": "deploykit.engines.onnxruntime.runner",
     "tensorrt": "deploykit.engines.tensorrt.runner",
     "tensorrt-rtx": "deploykit.engines.tensorrt.runner",
+    "openvino": "deploykit.engines.openvino.runner",
 }
 """target → the module whose ``open_target`` opens it."""
 
@@ -26,11 +27,13 @@ _SUFFIXES = {
     "torch": (".pt", ".pth", ".safetensors", ".pt2", ".ckpt", ".bin"),
     "ort": (".onnx",),
     "tensorrt": (".engine", ".plan", ".trt"),
+    "openvino": (".xml", ".onnx"),
 }
 _MENDS = {
     "torch": "Name another target: {path}@{other}.",
     "ort": "Export it first: deploykit export {path}.",
     "tensorrt": "Build it first: deploykit build {path} --target {target}.",
+    "openvino": "Export it first: deploykit export {path}.",
 }
 
 
@@ -58,7 +61,7 @@ def resolve(spec: Spec | str | Path, device: str = "auto") -> Spec:
     suffix = spec.path.suffix.lower()
     for engine, wanted in _SUFFIXES.items():
         foreign = [s for other, suffixes in _SUFFIXES.items() if other != engine for s in suffixes]
-        if target.startswith(engine) and suffix in foreign:
+        if target.startswith(engine) and suffix in foreign and suffix not in wanted:
             other = _natural(spec.path)
             mend = _MENDS["torch" if suffix in _SUFFIXES["tensorrt"] else engine]
             raise BadInput(

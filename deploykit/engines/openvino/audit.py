@@ -1,0 +1,51 @@
+"""What a compiled OpenVINO model runs: its layers, and the precision of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+INT8 = ("u8", "i8")
+CONVS = ("Convolution", "Deconvolution")
+NOT_RUN = ("Const", "Input", "Output")
+MOVES = ("Reorder", "Transpose", "Reshape", "Convert")
+
+
+def audit(made: Any) -> dict[str, Any]:
+    """Count the layers of a compiled model.
+
+    Returns:
+        ``nodes`` (that run), ``convs``, ``int8_convs``, ``fully_connected``, ``int8_fully_connected``, ``reformats``,
+        ``precisions`` (precision → nodes), ``ops`` (type → nodes), ``float_convs`` (names of those not in int8, where some are).
+    """
+    ops: Counter[str] = Counter()
+    precisions: Counter[str] = Counter()
+    dense: Counter[bool] = Counter()
+    convs: dict[str, bool] = {}
+    for node in made.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        kind, precision = _text(info["layerType"]), _text(info["runtimePrecision"])
+        if kind in NOT_RUN:
+            continue
+        ops[kind] += 1
+        precisions[precision] += 1
+        if kind in CONVS:
+            convs[node.get_friendly_name()] = precision in INT8
+        if kind in ("FullyConnected", "MatMul"):
+            dense[precision in INT8] += 1
+    some = any(convs.values())
+    return {
+        "nodes": sum(ops.values()),
+        "convs": len(convs),
+        "int8_convs": sum(convs.values()),
+        "fully_connected": sum(dense.values()),
+        "int8_fully_connected": dense[True],
+        "reformats": sum(ops[kind] for kind in MOVES),
+        "precisions": dict(sorted(precisions.items())),
+        "ops": dict(sorted(ops.items())),
+        "float_convs": sorted(name for name, is_int in convs.items() if not is_int) if some else [],
+    }
+
+
+def _text(value: Any) -> str:
+    return str(value.astype(str) if hasattr(value, "astype") else value)
