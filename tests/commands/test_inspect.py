@@ -176,10 +176,10 @@ def test_manifest_states(tmp_path: Path) -> None:
     assert inspect(manifest_path(path)).facts["manifest"]["state"] == "missing m.onnx"
 
 
-def test_engine_known_by_its_manifest(tmp_path: Path) -> None:
-    path = tmp_path / "m.engine"
-    path.write_bytes(b"ftrt")
-    with pytest.raises(BadInput, match=r"cannot tell what .*; got suffix \.engine"):
+def test_artifact_known_by_its_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "m.blob"
+    path.write_bytes(b"something")
+    with pytest.raises(BadInput, match=r"cannot tell what .*; got suffix \.blob"):
         inspect(path)
     write_manifest(path, Manifest("engine", files_of(path), "build", 1, target="tensorrt"))
     assert inspect(path).facts["manifest"]["target"] == "tensorrt"
