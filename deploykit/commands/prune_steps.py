@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.config.prune import PruneConfig
+from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.prune_pictures import PruningPictures
 
@@ -104,6 +105,8 @@ class Cutter:
         how = plan(graph, config.scope, config.round_to, sized(graph, config.ratios), config.importance)
         costs = costs_of(self.module, graph, before.macs)
         name, fraction = config.budget or ("macs", 1.0)
+        if name == "latency":
+            raise BadInput("pruning to a latency is not possible here", expected="--macs or --params")
         total: float = before.params if name == "params" else before.macs
         cost: Callable[[np.ndarray], float] = costs.params if name == "params" else costs.macs
         if config.budget is not None and name != "latency":

@@ -17,7 +17,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.pruning.graph import Graph, Group, build_graph
 from deploykit.pruning.records import FIXED, Records
 from deploykit.pruning.surgery import no_atoms, remaining, remove
-from deploykit.pruning.trace import trace, trace_on
+from deploykit.pruning.trace import copy_on, trace, trace_on
 
 WHY = "the network's code depends on its width (a split, view or slice)"
 
@@ -31,7 +31,7 @@ def prunable_graph(module: nn.Module, size: tuple[int, int], progress: Progress 
         BadInput: it does not run, returns more than one tensor, or holds no group that can be narrowed.
     """
     graph = build_graph(trace(module, size), size)
-    module = copy.deepcopy(module).to(graph.records.device)
+    module = copy_on(graph.records.device, module)
     if graph.groups and (wrong := _trouble(module, graph, graph.groups)) is not None:
         graph = _without_rigid(module, graph, wrong, progress)
     if not graph.groups:

@@ -56,10 +56,19 @@ def trace_on(
 
     ``rows`` are (tensor, dimension) → units, where a pruned network is traced with the units of the original.
     """
-    copied = copy.deepcopy(module).eval().to(device)
-    records = _Tracer(copied, rows).run(size)
+    records = _Tracer(copy_on(device, module).eval(), rows).run(size)
     records.device = device
     return records
+
+
+def copy_on(device: str, module: nn.Module) -> nn.Module:
+    """A copy of ``module`` on a device, in which what was shared is shared (``Module.to`` parts tied weights)."""
+    moved: dict[int, Any] = {}
+    for parameter in module.parameters():
+        moved[id(parameter)] = nn.Parameter(parameter.detach().to(device, copy=True), parameter.requires_grad)
+    for buffer in module.buffers():
+        moved[id(buffer)] = buffer.detach().to(device, copy=True)
+    return copy.deepcopy(module, moved)
 
 
 class _Tracer:

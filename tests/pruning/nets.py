@@ -1,0 +1,159 @@
+"""Small networks, one for each way in which channels hang together."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Plain(nn.Module):
+    """Convolutions, BatchNorm, a flattened map of 2×2 pixels, two linear layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.bn = nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16)
+        self.b = nn.Conv2d(16, 24, 3, stride=2, padding=1)
+        self.c, self.fc = nn.Linear(24 * 4, 32), nn.Linear(32, 5)
+
+    def forward(self, x):
+        x = functional.relu(self.b(functional.relu(self.bn(self.a(x)))))
+        return self.fc(functional.relu(self.c(functional.adaptive_avg_pool2d(x, 2).flatten(1))))
+
+
+class Residual(nn.Module):
+    """A skip, a concatenation, a gate of one value per channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.a, self.b = nn.Conv2d(16, 32, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1)
+        self.side = nn.Conv2d(16, 8, 1)
+        self.squeeze, self.excite = nn.Conv2d(24, 8, 1), nn.Conv2d(8, 24, 1)
+        self.fc = nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.b(functional.silu(self.a(x)))
+        x = torch.cat([x, self.side(x)], dim=1)
+        gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(x.mean((2, 3), keepdim=True)))))
+        return self.fc((x * gate).mean((2, 3)))
+
+
+class Depthwise(nn.Module):
+    """Depthwise, also with two outputs an input, and grouped convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.dw = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, padding=1, groups=16)
+        self.twice = nn.Conv2d(16, 32, 3, padding=1, groups=16)
+        self.b, self.grouped = nn.Conv2d(32, 32, 1), nn.Conv2d(32, 16, 3, padding=1, groups=4)
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.twice(functional.relu6(self.dw(self.a(x))))
+        return self.fc(functional.relu(self.grouped(functional.hardswish(self.b(x)))).mean((2, 3)))
+
+
+class Scaled(nn.Module):
+    """A learned scale per channel, channels last in between, an attention over pixels, a shortcut padded with zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.gamma = nn.Conv2d(3, 12, 3, padding=1), nn.Parameter(torch.randn(12, 1, 1))
+        self.up, self.down = nn.Linear(12, 40), nn.Linear(40, 12)
+        self.look, self.wide = nn.Conv2d(12, 1, 1), nn.Conv2d(12, 20, 3, padding=1)
+        self.fc = nn.Linear(20, 5)
+
+    def forward(self, x):
+        x = self.a(x) * self.gamma
+        x = x + self.down(functional.gelu(self.up(x.permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        x = x * torch.sigmoid(self.look(x))
+        x = functional.relu(self.wide(x)) + functional.pad(x, (0, 0, 0, 0, 0, 8))
+        return self.fc(x.mean((2, 3)))
+
+
+class Shared(nn.Module):
+    """One convolution used twice, and two that share a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.twice = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.left, self.right = nn.Conv2d(16, 8, 1), nn.Conv2d(16, 8, 1)
+        self.right.weight = self.left.weight
+        self.fc = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = functional.relu(self.twice(functional.relu(self.twice(self.a(x)))))
+        return self.fc(torch.cat([self.left(x), self.right(x)], 1).mean((2, 3)))
+
+
+class Shuffled(nn.Module):
+    """Channels split, shuffled and joined as ShuffleNetV2 does."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.inner = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(8, 24, 1)
+        self.outer, self.fc = nn.Conv2d(24, 8, 1), nn.Linear(16, 5)
+
+    def forward(self, x):
+        left, right = self.a(x).chunk(2, dim=1)
+        x = torch.cat([left, self.outer(functional.relu(self.inner(right)))], dim=1)
+        n, c, h, w = x.shape
+        x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+        return self.fc(x.mean((2, 3)))
+
+
+class Rigid(nn.Module):
+    """A view and a split that state a width; the convolution between is free."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.free = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(8, 32, 3, padding=1)
+        self.last, self.fc = nn.Conv2d(32, 12, 1), nn.Linear(12, 5)
+
+    def forward(self, x):
+        x, _ = torch.split(self.a(x), 8, dim=1)
+        x = self.last(functional.relu(self.free(x))).mean((2, 3))
+        return self.fc(x.view(-1, 12))
+
+
+class Normed(nn.Module):
+    """LayerNorm and GroupNorm over the channels, and a free layer behind them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.norm = nn.Conv2d(3, 16, 3, padding=1), nn.GroupNorm(4, 16)
+        self.layer = nn.LayerNorm(16)
+        self.up, self.fc = nn.Linear(16, 32), nn.Linear(32, 5)
+
+    def forward(self, x):
+        x = self.layer(self.norm(self.a(x)).mean((2, 3)))
+        return self.fc(functional.relu(self.up(x)))
+
+
+class Looking(nn.Module):
+    """Looks at a value, so that it does not run without arithmetic."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.fc = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 5)
+
+    def forward(self, x):
+        if float(x.sum()) > 1e9:
+            raise ValueError("too bright")
+        return self.fc(functional.relu(self.a(x)).mean((2, 3)))
+
+
+NETS = {one.__name__: one for one in (Plain, Residual, Depthwise, Scaled, Shared, Shuffled, Rigid, Normed, Looking)}
+
+
+def made(name: str) -> nn.Module:
+    """A seeded network in eval mode with BatchNorm statistics that are not those of a new one."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = NETS[name]().eval()
+        for layer in net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.normal_()
+                layer.running_var.uniform_(0.5, 2.0)
+                nn.init.uniform_(layer.weight, 0.5, 1.5)
+    return net
