@@ -13,7 +13,10 @@ from deploykit.cli.runtime import running
 
 def command(
     artifacts: Annotated[
-        list[str] | None, typer.Argument(help="What to evaluate: [NAME=]PATH[@TARGET[:key=value,…]].")
+        list[str] | None,
+        typer.Argument(
+            help="What to evaluate: [NAME=]PATH[@TARGET[:key=value,…]]; or a run folder, to judge its saved logits again."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -64,8 +67,9 @@ def command(
             refuse_stored_code(arguments["config"], str(config))
             result = evaluate(**arguments, force=force, progress=run.progress)
         else:
+            again = artifacts is not None and len(artifacts) == 1 and (Path(artifacts[0]) / "report.json").is_file()
             fields = dict(
-                data=needed(data, "--data"),
+                data=data if again else needed(data, "--data"),
                 split=split,
                 baseline=baseline,
                 metrics=tuple(metric or ()),

@@ -24,10 +24,10 @@ from deploykit.benchmarking.subject import Opener
 from deploykit.commands.against import SUFFIX, other_side
 from deploykit.commands.attachments import gather
 from deploykit.commands.chain import Chain, chain_of
-from deploykit.commands.evaluate import safe_name, unique_specs
+from deploykit.commands.evaluate import run_folder_of, safe_name, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics
-from deploykit.commands.run_specs import is_run, specs_of_run
+from deploykit.commands.run_specs import specs_of_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.commands.timed import open_timed
 from deploykit.commands.timings import build_report, speed_table
@@ -143,14 +143,6 @@ def _benchmark(
         report = _write(judged, measured, baseline, against, split, config, folder, place)
     write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, against, folder))
     return BenchmarkResult(report, folder)
-
-
-def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
-    """The run folder that is to be measured again, where it is all that was named."""
-    if len(artifacts) != 1 or not isinstance(artifacts[0], str):
-        return None
-    path = Path(artifacts[0])
-    return path if is_run(path) else None
 
 
 def named_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:

@@ -33,6 +33,7 @@ from deploykit.commands.judging import judge
 from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
 from deploykit.commands.metrics import Metric, load_metrics
 from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
+from deploykit.commands.run_specs import is_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.reporting.read import plain, read_report, validate
 from deploykit.reporting.schema import SCHEMA
@@ -58,7 +59,8 @@ def evaluate(
     """Measure the accuracy of artifacts on the same images, and compare them with a baseline image by image.
 
     Args:
-        artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more.
+        artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more; or a run folder, whose saved logits are judged
+            again without inference.
         output: folder for ``report.json``, ``.html``, ``.md`` and ``logits/``, made if missing; None: nothing is written.
         config: data, split, batch, baseline, custom metrics …; its ``metrics`` and ``module:`` data run as user code.
         force: replace files that deploykit did not make.
@@ -70,7 +72,10 @@ def evaluate(
     """
     from deploykit.data import open_data
 
-    if config is None:
+    run = run_folder_of(artifacts)
+    if run is not None:
+        return _again(run, output, config or EvaluateConfig(), force=force, progress=progress)
+    if config is None or config.data is None:
         raise BadInput("evaluate needs data", fix="Pass EvaluateConfig(data=…).")
     specs = unique_specs(artifacts)
     baseline = _baseline(specs, config.baseline)
@@ -104,14 +109,43 @@ def evaluate(
     return EvaluateResult(report, folder)
 
 
+def _again(
+    run: Path, output: Path | None, config: EvaluateConfig, *, force: bool, progress: Progress
+) -> EvaluateResult:
+    from deploykit.commands.rejudge import rejudge, write_rejudged
+
+    if config.data is not None or config.corruptions or config.limit is not None:
+        raise BadInput(
+            f"{run} is a run folder, whose saved logits are judged again",
+            got="--data, --limit or --corruptions, which need inference",
+            fix="Leave them out, or name the artifacts.",
+        )
+    folder = None if output is None else Path(output)
+    if folder is not None:
+        _made_before(folder, "", force=force)
+    report = rejudge(run, config, progress)
+    if folder is not None:
+        write_rejudged(report, run, folder, config)
+    return EvaluateResult(report, folder)
+
+
+def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
+    """The run folder that is meant, where it is all that was named."""
+    if len(artifacts) != 1 or not isinstance(artifacts[0], str):
+        return None
+    path = Path(artifacts[0])
+    return path if is_run(path) else None
+
+
 def refuse_stored_code(config: EvaluateConfig, where: str) -> None:
     """Check that a stored configuration names no user code that its maker did not allow.
 
     Raises:
         BadInput: it names what would run.
     """
-    code = re.fullmatch(r"(?!(synthetic|cifar10|cifar100|imagenet):)[A-Za-z_][\w.]*:[A-Za-z_]\w*", config.data)
-    named = [*config.metrics, *([config.data] if code else [])]
+    data = config.data or ""
+    code = re.fullmatch(r"(?!(synthetic|cifar10|cifar100|imagenet):)[A-Za-z_][\w.]*:[A-Za-z_]\w*", data)
+    named = [*config.metrics, *([data] if code else [])]
     if named and not config.allow_code:
         raise BadInput(
             f"{where} names Python code: {', '.join(named)}", fix="If you trust it, set allow_code: true in it."
@@ -238,7 +272,7 @@ def _report(variants: list[dict[str, Any]], baseline: str, split: Split, config:
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": describe(),
-        "data": {"name": Path(config.data).name, "split": config.split, "n": n, "sha256": split.sha256},
+        "data": {"name": _data_name(config), "split": config.split, "n": n, "sha256": split.sha256},
         "ci_level": config.ci_level,
         "seed": config.seed,
         "warnings": [],
@@ -252,16 +286,21 @@ def _manifest(specs: Sequence[Spec], data_sha256: str, config: EvaluateConfig) -
         if not spec.path.is_file():
             raise BadInput(f"{spec.path} does not exist", fix="Check the path.")
     parents = [Parent("artifact", artifact_sha256(spec.path), name=_identity(spec)) for spec in specs]
-    named = {**config.plain(), "data": Path(config.data).name, "artifacts": [_identity(spec) for spec in specs]}
+    named = {**config.plain(), "data": _data_name(config), "artifacts": [_identity(spec) for spec in specs]}
     return Manifest(
         kind="report",
         files={},
         stage="evaluate",
         version=STAGE_VERSION,
         config=named,
-        parents=(*parents, Parent("data", data_sha256, name=Path(config.data).name)),
+        parents=(*parents, Parent("data", data_sha256, name=_data_name(config))),
         versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
     )
+
+
+def _data_name(config: EvaluateConfig) -> str:
+    assert config.data is not None
+    return Path(config.data).name
 
 
 def _identity(spec: Spec) -> str:

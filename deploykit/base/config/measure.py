@@ -45,7 +45,7 @@ class EvaluateConfig(Config):
     """Accuracy of artifacts on the same pictures.
 
     Attributes:
-        data: a data name.
+        data: a data name; None only where the saved logits of a run folder are judged again.
         split: of the data.
         batch: per inference call.
         limit: number of pictures at most; None: all.
@@ -62,7 +62,7 @@ class EvaluateConfig(Config):
         seed: of the bootstrap and the corruptions.
     """
 
-    data: str
+    data: str | None = None
     split: Literal["train", "select", "test"] = "test"
     batch: int = Field(64, ge=1)
     limit: int | None = Field(None, ge=1)
