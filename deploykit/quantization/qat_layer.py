@@ -1,9 +1,8 @@
 """One convolution or matrix product with rounded weights and its BatchNorm folded in.
 
-While BatchNorm still learns its statistics, the layer computes with the folded, rounded weight, and its output is
-divided by the folding factor again before the batch's statistics normalise it (Krishnamoorthi 2018, "Quantizing deep
-convolutional networks for efficient inference", section 3.2.2). Afterwards the running statistics are used, as in the
-engine.
+While BatchNorm still learns its statistics, the folded weight is rounded, then divided by the folding factor again, so
+that the batch's statistics can normalise the output (Krishnamoorthi 2018, "Quantizing deep convolutional networks for
+efficient inference", section 3.2.2). Afterwards the running statistics are used, as in the engine.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class Layer(nn.Module):
                 unit = (step * input_step).detach()
                 bias = bias + (torch.round(bias / unit) * unit - bias).detach()
         if batch_statistics and factor is not None:
-            return self._normalised(net, self._compute(x, weight, None), factor)
+            return self._normalised(net, x, weight, factor)
         return self._compute(x, weight, bias)
 
     def _tensors(self, net: nn.Module) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -115,17 +114,14 @@ class Layer(nn.Module):
             return convolution(self.step.attributes, x, weight, bias)
         return product(self.step.op_type, self.step.attributes, x, weight, bias)
 
-    def _normalised(self, net: nn.Module, y: Tensor, factor: Tensor) -> Tensor:
+    def _normalised(self, net: nn.Module, x: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
         assert self.bound is not None
         assert self.bound.norm is not None
-        norm = net.get_submodule(self.bound.norm)
+        norm, own = net.get_submodule(self.bound.norm), net.get_submodule(self.bound.module).bias
         assert isinstance(norm, _BatchNorm)
-        shape = [1, -1, *[1] * (y.dim() - 2)]
+        assert own is None or isinstance(own, torch.Tensor)
         safe = torch.where(factor.abs() < LEAST_FACTOR, torch.full_like(factor, LEAST_FACTOR), factor)
-        y = y / safe.reshape(shape)
-        own = net.get_submodule(self.bound.module).bias
-        if isinstance(own, torch.Tensor):
-            y = y + own.reshape(shape)
+        y = self._compute(x, weight / safe.reshape(-1, *[1] * (weight.dim() - 1)), own)
         momentum = 0.1 if norm.momentum is None else norm.momentum
         return functional.batch_norm(
             y, norm.running_mean, norm.running_var, norm.weight, norm.bias, True, momentum, norm.eps

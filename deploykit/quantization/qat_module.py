@@ -58,7 +58,10 @@ class FakeQuantized(nn.Module):
         self.learned, self.freeze_after = learned, freeze_after
         self.program = program_of(graph)
         start = torch.tensor([group.affine.scale for group in points.groups], dtype=torch.float32)
-        self.register_buffer("start", start)
+        free = torch.tensor([float(group.learned) for group in points.groups])
+        most = torch.tensor([float("inf") if group.most is None else group.most for group in points.groups])
+        for name, values in (("start", start), ("free", free), ("most", most)):
+            self.register_buffer(name, values)
         self.theta = nn.Parameter(torch.zeros_like(start), requires_grad=learned)
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.int64))
         self.numbers: dict[str, int] = {}
@@ -100,9 +103,8 @@ class FakeQuantized(nn.Module):
 
     def steps(self) -> Tensor:
         """The step of each group of activations, float [groups]."""
-        now = grown(self.start, self.theta)  # type: ignore[arg-type]
-        most = [float("inf") if group.most is None else group.most for group in self.points.groups]
-        return torch.minimum(now, torch.tensor(most, device=now.device))
+        now = grown(self.start, self.theta * self.free)  # type: ignore[arg-type, operator]
+        return torch.minimum(now, self.most)  # type: ignore[arg-type]
 
     def limits(self) -> dict[str, np.ndarray]:
         """Name of each layer on integers → what its channels' largest integers mean, float32 [C]."""

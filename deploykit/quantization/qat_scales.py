@@ -28,24 +28,34 @@ class Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: Tensor, low: int, high: int, gradient_scale: float) -> Tensor:
         """The rounded ``x``."""
-        ctx.save_for_backward(x, step)
+        out = (x / step).round_().clamp_(low, high).mul_(step)
+        ctx.save_for_backward(x, step, out)
         ctx.bounds = low, high, gradient_scale
-        return (x / step).round_().clamp_(low, high).mul_(step)
+        return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """The gradients of ``x`` and ``step``."""
+        """The gradients of ``x`` and ``step``: with the mask m of values inside, ``g·m`` and ``Σ (g·out − g·m·x) / s``."""
         [gradient] = gradients
-        x, step = ctx.saved_tensors
+        x, step, out = ctx.saved_tensors
         low, high, scale = ctx.bounds
-        exact = x / step
-        inside = (exact >= low) & (exact <= high)
-        of_x = gradient * inside
+        inside = torch.clamp(x, low * step, high * step).eq_(x)
+        of_x = inside.mul_(gradient)
         of_step = None
-        if ctx.needs_input_grad[1]:
-            slope = exact.round().clamp_(low, high).sub_(exact.mul_(inside))
-            of_step = (gradient * slope).sum_to_size(step.shape) * scale
+        if ctx.needs_input_grad[1] and step.numel() == 1:
+            of_step = ((_dot(gradient, out) - _dot(of_x, x)) * (scale / step)).reshape(step.shape)
+        elif ctx.needs_input_grad[1]:
+            of_step = (gradient * out).sub_(of_x * x).sum_to_size(step.shape) * (scale / step)
         return of_x, of_step, None, None, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of products, without a tensor of them where both lie in memory alike."""
+    for layout in (torch.contiguous_format, torch.channels_last) if a.dim() == 4 else (torch.contiguous_format,):
+        if a.is_contiguous(memory_format=layout) and b.is_contiguous(memory_format=layout):
+            order = (0, 2, 3, 1) if layout is torch.channels_last else tuple(range(a.dim()))
+            return torch.dot(a.permute(order).reshape(-1), b.permute(order).reshape(-1))
+    return (a * b).sum()
 
 
 def fake(x: Tensor, step: Tensor, low: int, high: int, features: int) -> Tensor:
