@@ -103,6 +103,8 @@ def distill(
         raise BadInput("nothing to learn from", expected="a DistillConfig with teachers and data")
     if model is None and config.arch is None:
         raise BadInput("no student", expected="a model file, or --arch", fix="Try --arch auto.")
+    if model is not None and Path(model).suffix.lower() in (".onnx", ".pt2"):
+        raise BadInput(f"{model} cannot be trained", expected="the model file that it was exported from (.pt)")
     if rank_from_environment() != 0:
         progress = SILENT
     student = None if model is None else Path(model)

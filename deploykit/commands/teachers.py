@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,9 @@ def open_teachers(
         if any((one.sha256, one.spec.target) == (sha256, spec.target) for one in found):
             raise BadInput(f"the teacher {spec.path} is named twice", fix="Name each teacher once.")
         threads = None if str(spec.target).startswith("torch") else (fixed.count if fixed else cores())
-        runner = opened.enter_context(open_runner(spec, threads=threads, device=device, allow_code=config.allow_code))
+        with _backends_as_they_were():
+            runner = open_runner(spec, threads=threads, device=device, allow_code=config.allow_code)
+        opened.enter_context(runner)
         preprocessing = preprocessing_of(runner, data, None, spec.name, progress)
         logits = collect_logits(
             runner, select, config.batch, progress=progress, name=f"teacher {spec.name}", preprocessing=preprocessing
@@ -120,6 +122,19 @@ def open_teachers(
         found.append(OpenTeacher(spec, sha256, runner, preprocessing, order, logits, top1))
     _weigh(found, config, select, progress)
     return found
+
+
+@contextmanager
+def _backends_as_they_were() -> Iterator[None]:
+    """A runner sets PyTorch up for exact comparison (no TF32, no search for algorithms); training sets it up itself."""
+    import torch
+
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic, matmul.allow_tf32 = before
 
 
 def _weigh(teachers: list[OpenTeacher], config: DistillConfig, select: Split, progress: Progress) -> None:
@@ -218,7 +233,8 @@ def _live(
     if teacher.module is not None:
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         module: Any = teacher.module
-        live = ModuleTeacher(module.to(device=fabric.device, memory_format=layout), view, teacher.order, names)
+        module = module.to(device=fabric.device, memory_format=layout)
+        live = ModuleTeacher(module, view, teacher.order, names, fabric.autocast)
     else:
         live = RunnerTeacher(teacher.answer, view)
     mixed = config.augment.mixup > 0 or config.augment.cutmix > 0

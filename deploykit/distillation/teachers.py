@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -43,18 +44,27 @@ class ModuleTeacher:
         view: from the student's input to its own.
         order: int64 ``[C]``, its output for each class of the data, or None.
         layers: names of layers whose outputs are wanted.
+        precision: makes the context it runs in (autocast).
     """
 
-    def __init__(self, module: nn.Module, view: View, order: np.ndarray | None, layers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        view: View,
+        order: np.ndarray | None,
+        layers: Sequence[str] = (),
+        precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.module = Tapped(module, layers).eval().requires_grad_(False)
-        self.view = view
+        self.view, self.precision = view, precision
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
         self.order = None if order is None else torch.from_numpy(order).to(device)
 
     @torch.no_grad()
     def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
         """Run it without gradients."""
-        logits, features = self.module(self.view(x))
+        with self.precision():
+            logits, features = self.module(self.view(x))
         logits = logits if isinstance(logits, Tensor) else logits[0]
         return (logits if self.order is None else logits[:, self.order]).float(), features
 

@@ -328,6 +328,8 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
         distill(None, tmp_path / "s.pt", config("no-such-data", "gone.pt"))
     with pytest.raises(BadInput, match=r"ends with \.pt"):
         distill(tmp_path / "s.pt", tmp_path / "s.onnx", config("no-such-data", "gone.pt"))
+    with pytest.raises(BadInput, match=r"s\.onnx cannot be trained; expected the model file that it was exported from"):
+        distill(tmp_path / "s.onnx", None, config("no-such-data", "gone.pt"))
     (tmp_path / "mine.pt").write_text("mine")
     with pytest.raises(BadInput, match="exists and was not made by deploykit"):
         distill(None, tmp_path / "mine.pt", config("no-such-data", "gone.pt", arch=SMALL))
