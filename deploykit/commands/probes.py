@@ -135,6 +135,14 @@ def _tensorrt(package: str, libraries: tuple[str, ...], fix: str) -> Answer:
     return _answer(False, f"{package} {version} is installed, but none of {', '.join(libraries)} loads", fix)
 
 
+def openvino() -> Answer:
+    """OpenVINO imports and has its CPU plugin."""
+    from deploykit.engines.openvino.loading import core, library
+
+    core()
+    return _answer(True, f"openvino {library().__version__.split('-')[0]}, CPU plugin")
+
+
 def timm() -> Answer:
     """Timm imports."""
     import timm
@@ -152,6 +160,7 @@ PROBES: dict[str, tuple[Callable[[], Answer], str]] = {
     "cuda-libraries": (cuda_libraries, "pip install 'onnxruntime-gpu[cuda,cudnn]'."),
     "tensorrt": (tensorrt, "pip install 'deploykit[trt]'."),
     "tensorrt-rtx": (tensorrt_rtx, "pip install tensorrt_rtx."),
+    "openvino": (openvino, "pip install 'deploykit[openvino]'."),
     "timm": (timm, "pip install 'deploykit[timm]'."),
 }
 """name → the probe, and the mend where importing alone fails."""

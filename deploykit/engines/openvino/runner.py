@@ -72,7 +72,7 @@ class OpenVinoRunner:
         self.preprocessing, self.classes = known.preprocessing, known.classes
         computed = inference_precision(spec.options)
         self.precision = known.precision if known.precision == "int8" or computed == "f32" else TYPES[computed]
-        self.notes = [*known.notes, f"OpenVINO computes float layers in {computed}, as it was told"]
+        self.notes = [*known.notes, f"OpenVINO computes float32 layers in {computed}, as it was told"]
         self._bound: dict[tuple[int, ...], _Bound] = {}
         if (shape := self._first_shape()) is not None:
             self._bound[shape] = self._compile(shape)
