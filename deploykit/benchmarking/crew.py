@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 import numpy as np
 
 from deploykit.base.progress import Progress
+from deploykit.benchmarking.noise import quietest_core
 from deploykit.benchmarking.pool import Block, Worker, WorkerFailed
 from deploykit.benchmarking.subject import Opener
 from deploykit.benchmarking.times import Measured, Settings
@@ -29,6 +30,7 @@ class Crew:
         self.found, self.settings, self._stack = found, settings, stack
         self.workers: dict[str, list[Worker]] = {}
         self._ended_cpu_s = 0.0
+        self._core = quietest_core() if settings.threads == 1 else None
 
     @property
     def names(self) -> list[str]:
@@ -42,7 +44,7 @@ class Crew:
                 cold = []
                 self.workers[name] = []
                 for _ in range(self.settings.builds):
-                    worker = self._stack.enter_context(Worker(name, opener, self.settings.threads))
+                    worker = self._stack.enter_context(Worker(name, opener, self.settings.threads, core=self._core))
                     self.workers[name].append(worker)
                     with self.recorded(name):
                         facts = worker.ready()

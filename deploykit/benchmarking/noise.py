@@ -22,6 +22,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def quietest_core(seconds: float = 0.2) -> int | None:
+    """The core with the least other work just now, of those that this process may use; None where that cannot be told.
+
+    All variants computing on one and the same core meet the same neighbours; on cores of their own, what runs beside
+    one of them would pass for its speed.
+    """
+    import psutil
+
+    if not hasattr(os, "sched_getaffinity"):
+        return None
+    shares = psutil.cpu_percent(interval=seconds, percpu=True)
+    ours = [core for core in sorted(os.sched_getaffinity(0)) if core < len(shares)]
+    return min(ours, key=lambda core: shares[core], default=None)
+
+
 def load_warnings(share: float, threads: int, available: int) -> list[str]:
     """Warnings about what was seen before anything was timed.
 

@@ -49,13 +49,16 @@ class Worker:
         opener: how the process makes its subject.
         threads: of the CPU, set in the process before any library loads.
         limit_s: how long one answer may take before the worker counts as hung.
+        core: where its one thread stays once it is loaded; None: where the system puts it.
     """
 
-    def __init__(self, name: str, opener: Opener, threads: int, limit_s: float = ANSWER_LIMIT_S) -> None:
+    def __init__(
+        self, name: str, opener: Opener, threads: int, limit_s: float = ANSWER_LIMIT_S, core: int | None = None
+    ) -> None:
         self.name, self.limit_s = name, limit_s
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, environment_of(threads) | opener.environment, pickle.dumps(opener))
+        arguments = (theirs, environment_of(threads) | opener.environment, pickle.dumps(opener), core)
         self._process = context.Process(target=serve, args=arguments, name=f"deploykit-{name}", daemon=True)
         self._process.start()
         theirs.close()

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,7 +20,7 @@ from deploykit.benchmarking.nvml import gpu
 from deploykit.benchmarking.subject import Opener, Subject
 
 
-def serve(connection: Connection, environment: dict[str, str], opener: bytes) -> None:
+def serve(connection: Connection, environment: dict[str, str], opener: bytes, core: int | None = None) -> None:
     """Answer the parent until it says stop or goes away.
 
     The parent sends ``("block", name, block_ms)``, ``("serve", Arrivals)``, ``("check",)`` or ``("stop",)``; the worker
@@ -31,13 +32,14 @@ def serve(connection: Connection, environment: dict[str, str], opener: bytes) ->
         connection: to the parent.
         environment: set before anything heavy is imported (threads).
         opener: a pickled :class:`Opener`.
+        core: where the thread that computes stays once it is loaded; None: anywhere.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     sys.stdout.flush()
     os.dup2(2, 1)  # stdout belongs to the parent's one JSON object
     os.environ.update(environment)
     try:
-        _serve(connection, opener)
+        _serve(connection, opener, core)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except MemoryError:
@@ -51,7 +53,7 @@ def serve(connection: Connection, environment: dict[str, str], opener: bytes) ->
         connection.send(("failed", status, " ".join(reason.split())[:500]))
 
 
-def _serve(connection: Connection, opener: bytes) -> None:
+def _serve(connection: Connection, opener: bytes, core: int | None) -> None:
     recipe: Opener = pickle.loads(opener)
     subject = recipe.function(*recipe.arguments)
     card = gpu()
@@ -65,6 +67,9 @@ def _serve(connection: Connection, opener: bytes) -> None:
         return
     device_bytes = _more(card.used_bytes() if card else None, used)
     connection.send(("ready", {"cold_start_ms": cold_start_ms, **subject.facts()}))
+    if core is not None:
+        with suppress(OSError):  # a core that was taken away since is no reason to fail
+            os.sched_setaffinity(0, {core})
     timed, meters = _Timed(subject), Meters()
     while (message := connection.recv())[0] != "stop":
         if message[0] == "block":

@@ -78,3 +78,68 @@ def environment(name):
             raise RuntimeError(f"{name}={os.environ.get(name)}")
 
     return Told(1.0)
+
+
+class Placed(Spinner):
+    """Writes down the cores that it may compute on."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(1.0)
+        self.path = path
+
+    def run(self) -> None:
+        super().run()
+        with open(self.path, "a") as file:
+            file.write(",".join(map(str, os.sched_getaffinity(0))) + "\n")
+
+
+def where(path):
+    return Placed(path)
+
+
+def dies_at_batch(ms, fault, batch):
+    """Goes wrong when it is asked for ``batch`` pictures."""
+
+    class Dies(Spinner):
+        def call(self, name):
+            if name.endswith(f"/{batch}"):
+                if fault == "kill":
+                    os.kill(os.getpid(), 9)
+                raise MemoryError("no room")
+            return super().call(name)
+
+    return Dies(ms)
+
+
+def fixed(ms):
+    class Fixed(Spinner):
+        def facts(self):
+            return {"device": "cpu", "fixed_batch": 1}
+
+    return Fixed(ms)
+
+
+def build_that_differs(ms, folder):
+    """Every second one that is opened is half as fast, as builds of an engine may differ."""
+    number = 0
+    while True:
+        try:
+            os.close(os.open(f"{folder}/{number}", os.O_CREAT | os.O_EXCL))
+            return Spinner(ms * (1 + number % 2))
+        except FileExistsError:
+            number += 1
+
+
+def on_device(ms):
+    """Tells its own time beside the host's."""
+
+    class OnDevice(Spinner):
+        def device_call(self, name):
+            def timed():
+                start = time.perf_counter()
+                self.run()
+                return (time.perf_counter() - start) * 1e3
+
+            return timed
+
+    return OnDevice(ms)

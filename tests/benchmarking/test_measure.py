@@ -108,6 +108,14 @@ def test_threads_are_set_before_the_worker_imports_anything(subjects):
     assert found.times["base"].reason == "RuntimeError: OMP_NUM_THREADS=1"
 
 
+def test_all_variants_of_one_thread_compute_on_the_same_core(subjects, tmp_path):
+    openers = {name: Opener(subjects.where, (str(tmp_path / name),)) for name in ("base", "other")}
+    measure(openers, "base", QUICK)
+    seen = {name: set((tmp_path / name).read_text().split()) for name in openers}
+    assert seen["base"] == seen["other"]
+    assert len(seen["base"]) == 1
+
+
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
