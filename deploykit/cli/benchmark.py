@@ -11,6 +11,15 @@ from deploykit.cli import options as o
 from deploykit.cli.runtime import running
 
 
+def ratio(given: str) -> float:
+    """``±1%``, ``1%`` or ``0.01`` as 0.01."""
+    text = str(given).strip().removeprefix("±").removeprefix("+-").strip()
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is no ratio; expected 0.01, 1% or ±1%") from None
+
+
 def command(
     artifacts: Annotated[
         list[str] | None,
@@ -34,7 +43,12 @@ def command(
     batch: o.Batch = 1,
     threads: Annotated[int, typer.Option("--threads", help="CPU threads of each timed variant.")] = 1,
     until: Annotated[
-        float, typer.Option(help="Stop when every speed-up interval is narrower than plus or minus this ratio.")
+        float,
+        typer.Option(
+            parser=ratio,
+            metavar="RATIO",
+            help="Stop when every speed-up interval is narrower than plus or minus this: 0.01, 1%, ±1%.",
+        ),
     ] = 0.02,
     max_time: Annotated[
         float, typer.Option("--max-time", help="Stop timing after so many seconds at the latest.")
