@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.config.prune import PruneConfig
-from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.prune_pictures import PruningPictures
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deploykit.base.preprocessing import Preprocessing
+    from deploykit.commands.prune_latency import LatencySearch
+    from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
+    from deploykit.pruning.prune import Plan
     from deploykit.zoo import Counts, LoadedModel
 
 FROM_DATA = ("taylor", "hessian", "activation")
@@ -105,24 +108,45 @@ class Cutter:
         how = plan(graph, config.scope, config.round_to, sized(graph, config.ratios), config.importance)
         costs = costs_of(self.module, graph, before.macs)
         name, fraction = config.budget or ("macs", 1.0)
-        if name == "latency":
-            raise BadInput("pruning to a latency is not possible here", expected="--macs or --params")
         total: float = before.params if name == "params" else before.macs
         cost: Callable[[np.ndarray], float] = costs.params if name == "params" else costs.macs
         if config.budget is not None and name != "latency":
             check_floor(fraction, name, total, cost, how)
         one_shot, recalibrated, latency = None, None, None
         budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
-        with progress.task("prune", len(budgets), "steps") as bar:
+        with ExitStack() as stack, progress.task("prune", len(budgets), "steps") as bar:
+            search = self._search(graph, costs, how, stack) if name == "latency" else None
             for budget in budgets:
                 scores = self._scores(graph)
-                widths = widths_for(budget, cost, graph, how, scores)
+                if search is None:
+                    widths = widths_for(budget, cost, graph, how, scores)
+                else:
+                    widths, latency = self._within(search, budget / total, graph, scores)
                 graph = narrow(self.module, graph, how, scores, widths)
                 one_shot, recalibrated = self._top1(), None
                 if self._recalibrate():
                     recalibrated = self._top1()
                 bar.advance(1)
         return graph.kept, one_shot, recalibrated, latency
+
+    def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
+        from deploykit.commands.prune_latency import LatencySearch
+
+        threads = self.config.threads or 1
+        return stack.enter_context(
+            LatencySearch(self.module, graph, costs, how, self.config.target, threads, self.progress)
+        )
+
+    def _within(
+        self, search: LatencySearch, fraction: float, graph: Graph, scores: list[np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        from deploykit.pruning.prune import too_small
+        from deploykit.pruning.widths import TooSmall
+
+        try:
+            return search.widths(fraction, self.module, graph, scores)
+        except TooSmall as error:
+            raise too_small(error, fraction, "latency", 1.0) from error
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
         from deploykit.pruning.importance import weight_scores

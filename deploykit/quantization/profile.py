@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class LayerTime:
         return {key: round(value, 2) if isinstance(value, float) else value for key, value in asdict(self).items()}
 
 
-def kernel_times(path: Path) -> dict[tuple[str, str], float]:
-    """Median microseconds of each kernel of a profile: (node name, operator) → time.
+def kernel_times(path: Path, statistic: Callable[[Sequence[float]], Any] = np.median) -> dict[tuple[str, str], float]:
+    """Microseconds of each kernel of a profile, the median over calls or another ``statistic``: (node, operator) → time.
 
     The first call, which touches memory for the first time, is left out where there are more.
     """
@@ -56,7 +56,7 @@ def kernel_times(path: Path) -> dict[tuple[str, str], float]:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
             key = (event["name"].removesuffix(_KERNEL), event["args"].get("op_name", ""))
             calls[key].append(float(event["dur"]))
-    return {key: float(np.median(times[1:] or times)) for key, times in calls.items()}
+    return {key: float(statistic(times[1:] or times)) for key, times in calls.items()}
 
 
 def owners(model: ir.Model) -> dict[str, str]:

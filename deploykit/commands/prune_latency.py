@@ -1,0 +1,253 @@
+"""Widths for a latency budget: allocated by the table of layers, then the whole network measured and the budget corrected."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.errors import AnswerNo
+from deploykit.base.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import nn
+
+    from deploykit.base.runner import Runner
+    from deploykit.pruning.allocation import Allocation, Choices
+    from deploykit.pruning.cost import Costs
+    from deploykit.pruning.graph import Graph
+    from deploykit.pruning.importance import Scores
+    from deploykit.pruning.prune import Plan
+
+TRIES = 5
+NEAR = 0.97
+"""A network that takes this share of the budget or more is near enough to it."""
+ROUNDS = 15
+LEAST_OF = 30
+
+
+@dataclass(frozen=True)
+class Try:
+    """One allocation, and what its network took when measured as a whole.
+
+    Attributes:
+        widths: of the groups.
+        predicted: time over the input network's, by the table.
+        measured: the same, measured interleaved.
+        ms: milliseconds of the network.
+        input_ms: of the input network in the same measurement.
+    """
+
+    widths: tuple[int, ...]
+    predicted: float
+    measured: float
+    ms: float
+    input_ms: float
+
+
+class LatencySearch:
+    """Finds widths for a fraction of a network's latency on a target (fp32, batch 1); use it as a context manager.
+
+    Args:
+        module: the input network, on the CPU; it may change after entering.
+        graph: of its channels.
+        costs: of its layers.
+        how: ladders of the groups, and what their scores mean.
+        target: what times it: ``ort-cpu`` or ``ort-cuda``.
+        threads: of the timing.
+        progress: where it shows.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        graph: Graph,
+        costs: Costs,
+        how: Plan,
+        target: str,
+        threads: int = 1,
+        progress: Progress = SILENT,
+    ) -> None:
+        self.module, self.size, self.costs, self.how = module, graph.size, costs, how
+        self.target, self.threads, self.progress = target, threads, progress
+
+    def __enter__(self) -> LatencySearch:
+        """Open the input network on the target and measure its layers at the widths they may have."""
+        from deploykit.commands.layer_times import keep_times, known_times, measure_on, table_file
+        from deploykit.pruning.latency_cost import LatencyCost, layer_shapes
+        from deploykit.pruning.latency_table import LatencyTable
+
+        measure = measure_on(self.target, self.threads, self.progress)
+        place = table_file(self.target, self.threads)
+        known = known_times(place)
+        before = len(known)
+        self.stack = ExitStack()
+        with ExitStack() as guard:
+            self.scratch = Path(guard.enter_context(TemporaryDirectory(prefix="deploykit-")))
+            self.base = guard.enter_context(self._runner(self.module, self.scratch / "input.onnx"))
+            table = LatencyTable(measure, _step(self.how), known)
+            shapes = layer_shapes(self.module, self.size)
+            self.cost = LatencyCost(self.costs, shapes, table, self._least_ms(self.base))
+            keep_times(place, known, self.target, self.threads)
+            self.measured_shapes = len(known) - before
+            self.full = self.cost.total(self.costs.widths.tolist())
+            self.stack = guard.pop_all()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        """Close the input network's runner."""
+        self.stack.close()
+
+    def widths(
+        self, fraction: float, module: nn.Module, graph: Graph, scores: Scores
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """The widths, int [groups], whose network measures at most ``fraction`` of the input's time, and what was found.
+
+        The table does not know what happens between layers, so its prediction is corrected by measuring the whole
+        network that it proposes, up to :data:`TRIES` times.
+
+        Args:
+            fraction: of the input network's latency, at most.
+            module: the network as it is now; it is not changed.
+            graph: of its channels.
+            scores: of each group's channels.
+
+        Raises:
+            TooSmall: the narrowest widths take longer, as predicted; the floor is a fraction.
+            AnswerNo: no try measured within the budget.
+        """
+        import numpy as np
+
+        from deploykit.pruning.allocation import allocate
+        from deploykit.pruning.widths import TooSmall
+
+        choices = _choices(graph, self.how, scores)
+        tries: list[Try] = []
+        aim = fraction
+        for _ in range(TRIES):
+            found = allocate(choices, self.cost, aim * self.full)
+            if not found.fits and not tries:
+                raise TooSmall(self.cost.total([one.widths[-1] for one in choices]) / self.full)
+            if any(found.widths == one.widths for one in tries):
+                break
+            tries.append(self._tried(found, module, graph, scores))
+            self.progress.say(
+                f"latency: predicted {tries[-1].predicted:.3f}, measured {tries[-1].measured:.3f} of the input network, "
+                f"asked {fraction:g}"
+            )
+            if NEAR * fraction <= tries[-1].measured <= fraction:
+                break
+            aim *= (0.99 if tries[-1].measured > fraction else 0.995) * fraction / tries[-1].measured
+        within = [one for one in tries if one.measured <= fraction]
+        if not within:
+            raise AnswerNo(
+                f"no widths measured within --latency {fraction:g} on {self.target}",
+                got=f"{min(one.measured for one in tries):.3f} at best",
+                fix="Ask for more, use a smaller --round-to, or measure on a quiet machine.",
+            )
+        chosen = max(within, key=lambda one: one.measured)
+        return np.array(chosen.widths, dtype=np.int64), self._facts(fraction, chosen, tries)
+
+    def _facts(self, fraction: float, chosen: Try, tries: Sequence[Try]) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "threads": self.threads,
+            "asked": fraction,
+            "measured": round(chosen.measured, 4),
+            "predicted": round(chosen.predicted, 4),
+            "prediction_error": round(chosen.predicted / chosen.measured - 1, 4),
+            "input_ms": round(chosen.input_ms, 4),
+            "ms": round(chosen.ms, 4),
+            "tries": [{"predicted": round(one.predicted, 4), "measured": round(one.measured, 4)} for one in tries],
+            "shapes_measured": self.measured_shapes,
+        }
+
+    def _tried(self, found: Allocation, module: nn.Module, graph: Graph, scores: Scores) -> Try:
+        import numpy as np
+
+        from deploykit.pruning.prune import narrow
+
+        candidate = copy.deepcopy(module)
+        narrow(candidate, graph, self.how, scores, np.array(found.widths, dtype=np.int64))
+        path = self.scratch / "try.onnx"
+        with self._runner(candidate, path) as runner:
+            times = self._times({"input": self.base, "pruned": runner})
+        path.unlink()
+        ratio = times["pruned"] / times["input"]
+        return Try(found.widths, found.cost / self.full, ratio, times["pruned"], times["input"])
+
+    def _runner(self, module: nn.Module, path: Path) -> Runner:
+        import onnx_ir as ir
+        import torch
+
+        from deploykit.base.targets import Spec
+        from deploykit.engines import open_runner
+        from deploykit.exporting.exporters import export_with
+
+        example = torch.zeros(1, 3, *self.size)
+        training = module.training
+        try:
+            model = _exported(export_with, module.eval(), example, path.parent)
+        finally:
+            module.train(training)
+        ir.save(model, path)
+        return open_runner(Spec(path.stem, path, self.target), threads=self.threads)
+
+    def _least_ms(self, runner: Runner) -> float:
+        """The least of many calls, which is what the table's times are: other work only ever adds."""
+        x = self._picture()
+        times = []
+        for _ in range(LEAST_OF):
+            begun = time.perf_counter()
+            runner(x)
+            times.append(time.perf_counter() - begun)
+        return 1e3 * min(times)
+
+    def _picture(self) -> np.ndarray:
+        import numpy as np
+
+        return np.random.default_rng(0).standard_normal((1, 3, *self.size), dtype=np.float32)
+
+    def _times(self, runners: dict[str, Runner]) -> dict[str, float]:
+        """Milliseconds a call."""
+        from deploykit.commands.timing import interleaved_s
+
+        times_s = interleaved_s(runners, self._picture(), rounds=ROUNDS)
+        return {name: 1e3 * time_s for name, time_s in times_s.items()}
+
+
+def _exported(export_with: Any, module: nn.Module, example: Any, folder: Path) -> Any:
+    """The graph for timing alone: the quick exporter, the other where it fails."""
+    try:
+        return export_with("torchscript", module, example, ["output"], 17, dynamic=False, folder=folder)
+    except AnswerNo:
+        return export_with("dynamo", module, example, ["output"], 20, dynamic=False, folder=folder)
+
+
+def _step(how: Plan) -> int:
+    """The multiple that the table's grid keeps: what most ladders step by, 16 where nothing else is said."""
+    steps = [one.widths[1] - one.widths[0] for one in how.ladders if len(one.widths) > 2]
+    return max(set(steps), key=steps.count) if steps else 16
+
+
+def _choices(graph: Graph, how: Plan, scores: Scores) -> list[Choices]:
+    """The widths that each group may still have, and what they lose; a stream that many layers write counts for each."""
+    from deploykit.pruning.allocation import Choices
+    from deploykit.pruning.latency_cost import losses_of
+    from deploykit.pruning.widths import comparable
+
+    one_unit = how.scope != "local" or how.absolute
+    ranked = scores if how.scope == "local" else comparable(scores, graph, how.scope, how.absolute)
+    found = []
+    for group, one, own in zip(graph.groups, how.ladders, ranked, strict=True):
+        widths = tuple(width for width in reversed(one.widths) if width <= group.width)
+        losses = losses_of(own, widths, comparable=one_unit)
+        times = 1 if one_unit else len(group.producers)
+        found.append(Choices(group.name, widths, tuple(times * loss for loss in losses)))
+    return found

@@ -1,0 +1,55 @@
+"""Pruning to a latency: the table allocates, the whole is measured, and what was asked is what is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploykit import zoo
+from deploykit.base.config.prune import PruneConfig
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.commands.prune import prune
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    arch = zoo.parse_arch("deploykit:resnet")
+    kwargs = {"depth": 8, "widths": [64, 128, 128], "stem_stride": 1}
+    path = tmp_path_factory.mktemp("latency") / "net.pt"
+    module = zoo.build(arch, 10, kwargs=kwargs).eval()
+    preprocessing = Preprocessing(size=(48, 48), mean=(0.5,) * 3, std=(0.5,) * 3)
+    named = zoo.Arch(arch.source, arch.name, kwargs | {"num_classes": 10})
+    zoo.save_model(path, module, named, preprocessing, [str(i) for i in range(10)], lineage=[], samples=None)
+    return path
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
+    result = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, steps=steps))
+    latency = result.facts["latency"]
+    assert latency["measured"] <= 0.6
+    assert 0.2 < latency["predicted"] < 0.9
+    assert latency["prediction_error"] == pytest.approx(latency["predicted"] / latency["measured"] - 1, abs=2e-3)
+    assert latency["tries"]
+    assert latency["shapes_measured"] > 10
+    assert result.facts["macs"]["kept"] < 0.9
+    assert len(list((tmp_path / "cache" / "latency").glob("ort-cpu-*.json"))) == 1
+    if steps == 1:
+        again = prune(model, tmp_path / "other.pt", PruneConfig(latency=0.7))
+        assert again.facts["latency"]["shapes_measured"] == 0
+
+
+def test_a_budget_below_the_floor_says_the_floor(model: Path, tmp_path: Path) -> None:
+    with pytest.raises((BadInput, AnswerNo), match=r"at least 0\.\d+|at best"):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.01))
+    assert not list(tmp_path.glob("none*"))
+
+
+def test_a_target_without_layer_times_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="layers cannot be timed on tensorrt"):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.5, target="tensorrt"))
