@@ -94,7 +94,6 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD.replace("{export: {opset: 18}}", "{exprot: {}}"), "r.yaml:7: unknown step 'exprot', did you mean 'export'?"),
         (GOOD.replace("{export: {opset: 18}}", "export"), "r.yaml:7: variants.fp32.steps.0: got 'export'"),
         (GOOD.replace("opset: 18", "opset: 3"), "r.yaml:7: variants.fp32.steps.0.export.opset: got 3"),
-        (GOOD.replace("ort-cpu", "openvino"), "r.yaml:7: target openvino is not built yet in this version"),
         (GOOD.replace("torch-eager}", "torch-eager, precision: fp16}"), "r.yaml:6: precision fp16 of torch-eager: expected fp32"),
         (GOOD.replace("ort-cpu,", "ort-cuda, precision: tf32,"), "r.yaml:7: precision tf32 of ort-cuda: expected fp32, fp16, bf16, tf32 is an option"),
         (GOOD.replace("data: digits", "data: {nam: digits}"), "r.yaml:3: missing key 'data.name'"),

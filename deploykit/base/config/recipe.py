@@ -14,13 +14,12 @@ from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.targets import PRECISIONS
 
 ONNX_TARGETS = frozenset({"ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino"})
-BUILT_TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx")
 BUILD_TARGETS = frozenset({"tensorrt", "tensorrt-rtx"})
 PRECISIONS_OF = {
     **dict.fromkeys(ONNX_TARGETS, ("fp32", "fp16", "bf16")),
     **dict.fromkeys(BUILD_TARGETS, ("fp32", "tf32", "fp16", "bf16", "fp8")),
 }
-INT8_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx")
+INT8_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
 
 
 class DataSection(Config):

@@ -11,7 +11,6 @@ from deploykit.base.config.common import Config, explain
 from deploykit.base.config.gate_reading import policy_problems
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.config.recipe import (
-    BUILT_TARGETS,
     PRECISIONS_OF,
     ModelFile,
     Recipe,
@@ -150,9 +149,6 @@ def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
             )
             what = f"precision {precision} of {engine}: expected {', '.join(known)}{mend}"
             found.append(((*place, "precision"), what))
-        if engine not in BUILT_TARGETS:
-            built = ", ".join(BUILT_TARGETS)
-            found.append(((*place, "target"), f"target {engine} is not built yet in this version, only {built}"))
     return found
 
 
