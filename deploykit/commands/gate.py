@@ -141,7 +141,9 @@ def _looked(
         if found.verdict != "cannot_tell" or not names:
             break
         progress.say(f"look {number + 1} of {config.retry + 1}: measuring {', '.join(names)} again")
-        new.sessions.append(measure_again(place, new, names, policy, config, number, progress))
+        again = measure_again(place, new, names, policy, config, number, progress)
+        new.sessions += again.sessions
+        new.floors += again.floors
         found = verdict_of(new, old, policy, confidence, number + 1)
     return found
 

@@ -40,7 +40,7 @@ def read_evidence(place: Path, choice: MeasurementChoice | None, progress: Progr
     report = read_report(place)
     file = place / "report.json" if place.is_dir() else place
     folder = file.parent
-    found = Evidence(report, [{}])
+    found = Evidence(report, [{}], [report.get("noise_floor_ratio")])
     wanted, missing = wanted_measurement(report, choice), []
     for name, variant in found.variants.items():
         if variant["status"] != "ok":

@@ -13,10 +13,11 @@ from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.base.targets import Spec, parse_spec
+from deploykit.gating.limits import BESIDE
 from deploykit.gating.question import CANNOT_TELL
 
 if TYPE_CHECKING:
-    from deploykit.gating.evidence import Blocks, Evidence
+    from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
 
 SPEED = ("min_speedup", "max_latency_ratio", "max_latency_ratio_vs_baseline")
@@ -37,7 +38,7 @@ def measure_again(
     config: GateConfig,
     number: int,
     progress: Progress,
-) -> dict[str, Blocks]:
+) -> Evidence:
     """Time the variants and what they are divided by once more, in new processes.
 
     Args:
@@ -50,7 +51,7 @@ def measure_again(
         progress: where it shows.
 
     Returns:
-        Variant → its blocks.
+        What the new measurement found.
 
     Raises:
         BadInput: the artifacts are not there or were changed, or the data is not known.
@@ -61,9 +62,8 @@ def measure_again(
     folder = place if place.is_dir() else place.parent
     asked, specs = _as_measured(folder, evidence, config)
     baseline = evidence.baseline
-    wanted = (
-        dict.fromkeys([baseline, policy.reference, *names]) if policy.reference else dict.fromkeys([baseline, *names])
-    )
+    beside = [name + BESIDE for name in names if name + BESIDE in evidence.variants]
+    wanted = dict.fromkeys([baseline, policy.reference, *names, *beside])
     chosen = [_checked(specs, evidence, name) for name in wanted if name is not None]
     again = asked.but(
         baseline=baseline,
@@ -78,7 +78,7 @@ def measure_again(
         for variant in result.report["variants"]:
             if variant["status"] != "ok":
                 progress.warn(f"{variant['name']} {variant['status']} when measured again: {variant['reason']}")
-        return read_evidence(Path(scratch) / "again", policy.measurement, progress).sessions[0]
+        return read_evidence(Path(scratch) / "again", policy.measurement, progress)
 
 
 def _asked_measurement(policy: GatePolicy) -> dict[str, Any]:

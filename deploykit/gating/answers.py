@@ -69,6 +69,14 @@ def max_drop_pt_vs_baseline(new: Evidence, old: Evidence, name: str, limit: floa
     )
 
 
+def drop_between(evidence: Evidence, name: str, other: str, limit: float) -> Question:
+    """Drop of top-1 against another variant of the same report, on the same images."""
+    rule, ours, base = "max_drop_pt_vs_baseline", evidence.answers.get(name), evidence.answers.get(other)
+    if ours is None or base is None or not np.array_equal(ours.labels, base.labels):
+        return failed(name, rule, f"the logits of it and of {other} are not there", limit)
+    return _paired(name, rule, limit, ours, base)
+
+
 def _paired(name: str, rule: str, limit: float, ours: Answers, base: Answers) -> Question:
     lost = int(np.count_nonzero(base.right & ~ours.right))
     won = int(np.count_nonzero(ours.right & ~base.right))

@@ -41,12 +41,14 @@ class Evidence:
         report: as ``deploykit.reporting.read_report`` returns it.
         sessions: measurements of the same variants, each variant → :data:`Blocks`; the report's own is the first, those
             that ``--retry`` made follow. Variants without raw samples are absent.
+        floors: the noise floor of each session as a ratio, or None where it was not measured.
         answers: variant → its answers; those without logits are absent.
         problems: variant → why its numbers cannot be believed.
     """
 
     report: dict[str, Any]
     sessions: list[dict[str, Blocks]] = field(default_factory=list)
+    floors: list[float | None] = field(default_factory=list)
     answers: dict[str, Answers] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
 

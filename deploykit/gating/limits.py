@@ -12,6 +12,8 @@ from deploykit.gating.evidence import Evidence, wanted_measurement
 from deploykit.gating.question import Question, failed
 
 AGAINST_OLD = ("max_drop_pt_vs_baseline", "max_latency_ratio_vs_baseline")
+BESIDE = "@base"
+"""What ``deploykit benchmark --against`` calls the other side's variant, measured in the same rounds."""
 
 
 def check_comparable(new: Evidence, old: Evidence) -> None:
@@ -45,10 +47,11 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
         The questions, and notes on what was not asked.
     """
     found, notes = _presence(new, old, policy), list[str]()
-    missing = {one.variant for one in found}
     wanted = wanted_measurement(new.report, policy.measurement)
     for name, variant in new.variants.items():
         rules = rules_for(name, new, policy)
+        if name.endswith(BESIDE):
+            continue  # it is there to be compared with
         if name in policy.ignore or (not rules and name != new.baseline):
             notes.append(
                 f"{name} is not judged: the policy {'ignores it' if name in policy.ignore else 'has no limit for it'}"
@@ -62,7 +65,10 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
             continue
         found += [failed(name, "raw data", reason) for reason in new.problems.get(name, [])]
         for rule, limit in rules.items():
-            if rule in AGAINST_OLD and (old is None or name not in old.variants or name in missing):
+            if rule in AGAINST_OLD and old is None and name + BESIDE in new.variants:
+                found.append(_beside(new, name, rule, limit, wanted))
+                continue
+            if rule in AGAINST_OLD and (old is None or name not in old.variants):
                 why = "no --baseline report was given" if old is None else "the baseline report has no such variant"
                 notes.append(f"{rule} of {name} is not judged: {why}")
                 continue
@@ -89,6 +95,7 @@ def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Q
     """A failed question for each variant that should be in the report and is not."""
     named = [name for name in policy.limits if name != EVERY]
     before = [] if old is None else [one for one in old.variants if one not in policy.ignore]
+    before += [one.removesuffix(BESIDE) for one in new.variants if one.endswith(BESIDE)]
     found = []
     for name in dict.fromkeys([*named, *policy.required, *before]):
         if name in new.variants:
@@ -98,6 +105,15 @@ def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Q
         hint = f"; was it renamed to {close}?" if close else ""
         found.append(failed(name, "presence", f"it is not in the report, and {who}{hint}"))
     return found
+
+
+def _beside(new: Evidence, name: str, rule: str, limit: Any, wanted: dict[str, Any]) -> Question:
+    """A limit against ``NAME@base`` of the same report: measured in the same rounds, on the same images."""
+    if new.variants[name + BESIDE]["status"] != "ok":
+        return failed(name, rule, f"{name}{BESIDE} {new.variants[name + BESIDE]['status']}", limit)
+    if rule == "max_drop_pt_vs_baseline":
+        return answers.drop_between(new, name, name + BESIDE, limit)
+    return speed.ratio_between(new, name, name + BESIDE, limit, wanted)
 
 
 def _ask(

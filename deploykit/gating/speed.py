@@ -18,7 +18,9 @@ RAW, STATED = "raw samples", "the stated interval, taken as normal"
 def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, object]) -> tuple[LogRatio, str] | str:
     """The log speed-up of a variant over a reference variant of the same report, and what it was taken from.
 
-    From the raw samples of both; where they are not there, from the stated speed-up over the report's own baseline.
+    From the raw samples of both; where they are not there, from the stated speed-up over the report's own baseline. Two
+    processes of the same engine differ by more than their blocks tell, since each keeps its place in memory; the noise
+    floor, at which the same measurement found two copies of the baseline, is taken as twice the standard deviation of that.
 
     Args:
         evidence: of one report.
@@ -37,7 +39,8 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
         if ours and theirs and rounds:
             slow = np.array([theirs[one] for one in rounds])
             fast = np.array([ours[one] for one in rounds])
-            parts.append(log_ratio(slow, fast, seed=seed + number))
+            floor = evidence.floors[number] if number < len(evidence.floors) else None
+            parts.append(log_ratio(slow, fast, seed=seed + number).widened((floor or 0.0) / 2))
     if parts:
         return pooled(parts, seed=seed), RAW
     variant = evidence.variants[name]
@@ -50,7 +53,13 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
         return "the raw samples that this ratio needs are not there"
     level = float(evidence.report["ci_level"])
     blocks = int(one.get("blocks") or 2)
-    return normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks), STATED
+    found = normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks)
+    return found.widened(_floor(evidence)), STATED
+
+
+def _floor(evidence: Evidence) -> float:
+    """The standard deviation between processes of the report's own measurement."""
+    return float(evidence.report.get("noise_floor_ratio") or 0.0) / 2
 
 
 def _told(wanted: dict[str, object]) -> str:
@@ -98,6 +107,21 @@ def max_latency_ratio_vs_baseline(
         return failed(name, rule, f"in the baseline report {before}", limit)
     source = RAW if now[1] == before[1] == RAW else STATED
     return _question(name, rule, limit, change(now[0], before[0]), source, -1, most=True)
+
+
+def ratio_between(evidence: Evidence, name: str, other: str, limit: float, wanted: dict[str, object]) -> Question:
+    """Time over that of the variant that ``benchmark --against`` measured in the same rounds."""
+    rule, found = "max_latency_ratio_vs_baseline", speed_of(evidence, name, other, wanted)
+    variant = evidence.variants[name]
+    speedup = (variant.get("against") or {}).get("speedup")
+    if isinstance(found, str) and speedup and speedup["of"] == wanted and speedup["low"] is not None:
+        blocks = int((measurement_of(variant, wanted) or {}).get("blocks") or 2)
+        level = float(evidence.report["ci_level"])
+        stated = normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks)
+        found = stated.widened(_floor(evidence)), STATED
+    if isinstance(found, str):
+        return failed(name, rule, found, limit)
+    return _question(name, rule, limit, found[0], found[1], -1, most=True)
 
 
 def _question(name: str, rule: str, limit: float, found: LogRatio, source: str, sign: int, *, most: bool) -> Question:

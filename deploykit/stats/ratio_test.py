@@ -72,6 +72,16 @@ class LogRatio:
         z = float(ndtri(min(share, 0.5))) * np.sqrt((self.runs - 1) / self.runs)
         return min(1.0, 2 * float(stdtr(self.runs - 1, z)))
 
+    def widened(self, spread: float) -> LogRatio:
+        """The same with an independent error of this standard deviation, in log, beside its own."""
+        own = float(self.draws.var()) if self.known else 0.0
+        if spread <= 0 or not self.known:
+            return self
+        if own == 0:
+            return _normal(self.estimate, spread, self.runs, self.rounds)
+        draws = self.estimate + (self.draws - self.estimate) * np.sqrt(1 + spread**2 / own)
+        return LogRatio(self.estimate, draws, self.runs, self.rounds)
+
     def grown(self, factor: float) -> LogRatio:
         """What ``factor`` times as many rounds of the same kind would show: draws pulled towards the estimate."""
         draws = self.estimate + (self.draws - self.estimate) / np.sqrt(factor)
@@ -169,5 +179,11 @@ def normal_ratio(estimate: float, low: float, high: float, level: float, rounds:
     from scipy.special import ndtri
 
     spread = float(np.log(high / low)) / (2 * float(ndtri(0.5 + level / 2)))
+    return _normal(float(np.log(estimate)), spread, 10**6, rounds)
+
+
+def _normal(estimate: float, spread: float, runs: float, rounds: int) -> LogRatio:
+    from scipy.special import ndtri
+
     quantiles = ndtri((np.arange(RESAMPLES) + 0.5) / RESAMPLES)
-    return LogRatio(float(np.log(estimate)), float(np.log(estimate)) + spread * quantiles, 10**6, rounds)
+    return LogRatio(estimate, estimate + spread * quantiles, runs, rounds)

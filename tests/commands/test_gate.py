@@ -223,6 +223,30 @@ def test_limits_against_an_older_report_need_one(good):
     assert "max_drop_pt_vs_baseline of int8 is not judged: no --baseline report was given" in found.notes
 
 
+def test_beside_its_other_side_a_variant_is_compared_in_the_same_rounds(tmp_path):
+    """``benchmark --against`` measures NAME and NAME@base together."""
+    sides = {"fp32": {}, "int8": {"factor": 0.44, "lost": 3}, "int8@base": {"factor": 0.4}}
+    run = run_folder(tmp_path / "run", sides)
+    limits = {"int8": {"max_latency_ratio_vs_baseline": 1.05, "max_drop_pt_vs_baseline": 5.0}}
+    found = judged(run, limits)
+    assert [(one.rule, one.verdict) for one in found.findings] == [
+        ("max_drop_pt_vs_baseline", "pass"),
+        ("max_latency_ratio_vs_baseline", "fail"),
+    ]
+    assert only(found, "max_latency_ratio_vs_baseline").value == pytest.approx(1.1, rel=0.01)
+    gone = run_folder(tmp_path / "gone", {"fp32": {}, "int8@base": {}})
+    assert only(judged(gone, {"*": {"max_drop_pt": 5}}), "presence").variant == "int8"
+
+
+def test_two_copies_that_differ_widen_what_is_claimed_of_times(tmp_path):
+    run = run_folder(tmp_path / "run", {"fp32": {}, "int8": {"factor": 0.97}})
+    assert judged(run, {"int8": {"max_latency_ratio": 1.0}}).verdict == "pass"
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json.manifest.json").unlink()
+    (run / "report.json").write_text(json.dumps({**report, "noise_floor_ratio": 0.05}))
+    assert judged(run, {"int8": {"max_latency_ratio": 1.0}}).verdict == "cannot_tell"
+
+
 def test_other_data_is_refused(tmp_path, good):
     old = run_folder(tmp_path / "old", GOOD, sha256="77aa" * 16)
     with pytest.raises(BadInput, match=r"measured on other data.*3f8a3f8a3f8a.*77aa77aa77aa.*the same images"):

@@ -113,3 +113,12 @@ def test_a_stated_interval_is_taken_as_log_normal():
     assert tuple(np.exp(found.interval(0.95))) == pytest.approx((1.1, 1.2**2 / 1.1), rel=1e-3)
     z = (np.log(1.2) - np.log(1.0)) / (np.log(1.2 / 1.1) / norm.ppf(0.975))
     assert found.p_value(0.0) == pytest.approx(2 * norm.sf(z), rel=0.5)
+
+
+def test_an_independent_error_adds_its_variance():
+    found = log_ratio(*_pair(4))
+    wide = found.widened(0.03)
+    assert wide.draws.std() == pytest.approx(np.hypot(found.draws.std(), 0.03))
+    assert found.widened(0.0) is found
+    certain = log_ratio(np.full(20, 2.0), np.full(20, 1.0)).widened(0.03)
+    assert certain.draws.std() == pytest.approx(0.03, rel=0.01)

@@ -19,13 +19,15 @@ class Limits(Config):
 
     Attributes:
         max_drop_pt: of top-1 against the report's own baseline variant, in percentage points.
-        max_drop_pt_vs_baseline: of top-1 against the same variant in the ``--baseline`` report, in percentage points.
+        max_drop_pt_vs_baseline: of top-1 against the same variant in the ``--baseline`` report, in percentage points;
+            without one against ``NAME@base``, which ``benchmark --against`` measured beside it.
         min_top1: share of the images that are answered right, 0…1.
         min_agreement: share of the images that the variant and the baseline variant answer alike, 0…1.
         max_negative_flips: share of the images that the baseline variant gets right and this one wrong, 0…1.
         min_speedup: paired speed-up over the report's baseline variant.
         max_latency_ratio: this variant's time over the baseline variant's, 1.02 being 2 % slower.
-        max_latency_ratio_vs_baseline: how that ratio may have grown since the ``--baseline`` report.
+        max_latency_ratio_vs_baseline: how that ratio may have grown since the ``--baseline`` report; without one, the time
+            over that of ``NAME@base``.
         max_memory_ratio: peak memory over the baseline variant's.
         max_memory_bytes: peak memory.
         max_size_ratio: size of the artifact over the baseline variant's.
