@@ -42,6 +42,9 @@ def command(
         int | None,
         typer.Option("--weight-bits", help="Width of weights, 2…8; default: what the target computes exactly."),
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="Of what is not int8: fp32; fp16 or bf16 for TensorRT's targets.")
+    ] = "fp32",
     equalize: Annotated[
         str, typer.Option(help="Rescale channels between layers: auto (where int8 is far from float), on or off.")
     ] = "auto",
@@ -149,6 +152,7 @@ def command(
                 "batch": batch,
                 "keep_float": keep_float or (),
                 "weight_bits": weight_bits,
+                "precision": precision,
                 "equalize": equalize,
                 "bias_correction": bias_correction,
                 "rounding": rounding,

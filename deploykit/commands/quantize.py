@@ -14,6 +14,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.batch_norm import with_batch_norm
 from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened, logits_of
+from deploykit.commands.quantize_cast import cast_rest, check_precision
 from deploykit.commands.quantizing import (
     QuantizeResult,
     choose,
@@ -68,6 +69,7 @@ def quantize(
 
     config = config or QuantizeConfig()
     dialect = dialect_of(config.target)
+    check_precision(config)
     source = check_file(Path(model))
     if config.method == "qat":
         from deploykit.commands.qat import train_for_int8
@@ -77,6 +79,11 @@ def quantize(
     if target.suffix != ".onnx":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
     if _trained(source):
+        if config.precision != "fp32":
+            raise BadInput(
+                f"--precision {config.precision} of a model trained for int8",
+                fix=f"Quantize it, then deploykit export FILE.onnx --precision {config.precision}.",
+            )
         from deploykit.commands.qat_emit import emit
 
         return emit(source, target, config, dialect, STAGE_VERSION, force=force, progress=progress)
@@ -139,10 +146,12 @@ def _quantize(
         made = quantizer.make(choice)
         describe(made, proto)
         onnx.checker.check_model(made, full_check=True)
+        rest = cast_rest(made, config, images, preprocessing, scratch, progress)
+        made = rest.made
         candidate = scratch / target.name
-        onnx.save(made, str(candidate))
+        onnx.save(rest.judged, str(candidate))
         facts = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
-        if facts["measured"] and facts["speedup"] < 1:
+        if facts["measured"] and facts["speedup"] < 1 and dialect.timed:
             facts["slower"] = slower_layers(opened, proto, made, x[:1], progress)
     facts["lint"] = linted(made, config.target, progress)
     facts = {
@@ -150,6 +159,7 @@ def _quantize(
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
         "max_drop": held,
         "recovery": recovery.facts | {"batch_norm": batch_norm},
+        "cast": rest.facts,
         "images": len(images.observed),
         "calibrated_on": "synthetic" if config.data is None else images.name,
         **facts,

@@ -17,6 +17,7 @@ from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened, logits_of
 from deploykit.commands.observed import observed, observed_values
+from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
 
@@ -299,7 +300,7 @@ def judge(
         progress: where it shows.
         right: what the candidate should answer; None: ``reference``.
 
-    A dialect of another engine than this machine's ONNX Runtime is executed as it stands, in float: its answers are
+    An OpenVINO file is judged there, where OpenVINO is installed. A dialect of another engine is executed as it stands, in float: its answers are
     checked, its speed is not claimed, and the audit counts what the file offers the engine.
     """
     import onnx
@@ -310,6 +311,21 @@ def judge(
 
     with opened.runner(candidate) as runner:
         name = "float" if right is None else "trained"
+        if dialect.target == "openvino":
+            plain: Path = reference.spec.path  # type: ignore[attr-defined]  # of ONNX Runtime's runner
+            there = judged_there(
+                right or reference,
+                name,
+                plain,
+                candidate,
+                images,
+                x,
+                progress,
+                threads=opened.threads,
+                size=opened.size,
+            )
+            if there is not None:
+                return there
         parity = parity_of(right or reference, runner, images, BATCHES, "int8", progress, name=name)
         if not dialect.timed:
             audit = offered_int8(onnx.load(str(candidate)))

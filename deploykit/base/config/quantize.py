@@ -27,6 +27,7 @@ class QuantizeConfig(Config):
         batch: pictures per calibration call.
         keep_float: names of nodes that stay float.
         weight_bits: of weights, stored as int8; None: 8, or 7 where the CPU's int8 sums would saturate.
+        precision: of what is not int8, on targets that gain by 16 bits; inputs and outputs stay float32.
         equalize: rescale channels between layers; ``auto``: where int8 is far from float, and only if it helps.
         bias_correction: take the mean shift out of the biases; ``auto`` as above, ``on``: always tried; kept if it helps.
         rounding: of weights; ``adaround`` learns it layer by layer, and is kept if it helps.
@@ -64,6 +65,7 @@ class QuantizeConfig(Config):
     batch: int = Field(8, ge=1)
     keep_float: tuple[str, ...] = ()
     weight_bits: int | None = Field(None, ge=2, le=8)
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     equalize: Literal["auto", "on", "off"] = "auto"
     bias_correction: Literal["auto", "on", "off"] = "auto"
     rounding: Literal["nearest", "adaround"] = "nearest"
@@ -97,7 +99,14 @@ class QuantizeConfig(Config):
             raise ValueError(f"{of_qat[0]} belongs to method qat; got method {self.method}")
         if self.method != "qat":
             return self
-        unused = {"rounding": "nearest", "batch_norm": "keep", "max_drop": None, "ranges": None, "synthetic": False}
+        unused = {
+            "precision": "fp32",
+            "rounding": "nearest",
+            "batch_norm": "keep",
+            "max_drop": None,
+            "ranges": None,
+            "synthetic": False,
+        }
         for name, default in unused.items():
             if getattr(self, name) != default:
                 raise ValueError(f"{name} does not go with method qat; got {getattr(self, name)!r}")
