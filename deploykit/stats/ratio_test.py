@@ -77,7 +77,7 @@ class LogRatio:
         own = float(self.draws.var()) if self.known else 0.0
         if spread <= 0 or not self.known:
             return self
-        if own == 0:
+        if own < 1e-9 * spread**2:
             return _normal(self.estimate, spread, self.runs, self.rounds)
         draws = self.estimate + (self.draws - self.estimate) * np.sqrt(1 + spread**2 / own)
         return LogRatio(self.estimate, draws, self.runs, self.rounds)
