@@ -1,0 +1,186 @@
+"""What only a GPU can show of TensorRT: ``make test-gpu`` on a machine with tensorrt or tensorrt_rtx."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from deploykit.base.config.build import BuildConfig
+from deploykit.base.errors import BadInput, Unavailable
+from deploykit.commands.build import build
+from deploykit.commands.inspect import inspect
+from deploykit.engines import open_runner
+from deploykit.engines.tensorrt import timing_cache
+from deploykit.engines.tensorrt.cuda import Cuda
+from deploykit.engines.tensorrt.flavour import load
+from deploykit.engines.tensorrt.hardware import gpu
+from tests.engines.onnx_for_tests import quantized_net, small_net
+
+pytestmark = pytest.mark.gpu
+FLAVOURS = [
+    pytest.param(
+        target,
+        marks=pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"{package} is not installed"),
+    )
+    for target, package in (("tensorrt", "tensorrt"), ("tensorrt-rtx", "tensorrt_rtx"))
+]
+
+
+@pytest.fixture(params=FLAVOURS)
+def target(request):
+    api = load(request.param)
+    known = api.compute_capabilities()
+    if known and gpu().compute_capability not in known:
+        pytest.skip(f"{request.param} has no kernels for compute capability {gpu().compute_capability}")
+    return request.param
+
+
+def made(folder, target, source=None, **fields):
+    source = source or small_net(folder / "n.onnx")
+    config = BuildConfig(target=target, size=8, **fields)
+    return build(source, folder / f"{source.stem}.engine", config).output
+
+
+def pictures(n, size=8):
+    return np.random.default_rng(n).standard_normal((n, 3, size, size)).astype(np.float32)
+
+
+def test_answers_are_those_of_the_cpu_at_every_batch_of_two_profiles(tmp_path, target):
+    path = made(tmp_path, target, profiles=("1:1:2", "4:8:16"))
+    with open_runner(f"{tmp_path / 'n.onnx'}@ort-cpu") as reference, open_runner(path) as runner:
+        for batch in (1, 2, 4, 16, 1, 8):
+            x = pictures(batch)
+            np.testing.assert_allclose(runner(x), reference(x), atol=1e-4, rtol=1e-4)
+        assert len(runner.profiles) == 2
+        with pytest.raises(BadInput, match="no profile of the engine takes the input"):
+            runner(pictures(3))
+        with pytest.raises(BadInput, match="no profile of the engine takes the input"):
+            runner(pictures(17))
+
+
+def test_graphs_are_recorded_once_per_shape_and_give_the_same(tmp_path, target):
+    path = made(tmp_path, target)
+    x = pictures(4)
+    with open_runner(path) as runner, open_runner(f"{path}@{target}:cuda_graph=0") as plain:
+        np.testing.assert_allclose(runner(x), plain(x), atol=1e-5)
+        for _ in range(5):
+            runner(x)
+        told = runner.audit()
+        assert told["cuda_graph"] is True
+        assert plain.audit()["cuda_graph"] is False
+
+
+def test_arrays_on_the_gpu_are_taken_through_dlpack(tmp_path, target):
+    import torch
+
+    x = pictures(4)
+    with open_runner(made(tmp_path, target)) as runner:
+        wanted = runner(x)
+        np.testing.assert_allclose(runner(torch.from_numpy(x).cuda()), wanted, atol=1e-5)
+        np.testing.assert_allclose(runner(torch.from_numpy(x)), wanted, atol=1e-5)
+        with pytest.raises(BadInput, match="not contiguous"):
+            runner(torch.from_numpy(x).cuda().to(memory_format=torch.channels_last))
+        with pytest.raises(BadInput, match="wrong input"):
+            runner(torch.from_numpy(x).cuda().half())
+
+
+def test_nothing_leaks_over_ten_thousand_runs(tmp_path, target):
+    cuda = Cuda(0)
+    x = pictures(2)
+    with open_runner(made(tmp_path, target)) as runner:
+        for _ in range(100):
+            runner(x)
+        before = cuda.free_bytes()
+        for _ in range(10_000):
+            runner(x)
+        assert before - cuda.free_bytes() < 1 << 22
+    cuda.use()
+    for _ in range(20):
+        with open_runner(tmp_path / "n.engine") as runner:
+            runner(x)
+    cuda.use()
+    assert before - cuda.free_bytes() < 1 << 26
+    cuda.close()
+
+
+def test_several_runners_in_one_process(tmp_path, target):
+    path = made(tmp_path, target)
+    x = pictures(2)
+    with open_runner(path) as first, open_runner(path) as second:
+        wanted = first(x)
+        first.close()
+        np.testing.assert_allclose(second(x), wanted, atol=1e-6)
+        with pytest.raises(BadInput, match="is closed"):
+            first(x)
+
+
+def test_the_device_clock_agrees_with_the_host(tmp_path, target):
+    import time
+
+    with open_runner(made(tmp_path, target)) as runner:
+        timed = runner.prebound_on_device(pictures(8))
+        found = []
+        for _ in range(50):
+            start = time.perf_counter()
+            inside = timed()
+            found.append((inside, 1e3 * (time.perf_counter() - start)))
+        device, host = np.median(found, axis=0)
+        assert 0 < device <= host
+
+
+def test_the_engine_is_audited(tmp_path, target):
+    path = made(tmp_path, target, quantized_net(tmp_path / "q.onnx"), beside="none")
+    with open_runner(path) as runner:
+        told = runner.audit()
+        times = runner.layer_times(pictures(8))
+    assert told["layers"]
+    assert times
+    found = inspect(path, layers=True)
+    assert "not_told" not in found.facts
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_int8_is_compared_with_fp16(tmp_path, target):
+    result = build(quantized_net(tmp_path / "q.onnx"), tmp_path / "q.engine", BuildConfig(target=target, size=8))
+    beside = result.facts["beside"]
+    assert set(beside["ms"]) == {"int8", "fp16"}
+    assert beside["why"]
+
+
+def test_the_fastest_of_several_builds_is_kept(tmp_path, target):
+    path = made(tmp_path, target, builds=2)
+    assert path.stat().st_size > 1000
+
+
+def test_a_plan_of_another_gpu_is_refused_and_told_how_to_rebuild(tmp_path, target):
+    path = made(tmp_path, target)
+    manifest = path.with_name(path.name + ".manifest.json")
+    fields = json.loads(manifest.read_text())
+    fields["hardware"] = {
+        "gpu": {**fields["hardware"]["gpu"], "name": "NVIDIA T4", "compute_capability": "7.5"},
+        "compute_capabilities": ["7.5"],
+    }
+    manifest.write_text(json.dumps(fields))
+    with pytest.raises(
+        Unavailable, match=r"was built (?:on NVIDIA T4|for compute capability 7\.5).*Rebuild it: deploykit build"
+    ):
+        open_runner(path)
+
+
+def test_the_timing_cache_is_kept(tmp_path, target):
+    api = load(target)
+    if not api.flavour.timing_cache:
+        pytest.skip(f"{target} keeps no timing cache")
+    made(tmp_path, target)
+    assert timing_cache.cache_file(api, gpu()).stat().st_size > 0
+
+
+def test_refit_and_stripped_plans_are_built(tmp_path, target):
+    assert made(tmp_path, target, refit=True).stat().st_size > 1000
+    whole = made(tmp_path, target, small_net(tmp_path / "w.onnx")).stat().st_size
+    assert made(tmp_path, target, small_net(tmp_path / "s.onnx"), strip=True).stat().st_size <= whole
+
+
+def test_sparse_weights_are_allowed(tmp_path, target):
+    assert made(tmp_path, target, sparse=True).stat().st_size > 1000
