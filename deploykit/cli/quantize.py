@@ -79,7 +79,7 @@ def command(
     qat_epochs: Annotated[
         int, typer.Option("--qat-epochs", help="Passes over the train split.", rich_help_panel=QAT)
     ] = 4,
-    qat_lr: Annotated[float, typer.Option("--qat-lr", help="Peak learning rate of AdamW.", rich_help_panel=QAT)] = 5e-5,
+    qat_lr: Annotated[float, typer.Option("--qat-lr", help="Peak learning rate of AdamW.", rich_help_panel=QAT)] = 1e-4,
     qat_batch: Annotated[int, typer.Option("--qat-batch", help="Pictures per step.", rich_help_panel=QAT)] = 64,
     qat_scales: Annotated[
         str, typer.Option("--qat-scales", help="Step sizes: learned (LSQ) or fixed.", rich_help_panel=QAT)
@@ -87,7 +87,7 @@ def command(
     qat_freeze: Annotated[
         float,
         typer.Option("--qat-freeze", help="Share of the steps before BatchNorm is frozen.", rich_help_panel=QAT),
-    ] = 0.5,
+    ] = 0.3,
     qat_every: Annotated[
         int | None,
         typer.Option("--qat-every", help="Steps between looks at select; default: an epoch.", rich_help_panel=QAT),

@@ -23,6 +23,7 @@ from deploykit.base.artifact import (
     read_manifest,
     write_manifest,
 )
+from deploykit.base.checkpoint import check_file
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import BadInput
@@ -149,7 +150,7 @@ def _manifest(
     ]
     fields = recorded(config)
     if config.qat_teacher is not None:
-        teacher = Path(config.qat_teacher)
+        teacher = check_file(Path(config.qat_teacher))
         parents.append(
             Parent("teacher", artifact_sha256(teacher), os.path.relpath(teacher, target.parent), teacher.stem)
         )

@@ -80,10 +80,10 @@ class QuantizeConfig(Config):
     skip_broken: bool = False
     seed: int = Field(0, ge=0)
     qat_epochs: int = Field(4, ge=1)
-    qat_lr: float = Field(5e-5, gt=0)
+    qat_lr: float = Field(1e-4, gt=0)
     qat_batch: int = Field(64, ge=1)
     qat_scales: Literal["learned", "fixed"] = "learned"
-    qat_freeze: float = Field(0.5, ge=0, le=1)
+    qat_freeze: float = Field(0.3, ge=0, le=1)
     qat_every: int | None = Field(None, ge=1)
     qat_teacher: str | None = None
     qat_labels: float = Field(0.0, ge=0, le=1)
