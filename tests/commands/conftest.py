@@ -29,3 +29,14 @@ def trained_model(tmp_path_factory, digits):
     preprocessing = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     save_model(path, module.eval(), arch, preprocessing, [str(d) for d in range(10)], lineage=[], samples=None)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_model):
+    """The tiny model exported, beside it."""
+    from deploykit.base.config.export import ExportConfig
+    from deploykit.commands.export import export
+
+    path = tiny_model.with_name("tiny-exported.onnx")
+    export(tiny_model, path, ExportConfig())
+    return path

@@ -18,13 +18,8 @@ QUICK = {"max_time_s": 1.5, "min_blocks": 5, "block_ms": 3.0, "until": 0.3}
 
 
 @pytest.fixture(scope="module")
-def onnx_path(tiny_model) -> Path:
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.commands.export import export
-
-    path = tiny_model.with_name("benchmarked.onnx")
-    export(tiny_model, path, ExportConfig())
-    return path
+def onnx_path(tiny_onnx) -> Path:
+    return tiny_onnx
 
 
 @pytest.fixture(scope="module")

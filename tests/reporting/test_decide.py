@@ -159,3 +159,11 @@ def test_settling_changes_no_input() -> None:
     before = repr(made)
     settle(made, 0.1)
     assert repr(made) == before
+
+
+def test_the_other_side_of_a_comparison_is_never_picked() -> None:
+    made = sample.report(4)
+    best = made["pick"]["name"]
+    assert pick(made)["name"] == best
+    made["variants"][0]["against"] = {"name": best}
+    assert pick(made)["name"] != best
