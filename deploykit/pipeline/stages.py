@@ -19,7 +19,7 @@ from deploykit.pipeline.plan import Stage
 
 LIBRARIES = {
     "train": ("torch", "torchvision", "timm"),
-    "prune": ("torch", "torchvision", "timm", "torch-pruning"),
+    "prune": ("torch", "torchvision", "timm"),
     "distill": ("torch", "torchvision", "timm"),
     "export": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
     "quantize": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"),
