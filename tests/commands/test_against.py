@@ -174,9 +174,9 @@ def test_a_recipe_that_fails_is_told_with_its_reason(repository: Path) -> None:
     (repository / "broken.yaml").write_text("version: 1\nname: x\n")
     _git(repository, "add", "broken.yaml")
     _git(repository, "commit", "-qm", "two")
-    with pytest.raises(AnswerNo, match=r"broken\.yaml of that revision could not be rebuilt \(exit 2\)"):
-        with other_side("HEAD:broken.yaml", ["plain"], None):
-            pass
+    said = r"broken\.yaml of that revision could not be rebuilt \(exit 2\)"
+    with pytest.raises(AnswerNo, match=said), other_side("HEAD:broken.yaml", ["plain"], None):
+        pass
 
 
 @pytest.mark.slow
