@@ -183,6 +183,7 @@ def _fit(
         validate=top1_on(select, preprocessing, config.batch, fabric),
         resume=resume,
         stop=stop,
+        masks=start.masks,
         progress=progress,
     )
 

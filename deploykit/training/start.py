@@ -101,7 +101,17 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress, n
         raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
     arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress, new_head)
     parent = Parent("model", loaded.sha256, name=Path(model.weights).name)
-    return Start(loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage, loaded.masks)
+    return Start(
+        loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage, _fitting(loaded.masks, loaded.module)
+    )
+
+
+def _fitting(masks: dict[str, Tensor] | None, module: nn.Module) -> dict[str, Tensor] | None:
+    """The masks of layers that are as they were: a new head has none."""
+    if masks is None:
+        return None
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    return {name: mask for name, mask in masks.items() if shapes.get(name) == mask.shape}
 
 
 def _fit_head(

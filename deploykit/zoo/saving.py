@@ -47,13 +47,15 @@ def save_model(
         ranges: activation ranges by module name.
 
     Raises:
-        BadInput: the class names do not fit the head, or a tensor holds NaN or infinity.
+        BadInput: the class names do not fit the head, a tensor holds NaN or infinity, or a masked weight is not zero.
         SystemTrouble: the disk is full.
     """
     tensors = module.state_dict()
     check_finite(tensors, str(path))
     if ema is not None:
         check_finite(ema, f"{path} (moving average)")
+    for kept in (tensors, ema or {}):
+        check_masked(kept, masks or {}, str(path))
     outputs = output_size(module)
     if len(classes) != outputs:
         raise BadInput(f"{path}: class names do not fit the head", got=f"{len(classes)} names", expected=outputs)
@@ -84,6 +86,21 @@ def arch_of(module: nn.Module, arch: Arch) -> Arch:
     with torch.random.fork_rng(devices=[]):
         built = build_meta(stock, allow_code=True)  # a module in hand came from its code already
     return Arch(arch.source, arch.name, kwargs, shape_changes(module, built))
+
+
+def check_masked(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor], where: str) -> None:
+    """Refuse weights that their masks say are zero and are not, naming the tensor.
+
+    Raises:
+        BadInput: such a weight, or a mask of another shape.
+    """
+    for name, mask in masks.items():
+        if name not in tensors:
+            continue
+        if tensors[name].shape != mask.shape:
+            raise BadInput(f"{where}: the mask of {name}", got=list(mask.shape), expected=list(tensors[name].shape))
+        if bool(tensors[name].detach()[~mask.to(tensors[name].device)].any()):
+            raise BadInput(f"{where}: weights that its mask leaves out are not zero", got=name)
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:

@@ -1,0 +1,301 @@
+"""``prune`` on real files: what it makes, what it says, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from deploykit.base.artifact import is_unmodified, read_manifest
+from deploykit.base.checkpoint import Arch, read_model_file
+from deploykit.base.config.common import build as build_config
+from deploykit.base.config.prune import PruneConfig
+from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.progress import Silent
+from deploykit.cli.main import app
+from deploykit.commands.prune import prune
+from deploykit.zoo import build, count, load_model, save_model
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    warn = say
+
+
+def config(**fields: Any) -> PruneConfig:
+    return build_config(PruneConfig, {"threads": 1, **fields})
+
+
+def same_answers(one: Path, other: Path) -> bool:
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        return torch.equal(load_model(one).module(x), load_model(other).module(x))
+
+
+@pytest.fixture(scope="module")
+def pruned(trained_model, tmp_path_factory):
+    """Half of the MACs of a trained network, scored on its data's BatchNorm."""
+    output = tmp_path_factory.mktemp("pruned") / "half.pt"
+    heard = Heard()
+    result = prune(trained_model, output, config(macs=0.5, data="digits", images=128), progress=heard)
+    return result, heard
+
+
+def test_the_file_is_narrower_and_says_how(pruned, trained_model):
+    result, _ = pruned
+    facts = result.facts
+    before, after = load_model(trained_model), load_model(result.output)
+    assert facts["macs"]["before"] == count(before.module, (32, 32)).macs
+    assert facts["macs"]["after"] == count(after.module, (32, 32)).macs
+    assert facts["macs"]["kept"] <= 0.5
+    assert facts["params"]["after"] == sum(p.numel() for p in after.module.parameters())
+    assert after.arch.shapes
+    assert after.classes == before.classes
+    assert after.preprocessing == before.preprocessing
+    assert after.lineage[-1]["stage"] == "prune"
+    assert after.lineage[-1]["result"]["macs"] == facts["macs"]
+    assert facts["kept"] == {"fc": "it makes the network's output"}
+    rows = {row["name"]: row for row in facts["layers"]}
+    assert rows["fc"]["width"] == [10, 10]
+    assert rows["conv1"]["width"] == [16, after.module.conv1.out_channels]
+    assert sum(row["macs"][1] for row in rows.values()) == facts["macs"]["after"]
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_accuracy_before_one_shot_and_recalibrated(pruned):
+    result, _ = pruned
+    top1 = result.facts["top1_select"]
+    assert top1["before"] > 0.8
+    assert top1["recalibrated"] > top1["one_shot"]  # the statistics of the whole network do not fit the pruned one
+    assert "before any training" in result.summary()
+
+
+def test_manifest_and_attachments(pruned):
+    result, _ = pruned
+    manifest = read_manifest(result.output)
+    assert manifest is not None
+    assert is_unmodified(result.output, manifest)
+    assert (manifest.kind, manifest.stage) == ("model", "prune")
+    assert [parent.role for parent in manifest.parents] == ["model", "data", "data"]
+    shown = json.loads(result.output.with_name("half.pt.attachments.json").read_text())
+    titles = [one["title"] for one in shown["items"]]
+    assert titles == ["Widths of the layers", "Layers before and after pruning", "Accuracy before any training"]
+
+
+def test_nothing_is_done_twice_and_the_same_comes_again(pruned, trained_model, tmp_path):
+    result, _ = pruned
+    again = prune(trained_model, result.output, config(macs=0.5, data="digits", images=128))
+    assert not again.made
+    assert again.facts == result.facts
+    assert "up to date" in again.summary()
+    other = prune(trained_model, tmp_path / "again.pt", config(macs=0.5, data="digits", images=128))
+    assert same_answers(result.output, other.output)
+
+
+def test_a_pruned_file_is_pruned_again(pruned, tmp_path):
+    first, _ = pruned
+    second = prune(first.output, tmp_path / "quarter.pt", config(macs=0.6, round_to=2))
+    assert second.facts["macs"]["before"] == first.facts["macs"]["after"]
+    assert second.facts["macs"]["kept"] <= 0.6
+    assert [entry["stage"] for entry in load_model(second.output).lineage] == ["prune", "prune"]
+
+
+def test_a_pruned_file_trains_and_exports(pruned, tmp_path):
+    from deploykit.base.config.export import ExportConfig
+    from deploykit.base.config.train import TrainConfig
+    from deploykit.commands.export import export
+    from deploykit.commands.train import train
+
+    first, _ = pruned
+    tuned = train(
+        tmp_path / "tuned.pt",
+        build_config(
+            TrainConfig,
+            {"data": "digits", "model": {"weights": str(first.output)}, "epochs": 1, "lr": 0.02, "threads": 1},
+        ),
+    )
+    assert tuned.facts["top1_select"] > first.facts["top1_select"]["one_shot"]
+    assert load_model(tuned.output).arch.shapes == load_model(first.output).arch.shapes
+    exported = export(tuned.output, tmp_path / "tuned.onnx", ExportConfig(threads=1))
+    assert exported.facts["parity"]["ok"]
+
+
+def test_a_pruned_file_loads_where_nothing_for_pruning_can_be_imported(pruned):
+    code = (
+        "import sys\n"
+        "for name in ('torch_pruning', 'deploykit.pruning'): sys.modules[name] = None\n"
+        "from deploykit.zoo import load_model\n"
+        f"print(load_model({str(pruned[0].output)!r}).module.conv1.out_channels)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == load_model(pruned[0].output).module.conv1.out_channels
+
+
+@pytest.mark.parametrize("importance", ["l1", "bn-scale", "fpgm", "lamp", "random"])
+def test_every_criterion_without_data(importance, tiny_model, tmp_path):
+    result = prune(tiny_model, tmp_path / "out.pt", config(params=0.6, importance=importance, scope="global"))
+    assert result.facts["params"]["kept"] <= 0.6
+    assert result.facts["top1_select"] is None
+
+
+@pytest.mark.parametrize("importance", ["taylor", "hessian", "activation"])
+def test_every_criterion_with_data(importance, trained_model, tmp_path):
+    fields = {"macs": 0.5, "importance": importance, "data": "digits", "images": 64, "select_images": 50}
+    result = prune(trained_model, tmp_path / "out.pt", config(**fields, scope="isomorphic", steps=2))
+    assert result.facts["macs"]["kept"] <= 0.5
+
+
+def test_layers_are_kept_and_sized_by_name(tiny_model, tmp_path):
+    fields: dict[str, Any] = {"macs": 0.7, "keep": ("layer3",), "ratios": {"layer2.0.conv1": 0.5}, "round_to": 1}
+    module = load_model(prune(tiny_model, tmp_path / "out.pt", config(**fields)).output).module
+    assert module.layer3[0].conv1.out_channels == 32
+    assert module.layer2[0].conv1.out_channels == 8
+    only = prune(tiny_model, tmp_path / "only.pt", config(ratios={"layer3.0.conv1": 0.25})).output
+    assert load_model(only).module.layer3[0].conv1.out_channels == 8
+    assert load_model(only).module.layer1[0].conv1.out_channels == 8
+
+
+def test_two_of_four(trained_model, tmp_path):
+    heard = Heard()
+    result = prune(trained_model, tmp_path / "sparse.pt", config(pattern="2:4"), progress=heard)
+    facts = result.facts["sparsity"]
+    assert facts["pattern"] == "2:4"
+    assert facts["zeros"] * 2 == facts["weights"]
+    assert facts["not_eligible"]["conv1"] == "3 input channels are no multiple of 16"
+    loaded = load_model(result.output)
+    weight = loaded.module.layer3[0].conv2.weight
+    assert ((weight.movedim(1, -1).reshape(-1, 4) != 0).sum(1) <= 2).all()
+    assert set(loaded.masks) == {f"{row['name']}.weight" for row in result.facts["layers"]} - {
+        "conv1.weight",
+        "fc.weight",
+    }
+    assert any("masks in 8 of 10 layers: 50% of their weights are zero" in line for line in heard.said)
+
+
+def test_masks_are_kept_in_training_and_checked_when_saved(trained_model, tmp_path):
+    from deploykit.base.config.train import TrainConfig
+    from deploykit.commands.train import train
+
+    sparse = prune(trained_model, tmp_path / "sparse.pt", config(pattern="2:4", macs=0.9)).output
+    fields = {"data": "digits", "model": {"weights": str(sparse)}, "epochs": 1, "lr": 0.02, "threads": 1, "batch": 256}
+    tuned = load_model(train(tmp_path / "tuned.pt", build_config(TrainConfig, fields)).output)
+    assert tuned.masks is not None
+    for name, mask in tuned.masks.items():
+        assert not tuned.module.get_parameter(name)[~mask].any()
+    with torch.no_grad():
+        next(iter(tuned.module.get_parameter(name) for name in tuned.masks)).add_(1.0)
+    with pytest.raises(BadInput, match="weights that its mask leaves out are not zero"):
+        save_model(
+            tmp_path / "broken.pt", tuned.module, tuned.arch, tuned.preprocessing, tuned.classes, masks=tuned.masks
+        )
+
+
+def test_unstructured_is_said_to_be_an_experiment(tiny_model, tmp_path):
+    heard = Heard()
+    result = prune(tiny_model, tmp_path / "out.pt", config(unstructured=0.25), progress=heard)
+    assert result.facts["sparsity"]["zeros"] / result.facts["sparsity"]["weights"] == pytest.approx(0.75, abs=0.01)
+    assert any("experiment: no engine here is faster" in line for line in heard.said)
+
+
+def test_layer_times_are_measured(tiny_model, tmp_path):
+    rows = prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, layer_times=True)).facts["layers"]
+    assert all(time > 0 for row in rows for time in row["ms"])
+
+
+def test_default_names(tiny_model, tmp_path):
+    source = tmp_path / "net.pt"
+    shutil.copy(tiny_model, source)
+    assert prune(source, config=config(macs=0.5)).output.name == "net.pruned50.pt"
+    assert prune(source, config=config(params=0.875)).output.name == "net.pruned87.5.pt"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"macs": 0}, "macs: got 0, expected greater than 0"),
+        ({"macs": 1}, "macs: got 1, expected less than 1"),
+        ({"params": 1.5}, "params: got 1.5, expected less than 1"),
+        ({"latency": -0.1}, "latency: got -0.1, expected greater than 0"),
+        ({"macs": 0.5, "params": 0.5}, "got the budgets macs and params, expected one of them"),
+        ({}, "no budget, expected one of macs, params, latency"),
+        ({"macs": 0.5, "importance": "taylor"}, "importance taylor looks at pictures, expected data"),
+        ({"macs": 0.5, "ratios": {"a": 0}}, "ratios.a: got 0.0, expected more than 0 and at most 1"),
+        ({"macs": 0.5, "round_to": 0}, "round_to: got 0, expected auto or 1 and more"),
+        ({"pattern": "2:4", "unstructured": 0.5}, "got pattern and unstructured, expected one of them"),
+        ({"mac": 0.5}, "unknown key 'mac', did you mean 'macs'?"),
+    ],
+)
+def test_configurations_that_make_no_sense(fields, why):
+    with pytest.raises(BadInput) as error:
+        config(**fields)
+    assert why in error.value.line()
+
+
+def test_budgets_below_the_floor_say_it(tiny_model, tmp_path):
+    with pytest.raises(BadInput, match=r"--macs 0.001 is below .* narrowest widths cost; expected at least 0\.\d+"):
+        prune(tiny_model, tmp_path / "out.pt", config(macs=0.001))
+    with pytest.raises(BadInput, match=r"--macs 0.5 is below what protected layers"):
+        prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, keep=("layer1", "layer2", "layer3", "conv1")))
+    assert not list(tmp_path.iterdir())  # nothing half-made is left
+
+
+def test_wrong_files_and_names(tiny_model, tmp_path):
+    with pytest.raises(BadInput, match="is an ONNX graph"):
+        (tmp_path / "x.onnx").write_bytes(b"onnx")
+        prune(tmp_path / "x.onnx", config=config(macs=0.5))
+    with pytest.raises(BadInput, match=r"got out.onnx; expected a name that ends with .pt"):
+        prune(tiny_model, tmp_path / "out.onnx", config(macs=0.5))
+    with pytest.raises(BadInput, match=r"unknown layer 'layr2'.*Did you mean 'layer2'"):
+        prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, keep=("layr2",)))
+    (tmp_path / "mine.pt").write_bytes(b"mine")
+    with pytest.raises(BadInput, match="was not made by deploykit"):
+        prune(tiny_model, tmp_path / "mine.pt", config(macs=0.5))
+
+
+def test_classes_that_do_not_fit_the_data(tmp_path):
+    arch = Arch("deploykit", "resnet", {"num_classes": 3, "depth": 8})
+    path = tmp_path / "three.pt"
+    save_model(path, build(arch).eval(), arch, Preprocessing((32, 32)), ["cat", "dog", "cow"])
+    with pytest.raises(BadInput, match="classes of the model and of the data do not fit"):
+        prune(path, config=config(macs=0.5, data="digits"))
+
+
+def test_the_command_line(tiny_model, tmp_path):
+    output = tmp_path / "out.pt"
+    args = [
+        "--macs",
+        "0.5",
+        "-o",
+        str(output),
+        "--ratio",
+        "layer3.0.conv1=0.5",
+        "--round-to",
+        "4",
+        "--json",
+        "--threads",
+        "1",
+    ]
+    done = CliRunner().invoke(app, ["prune", str(tiny_model), *args])
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["schema"] == "deploykit.prune/1"
+    assert told["macs"]["kept"] <= 0.5
+    assert read_model_file(output).tensors["layer3.0.conv1.weight"].shape[0] == 16
+    assert np.isfinite(told["params"]["kept"])
+    wrong = CliRunner().invoke(app, ["prune", str(tiny_model), "--macs", "0.5", "--ratio", "layer3"])
+    assert wrong.exit_code == 2
+    assert "cannot read --ratio 'layer3'; expected LAYER=FRACTION" in wrong.stderr

@@ -1,0 +1,22 @@
+"""Every network of the table, made anew."""
+
+import pytest
+
+from tests.pruning.networks_table import MACS, names, row_of
+
+EXACT = 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_network(name):
+    if name.startswith("timm:"):
+        pytest.importorskip("timm")
+    row = row_of(name)
+    if not row["pruned"]:
+        assert row["transformer"], row["reason"]  # every CNN is pruned
+        return
+    assert row["error"] < EXACT
+    assert row["moved"] > EXACT  # the removed channels said something
+    assert row["macs"] <= MACS
+    assert row["reloads"]
