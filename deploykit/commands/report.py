@@ -1,4 +1,4 @@
-"""Write the readable forms of a report again from its JSON."""
+"""Write the readable forms of a report again from its JSON, or compare several reports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
 from deploykit.base.atomic import make_folder
 from deploykit.base.errors import BadInput
+from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 
 STAGE_VERSION = 1
@@ -19,9 +21,9 @@ class ReportResult:
     """What was written.
 
     Attributes:
-        files: the HTML and the Markdown page.
-        headline: the report in one sentence.
-        pick: name of the variant to deploy, or None.
+        files: the pages.
+        headline: the report, or the comparison, in one sentence.
+        pick: name of the variant to deploy (of the newest report), or None.
     """
 
     files: tuple[Path, ...]
@@ -40,27 +42,32 @@ class ReportResult:
 def report(
     source: Path | Sequence[Path], output: Path | None = None, *, force: bool = False, progress: Progress = SILENT
 ) -> ReportResult:
-    """Write ``report.html`` and ``report.md`` from a ``report.json``.
+    """Write the pages of a ``report.json`` again, or compare several of them over time and machines.
 
     Args:
-        source: a run folder or a ``report.json``.
-        output: folder of the pages, made if missing; None: beside the report.
+        source: a run folder or a ``report.json``, or several.
+        output: folder of the pages, made if missing; None: beside the one report.
         force: replace pages of other makers.
-        progress: unused, there is nothing to wait for.
+        progress: where it tells what it does.
+
+    Returns:
+        Of one report its pages; of several ``comparison.html``, ``.md`` and ``.json``.
 
     Raises:
-        BadInput: several reports, one that does not fit its schema, or pages there that we did not make.
+        BadInput: a report that does not fit its schema, reports without a common variant, or pages there that we did not
+            make.
     """
+    sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
+    if not sources:
+        raise BadInput("no report", expected="a run folder or report.json, or several")
+    return _pages(sources[0], output, force) if len(sources) == 1 else _compared(sources, output, force, progress)
+
+
+def _pages(place: Path, output: Path | None, force: bool) -> ReportResult:
     from deploykit.reporting.read import read_report
     from deploykit.reporting.view import headline
     from deploykit.reporting.write import refuse_foreign_pages, write_pages
 
-    sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
-    if len(sources) != 1:
-        raise BadInput(
-            "deploykit report takes one report", got=f"{len(sources)} of them", fix="Call it once for each of them."
-        )
-    place = sources[0]
     found = read_report(place)
     home = place if place.is_dir() else place.parent
     folder = home if output is None else Path(output)
@@ -70,3 +77,40 @@ def report(
     files = write_pages(found, folder, home)
     chosen = found["pick"]["name"] if found["pick"] else None
     return ReportResult(tuple(files), headline(found), chosen)
+
+
+def _compared(sources: Sequence[Path], output: Path | None, force: bool, progress: Progress) -> ReportResult:
+    from deploykit.reporting.compare import compare
+    from deploykit.reporting.compare_pages import NAMES, headline, write_comparison
+    from deploykit.reporting.read import read_report
+    from deploykit.reporting.write import refuse_foreign_pages
+
+    if output is None:
+        raise BadInput("where the comparison of several reports goes is not known", fix="Name a folder with -o.")
+    found = compare([read_report(place) for place in sources], labels_of(sources))
+    folder = Path(output)
+    make_folder(folder)
+    if not force:
+        refuse_foreign_pages(folder, NAMES[:2])
+        already_made(folder / NAMES[2], "", force=False)
+    for warning in found["warnings"]:
+        progress.warn(warning)
+    files = write_comparison(found, folder)
+    parents = tuple(
+        Parent("report", file_sha256(place / "report.json" if place.is_dir() else place)) for place in sources
+    )
+    write_manifest(
+        folder / NAMES[2], Manifest("comparison", files_of(*files), "report", STAGE_VERSION, parents=parents)
+    )
+    return ReportResult(tuple(files), headline(found), found["runs"][-1]["pick"])
+
+
+def labels_of(places: Sequence[Path]) -> list[str]:
+    """What tells the reports apart: the last parts of their paths, as many as it takes; never a whole path."""
+    parts = [[*place.resolve().parts] for place in places]
+    trimmed = [one[:-1] if one[-1] == "report.json" else one for one in parts]
+    for length in range(1, 4):
+        labels = ["/".join(one[-length:]) for one in trimmed]
+        if len(set(labels)) == len(labels):
+            break
+    return labels

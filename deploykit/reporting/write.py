@@ -42,15 +42,15 @@ def write_pages(report: dict[str, Any], folder: Path, samples_folder: Path) -> l
     from deploykit.reporting.html import to_html
     from deploykit.reporting.markdown import to_markdown
 
-    write_text(folder / "report.html", _marked(to_html(report, samples_folder)))
-    write_text(folder / "report.md", _marked(to_markdown(report)))
+    write_text(folder / "report.html", marked(to_html(report, samples_folder)))
+    write_text(folder / "report.md", marked(to_markdown(report)))
     return [folder / "report.html", folder / "report.md"]
 
 
 _MARK = re.compile(rb"<!-- deploykit report page, sha256 ([0-9a-f]{64}) -->\n\Z")
 
 
-def _marked(page: str) -> str:
+def marked(page: str) -> str:
     """The page with a last line that lets :func:`is_ours` tell it from others and from an edited one."""
     page = page.rstrip("\n") + "\n"
     digest = hashlib.sha256(page.encode()).hexdigest()
@@ -64,13 +64,13 @@ def is_ours(path: Path) -> bool:
     return found is not None and hashlib.sha256(content[: found.start()]).hexdigest().encode() == found.group(1)
 
 
-def refuse_foreign_pages(folder: Path) -> None:
-    """Check that the pages in ``folder`` may be replaced: there are none, or ours, unchanged.
+def refuse_foreign_pages(folder: Path, names: tuple[str, ...] = ("report.html", "report.md")) -> None:
+    """Check that the pages ``names`` in ``folder`` may be replaced: there are none, or ours, unchanged.
 
     Raises:
         BadInput: a page was not made by deploykit, or was changed since.
     """
-    for name in ("report.html", "report.md"):
+    for name in names:
         if (folder / name).exists() and not is_ours(folder / name):
             raise BadInput(
                 f"{folder / name} was not made by deploykit, or was changed since",

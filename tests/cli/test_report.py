@@ -46,8 +46,8 @@ def test_reports_that_cannot_be_read_are_exit_2(tmp_path: Path, content: str | N
     assert not (tmp_path / "report.html").exists()
 
 
-def test_several_reports_are_refused(tmp_path: Path) -> None:
+def test_several_reports_need_a_place(tmp_path: Path) -> None:
     write_report(sample.report(2), tmp_path)
     code, _, err = call(tmp_path, tmp_path)
     assert code == 2
-    assert "takes one report; got 2 of them" in err
+    assert "Name a folder with -o" in err

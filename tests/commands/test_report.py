@@ -49,8 +49,26 @@ def test_an_edited_page_is_kept(run_folder: Path) -> None:
     assert not page.read_text().startswith("my words")
 
 
-def test_more_than_one_report_is_refused(run_folder: Path) -> None:
-    with pytest.raises(BadInput, match=r"takes one report; got 2 of them\. Call it once for each"):
+def test_several_reports_are_compared(run_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "later"
+    other.mkdir()
+    made = sample.report(4) | {"created": "2026-04-01T00:00:00+00:00"}
+    write_report(made, other)
+    result = report([run_folder, other / "report.json"], tmp_path / "both")
+    assert [path.name for path in result.files] == ["comparison.html", "comparison.md", "comparison.json"]
+    assert result.summary().startswith("2 reports: no variant's speed changed beyond its interval")
+    found = json.loads((tmp_path / "both/comparison.json").read_text())
+    assert [run["label"] for run in found["runs"]] == ["run", "later"]
+    assert str(tmp_path) not in (tmp_path / "both/comparison.html").read_text()  # no path of this machine
+    report([other, run_folder], tmp_path / "both")  # ours are replaced, the order of time stays
+    assert json.loads((tmp_path / "both/comparison.json").read_text())["runs"] == found["runs"]
+    (tmp_path / "both/comparison.md").write_text("mine")
+    with pytest.raises(BadInput, match="was not made by deploykit"):
+        report([run_folder, other], tmp_path / "both")
+
+
+def test_several_reports_need_a_place(run_folder: Path) -> None:
+    with pytest.raises(BadInput, match="Name a folder with -o"):
         report([run_folder, run_folder])
 
 
