@@ -75,16 +75,19 @@ def observed_values(model: Any) -> list[Any]:
 
     These are the plans' and every input of a convolution or matrix product.
     """
+    from deploykit.quantization.depthwise import as_depthwise
     from deploykit.quantization.dialects import DIALECTS
     from deploykit.quantization.graphs import activation_inputs
     from deploykit.quantization.placement import ANCHORS
 
-    plans = [plan(model.graph) for plan in {dialect.plan for dialect in DIALECTS.values()}]
-    points = {value for plan in plans for value in plan.points}
+    rewritten = model.clone()
+    as_depthwise(rewritten.graph)
+    plans = {dialect.plan for dialect in DIALECTS.values()}
+    points = {value.name for one in (model, rewritten) for plan in plans for value in plan(one.graph).points}
     found: dict[Any, None] = {}
     for node in model.graph:
         for value in (*(v for _, v in activation_inputs(node)), *node.outputs):
-            if value in points or (node.op_type in (*ANCHORS, "Pad") and value in node.inputs):
+            if value.name in points or (node.op_type in (*ANCHORS, "Pad") and value in node.inputs):
                 found[value] = None
     return list(found)
 

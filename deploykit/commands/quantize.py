@@ -11,6 +11,7 @@ from deploykit.base.artifact import Manifest, Parent, already_made, files_of, re
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.attachments import attach
 from deploykit.commands.batch_norm import with_batch_norm
 from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened, logits_of
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
 
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 
 def quantize(
@@ -143,6 +144,7 @@ def _quantize(
         choice, held = _hold_drop(
             quantizer, choice, config, images, classes, seen.pictures, reference, opened, progress
         )
+        shown = _sensitivity(quantizer, choice, config, images, manifest, x, opened, progress)
         made = quantizer.make(choice)
         describe(made, proto)
         onnx.checker.check_model(made, full_check=True)
@@ -172,6 +174,7 @@ def _quantize(
             fix="Keep layers float with --keep-float, or calibrate on more pictures.",
         )
     write_onnx(target, made)
+    attach(target, shown)
     write_manifest(
         target,
         replace(
@@ -183,6 +186,35 @@ def _quantize(
         ),
     )
     return QuantizeResult(target, True, facts)
+
+
+def _sensitivity(
+    quantizer: Quantizer,
+    choice: Choice,
+    config: QuantizeConfig,
+    images: Calibration,
+    manifest: Manifest,
+    x: np.ndarray,
+    opened: Opened,
+    progress: Progress,
+) -> list[Attachment]:
+    """What int8 costs each layer, for the report; nothing where it was not asked for."""
+    if not config.sensitivity:
+        return []
+    from deploykit.commands.analyze import SCHEMA, swept
+    from deploykit.reporting.attachments import sensitivity
+
+    model = manifest.parents[0]
+    analysis = {
+        "schema": SCHEMA,
+        "model": {"name": model.name, "sha256": model.sha256},
+        "target": config.target,
+        "method": choice.method,
+        "data": images.name,
+        "calibration_images": len(images.observed),
+        **swept(quantizer, choice, x, opened, ("alone",), progress),
+    }
+    return [sensitivity(f"Sensitivity of {model.name} to int8, layer by layer", "quantize", analysis)]
 
 
 def _hold_drop(

@@ -44,7 +44,7 @@ def emit_qdq(
         The model, with QuantizeLinear and DequantizeLinear.
     """
     graph = model.graph
-    write = {value: _written(plan, value, parameters) for value in plan.points}
+    write = {value: affine_of(plan, value, parameters) for value in plan.points}
     read: dict[ir.Value, Affine] = {}
     for node in plan.absorbed:
         if node.op_type == "HardSigmoid":
@@ -88,10 +88,11 @@ def emit_qdq(
     return common.RemoveUnusedNodesPass()(model).model
 
 
-def _written(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> Affine:
-    if value in plan.joined:
-        return widest(parameters[one.name or ""] for one in plan.joined[value])
+def affine_of(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> Affine:
+    """Scale and zero point of a point of ``plan``: its own, those of the value it takes them from, or of its group."""
     source = plan.shared.get(value, value)
+    if source in plan.joined:
+        return widest(parameters[one.name or ""] for one in plan.joined[source])
     return plan.fixed[source] if source in plan.fixed else parameters[source.name or ""]
 
 

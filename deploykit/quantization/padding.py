@@ -14,15 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from deploykit.quantization.graphs import activation_inputs, attribute, constant, new_constant, new_node
+from deploykit.quantization.graphs import activation_inputs, attribute, constant, new_constant
 
 CHANNELWISE = (
     "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "GlobalAveragePool", "AveragePool", "MaxPool",
     "Mul", "Add",
 )  # fmt: skip
-
-
-STEM_KERNEL = 7
 
 
 @dataclass
@@ -57,33 +54,6 @@ def pad_depthwise(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = fr
             _pad(graph, region, extra)
             padded += 1
     return padded
-
-
-def pad_stem(graph: ir.Graph, keep: frozenset[str] = frozenset()) -> bool:
-    """Give a large-kernel stem a fourth input channel of zeros, for integer kernels that work on groups of four.
-
-    Three channels of a 7×7 convolution fill the kernel's groups of four badly; the fourth channel's weights are zero.
-    Small kernels do not gain: the padding costs more. Returns whether the stem was padded, in place.
-
-    Args:
-        graph: prepared float graph whose first convolution reads the graph's input.
-        keep: names of nodes that stay float.
-    """
-    for node in graph:
-        weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
-        source = node.inputs[0] if weight is not None else None
-        if weight is None or source is None or not source.is_graph_input():
-            continue
-        if weight.shape[1] % 4 == 0 or min(weight.shape[2:]) < STEM_KERNEL or (node.name or "") in keep:
-            return False
-        extra = -weight.shape[1] % 4
-        pads = new_constant(graph, "stem.pads", np.asarray([0, 0, 0, 0, 0, extra, 0, 0], np.int64))
-        pad = new_node("Pad", [source, pads], name="stem.pad", out="stem.padded", dtype=source.dtype)
-        graph.insert_before(node, pad)
-        node.replace_input_with(0, pad.outputs[0])
-        _widen(graph, node, 1, extra, axis=1)
-        return True
-    return False
 
 
 def is_depthwise(node: ir.Node) -> bool:
@@ -147,19 +117,20 @@ def _channelwise(node: ir.Node) -> bool:
 
 def _pad(graph: ir.Graph, region: _Region, extra: int) -> None:
     for node in (*region.makers, *region.depthwise):
-        _widen(graph, node, 1, extra, axis=0)
+        widen(graph, node, 1, extra, axis=0)
         if constant(node.inputs[2]) is not None:
-            _widen(graph, node, 2, extra, axis=0)
+            widen(graph, node, 2, extra, axis=0)
     for node in region.depthwise:
         node.attributes["group"] = ir.AttrInt64("group", region.channels + extra)
     for node in region.readers:
-        _widen(graph, node, 1, extra, axis=1)
+        widen(graph, node, 1, extra, axis=1)
     for value in region.values:
         assert value.shape is not None
         value.shape = ir.Shape([region.channels + extra if i == 1 else size for i, size in enumerate(value.shape)])
 
 
-def _widen(graph: ir.Graph, node: ir.Node, index: int, extra: int, axis: int) -> None:
+def widen(graph: ir.Graph, node: ir.Node, index: int, extra: int, axis: int) -> None:
+    """Zero-pad the weight (index 1) or bias (2) of ``node`` along ``axis`` by ``extra``."""
     array = constant(node.inputs[index])
     assert array is not None
     room = [(0, extra if i == axis else 0) for i in range(array.ndim)]

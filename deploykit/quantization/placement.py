@@ -7,6 +7,7 @@ dropped. A Conv without a Q behind it stays float. The plan is made on the float
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -82,10 +83,35 @@ def plan_ort_cpu(
             plan.hard_swish.append(node)
         for _, value in activation_inputs(node):
             plan.points.setdefault(value)
-            if (source := _before_zero_padding(value)) is not None:
+            if (source := _rearranged(value)) is not None:
                 plan.shared.setdefault(value, source)
         _place_output(node, plan, scheme)
+    _join_concatenated(plan)
     return plan
+
+
+def join(groups: dict[ir.Value, set[ir.Value]], values: Iterable[ir.Value]) -> None:
+    """Put ``values``, with all that are joined to one of them, into one group."""
+    merged: set[ir.Value] = set()
+    for value in values:
+        merged |= groups.get(value, {value})
+    for value in merged:
+        groups[value] = merged
+
+
+def _join_concatenated(plan: Plan) -> None:
+    """One scale for the inputs and the output of each Concat, which then copies integers and need not look each one up.
+
+    What only the Concat reads loses nothing by it: its integers would be rounded to the output's scale anyway.
+    """
+    groups: dict[ir.Value, set[ir.Value]] = {}
+    # What a wider range would undo: the upper bound that a Q took over, and scales that follow from the operator.
+    own = set(plan.fixed) | {node.outputs[0] for node in plan.absorbed if node.op_type != "Relu"}
+    for node in plan.nodes:
+        if node.op_type == "Concat":
+            sources = {plan.shared.get(value, value) for _, value in activation_inputs(node)}
+            join(groups, (*sorted(sources - own, key=lambda one: one.name or ""), node.outputs[0]))
+    plan.joined.update({value: frozenset(group) for value, group in groups.items()})
 
 
 def why_anchor_float(node: ir.Node, keep_float: frozenset[str] = frozenset()) -> str | None:
@@ -121,9 +147,11 @@ def _why_float(node: ir.Node, keep_float: frozenset[str], plan: Plan) -> str | N
     return None
 
 
-def _before_zero_padding(value: ir.Value) -> ir.Value | None:
-    """The value that ``value`` is a zero-padded copy of; every range holds 0, so both have the same range."""
+def _rearranged(value: ir.Value) -> ir.Value | None:
+    """The value that ``value`` is a zero-padded or rearranged copy of; every range holds 0, so both have one range."""
     node = value.producer()
+    if node is not None and node.op_type == "SpaceToDepth":
+        return node.inputs[0]
     if node is None or node.op_type != "Pad" or attribute(node, "mode", "constant") != "constant":
         return None
     filler = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None

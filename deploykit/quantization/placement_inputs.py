@@ -14,12 +14,10 @@ kernel in two. So only these inputs are quantized:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import onnx_ir as ir
 
 from deploykit.quantization.graphs import activation_inputs, only_reader
-from deploykit.quantization.placement import ANCHORS, Plan, leads_to_output, why_anchor_float
+from deploykit.quantization.placement import ANCHORS, Plan, join, leads_to_output, why_anchor_float
 
 MOVING = ("MaxPool", "Concat")
 AVERAGING = ("AveragePool", "GlobalAveragePool")
@@ -133,13 +131,5 @@ def _collect(graph: ir.Graph, plan: Plan, chosen: dict[Read, None]) -> None:
             plan.points.setdefault(value)
             plan.reads.setdefault(value, []).append((node, index))
         if node.op_type in MOVING:
-            _join(groups, (*(value for _, value in reads), node.outputs[0]))
+            join(groups, (*(value for _, value in reads), node.outputs[0]))
     plan.joined.update({value: frozenset(group) for value, group in groups.items()})
-
-
-def _join(groups: dict[ir.Value, set[ir.Value]], values: Iterable[ir.Value]) -> None:
-    merged: set[ir.Value] = set()
-    for value in values:
-        merged |= groups.get(value, {value})
-    for value in merged:
-        groups[value] = merged

@@ -4,6 +4,7 @@
 * BatchNormalization after Conv is folded: ``w' = w·γ/√(σ²+ε)``, ``b' = (b − μ)·γ/√(σ²+ε) + β``;
 * ``ReduceMean`` over height and width (the dynamo exporter's pooling) is ``GlobalAveragePool``, with a ``Reshape``
   behind it where ``keepdims=0``;
+* ``AveragePool`` behind a 1×1 convolution stands before it: both are linear, and the convolution then makes fewer outputs;
 * ``Clip(x, 0, ∞)`` is ``Relu``; each Conv has a bias; every node has a name of its own.
 """
 
@@ -47,7 +48,8 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
         array = constant(value)
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
             raise BadInput(f"{name}: weight {value.name!r} holds NaN or infinity")
-    for rule in (_fold_batch_norm, _pool_of_reduce_mean, _relu_of_clip, _bias_everywhere):
+    rules = (_fold_batch_norm, _pool_of_reduce_mean, _pool_first, _fold_batch_norm, _relu_of_clip, _bias_everywhere)
+    for rule in rules:
         for node in list(model.graph):
             rule(model.graph, node)
     model = common.RemoveUnusedNodesPass()(model).model
@@ -103,6 +105,35 @@ def _pool_of_reduce_mean(graph: ir.Graph, node: ir.Node) -> None:
         result = flat.outputs[0]
     out.replace_all_uses_with(result, replace_graph_outputs=True)
     graph.remove(node, safe=True)
+
+
+def _pool_first(graph: ir.Graph, node: ir.Node) -> None:
+    source = node.inputs[0] if node.op_type == "AveragePool" else None
+    conv = source.producer() if source is not None else None
+    if source is None or conv is None or conv.op_type != "Conv" or only_reader(source) is not node:
+        return
+    weight, shape = constant(conv.inputs[1]), conv.inputs[0].shape if conv.inputs[0] is not None else None
+    strides, pads = (np.asarray(attribute(conv, name, default)) for name, default in (("strides", 1), ("pads", 0)))
+    if weight is None or shape is None or weight.shape[2:] != (1, 1):
+        return
+    if (strides != 1).any() or pads.any() or attribute(conv, "group", 1) != 1:
+        return
+    if attribute(conv, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return
+    if any(np.asarray(attribute(node, "pads", [0])).ravel()) or attribute(node, "ceil_mode", 0):
+        return  # a bias would be averaged with zeros
+    out = node.outputs[0]
+    pool = new_node("AveragePool", [conv.inputs[0]], name=node.name or "", out=f"{out.name}.first", dtype=out.dtype)
+    pool.attributes.update(node.attributes)
+    pooled = pool.outputs[0]
+    if out.shape is not None:
+        pooled.shape = ir.Shape([shape[1] if i == 1 else size for i, size in enumerate(out.shape)])
+    moved = new_node("Conv", [pooled, *conv.inputs[1:]], name=conv.name or "", out=out.name or "", like=out)
+    moved.attributes.update(conv.attributes)
+    graph.insert_before(node, [pool, moved])
+    out.name = f"{out.name}.replaced"
+    out.replace_all_uses_with(moved.outputs[0], replace_graph_outputs=True)
+    graph.remove([node, conv], safe=True)
 
 
 def _relu_of_clip(graph: ir.Graph, node: ir.Node) -> None:

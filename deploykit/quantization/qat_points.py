@@ -103,10 +103,10 @@ def _group(
     absorbed: Mapping[ir.Value, ir.Node],
     swish: bool,
 ) -> tuple[object, Group]:
-    if value in plan.joined:
-        members = sorted(one.name or "" for one in plan.joined[value])
-        return tuple(members), Group(tuple(members), widest(_affine(one, ranges, scheme) for one in members), True)
     source = plan.shared.get(value, value)
+    if source in plan.joined:
+        members = sorted(one.name or "" for one in plan.joined[source])
+        return tuple(members), Group(tuple(members), widest(_affine(one, ranges, scheme) for one in members), True)
     name = source.name or ""
     if source in plan.fixed:
         return name, Group((name,), plan.fixed[source], False)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from deploykit.quantization.calibrate import parameters
+from deploykit.quantization.emit import affine_of
 from deploykit.quantization.graphs import attribute, constant, new_constant
 from deploykit.quantization.pairs import insert_pair
 from deploykit.quantization.placement import ANCHORS, Plan
@@ -53,8 +54,7 @@ def roundings(quantizer: Quantizer, choice: Choice) -> tuple[ir.Model, dict[str,
     )
 
     def affine(value: ir.Value) -> Affine:
-        source = _source(plan, value)
-        return plan.fixed[source] if source in plan.fixed else chosen[source.name or ""]
+        return affine_of(plan, value, chosen)
 
     found = {}
     for node in plan.nodes:

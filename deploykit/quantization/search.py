@@ -13,14 +13,16 @@ import onnx_ir as ir
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.calibrate import parameters
+from deploykit.quantization.depthwise import as_depthwise
 from deploykit.quantization.dialects import ORT_CPU, Dialect
 from deploykit.quantization.emit import emit_qdq
 from deploykit.quantization.graphs import narrow_points, only_reader
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.padding import pad_depthwise, pad_stem
+from deploykit.quantization.padding import pad_depthwise
 from deploykit.quantization.placement import Plan
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.schemes import affine
+from deploykit.quantization.stem import reshape_stem
 
 PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24
@@ -116,8 +118,9 @@ def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) 
     model = prepare(proto)
     kept = choice.prefix | choice.keep_float
     if dialect.padded:
+        as_depthwise(model.graph, keep=kept)
         pad_depthwise(model.graph, keep=kept)
-        pad_stem(model.graph, keep=kept)
+        reshape_stem(model.graph, keep=kept)
     plan = dialect.plan(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
     return model, plan
 

@@ -4,6 +4,7 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.calibrate import observe, parameters
@@ -14,8 +15,10 @@ from deploykit.quantization.prepare import prepare
 from deploykit.quantization.schemes import U8, affine
 from tests.quantization.graphs_for_tests import (
     Net,
+    concat_net,
     mobile_net,
     opener,
+    optimized,
     optimized_ops,
     pictures,
     residual_net,
@@ -110,3 +113,21 @@ def test_a_computed_weight_stays_float():
 def test_random_networks_stay_close(seed):
     x = pictures(8, seed=3)
     assert snr_db(run(residual_net(seed), x), run(quantized(residual_net(seed)), x)) > 15
+
+
+def test_what_is_concatenated_shares_one_scale_so_that_it_is_only_copied(tmp_path):
+    made = quantized(concat_net())
+    node = next(node for node in optimized(made, tmp_path).graph.node if node.op_type == "QLinearConcat")
+    scales = {tensor.name: numpy_helper.to_array(tensor) for tensor in optimized(made, tmp_path).graph.initializer}
+    assert len({float(scales[name]) for name in (node.input[0], *node.input[3::3])}) == 1
+
+
+def test_a_bound_that_its_rounding_took_over_is_not_widened_by_a_concat():
+    net = Net()
+    a = net.conv("input", 3, 16)
+    zero, one = net.weight(np.asarray(0, np.float32)), net.weight(np.asarray(0.1, np.float32))
+    b = net.add("Clip", [net.conv("input", 3, 16), zero, one])
+    net.add("Relu", [net.conv(net.add("Concat", [a, b], axis=1), 32, 8)])
+    proto = net.model()
+    x = pictures(8, seed=2)
+    assert snr_db(run(proto, x), run(quantized(proto), x)) > 30

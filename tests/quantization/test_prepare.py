@@ -5,7 +5,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.graphs import narrow_points
-from deploykit.quantization.padding import pad_depthwise, pad_stem
+from deploykit.quantization.padding import pad_depthwise
 from deploykit.quantization.prepare import prepare
 from tests.quantization.graphs_for_tests import Net, mobile_net, pictures, residual_net, run
 
@@ -94,24 +94,3 @@ def test_an_old_opset_is_refused():
     proto.opset_import[0].version = 11
     with pytest.raises(BadInput, match="old opset; got 11; expected 13 or newer"):
         prepare(proto)
-
-
-def stem_net(kernel):
-    net = Net()
-    net.add("Relu", [net.conv("input", 3, 8, kernel, stride=2)])
-    return net.model()
-
-
-@pytest.mark.parametrize(("kernel", "padded"), [(7, True), (3, False)])
-def test_a_large_stem_gets_a_fourth_channel_and_keeps_the_function(kernel, padded):
-    proto = stem_net(kernel)
-    model = prepare(proto)
-    assert pad_stem(model.graph) is padded
-    after = ir.to_proto(model)
-    onnx.checker.check_model(after, full_check=True)
-    np.testing.assert_allclose(run(after, pictures(3)), run(proto, pictures(3)), rtol=1e-5, atol=1e-6)
-
-
-def test_a_float_stem_is_not_padded():
-    model = prepare(stem_net(7))
-    assert pad_stem(model.graph, frozenset({model.graph.node(0).name})) is False
