@@ -73,6 +73,9 @@ def command(
     force_int8: Annotated[
         bool, typer.Option("--force-int8", help="Quantize all that can be, even where it is slower.")
     ] = False,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Score what int8 costs each layer too, for the report of OUTPUT.")
+    ] = False,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Calibrate on procedural pictures; the manifest says so.")
     ] = False,
@@ -159,6 +162,7 @@ def command(
                 "batch_norm": batch_norm,
                 "max_drop": max_drop,
                 "force_int8": force_int8,
+                "sensitivity": sensitivity,
                 "synthetic": synthetic,
                 "size": size,
                 "arch": arch,

@@ -28,6 +28,8 @@ from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import LIBRARIES, dialect_of, float_onnx
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
 
@@ -151,7 +153,6 @@ def _analysis(
     from deploykit.data import prepare as prepare_images
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer
-    from deploykit.quantization.sensitivity import logits_of, score, sweep
 
     path = float_onnx(source, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size)
@@ -167,18 +168,32 @@ def _analysis(
     choice = Choice(keep_float=frozenset(config.keep_float), method=method)
     quantizer = Quantizer(proto, seen, config.percentile, dialect)
     x = prepare_images(images.chosen, preprocessing)
-    scores = sweep(quantizer, choice, x, opened.graph, config.modes, progress)
-    logits = logits_of(float_proto, x, opened.graph)
-    whole = score("", "all", logits, logits_of(quantizer.make(choice), x, opened.graph))
     return {
         "target": config.target,
         "method": method,
         "data": images.name,
         "calibration_images": len(images.observed),
+        **swept(quantizer, choice, x, opened, config.modes, progress),
+    }
+
+
+def swept(
+    quantizer: Quantizer, choice: Choice, x: np.ndarray, opened: Opened, modes: tuple[str, ...], progress: Progress
+) -> dict[str, Any]:
+    """What int8 costs each layer of a quantizer's network on prepared pictures ``x``, and all of them together."""
+    import onnx_ir as ir
+
+    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.sensitivity import logits_of, score, sweep
+
+    scores = sweep(quantizer, choice, x, opened.graph, modes, progress)
+    logits = logits_of(ir.to_proto(prepare(quantizer.proto)), x, opened.graph)
+    whole = score("", "all", logits, logits_of(quantizer.make(choice), x, opened.graph))
+    return {
         "images": len(logits),
-        "modes": list(config.modes),
+        "modes": list(modes),
         "whole": {"kl": whole.kl, "snr_db": whole.snr_db, "agreement": whole.agreement},
-        "layers": _layers(quantizer, choice, [one.to_dict() for one in scores], config.modes),
+        "layers": _layers(quantizer, choice, [one.to_dict() for one in scores], modes),
     }
 
 

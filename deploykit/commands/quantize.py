@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from deploykit.commands.qat import QatResult
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
+    from deploykit.reporting.attachments import Attachment
 
 STAGE_VERSION = 5
 

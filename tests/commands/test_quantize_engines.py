@@ -96,3 +96,18 @@ def test_16_bits_are_refused_where_they_gain_nothing(source: Path, target: str) 
     config = QuantizeConfig(target=target, precision="fp16", **QUICK)
     with pytest.raises(BadInput, match=f"--precision fp16 for {target}.*compute in float32: leave --precision away"):
         quantize(source, source.with_name("no.onnx"), config)
+
+
+def test_sensitivity_is_attached_for_the_report(source: Path) -> None:
+    from deploykit.commands.attachments import attached
+
+    config = QuantizeConfig(sensitivity=True, force_int8=True, **QUICK)
+    made = quantize(source, source.with_name("seen.onnx"), config)
+    (found,) = attached(made.output)
+    assert (found.kind, found.stage) == ("sensitivity", "quantize")
+    layers = found.payload["layers"]
+    assert {one["op_type"] for one in layers} == {"Conv", "Gemm"}
+    assert len(layers) > 5
+    assert layers[0]["scores"]["alone"]["kl"] >= layers[-1]["scores"]["alone"]["kl"]
+    quantize(source, made.output, QuantizeConfig(force_int8=True, **QUICK))
+    assert attached(made.output) == []

@@ -35,6 +35,7 @@ class QuantizeConfig(Config):
             is then answered significantly better.
         max_drop: accuracy that may be lost on ``select``, in percentage points; layers go back to float until it holds.
         force_int8: quantize all that can be, without looking at the measured time.
+        sensitivity: score what int8 costs each layer as well, which the report of the file then shows.
         synthetic: calibrate on procedural pictures, which is marked in the manifest.
         size: input size in pixels where the model does not carry it.
         arch: what the tensors are, where recognition cannot tell.
@@ -72,6 +73,7 @@ class QuantizeConfig(Config):
     batch_norm: Literal["keep", "auto", "reestimate"] = "keep"
     max_drop: float | None = Field(None, ge=0, le=100)
     force_int8: bool = False
+    sensitivity: bool = False
     synthetic: bool = False
     size: int | None = Field(None, ge=1)
     arch: str | None = None
