@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.artifact import read_manifest
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import describe
 from deploykit.benchmarking.times import Measured, Times
@@ -87,7 +88,7 @@ def _variant(
         "peak_memory_bytes": times.peak_memory_bytes,
         "device_memory_bytes": times.device_memory_bytes,
         "builds": times.builds if times.series else None,
-        "notes": [*one.fields.get("notes", ()), *times.notes],
+        "notes": [*one.fields.get("notes", ()), *_raced(one), *times.notes],
     }
     if not one.ok:
         return fields
@@ -95,6 +96,13 @@ def _variant(
     if name != baseline:
         fields["speedup"] = speedup_over(baseline, name, measured, config)
     return fields
+
+
+def _raced(one: Judged) -> list[str]:
+    """That an engine is the fastest of several builds: another build of it may be slower."""
+    manifest = read_manifest(one.spec.path)
+    times = manifest.facts.get("builds_ms") if manifest else None
+    return [f"its engine is the fastest of {len(times)} builds"] if isinstance(times, list) and len(times) > 1 else []
 
 
 def _within_noise(variants: Sequence[dict[str, Any]], floor: float | None) -> list[str]:

@@ -77,6 +77,7 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         (GOOD + "3: x\n", "r.yaml:8: the key '3' is no text, put it in quotes"),
         (GOOD + "gate: {limits: {'*': {max_drop: 1}}}\n", "r.yaml:8: gate.limits.*: unknown key 'max_drop', did you mean 'max_drop_pt'?"),
         (GOOD + "gate: {limits: {fp23: {max_drop_pt: 1}}}\n", "r.yaml:8: variant 'fp23' is not there, did you mean 'fp32'?"),
+        (GOOD + "benchmark: {against: main}\n", "r.yaml:8: against does not belong here, use deploykit benchmark RUN_FOLDER --against REF"),
         (GOOD.replace("version: 1", "version: 2"), "r.yaml:1: version: got 2, expected 1"),
         (GOOD.replace("version: 1\n", ""), "r.yaml:1: missing key 'version'"),
         (GOOD.replace("name: small", "name: ../up"), "r.yaml:2: name '../up' cannot be a folder name"),

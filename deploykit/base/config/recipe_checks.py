@@ -25,6 +25,7 @@ from deploykit.base.targets import PRECISIONS, check_target, parse_spec
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ELSEWHERE = {
+    "against": "use deploykit benchmark RUN_FOLDER --against REF",
     "target": "the variant's target is meant, set it there",
     "data": "set data at the top of the recipe",
     "model": "set model at the top of the recipe",
@@ -66,7 +67,7 @@ def problems(data: dict[str, Any]) -> list[tuple[Place, str]]:
         BenchmarkConfig,
         plain.get("benchmark"),
         ("benchmark",),
-        ("data", "allow_code", "skip_broken", "max_drop_pt"),
+        ("data", "allow_code", "skip_broken", "max_drop_pt", "against"),
     )
     baseline = (plain.get("benchmark") or {}).get("baseline") if isinstance(plain.get("benchmark"), dict) else None
     if isinstance(baseline, str) and baseline not in variants:
