@@ -58,6 +58,12 @@ def command(
     step_epochs: Annotated[_Whole, _option("--step-epochs", help="Epochs between steps; default: 30.")] = None,
     step_gamma: Annotated[_Number, _option("--step-gamma", help="Factor of each step; default: 0.1.")] = None,
     label_smoothing: Annotated[_Number, _option("--label-smoothing", help="0…1; default: 0.")] = None,
+    sparsify: Annotated[
+        _Text, _option("--sparsify", help="Make channels weak for pruning: bn-scale or group-norm; default: off.")
+    ] = None,
+    sparsify_strength: Annotated[
+        _Number, _option("--sparsify-strength", help="Factor of that penalty in the loss; default: 0.0001.")
+    ] = None,
     augment: Annotated[
         _Text,
         _option(
@@ -121,6 +127,8 @@ def command(
                 step_epochs=step_epochs,
                 step_gamma=step_gamma,
                 label_smoothing=label_smoothing,
+                sparsify=sparsify,
+                sparsify_strength=sparsify_strength,
                 clip_norm=clip_norm,
                 ema=ema,
                 early_stop=early_stop,

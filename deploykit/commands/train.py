@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
     from deploykit.training.start import Start
+    from deploykit.training.steps import Step
 
 STAGE_VERSION = 1
 LIBRARIES = ("torch", "torchvision", "timm")
@@ -156,7 +157,6 @@ def _fit(
 ) -> Outcome:
     from deploykit.training.batches import Batches
     from deploykit.training.loop import fit
-    from deploykit.training.steps import cross_entropy_step
     from deploykit.training.threads import cores
     from deploykit.training.validation import top1_on
 
@@ -177,7 +177,7 @@ def _fit(
         start.module,
         batches,
         config,
-        cross_entropy_step(config.label_smoothing),
+        _step(config, start, preprocessing),
         fabric=fabric,
         num_classes=len(select.classes),
         validate=top1_on(select, preprocessing, config.batch, fabric),
@@ -185,6 +185,20 @@ def _fit(
         stop=stop,
         masks=start.masks,
         progress=progress,
+    )
+
+
+def _step(config: TrainConfig, start: Start, preprocessing: Preprocessing) -> Step:
+    """Cross-entropy, and the penalty that prepares for pruning where one is asked for."""
+    from deploykit.training.steps import cross_entropy_step, penalised_step
+
+    step = cross_entropy_step(config.label_smoothing)
+    if config.sparsify is None:
+        return step
+    from deploykit.pruning.regularize import penalty_for
+
+    return penalised_step(
+        step, penalty_for(config.sparsify, start.module, preprocessing.size), config.sparsify_strength
     )
 
 

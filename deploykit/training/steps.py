@@ -26,6 +26,15 @@ def cross_entropy_step(label_smoothing: float = 0.0) -> Step:
     return step
 
 
+def penalised_step(step: Step, penalty: Callable[[nn.Module], Tensor], strength: float) -> Step:
+    """``step`` with ``strength`` times a penalty on the network added to its loss."""
+
+    def penalised(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return step(module, x, y) + strength * penalty(module)
+
+    return penalised
+
+
 def cross_entropy(logits: Tensor, auxiliary: Sequence[Tensor], y: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Mean cross-entropy with label smoothing (Szegedy et al. 2016, section 7).
 

@@ -204,6 +204,27 @@ def test_masks_are_kept_in_training_and_checked_when_saved(trained_model, tmp_pa
         )
 
 
+@pytest.mark.parametrize("kind", ["bn-scale", "group-norm"])
+def test_training_towards_pruning(kind, trained_model, tmp_path):
+    """A strong penalty takes the scales down; the network still learns."""
+    from deploykit.base.config.train import TrainConfig
+    from deploykit.commands.train import train
+
+    fields = {
+        "data": "digits",
+        "model": {"weights": str(trained_model)},
+        "epochs": 1,
+        "lr": 0.02,
+        "threads": 1,
+        "batch": 128,
+    }
+    settings = build_config(TrainConfig, fields | {"sparsify": kind, "sparsify_strength": 0.01})
+    result = train(tmp_path / "out.pt", settings)
+    before, after = load_model(trained_model).module, load_model(result.output).module
+    assert after.bn1.weight.abs().sum() < before.bn1.weight.abs().sum()
+    assert result.facts["top1_select"] > 0.8
+
+
 def test_unstructured_is_said_to_be_an_experiment(tiny_model, tmp_path):
     heard = Heard()
     result = prune(tiny_model, tmp_path / "out.pt", config(unstructured=0.25), progress=heard)

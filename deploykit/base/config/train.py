@@ -116,6 +116,8 @@ class TrainConfig(LoopConfig):
         mean: per channel normalisation of values in [0, 1]; None: that of the start file, else the data's default.
         std: as ``mean``.
         label_smoothing: 0…1.
+        sparsify: a penalty that makes channels weak for pruning: of BatchNorm scales, or of all weights of a channel.
+        sparsify_strength: its factor in the loss.
         allow_code: ``module:…`` models and data may run.
         skip_broken: leave out pictures that cannot be read, naming them.
     """
@@ -126,5 +128,7 @@ class TrainConfig(LoopConfig):
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    sparsify: Literal["bn-scale", "group-norm"] | None = None
+    sparsify_strength: float = Field(1e-4, gt=0)
     allow_code: bool = False
     skip_broken: bool = False
