@@ -50,7 +50,7 @@ def attachments_of(
         {"name": "worth", "unit": "pt", "digits": 2},
     ]
     note = "Top-1 on the select pictures, by which every choice is made; the test split is judged apart."
-    return [*made, table("What each step was worth", stage, columns, rows, note)]
+    return [*made, *([table("What each step was worth", stage, columns, rows, note)] if len(rows) > 1 else [])]
 
 
 def worth_of(lineage: Sequence[dict[str, Any]]) -> list[list[Any]]:
