@@ -19,6 +19,13 @@ def command(
         Path | None,
         typer.Option("-o", "--output", help="Folder of the pages; default: beside the one report.", show_default=False),
     ] = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Profile the engines here, layer by layer: of one run its variants, of two before and after.",
+        ),
+    ] = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
     debug: o.Debug = False,
@@ -26,6 +33,13 @@ def command(
 ) -> None:
     """Write report.html and report.md again from a report.json; of several reports a comparison over time and machines."""
     with running("report", quiet=quiet, debug=debug, as_json=json) as run:
+        if layers:
+            from deploykit.cli.stage import needed
+            from deploykit.commands.layers import layers as profile_layers
+
+            profiled = profile_layers(source, needed(output, "-o"), force=force, progress=run.progress)
+            run.finish(profiled.to_dict(), profiled.summary())
+            return
         from deploykit.commands.report import report
 
         result = report(source, output, force=force, progress=run.progress)

@@ -1,0 +1,170 @@
+"""Where the time of a run's engines goes, layer by layer: variants beside each other, or one before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
+from deploykit.base.atomic import make_folder
+from deploykit.base.errors import BadInput, DeploykitError
+from deploykit.base.hashing import file_sha256
+from deploykit.base.progress import SILENT, Progress
+from deploykit.base.targets import Spec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.base.runner import Runner
+
+STAGE_VERSION = 1
+CALLS = 30
+PROFILED = ("ort-cpu", "tensorrt", "tensorrt-rtx")
+ELSE = "changes of layout, Q and DQ, and what comes before the first layer"
+
+Times = dict[tuple[str, str], float]
+"""(layer, operator) → microseconds a call."""
+
+
+@dataclass(frozen=True)
+class LayersResult:
+    """What was profiled.
+
+    Attributes:
+        tables: as of :func:`deploykit.reporting.layers.layer_table`.
+        files: that were written.
+    """
+
+    tables: list[dict[str, Any]]
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields."""
+        return {"tables": self.tables, "files": [str(path) for path in self.files]}
+
+    def summary(self) -> str:
+        """The layers that take most."""
+        from deploykit.reporting.layers import in_words
+
+        return "\n".join([*(in_words(one) for one in self.tables), *(f"wrote {path}" for path in self.files)])
+
+
+def layers(
+    sources: Sequence[Path], output: Path, *, threads: int = 1, force: bool = False, progress: Progress = SILENT
+) -> LayersResult:
+    """Profile the engines of one run folder beside each other, or of two, each variant before and after.
+
+    A layer is a convolution or matrix product with all that follows it up to the next; engines fuse these anyway. The
+    profiles are made here and now, of the very files that the reports speak of: ONNX Runtime's own for ``ort-cpu``,
+    TensorRT's for its engines. Profiling slows the engines down, so that the sums are above the latencies of the report.
+
+    Args:
+        sources: one run folder, or two: before and after.
+        output: folder for ``layers.html``, ``layers.md`` and ``layers.json``.
+        threads: of the CPU.
+        force: replace files of other makers.
+        progress: where it shows.
+
+    Raises:
+        BadInput: more than two folders, no engine that can be profiled, artifacts that are missing or changed.
+    """
+    from deploykit.commands.run_specs import is_run, specs_of_run
+    from deploykit.reporting.layers import NAMES, layer_table, write_layers
+    from deploykit.reporting.write import refuse_foreign_pages
+
+    if len(sources) > 2:
+        raise BadInput("layers are compared between two run folders", got=len(sources), expected="one, or two")
+    for place in sources:
+        if not is_run(place):
+            raise BadInput(f"{place} is no run folder", expected="a folder with report.json and its artifacts")
+    make_folder(output)
+    if not force:
+        refuse_foreign_pages(output, NAMES[:2])
+        already_made(output / NAMES[2], "", force=False)
+    found = [_profiled(specs_of_run(place), threads, progress) for place in sources]
+    if len(found) == 1:
+        if not found[0]:
+            raise BadInput(f"no variant of {sources[0]} can be profiled", expected=f"a target of {', '.join(PROFILED)}")
+        tables = [layer_table("Variants", found[0])]
+    else:
+        common = [name for name in found[0] if name in found[1]]
+        if not common:
+            raise BadInput("the two run folders have no variant in common that can be profiled")
+        tables = [layer_table(name, {"before": found[0][name], "after": found[1][name]}) for name in common]
+    files = write_layers(tables, output)
+    parents = tuple(Parent("report", file_sha256(place / "report.json")) for place in sources)
+    write_manifest(output / NAMES[2], Manifest("layers", files_of(*files), "report", STAGE_VERSION, parents=parents))
+    return LayersResult(tables, tuple(files))
+
+
+def _profiled(specs: Sequence[Spec], threads: int, progress: Progress) -> dict[str, Times]:
+    found: dict[str, Times] = {}
+    with progress.task("profile", total=len(specs), unit="engines") as task:
+        for spec in specs:
+            if spec.target in PROFILED:
+                try:
+                    found[spec.name] = profile(spec, threads)
+                except DeploykitError as error:
+                    progress.warn(f"{spec.name} is not profiled: {error.line()}")
+            else:
+                progress.say(f"{spec.name} is not profiled: {spec.target} tells no times of its layers")
+            task.advance(1)
+    return found
+
+
+def profile(spec: Spec, threads: int) -> Times:
+    """Median microseconds of each layer of an engine, on one procedural picture.
+
+    Args:
+        spec: with a target of :data:`PROFILED`.
+        threads: of the CPU.
+
+    Raises:
+        BadInput: the file is broken.
+        Unavailable: this machine lacks its engine.
+    """
+    from deploykit.engines import open_runner
+
+    with open_runner(spec, threads=threads) as runner:
+        x = _input(runner)
+        if spec.target != "ort-cpu":
+            times = getattr(runner, "layer_times")(x)  # noqa: B009  (only TensorRT's runners have it)
+            return {(name, ""): 1e3 * value for name, value in times.items()}
+    return _onnxruntime(spec, x, threads)
+
+
+def _input(runner: Runner) -> np.ndarray:
+    """One batch of pictures of the engine's size, prepared; zeros where its preprocessing is not known."""
+    import numpy as np
+
+    from deploykit.data import prepare, synthetic_images
+
+    wanted = runner.inputs[0]
+    batch = wanted.fixed_batch or 1
+    if runner.preprocessing is not None:
+        return prepare(synthetic_images(batch, runner.preprocessing.size, 0), runner.preprocessing)
+    sizes = [batch, *(size if isinstance(size, int) else 1 for size in wanted.shape[1:])]
+    return np.zeros(sizes, dtype=wanted.dtype)
+
+
+def _onnxruntime(spec: Spec, x: np.ndarray, threads: int) -> Times:
+    import onnx_ir as ir
+    import onnxruntime as ort
+
+    from deploykit.quantization.profile import by_layer, kernel_times, owners
+
+    with TemporaryDirectory(prefix="deploykit-profile-") as scratch:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = threads, 4
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(scratch) / "profile")
+        session = ort.InferenceSession(str(spec.path), options, providers=["CPUExecutionProvider"])
+        for _ in range(CALLS):
+            session.run(None, {session.get_inputs()[0].name: x})
+        kernels = kernel_times(Path(session.end_profiling()))
+    graph = ir.load(spec.path)
+    kinds = {node.name or "": node.op_type for node in graph.graph}
+    found, rest = by_layer(kernels, owners(graph))
+    return {(name, kinds.get(name, "")): time for name, time in found.items()} | {(ELSE, ""): rest}
