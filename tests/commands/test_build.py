@@ -283,6 +283,16 @@ def test_ort_cpu_is_opened_and_answers_the_same(exported, tmp_path, digits):
     assert build(exported, made.output, BuildConfig(target="ort-cpu", optimize="basic")).made is False
 
 
+def test_openvino_takes_the_file_and_runs_it(exported, tmp_path, digits):
+    pytest.importorskip("openvino")
+    made = build(exported, tmp_path / "m.onnx", BuildConfig(target="openvino"))
+    assert made.facts["opened"] is True
+    with open_runner(exported) as reference, open_runner(made.output) as runner:
+        assert runner.target == "openvino"
+        x = prepare(list(digits[0][:8]), reference.preprocessing)
+        np.testing.assert_allclose(runner(x), reference(x), atol=1e-3)
+
+
 @pytest.mark.skipif(missing_library("CUDAExecutionProvider") is None, reason="the CUDA provider loads here")
 def test_ort_cuda_really_falls_back_here_and_is_refused_with_the_missing_library(exported, tmp_path):
     made = build(exported, tmp_path / "m.onnx", BuildConfig(target="ort-cuda", cuda_graph=True))
