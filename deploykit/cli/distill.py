@@ -42,7 +42,7 @@ def command(
     ] = None,
     loss: Annotated[_Text, _option("--loss", help="Of the logits: kd, dkd or dist; default: kd.")] = None,
     temperature: Annotated[
-        _Number, _option("--temperature", help="Logits are divided by it; default: 4, of dist 1.")
+        _Number, _option("--temperature", help="Logits are divided by it; default: 4 for kd, 1 for dkd and dist.")
     ] = None,
     alpha: Annotated[
         _Number, _option("--alpha", help="Of kd: weight of the teacher, the rest is the labels'; default: 0.9.")
@@ -50,7 +50,7 @@ def command(
     beta: Annotated[
         _Number,
         _option(
-            "--beta", help="Of dkd: weight of the other classes, default 8; of dist: of both relations, default 1."
+            "--beta", help="Of dkd: weight of the other classes, default 0.5; of dist: of both relations, default 1."
         ),
     ] = None,
     combine: Annotated[
