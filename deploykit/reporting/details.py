@@ -136,6 +136,19 @@ def flipped(report: dict[str, Any], folder: Path) -> dict[str, list[dict[str, An
     return found
 
 
+def flip_counts(report: dict[str, Any]) -> dict[str, str]:
+    """Variant → how many of its flips are shown: ``3 images``, or ``the 24 surest of 61 images``."""
+    found = {}
+    for variant in report["variants"]:
+        accuracy = variant["accuracy"]
+        if accuracy and (shown := len(accuracy["flips"] or ())):
+            known = accuracy["negative_flips"] is not None
+            total = max(shown, round(accuracy["negative_flips"] * accuracy["n"])) if known else shown
+            word = "image" if total == 1 else "images"
+            found[variant["name"]] = f"{shown} {word}" if total == shown else f"the {shown} surest of {total} {word}"
+    return found
+
+
 def _source(path: Path, folder: Path) -> str | None:
     """A JPEG inside ``folder`` as a data URI; None for what is none, is too large, or lies elsewhere behind a link."""
     try:

@@ -110,6 +110,7 @@ def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "robust_names": details.robust_names(report),
         "confusions": details.confusions(report),
         "flipped": details.flipped(report, folder),
+        "flip_counts": details.flip_counts(report),
         "sweeps": _sweeps(report),
         "variants": list(zip(report["variants"], rows, strict=True)),
         "t": t,

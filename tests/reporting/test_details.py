@@ -88,11 +88,19 @@ def test_the_page_shows_every_part(tmp_path: Path) -> None:
         "Throughput over batch size",
         "server, batch 1, 1 thread, compute only, host clock, p99 within 15.0 ms",
         "2100 … 3400 MHz",
-        "images that the baseline gets right and it wrong",
+        "that the baseline gets right and it wrong",
     ):
         assert text in page
     rows = view.measurement_rows(detailed(1, tmp_path / "b") if (tmp_path / "b").mkdir() is None else {})
     assert len(rows) == 3  # sweeps have their own table
+
+
+def test_how_many_flips_are_shown_is_said(tmp_path: Path) -> None:
+    made = detailed(2, tmp_path, flips=3)
+    first, second = (one["name"] for one in made["variants"])
+    made["variants"][0]["accuracy"]["negative_flips"] = 61 / 450
+    made["variants"][1]["accuracy"]["negative_flips"] = 3 / 450
+    assert details.flip_counts(made) == {first: "the 3 surest of 61 images", second: "3 images"}
 
 
 def test_names_of_classes_are_escaped(tmp_path: Path) -> None:
