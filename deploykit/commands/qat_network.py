@@ -81,7 +81,7 @@ def needed_ranges(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> s
     from deploykit.quantization.search import planned
 
     _, plan = planned(proto, choice, replace(dialect, padded=False))
-    return {plan.shared.get(value, value).name or "" for value in plan.points if value not in plan.fixed}
+    return {plan.shared.get(value, value).name or "" for value in plan.points}
 
 
 def refuse_missing(missing: set[str], where: str) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 import onnx_ir as ir
@@ -93,8 +92,7 @@ def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str 
     if target not in ON_CPU:
         return made
     if machine.lower() in ARM:
-        plan = partial(plan_ort_cpu, scheme=S8_ASYMMETRIC) if target == "ort-cpu" else made.plan
-        return replace(made, activations=S8_ASYMMETRIC, plan=plan)
+        return replace(made, activations=S8_ASYMMETRIC)
     if not set(isa) & set(SUMS_IN_INT32):
         return replace(made, weight_bits=7)
     return made

@@ -93,7 +93,7 @@ def affine_of(plan: Plan, value: ir.Value, parameters: Mapping[str, Affine]) -> 
     source = plan.shared.get(value, value)
     if source in plan.joined:
         return widest(parameters[one.name or ""] for one in plan.joined[source])
-    return plan.fixed[source] if source in plan.fixed else parameters[source.name or ""]
+    return parameters[source.name or ""]
 
 
 def _quantize_weights(

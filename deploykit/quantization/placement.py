@@ -14,7 +14,6 @@ import onnx_ir as ir
 
 from deploykit.quantization.clamps import upper_bound
 from deploykit.quantization.graphs import activation_inputs, attribute, constant, only_reader
-from deploykit.quantization.schemes import U8, Affine, Scheme
 
 ANCHORS = ("Conv", "Gemm", "MatMul")
 SAME_SCALE = ("MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze")
@@ -32,7 +31,6 @@ class Plan:
         hard_swish: HardSwish nodes that become an integer product (``hard_activations``).
         clamps: Min nodes with a constant bound, which stay between integers of one scale (``clamps``).
         shared: value → value whose scale it takes (MaxPool, Reshape …).
-        fixed: value → scale that follows from the operator alone (Sigmoid: [0, 1) in steps of 1/256).
         joined: value → values that have one scale together, the widest of theirs.
         reads: value → (node, input index) that read it rounded; empty where every node on integers does.
         skipped: anchor node → why it stays float.
@@ -44,7 +42,6 @@ class Plan:
     hard_swish: list[ir.Node] = field(default_factory=list)
     clamps: list[ir.Node] = field(default_factory=list)
     shared: dict[ir.Value, ir.Value] = field(default_factory=dict)
-    fixed: dict[ir.Value, Affine] = field(default_factory=dict)
     joined: dict[ir.Value, frozenset[ir.Value]] = field(default_factory=dict)
     reads: dict[ir.Value, list[tuple[ir.Node, int]]] = field(default_factory=dict)
     skipped: dict[ir.Node, str] = field(default_factory=dict)
@@ -56,7 +53,6 @@ def plan_ort_cpu(
     *,
     float_adds: bool = False,
     float_head: bool = False,
-    scheme: Scheme = U8,
 ) -> Plan:
     """Decide for every node of a prepared float graph.
 
@@ -65,7 +61,6 @@ def plan_ort_cpu(
         keep_float: names of nodes that stay float.
         float_adds: residual sums stay float, so that rounding does not pile up along the skips.
         float_head: the last Gemm or MatMul stays float.
-        scheme: of activations; not symmetric, so that its least integer can stand for 0.
     """
     plan = Plan()
     for node in graph:
@@ -85,7 +80,7 @@ def plan_ort_cpu(
             plan.points.setdefault(value)
             if (source := _rearranged(value)) is not None:
                 plan.shared.setdefault(value, source)
-        _place_output(node, plan, scheme)
+        _place_output(node, plan)
     _join_concatenated(plan)
     return plan
 
@@ -105,8 +100,8 @@ def _join_concatenated(plan: Plan) -> None:
     What only the Concat reads loses nothing by it: its integers would be rounded to the output's scale anyway.
     """
     groups: dict[ir.Value, set[ir.Value]] = {}
-    # What a wider range would undo: the upper bound that a Q took over, and scales that follow from the operator.
-    own = set(plan.fixed) | {node.outputs[0] for node in plan.absorbed if node.op_type != "Relu"}
+    # A wider range would undo the upper bound that a Q took over.
+    own = {node.outputs[0] for node in plan.absorbed if node.op_type != "Relu"}
     for node in plan.nodes:
         if node.op_type == "Concat":
             sources = {plan.shared.get(value, value) for _, value in activation_inputs(node)}
@@ -158,7 +153,7 @@ def _rearranged(value: ir.Value) -> ir.Value | None:
     return node.inputs[0] if filler is None or float(filler) == 0.0 else None
 
 
-def _place_output(node: ir.Node, plan: Plan, scheme: Scheme) -> None:
+def _place_output(node: ir.Node, plan: Plan) -> None:
     out = node.outputs[0]
     if node.op_type in (*SAME_SCALE, "Min"):
         source = next(value for _, value in activation_inputs(node))
@@ -169,8 +164,6 @@ def _place_output(node: ir.Node, plan: Plan, scheme: Scheme) -> None:
         return
     if node.op_type in ("Gemm", "MatMul") and leads_to_output(out):
         return
-    if node.op_type == "Sigmoid":
-        plan.fixed[out] = Affine(1 / 256, scheme.qmin, scheme)
     reader = only_reader(out)
     if reader is not None and (
         is_clamp_at_zero(reader) or (reader.op_type == "HardSigmoid" and node.op_type == "Conv")

@@ -108,8 +108,6 @@ def _group(
         members = sorted(one.name or "" for one in plan.joined[source])
         return tuple(members), Group(tuple(members), widest(_affine(one, ranges, scheme) for one in members), True)
     name = source.name or ""
-    if source in plan.fixed:
-        return name, Group((name,), plan.fixed[source], False)
     start = _affine(name, ranges, scheme)
     if swish:
         return (value.name, "swish"), Group((name,), hard_swish_scale(start), False)

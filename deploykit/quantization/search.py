@@ -92,7 +92,7 @@ class Quantizer:
         model, plan = planned(self.proto, choice, self.dialect)
         kept = choice.prefix | choice.keep_float
         shift_biases(model.graph, {name: shift for name, shift in self.shifts.items() if name not in kept})
-        needed = {plan.shared.get(value, value).name or "" for value in plan.points if value not in plan.fixed}
+        needed = {plan.shared.get(value, value).name or "" for value in plan.points}
         chosen = parameters(
             {name: self.seen[name] for name in needed if name in self.seen},
             self.dialect.activations,
