@@ -8,7 +8,9 @@ from pathlib import Path
 PICTURES = "pictures.sqlite"
 FILES = (PICTURES,)
 TEACHERS = "teachers"
-FOLDERS = (TEACHERS,)
+TIMING = "tensorrt"
+ORT_ENGINES = "ort-trt"
+FOLDERS = (TEACHERS, TIMING, ORT_ENGINES)
 
 
 def cache_folder() -> Path:

@@ -63,6 +63,8 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     path, said, cast_facts = _in_precision(source, proto, scratch, config, known.preprocessing, progress)
     if path != source:
         proto = _loaded(path)
+    if config.sparse:
+        said = [*said, sparse_note(proto)]
     own, rest = precision_of(proto)
     kept = {"precision": own, "float_precision": rest, "cast": cast_facts}
     return Graph(path, preprocessing, known.classes, [*known.notes, *notes, *said], kept)
@@ -157,6 +159,34 @@ def precision_of(model: onnx.ModelProto) -> tuple[str, str]:
     if zeros & {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}:
         return "fp8", rest
     return ("int8" if integer else rest), rest
+
+
+def sparse_note(model: onnx.ModelProto) -> str:
+    """How many weights have at most two of four values in a row that are not zero, along their input channels."""
+    import numpy as np
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    makers = {out: node for node in model.graph.node for out in node.output}
+    fitting = count = 0
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        maker = makers.get(node.input[1])
+        name = maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else node.input[1]
+        if name not in stored:
+            continue
+        weight = numpy_helper.to_array(stored[name])
+        transposed = any(one.name == "transB" and one.i for one in node.attribute)
+        along = np.moveaxis(weight, 1 if node.op_type == "Conv" or transposed else 0, -1)
+        count += 1
+        if along.shape[-1] % 4 == 0:
+            fitting += int((np.count_nonzero(along.reshape(-1, 4), axis=1) <= 2).all())
+    if not fitting:
+        return (
+            f"none of {count} weights has the 2:4 pattern, so --sparse changes nothing: prune with --pattern 2:4 first"
+        )
+    return f"{fitting} of {count} weights have the 2:4 pattern, which sparse kernels may use"
 
 
 def _described(source: Path) -> dict[str, Any]:

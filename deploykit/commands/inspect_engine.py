@@ -79,10 +79,9 @@ def _opened(path: Path, target: str) -> tuple[dict[str, Any], list[dict[str, Any
 
     try:
         with open_runner(Spec(path.stem, path, target)) as runner:
-            found = runner.audit()  # type: ignore[attr-defined]  # of TensorRT's runner
+            found, layers = runner.audit(), runner.layers()  # type: ignore[attr-defined]  # of TensorRT's runner
     except DeploykitError as error:
         return {
             "not_told": f"tactics, formats, fusion and reformats, because the plan does not open here: {error.what}"
         }, []
-    layers = found.pop("layers")
     return {"engine": found}, layers

@@ -241,6 +241,21 @@ def test_without_pairs_is_the_float_network(int8, exported, digits, tmp_path):
     assert 10 * np.log10(np.square(wanted).sum() / np.square(wanted - found).sum()) > 30
 
 
+def test_sparse_says_whether_weights_have_the_pattern(exported, tmp_path):
+    made = build(exported, tmp_path / "m.engine", rtx(sparse=True))
+    assert any("so --sparse changes nothing: prune with --pattern 2:4 first" in note for note in made.facts["notes"])
+    assert made.facts["settings"]["sparse_weights"] is True
+    model = onnx.load(str(exported))
+    for tensor in model.graph.initializer:
+        weight = onnx.numpy_helper.to_array(tensor).copy()
+        if weight.ndim == 4 and weight.shape[1] % 4 == 0:
+            weight.reshape(weight.shape[0], -1, 4, *weight.shape[2:])[:, :, 2:] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
+    onnx.save(model, str(tmp_path / "sparse.onnx"))
+    made = build(tmp_path / "sparse.onnx", None, rtx(sparse=True))
+    assert any("weights have the 2:4 pattern, which sparse kernels may use" in note for note in made.facts["notes"])
+
+
 def test_inspect_tells_the_network_and_what_is_missing(engine):
     found = inspect(engine.output, layers=True)
     assert found.kind == "engine"

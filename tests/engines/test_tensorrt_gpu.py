@@ -132,9 +132,10 @@ def test_the_device_clock_agrees_with_the_host(tmp_path, target):
 def test_the_engine_is_audited(tmp_path, target):
     path = made(tmp_path, target, quantized_net(tmp_path / "q.onnx"), beside="none")
     with open_runner(path) as runner:
-        told = runner.audit()
+        told, layers = runner.audit(), runner.layers()
         times = runner.layer_times(pictures(8))
-    assert told["layers"]
+    assert told["layers"] == len(layers) > 0
+    assert {"name", "precision", "tactic", "nodes"} <= set(layers[0])
     assert times
     found = inspect(path, layers=True)
     assert "not_told" not in found.facts

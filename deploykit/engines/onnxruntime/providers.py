@@ -60,7 +60,7 @@ def missing_library(provider: str) -> str | None:
     import onnxruntime
 
     if provider not in onnxruntime.get_available_providers():
-        return "the installed onnxruntime was built without it"
+        return two_packages() or "the installed onnxruntime was built without it"
     if sys.platform != "linux":
         return None
     preload()
@@ -75,6 +75,21 @@ def missing_library(provider: str) -> str | None:
         except OSError as error:
             return str(error).replace(str(folder) + "/", "")
     return _no_gpu()
+
+
+def two_packages() -> str | None:
+    """That several ONNX Runtime packages share one folder, where the one installed last has broken the other; else None."""
+    from importlib import metadata
+
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    if len(found) < 2:
+        return None
+    return f"{' and '.join(found)} are installed into one folder and break each other: uninstall all, install one"
 
 
 @cache

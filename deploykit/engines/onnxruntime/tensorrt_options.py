@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256, value_sha256
-from deploykit.base.user_cache import cache_folder
+from deploykit.base.user_cache import ORT_ENGINES, cache_folder
 
 if TYPE_CHECKING:
     import onnx
 
-FOLDER = "ort-trt"
 TRT_OPTIONS = {
     "fp16": "1: the builder may use fp16, which a float16 graph needs",
     "bf16": "1: the builder may use bf16",
@@ -81,7 +80,7 @@ def engine_folder(path: Path, options: dict[str, str], gpu: dict[str, Any] | Non
             "gpu": gpu,
         }
     )
-    return cache_folder() / FOLDER / key[:32]
+    return cache_folder() / ORT_ENGINES / key[:32]
 
 
 def _version(name: str) -> str | None:

@@ -29,13 +29,24 @@ KEPT_SHAPES = 4
 
 
 class _Bound:
-    """A request compiled for one input shape, its input a buffer that is refilled."""
+    """A request compiled for one input shape; its input, and outputs whose shape is known, are buffers of our own.
+
+    OpenVINO does not keep shared buffers alive: they live as long as this object.
+    """
 
     def __init__(self, made: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        tensor = library().Tensor
         self.made = made
         self.request = made.create_infer_request()
         self.buffer = np.zeros(shape, dtype)
-        self.request.set_input_tensor(library().Tensor(self.buffer, shared_memory=True))
+        self.request.set_input_tensor(tensor(self.buffer, shared_memory=True))
+        self.answers: list[np.ndarray | None] = []
+        for index, node in enumerate(made.outputs):
+            static = node.get_partial_shape().is_static
+            answer = np.zeros(tuple(node.shape), node.get_element_type().to_dtype()) if static else None
+            if answer is not None:
+                self.request.set_output_tensor(index, tensor(answer, shared_memory=True))
+            self.answers.append(answer)
         self.rerun: Callable[[], None] = self.request.infer
 
     def run(self, x: np.ndarray) -> None:
@@ -44,8 +55,10 @@ class _Bound:
 
     def output(self, index: int) -> np.ndarray:
         """A new array; floating ones as float32."""
-        found = self.request.get_output_tensor(index).data
-        return found.astype(np.float32) if found.dtype.kind == "f" else found.copy()
+        found = self.answers[index]
+        if found is None:
+            found = self.request.get_output_tensor(index).data
+        return found.copy() if found.dtype == np.float32 or found.dtype.kind != "f" else found.astype(np.float32)
 
 
 class OpenVinoRunner:

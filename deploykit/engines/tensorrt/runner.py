@@ -104,13 +104,22 @@ class TensorRTRunner:
         return tuple(int(dim) for dim in self.inputs[0].shape)
 
     def audit(self) -> dict[str, Any]:
-        """What the engine is: layers with precision and tactic, reformats, fused groups; see :mod:`.audit`."""
+        """Counts of what the builder made: convolutions by precision, reformats, fused groups; see :mod:`.audit`."""
+        found = self._audited()
+        execution = self._open()
+        found["layers"] = len(found["layers"])
+        return {**found, "cuda_graph": execution.recorded > 0, "profile": execution.profile}
+
+    def layers(self) -> list[dict[str, Any]]:
+        """The engine's layers: name, type, precision, tactic, formats, and the ONNX nodes that each comes from."""
+        found: list[dict[str, Any]] = self._audited()["layers"]
+        return found
+
+    def _audited(self) -> dict[str, Any]:
         from deploykit.engines.tensorrt.audit import audit_engine
 
-        if self._execution is None:
-            raise BadInput(f"the runner of {self.spec.path} is closed")
-        found = audit_engine(self._api, self._engine)
-        return {**found, "cuda_graph": self._execution.recorded > 0, "profile": self._execution.profile}
+        self._open()
+        return audit_engine(self._api, self._engine)
 
     def layer_times(self, x: np.ndarray, runs: int = 20) -> dict[str, float]:
         """Median milliseconds of each layer, by TensorRT's profiler; kernels are launched one by one."""

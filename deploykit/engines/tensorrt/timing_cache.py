@@ -10,11 +10,9 @@ from deploykit.base.atomic import write_bytes
 from deploykit.base.hashing import value_sha256
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import Progress
-from deploykit.base.user_cache import cache_folder
+from deploykit.base.user_cache import TIMING, cache_folder
 from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.hardware import Gpu
-
-FOLDER = "tensorrt"
 
 
 def cache_file(api: Api, gpu: Gpu) -> Path:
@@ -28,7 +26,7 @@ def cache_file(api: Api, gpu: Gpu) -> Path:
             "cuda": gpu.cuda,
         }
     )
-    return cache_folder() / FOLDER / f"timing.{key[:32]}.bin"
+    return cache_folder() / TIMING / f"timing.{key[:32]}.bin"
 
 
 @contextmanager

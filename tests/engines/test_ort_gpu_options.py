@@ -1,0 +1,82 @@
+"""Options and caches of ONNX Runtime's GPU providers, as far as a machine without GPU can tell."""
+
+from importlib import metadata
+
+import onnx
+import pytest
+
+from deploykit.base.errors import BadInput
+from deploykit.base.user_cache import cache_folder
+from deploykit.engines import open_runner
+from deploykit.engines.onnxruntime import providers, tensorrt_options
+from deploykit.engines.onnxruntime.binding import _graph
+from deploykit.engines.onnxruntime.tensorrt_options import engine_folder, profile_options, provider_fields
+from tests.engines.onnx_for_tests import small_net
+
+H200 = {"name": "NVIDIA H200", "compute_capability": "9.0"}
+
+
+def test_our_options_become_the_providers(tmp_path):
+    path = small_net(tmp_path / "n.onnx")
+    fields = provider_fields(path, {"fp16": "1", "level": "3", "workspace_mib": "2", "cuda_graph": "1"}, H200)
+    assert fields["trt_fp16_enable"] == fields["trt_cuda_graph_enable"] == "1"
+    assert fields["trt_builder_optimization_level"] == "3"
+    assert fields["trt_max_workspace_size"] == str(2 << 20)
+    assert fields["trt_engine_cache_enable"] == fields["trt_timing_cache_enable"] == "1"
+    assert fields["trt_engine_cache_path"].startswith(str(cache_folder()))
+    assert "trt_engine_cache_enable" not in provider_fields(path, {"cache": "0"}, H200)
+
+
+def test_caches_are_never_shared_by_what_differs(tmp_path, monkeypatch):
+    path, other = small_net(tmp_path / "n.onnx"), small_net(tmp_path / "m.onnx", size=16)
+    first = engine_folder(path, {"fp16": "1"}, H200)
+    assert engine_folder(path, {"fp16": "1"}, H200) == first
+    different = [
+        engine_folder(other, {"fp16": "1"}, H200),
+        engine_folder(path, {"fp16": "0"}, H200),
+        engine_folder(path, {"fp16": "1"}, {**H200, "name": "NVIDIA L4"}),
+    ]
+    monkeypatch.setattr(tensorrt_options, "_version", lambda name: "0.0")
+    different.append(engine_folder(path, {"fp16": "1"}, H200))
+    assert len({first, *different}) == 5
+
+
+def test_profiles_of_the_provider(tmp_path):
+    model = onnx.load(str(small_net(tmp_path / "n.onnx")))
+    assert profile_options(model, []) == {}
+    assert profile_options(model, ["1:2:4"])["profile_opt"] == "input:2x3x8x8"
+    with pytest.raises(BadInput, match="takes one profile"):
+        profile_options(model, ["1:2:4", "4:8:8"])
+    with pytest.raises(BadInput, match=r"got 4:2:1; expected MIN:OPT:MAX"):
+        profile_options(model, ["4:2:1"])
+    free = onnx.load(str(small_net(tmp_path / "f.onnx", size="side")))
+    with pytest.raises(BadInput, match="has dynamic dimensions besides the batch"):
+        profile_options(free, ["1:2:4"])
+
+
+def test_an_unknown_option_is_refused_with_the_nearest(tmp_path):
+    path = small_net(tmp_path / "n.onnx")
+    with pytest.raises(BadInput, match=r"ort-trt has no option 'levels'.*Did you mean 'level'"):
+        open_runner(f"{path}@ort-trt:levels=3")
+    with pytest.raises(BadInput, match="ort-cpu has no option 'cuda_graph'"):
+        open_runner(f"{path}@ort-cpu:cuda_graph=1")
+
+
+def test_a_graph_is_named_only_where_one_is_recorded():
+    assert _graph(None) is None
+    assert _graph(3).get_run_config_entry("gpu_graph_id") == "3"
+    assert _graph(-1).get_run_config_entry("gpu_graph_id") == "-1"
+
+
+def test_two_onnx_runtimes_are_named(monkeypatch):
+    versions = {"onnxruntime": "1.30.0", "onnxruntime-gpu": "1.31.1"}
+
+    def version(name):
+        if name not in versions:
+            raise metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert "onnxruntime 1.30.0 and onnxruntime-gpu 1.31.1 are installed into one folder" in providers.two_packages()
+    del versions["onnxruntime"]
+    assert providers.two_packages() is None
