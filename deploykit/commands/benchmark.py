@@ -183,8 +183,10 @@ def _judge_all(
         except Unavailable as error:
             if spec.name == baseline or len(specs) == 1:
                 raise
-            one = _skipped(spec, chain, error)
+            one = _not_judged(spec, chain, "skipped", error.line())
             progress.warn(f"{spec.name} is skipped: {error.line()}")
+        except MemoryError:
+            one = _not_judged(spec, chain, "failed", "out of memory while its answers were judged")
         if one.fields["status"] == "failed":
             progress.warn(f"{spec.name} failed: {one.fields['reason']}")
         found[spec.name] = one
@@ -209,12 +211,12 @@ def _keep_logits(one: Judged, split: Split, config: BenchmarkConfig, place: Path
     one.fields["accuracy"]["logits_file"] = name
 
 
-def _skipped(spec: Spec, chain: Chain, error: Unavailable) -> Judged:
+def _not_judged(spec: Spec, chain: Chain, status: str, reason: str) -> Judged:
     fields: dict[str, Any] = {
         "name": spec.name,
         "target": spec.target,
-        "status": "skipped",
-        "reason": error.line(),
+        "status": status,
+        "reason": reason,
         "notes": list(chain.notes),
     }
     return Judged(spec, chain, fields)

@@ -25,10 +25,12 @@ def leave_thumbnails(accuracies: Iterable[dict[str, Any] | None], split: Split, 
         split: whose images.
         folder: of the report.
     """
+    written = set()
     for accuracy in accuracies:
         for flip in (accuracy or {}).get("flips") or ():
             name = f"thumbnails/{flip['image']}.jpg"
-            if not (folder / name).exists():
+            if name not in written:
+                written.add(name)
                 (folder / "thumbnails").mkdir(exist_ok=True)
                 with atomic_path(folder / name) as temporary:
                     temporary.write_bytes(_small(split, flip["image"]))

@@ -201,3 +201,22 @@ def test_the_chain_is_followed_only_while_hashes_hold(onnx_path, tiny_model, tmp
     assert "is not the file any more" in chain_of(lone).notes[0]
     lone.write_bytes(b"x")
     assert "was modified since export made it" in chain_of(lone).notes[0]
+
+
+def test_a_variant_too_large_to_be_judged_is_its_own_failure(onnx_path, digits_npz, monkeypatch):
+    from deploykit.commands import logits
+
+    collect = logits.collect_logits
+
+    def collecting(*args, name, **rest):
+        if name == "big":
+            raise MemoryError
+        return collect(*args, name=name, **rest)
+
+    monkeypatch.setattr(logits, "collect_logits", collecting)
+    config = BenchmarkConfig(data=str(digits_npz), end_to_end=False, limit=16, **{**QUICK, "max_time_s": 0.5})
+    result = benchmark([f"fp32={onnx_path}", f"big={onnx_path}"], None, config)
+    found = _by_name(result.report)
+    assert found["big"]["status"] == "failed"
+    assert "out of memory" in found["big"]["reason"]
+    assert found["fp32"]["measurements"]
