@@ -36,12 +36,12 @@ class Heard(Silent):
 
 @pytest.fixture(scope="module")
 def teacher_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """The teacher as an ONNX file with its preprocessing inside: uint8 NHWC."""
+    """The teacher as an ONNX file with its preprocessing inside: uint8 NHWC, five pictures at a time and no other number."""
     from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
 
     folder = tmp_path_factory.mktemp("onnx")
-    return export(tiny_model, folder / "tiny.onnx", ExportConfig(embed_preprocessing=True, threads=1)).output
+    return export(tiny_model, folder / "tiny.onnx", ExportConfig(embed_preprocessing=True, batch=5, threads=1)).output
 
 
 def student(path: Path, classes: list[str] | None = None, mean: float = 0.5, **parts: Any) -> Path:
