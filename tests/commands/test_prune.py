@@ -320,3 +320,13 @@ def test_the_command_line(tiny_model, tmp_path):
     wrong = CliRunner().invoke(app, ["prune", str(tiny_model), "--macs", "0.5", "--ratio", "layer3"])
     assert wrong.exit_code == 2
     assert "cannot read --ratio 'layer3'; expected LAYER=FRACTION" in wrong.stderr
+
+
+def test_a_stored_stage_runs_again(tiny_model, tmp_path):
+    from deploykit.base.config.stage import write_stage
+
+    arguments = {"model": tiny_model, "output": tmp_path / "out.pt", "config": config(params=0.5).plain()}
+    write_stage(tmp_path / "prune.yaml", "prune", arguments, ("model", "output"))
+    done = CliRunner().invoke(app, ["prune", "--config", str(tmp_path / "prune.yaml"), "--json", "--quiet"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["params"]["kept"] <= 0.5

@@ -81,10 +81,24 @@ def row_of(name: str) -> dict[str, Any]:
                 "reloads": True,
                 "seconds": round(time.perf_counter() - start, 1),
             }
-            row["speedup"] = _speedup(module, load_model(result.output).module, size, Path(folder))
+            loaded = load_model(result.output).module
+            row["speedup"] = _speedup(module, loaded, size, Path(folder))
+            row["trains"] = _trains(loaded, size)
         except DeploykitError as error:
             row |= {"pruned": False, "reason": error.line()}
     return row
+
+
+def _trains(module: Any, size: tuple[int, int]) -> bool:
+    """Whether a step of training on two pictures reaches its parameters, with finite gradients."""
+    import torch
+
+    module.train()
+    given = module(torch.randn(2, 3, *size))
+    outputs = [given] if isinstance(given, torch.Tensor) else [one for one in given if one is not None]
+    torch.stack([one.square().mean() for one in outputs]).sum().backward()
+    gradients = [one.grad for one in module.parameters() if one.grad is not None]
+    return len(gradients) > 0 and all(bool(torch.isfinite(one).all()) for one in gradients)
 
 
 def _lively(module: Any) -> Any:

@@ -20,3 +20,4 @@ def test_network(name):
     assert row["moved"] > EXACT  # the removed channels said something
     assert row["macs"] <= MACS
     assert row["reloads"]
+    assert row["trains"]
