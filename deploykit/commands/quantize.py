@@ -58,7 +58,8 @@ def quantize(
 
     Args:
         model: an ``.onnx`` file, or a model file, which is exported first.
-        output: default: beside the model, ``model.int8.onnx``; ``model.qat.pt`` of a training.
+        output: default: beside the model, ``model.int8.onnx``, for other targets than ort-cpu ``model.int8.TARGET.onnx``;
+            ``model.qat.pt`` of a training.
         config: how.
         force: replace an output that is not ours.
         progress: where it shows.
@@ -77,7 +78,7 @@ def quantize(
         from deploykit.commands.qat import train_for_int8
 
         return train_for_int8(source, output, config, dialect, STAGE_VERSION, force=force, progress=progress)
-    target = Path(output) if output is not None else source.with_name(f"{source.stem}.int8.onnx")
+    target = Path(output) if output is not None else source.with_name(default_name(source, config.target))
     if target.suffix != ".onnx":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
     if _trained(source):
@@ -106,6 +107,11 @@ def quantize(
         return QuantizeResult(target, False, made.facts)
     with TemporaryDirectory(prefix="deploykit-") as scratch:
         return _quantize(source, target, config, dialect, manifest, images, Path(scratch), progress)
+
+
+def default_name(source: Path, target: str) -> str:
+    """What the int8 file of ``source`` for ``target`` is called: files for several targets can lie side by side."""
+    return f"{source.stem}.int8.onnx" if target == "ort-cpu" else f"{source.stem}.int8.{target}.onnx"
 
 
 def _trained(source: Path) -> bool:

@@ -139,36 +139,27 @@ def _ours(source: Path, path: Path) -> None:
     A file of an older STAGE_VERSION is made again.
     """
     import onnx
-    import onnx_ir as ir
 
     from deploykit.base.config.quantize import QuantizeConfig
-    from deploykit.commands import quantize as command
     from deploykit.commands.calibration import calibration_pictures
-    from deploykit.commands.graphs import Opened, logits_of
-    from deploykit.commands.observed import observed, observed_values
-    from deploykit.data import prepare as prepared_pictures
-    from deploykit.quantization.prepare import prepare
-    from deploykit.quantization.search import Choice, Quantizer
+    from deploykit.commands.graphs import Opened
+    from deploykit.commands.quantize import STAGE_VERSION
+    from deploykit.commands.quantizing import choose, dialect_of, recovery_of, see
+    from deploykit.quantization.search import Choice
 
     said = path.with_suffix(".json")
-    if path.exists() and said.exists() and json.loads(said.read_text())["stage_version"] == command.STAGE_VERSION:
+    if path.exists() and said.exists() and json.loads(said.read_text())["stage_version"] == STAGE_VERSION:
         return
     config = QuantizeConfig(data=str(data_file()), images=CALIBRATION, select_images=SELECT, threads=1)
-    images, dialect = calibration_pictures(config, SILENT), command.dialect_of(config.target)
+    images, dialect = calibration_pictures(config, SILENT), dialect_of(config.target)
     with TemporaryDirectory() as scratch:
         opened = Opened(Path(scratch), threads=1, size=None)
-        proto = onnx.load(source)
-        wide = prepare(proto)
         with opened.runner(source) as reference:
-            preprocessing = reference.preprocessing
-            values = observed_values(wide)
-            seen = observed(ir.to_proto(wide), values, images, preprocessing, config, opened, SILENT)
-            x = prepared_pictures(images.chosen, preprocessing)
-            logits = logits_of(reference, x)
-        recovery = command._recovery(config, images, preprocessing, x, logits, opened, SILENT)
-        quantizer = recovery.equalized(Quantizer(proto, seen, config.percentile, dialect), Choice())
-        choice, snr = command._choose(quantizer, config, x, logits, opened, SILENT)
+            seen = see(source, reference, config, dialect, images, opened, SILENT)
+        recovery = recovery_of(config, images, seen.preprocessing, seen.x, seen.logits, opened, SILENT)
+        quantizer = recovery.equalized(seen.quantizer, Choice())
+        choice, snr = choose(quantizer, config, seen.x, seen.logits, opened, SILENT)
         made = recovery.adapted(quantizer, choice).make(choice)
     onnx.save(made, path)
     facts = {"choice": choice.said(), "snr_db": snr, "recovery": recovery.facts}
-    said.write_text(json.dumps({"stage_version": command.STAGE_VERSION, **facts}, indent=1))
+    said.write_text(json.dumps({"stage_version": STAGE_VERSION, **facts}, indent=1))

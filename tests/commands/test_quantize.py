@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import onnx
 import pytest
 
@@ -87,3 +89,14 @@ def test_bad_input_is_one_line(tiny_model, tmp_path, config, message):
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(BadInput, match=r"gone\.onnx does not exist"):
         quantize(tmp_path / "gone.onnx", None, QUICK)
+
+
+def test_files_for_several_targets_lie_side_by_side():
+    from deploykit.commands.quantize import default_name
+
+    names = {target: default_name(Path("runs/net.onnx"), target) for target in ("ort-cpu", "tensorrt", "openvino")}
+    assert names == {
+        "ort-cpu": "net.int8.onnx",
+        "tensorrt": "net.int8.tensorrt.onnx",
+        "openvino": "net.int8.openvino.onnx",
+    }
