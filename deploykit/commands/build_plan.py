@@ -83,6 +83,7 @@ def build_engine(
     }
     write_bytes(target, plan.content)
     facts |= {"beside": None, "notes": notes}
+    _attach_layers(target, network, force)
     described = replace(
         manifest,
         files=files_of(target),
@@ -99,6 +100,21 @@ def build_engine(
         notes.append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
         write_manifest(target, described)
     return facts, described
+
+
+def _attach_layers(target: Path, network: dict[str, Any], force: bool) -> None:
+    """The layers as the builder was given them, for the report."""
+    from deploykit.commands.attachments import attach
+    from deploykit.reporting.attachments import table
+
+    rows = [
+        [row["name"], row["type"].lower(), row["precision"], ", ".join(row["nodes"])[:200]]
+        for row in network["layers"]
+        if row["type"] != "CONSTANT"
+    ]
+    note = "The network as the builder was given it; what it fuses, and in which order it runs, only the engine tells."
+    columns = [{"name": name, "align": "left"} for name in ("layer", "type", "precision", "ONNX nodes")]
+    attach(target, [table("Layers of the network", "build", columns, rows[:5000], note)], force=force)
 
 
 def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:

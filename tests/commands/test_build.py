@@ -73,6 +73,15 @@ def test_the_engine_carries_what_the_model_knows(engine, exported):
     assert os.uname().nodename not in text
 
 
+def test_its_layers_are_attached_for_the_report(engine):
+    from deploykit.base.artifact import attachments_path
+
+    attached = json.loads(attachments_path(engine.output).read_text())
+    text = json.dumps(attached)
+    assert "Layers of the network" in text
+    assert "convolution" in text
+
+
 def test_the_same_build_is_not_done_twice_and_a_changed_option_is(engine, exported):
     assert build(exported, engine.output, rtx()).made is False
     assert "up to date" in build(exported, engine.output, rtx()).summary()
@@ -393,7 +402,8 @@ def test_two_processes_building_one_engine_do_not_disturb_each_other(exported, t
         ends = [process.communicate(timeout=120)[0] for process in (first, second)]
     assert all(end.endswith("done\n") for end in ends)
     assert sorted(end.count("step") > 0 for end in ends) == [False, True]  # the second found it made
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["m.engine", "m.engine.manifest.json"]
+    names = ["m.engine", "m.engine.attachments.json", "m.engine.manifest.json"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == names
 
 
 def test_the_command_line_gives_the_code_and_one_object(exported, tmp_path):
