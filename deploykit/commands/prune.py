@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deploykit.commands.prune_steps import Cutter
     from deploykit.zoo import LoadedModel
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
 
 
@@ -42,7 +42,7 @@ class PruneResult:
         made: False where the identical file was there already.
         facts: macs and params (each before, after, kept: fraction), budget, importance, scope, layers (name, type, width,
             macs and params before and after), kept (layer → why its width stays), top1_select (before, one_shot,
-            recalibrated; None without data), sparsity (of masks, or None), latency (of a latency budget, or None).
+            recalibrated; None without data), sparsity (of masks, or None), two_of_four (layers eligible for 2:4, of all), latency (of a latency budget, or None).
     """
 
     output: Path

@@ -94,6 +94,7 @@ class Cutter:
             "kept": kept,
             "top1_select": self.accuracy,
             "sparsity": sparsity,
+            "two_of_four": self._two_of_four(),
             "latency": latency,
         }
 
@@ -105,7 +106,9 @@ class Cutter:
 
         config, progress = self.config, self.progress
         graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
-        how = plan(graph, config.scope, config.round_to, sized(graph, config.ratios), config.importance)
+        ratios = sized(graph, config.ratios)
+        sparse = config.pattern is not None
+        how = plan(graph, config.scope, config.round_to, ratios, config.importance, sparse=sparse)
         costs = costs_of(self.module, graph, before.macs)
         name, fraction = config.budget or ("macs", 1.0)
         total: float = before.params if name == "params" else before.macs
@@ -175,6 +178,13 @@ class Cutter:
             f"masks in {facts['layers']} of {layers} layers: {facts['zeros'] / facts['weights']:.0%} of their weights are zero"
         )
         return facts | {"pattern": self.config.pattern or "unstructured"}
+
+    def _two_of_four(self) -> dict[str, int]:
+        """How many layers a 2:4 pattern could be given for a sparse engine."""
+        from deploykit.pruning.sparsity import eligibility
+
+        found = eligibility(self.module)
+        return {"eligible": sum(why is None for why in found.values()), "layers": len(found)}
 
     def _recalibrate(self) -> bool:
         """Estimate BatchNorm anew where there are pictures and layers for it."""

@@ -14,7 +14,17 @@ from deploykit.pruning.cost import Costs
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.importance import Scores
 from deploykit.pruning.surgery import no_atoms, remove
-from deploykit.pruning.widths import LEAST, Ladder, TooSmall, channels_for, chosen, comparable, ladder
+from deploykit.pruning.widths import (
+    LEAST,
+    WIDE,
+    WIDE_SPARSE,
+    Ladder,
+    TooSmall,
+    channels_for,
+    chosen,
+    comparable,
+    ladder,
+)
 
 Scope = Literal["local", "global", "isomorphic"]
 ABSOLUTE = ("taylor", "hessian", "lamp")
@@ -39,14 +49,30 @@ class Plan:
 
 
 def plan(
-    graph: Graph, scope: Scope, round_to: Literal["auto"] | int, ratios: Mapping[int, float], criterion: str
+    graph: Graph,
+    scope: Scope,
+    round_to: Literal["auto"] | int,
+    ratios: Mapping[int, float],
+    criterion: str,
+    *,
+    sparse: bool = False,
 ) -> Plan:
-    """Fix the ladders on the unpruned widths; ``ratios`` are group index → fraction that stays."""
+    """Fix the ladders on the unpruned widths.
+
+    Args:
+        graph: of the network.
+        scope: which channels compete.
+        round_to: multiple that widths keep.
+        ratios: group index → fraction that stays.
+        criterion: that scores.
+        sparse: a 2:4 pattern is to follow.
+    """
     least = 0.0 if scope == "local" else LEAST
-    ladders = [ladder(group, round_to, least) for group in graph.groups]
+    wide = WIDE_SPARSE if sparse else WIDE
+    ladders = [ladder(group, round_to, least, wide) for group in graph.groups]
     sized = {}
     for index, ratio in ratios.items():
-        free = ladder(graph.groups[index], round_to)
+        free = ladder(graph.groups[index], round_to, wide=wide)
         sized[index] = free.at_most(ratio * graph.groups[index].width)
         ladders[index] = Ladder((sized[index],))
     return Plan(scope, tuple(ladders), sized, criterion in ABSOLUTE)

@@ -16,6 +16,9 @@ from deploykit.base.errors import BadInput
 from deploykit.pruning.graph import Graph, Group
 
 Cost = Callable[[np.ndarray], float]
+WIDE = 64
+WIDE_SPARSE = 32
+"""Where 2:4 is wanted layers are rounded to its 16 inputs as soon as that leaves a choice."""
 LEAST = 0.1
 """Of a layer's channels, what scopes that let layers compete leave: below it a layer is a bottleneck for all."""
 
@@ -39,7 +42,7 @@ class Ladder:
         return min((one for one in self.widths if one > width), default=None)
 
 
-def ladder(group: Group, round_to: Literal["auto"] | int, least: float = 0.0) -> Ladder:
+def ladder(group: Group, round_to: Literal["auto"] | int, least: float = 0.0, wide: int = WIDE) -> Ladder:
     """The widths of a group as it is in the unpruned network.
 
     ``auto`` rounds to 16 from 64 channels on (what int8 and float kernels work in), to 8 from 16 on, to 4 from 8 on; grouped
@@ -49,9 +52,10 @@ def ladder(group: Group, round_to: Literal["auto"] | int, least: float = 0.0) ->
         group: of the graph.
         round_to: multiple that widths keep.
         least: fraction of the width that must stay.
+        wide: from how many channels on ``auto`` rounds to 16.
     """
     width = group.width
-    step = (16 if width >= 64 else 8 if width >= 16 else 4 if width >= 8 else 1) if round_to == "auto" else round_to
+    step = (16 if width >= wide else 8 if width >= 16 else 4 if width >= 8 else 1) if round_to == "auto" else round_to
     step = math.lcm(step, group.block_count)
     found = [one for one in range(step, width, step) if one >= least * width]
     return Ladder((*found, width))

@@ -176,6 +176,7 @@ def test_two_of_four(trained_model, tmp_path):
     assert facts["pattern"] == "2:4"
     assert facts["zeros"] * 2 == facts["weights"]
     assert facts["not_eligible"]["conv1"] == "3 input channels are no multiple of 16"
+    assert result.facts["two_of_four"] == {"eligible": 8, "layers": 10}
     loaded = load_model(result.output)
     weight = loaded.module.layer3[0].conv2.weight
     assert ((weight.movedim(1, -1).reshape(-1, 4) != 0).sum(1) <= 2).all()

@@ -19,6 +19,8 @@ FOLDER = Path(__file__).parents[2] / "recipes" / "results"
 SIZES = {"torchvision:inception_v3": 299}
 SPLIT = ("timm:cspresnet50", "timm:res2net50_26w_4s", "timm:cspdarknet53", "timm:ghostnet_100", "timm:dla34")
 TRANSFORMERS = ("vit_", "swin_", "maxvit")
+README = FOLDER.parents[1] / "README.md"
+MARK, END = "<!-- networks that prune -->", "<!-- end of networks that prune -->"
 MACS = 0.5
 ROUNDS = 15
 
@@ -201,8 +203,35 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_words(rows: list[dict[str, Any]]) -> str:
+    """The rows as the README tells them."""
+    done = [row for row in rows if row["pruned"]]
+    by_source: dict[str, list[str]] = {}
+    for row in done:
+        source, _, name = row["model"].partition(":")
+        by_source.setdefault(source, []).append(name)
+    worst = max(row["error"] for row in done)
+    text = f"Tried and pruned to half the MACs, exact (largest relative error {worst:.0e}), reloaded bit by bit ({len(done)} so far): "
+    text += "; ".join(f"{source}: {', '.join(names)}" for source, names in by_source.items()) + "."
+    failed = [f"{row['model']} ({row['reason']})" for row in rows if not row["pruned"]]
+    return text + (f" Not pruned: {'; '.join(failed)}." if failed else "")
+
+
+def write_readme(rows: list[dict[str, Any]]) -> None:
+    """Replace what stands between the marks."""
+    from deploykit.base.atomic import write_text
+
+    text = README.read_text(encoding="utf-8")
+    head, _, rest = text.partition(MARK)
+    _, _, tail = rest.partition(END)
+    write_text(README, f"{head}{MARK}\n{in_words(rows)}\n{END}{tail}")
+
+
 def main() -> None:
-    """All rows that are missing, the smallest network first; names on the command line: these anew."""
+    """All rows that are missing, the smallest network first; names: these anew; ``--readme``: tell them there."""
+    if sys.argv[1:] == ["--readme"]:
+        write_readme(list(read_rows().values()))
+        return
     for name in sys.argv[1:] or [one for one in names() if one not in read_rows()]:
         row = row_of(name)
         write_row(row)

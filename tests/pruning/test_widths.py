@@ -57,6 +57,7 @@ def test_rounding():
     assert ladder(groups["grouped"], 3).widths == (12, 16)  # 3 and 4 groups: multiples of 12
     assert ladder(groups["a"], 1, least=0.5).widths == (8, 9, 10, 11, 12, 13, 14, 15, 16)
     assert ladder(groups["a"], 64).widths == (16,)  # nothing to round to: it stays
+    assert ladder(groups["b"], "auto", wide=32).widths == (16, 32)  # for 2:4
     wide = ladder(groups["b"].__class__(np.arange(1, 101), ("x",)), "auto")
     assert wide.widths == (16, 32, 48, 64, 80, 96, 100)
     assert (wide.at_most(50), wide.below(48), wide.above(96)) == (48, 32, 100)
