@@ -19,13 +19,14 @@ from deploykit.base.errors import BadInput
 from deploykit.quantization.graphs import attribute, constant, new_constant, new_node, only_reader
 
 QUANTIZED_OPS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+MOST_BYTES = (2 << 30) - (64 << 20)  # a protobuf message ends at 2 GiB; Q, DQ and padding need room too
 
 
 def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
     """A rewritten copy of ``proto``.
 
     Raises:
-        BadInput: already quantized, more than one input, opset below 13, weights that are not finite.
+        BadInput: already quantized, more than one input, opset below 13, 2 GB or more, weights that are not finite.
     """
     found = sorted({node.op_type for node in proto.graph.node if node.op_type in QUANTIZED_OPS})
     if found:
@@ -33,6 +34,13 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     if opset < 13:
         raise BadInput(f"{name} has an old opset", got=opset, expected="13 or newer", fix="Export it again.")
+    size = proto.ByteSize()
+    if size > MOST_BYTES:
+        raise BadInput(
+            f"{name} is too large to quantize",
+            got=f"{size / 1e9:.2f} GB",
+            expected=f"less than {MOST_BYTES / 1e9:.2f} GB",
+        )
     model = ir.from_proto(proto)
     for step in (
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),

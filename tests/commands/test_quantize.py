@@ -100,3 +100,30 @@ def test_files_for_several_targets_lie_side_by_side():
         "tensorrt": "net.int8.tensorrt.onnx",
         "openvino": "net.int8.openvino.onnx",
     }
+
+
+def test_fewer_pictures_than_asked_for_are_said():
+    from deploykit.base.config.quantize import QuantizeConfig
+    from deploykit.commands.calibration import calibration_pictures
+    from tests.commands.listening import Listening
+
+    progress = Listening()
+    images = calibration_pictures(QuantizeConfig(data="digits", images=100_000), progress)
+    assert f"calibrating on all {len(images.observed)} training pictures (100000 were asked for)" in progress.said
+
+
+def test_an_operator_that_the_engine_does_not_know_is_named(tmp_path):
+    from onnx import helper
+
+    from deploykit.base.config.quantize import QuantizeConfig
+    from deploykit.base.errors import BadInput
+    from deploykit.commands.quantize import quantize
+    from tests.quantization.graphs_for_tests import residual_net
+
+    proto = residual_net()
+    node = next(node for node in proto.graph.node if node.op_type == "Relu")
+    node.op_type, node.domain = "Strange", "com.example"
+    proto.opset_import.append(helper.make_opsetid("com.example", 1))
+    onnx.save(proto, tmp_path / "odd.onnx")
+    with pytest.raises(BadInput, match="Strange"):
+        quantize(tmp_path / "odd.onnx", config=QuantizeConfig(data="digits", size=16))
