@@ -44,13 +44,15 @@ def build_engine(
     """
     from deploykit.engines.tensorrt.describing import describe_network
     from deploykit.engines.tensorrt.flavour import load
-    from deploykit.engines.tensorrt.hardware import gpu_or_none
+    from deploykit.engines.tensorrt.hardware import gpu_or_none, make_current
     from deploykit.engines.tensorrt.parsing import parse
     from deploykit.engines.tensorrt.precision import check_precision, refuse_up_cast, stated
     from deploykit.engines.tensorrt.profiles import make_profiles
 
     api, gpu = load(config.target), gpu_or_none(config.device)
     refuse_impossible(api, gpu, config)
+    if gpu is not None:
+        make_current(gpu.index)
     with TemporaryDirectory(prefix="deploykit-") as scratch:
         graph = prepared_graph(source, Path(scratch), config, progress)
         parsed = parse(api, graph.path)

@@ -211,6 +211,17 @@ def test_the_builder_reports_its_steps(api, tmp_path):
     assert len(steps) > 20
 
 
+def test_a_progress_that_fails_ends_the_build_and_not_the_process(api, tmp_path):
+    class Failing(Interrupting):
+        def task(self, title, total=None, unit=""):
+            bar = super().task(title, total, unit)
+            bar.advance = lambda n=1, **_: 1 / 0
+            return bar
+
+    with pytest.raises(ZeroDivisionError):
+        built(api, small_net(tmp_path / "n.onnx"), Failing())
+
+
 def test_one_logger_many_ears(api, tmp_path):
     assert logger(api) is logger(api)
     with listening() as outer, listening() as inner, pytest.raises(BadInput):

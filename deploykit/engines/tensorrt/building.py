@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable, unknown
 from deploykit.base.progress import Progress
 from deploykit.engines.tensorrt.flavour import Api
-from deploykit.engines.tensorrt.hardware import Gpu
+from deploykit.engines.tensorrt.hardware import Gpu, make_current
 from deploykit.engines.tensorrt.log import listening, reason
 from deploykit.engines.tensorrt.parsing import Parsed
 from deploykit.engines.tensorrt.profiles import Profile
@@ -75,7 +75,13 @@ def build_plan(
     with listening() as said, progress.task("build", unit="steps") as task:
         monitor = _monitor(api, lambda: task.advance(1))
         settings.progress_monitor = monitor
-        content = _built(lambda: parsed.builder.build_serialized_network(parsed.network, settings), monitor)
+
+        def build() -> Any:
+            if gpu is not None:
+                make_current(gpu.index)
+            return parsed.builder.build_serialized_network(parsed.network, settings)
+
+        content = _built(build, monitor)
     if content is None:
         raise _failed(api, said)
     cache = bytes(settings.get_timing_cache().serialize()) if kept is not None else None
@@ -85,27 +91,42 @@ def build_plan(
 def _built(build: Callable[[], Any], monitor: Any) -> Any:
     """Run ``build`` in a thread, so that Ctrl-C reaches this one; the monitor then asks the builder to stop."""
     answer: list[Any] = []
-    thread = threading.Thread(target=lambda: answer.append(build()), name="deploykit-build")
-    thread.start()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            answer.append(build())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="deploykit-build")
     try:
+        thread.start()  # inside: an interrupt may come before it returns
         while thread.is_alive():
             thread.join(_WAIT_S)
     except BaseException:
         monitor.cancelled = True
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         raise
-    return answer[0] if answer else None
+    for error in (*monitor.errors, *errors):
+        raise error
+    return answer[0]
 
 
 def _monitor(api: Api, advance: Callable[[], None]) -> Any:
     base = api.trt.IProgressMonitor
 
     class Monitor(base):  # type: ignore[misc, valid-type]  # a class of the library at hand
-        """Counts finished steps. Called hundreds of times a build: nothing here takes long or raises."""
+        """Counts finished steps. Called hundreds of times a build: nothing here takes long.
+
+        What is raised in a call from C++ would end the process, so that it is kept and the build cancelled.
+        """
 
         def __init__(self) -> None:
             base.__init__(self)
             self.cancelled = False
+            self.errors: list[Exception] = []
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             pass
@@ -114,7 +135,11 @@ def _monitor(api: Api, advance: Callable[[], None]) -> Any:
             pass
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            advance()
+            try:
+                advance()
+            except Exception as error:
+                self.errors.append(error)
+                self.cancelled = True
             return not self.cancelled
 
     return Monitor()

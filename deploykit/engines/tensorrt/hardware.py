@@ -81,6 +81,18 @@ def gpu(index: int = 0) -> Gpu:
     return Gpu(index, name.value.decode(), f"{major.value}.{minor.value}", memory.value, cuda)
 
 
+def make_current(index: int) -> None:
+    """Make a GPU this thread's: builders and runtimes take the one that is current where they are made.
+
+    Its primary context is kept for the life of the process, as the CUDA runtime does.
+    """
+    library, device, context = driver(), ctypes.c_int(), ctypes.c_void_p()
+    library.cuDeviceGet(ctypes.byref(device), index)
+    library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    if (code := library.cuCtxSetCurrent(context)) != 0:
+        raise Unavailable(f"GPU {index} cannot be used (cuCtxSetCurrent gives {code})", fix="Check nvidia-smi.")
+
+
 def gpu_or_none(index: int = 0) -> Gpu | None:
     """The GPU of this index, or None where there is none to use."""
     try:
