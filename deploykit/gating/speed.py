@@ -19,8 +19,9 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
     """The log speed-up of a variant over a reference variant of the same report, and what it was taken from.
 
     From the raw samples of both; where they are not there, from the stated speed-up over the report's own baseline. Two
-    processes of the same engine differ by more than their blocks tell, since each keeps its place in memory; the noise
-    floor, at which the same measurement found two copies of the baseline, is taken as twice the standard deviation of that.
+    processes of the same engine may differ by more than their blocks tell, since each keeps its place in memory: by how much
+    the two copies of the baseline that every measurement has differed, beyond their own interval, counts as one more
+    standard deviation.
 
     Args:
         evidence: of one report.
@@ -31,7 +32,7 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
     Returns:
         The distribution and its source, or why there is none.
     """
-    seed = int(evidence.report.get("seed") or 0)
+    seed, level = int(evidence.report.get("seed") or 0), float(evidence.report["ci_level"])
     parts = []
     for number, session in enumerate(evidence.sessions):
         ours, theirs = session.get(name), session.get(reference)
@@ -40,7 +41,7 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
             slow = np.array([theirs[one] for one in rounds])
             fast = np.array([ours[one] for one in rounds])
             floor = evidence.floors[number] if number < len(evidence.floors) else None
-            parts.append(log_ratio(slow, fast, seed=seed + number).widened((floor or 0.0) / 2))
+            parts.append(_with_floor(log_ratio(slow, fast, seed=seed + number), floor, level))
     if parts:
         return pooled(parts, seed=seed), RAW
     variant = evidence.variants[name]
@@ -51,15 +52,17 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
     stated = reference == evidence.baseline and speedup is not None and speedup["of"] == wanted
     if not stated or speedup is None or speedup["low"] is None:
         return "the raw samples that this ratio needs are not there"
-    level = float(evidence.report["ci_level"])
     blocks = int(one.get("blocks") or 2)
     found = normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks)
-    return found.widened(_floor(evidence)), STATED
+    return _with_floor(found, evidence.report.get("noise_floor_ratio"), level), STATED
 
 
-def _floor(evidence: Evidence) -> float:
-    """The standard deviation between processes of the report's own measurement."""
-    return float(evidence.report.get("noise_floor_ratio") or 0.0) / 2
+def _with_floor(found: LogRatio, floor: float | None, level: float) -> LogRatio:
+    """Widened by the difference of the two copies: their noise floor less the half width that such an interval has."""
+    if not floor or not found.known:
+        return found
+    low, high = found.interval(level)
+    return found.widened(max(0.0, math.log1p(floor) - (high - low) / 2))
 
 
 def _told(wanted: dict[str, object]) -> str:
@@ -118,7 +121,7 @@ def ratio_between(evidence: Evidence, name: str, other: str, limit: float, wante
         blocks = int((measurement_of(variant, wanted) or {}).get("blocks") or 2)
         level = float(evidence.report["ci_level"])
         stated = normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks)
-        found = stated.widened(_floor(evidence)), STATED
+        found = _with_floor(stated, evidence.report.get("noise_floor_ratio"), level), STATED
     if isinstance(found, str):
         return failed(name, rule, found, limit)
     return _question(name, rule, limit, found[0], found[1], -1, most=True)
