@@ -32,9 +32,7 @@ def test_variants_of_a_run_beside_each_other(run, tmp_path):
     (one,) = found.tables
     assert one["columns"] == ["fp32"]  # PyTorch tells no times of its layers
     names = [row["layer"] for row in one["rows"]]
-    assert (
-        sum("Conv" in name for name in names) == 9
-    )  # the stem, six in the blocks, two shortcuts
+    assert sum("Conv" in name for name in names) == 9  # the stem, six in the blocks, two shortcuts
     assert any(row["ops"] == "Gemm" for row in one["rows"])
     times = [row["us"][0] for row in one["rows"]]
     assert times == sorted(times, reverse=True)
