@@ -31,6 +31,7 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import calibration_pictures
 from deploykit.commands.graphs import Opened
+from deploykit.commands.qat_equalize import equalized_start
 from deploykit.commands.qat_fit import Fitted, fitted
 from deploykit.commands.qat_judge import Verdict, verdict
 from deploykit.commands.quantizing import LIBRARIES, choose, float_onnx, recorded, see
@@ -56,7 +57,7 @@ class QatResult:
         made: False where the identical file was there already.
         facts: won (``qat`` or ``ptq``), top1_select (of what won), top1_float, top1_ptq, top1_qat (0…1 on ``select``; of
             written graphs, not of the fake-quantized network), agreement (of that network with its written graph),
-            select_images, target, weight_bits, epochs, best_epoch, seconds, layers, trained_layers, diverged.
+            select_images, target, weight_bits, epochs, best_epoch, seconds, layers, trained_layers, diverged, equalized.
     """
 
     output: Path
@@ -190,12 +191,15 @@ def _train(
     path = float_onnx(source, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
     with opened.runner(path) as reference:
-        seen = see(path, reference, config, dialect, images, opened, progress)
+        calibrated = see(path, reference, config, dialect, images, opened, progress)
+    seen = equalized_start(loaded, calibrated, config, images, opened, progress)
+    if seen is not calibrated:  # its BatchNorm's statistics are not those of a batch any more
+        config = config.model_copy(update={"qat_freeze": 0.0})
     choice = _decided(target, manifest.key, seen, config, resume, opened, progress)
     data = open_data(str(config.data), allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
     found = fitted(loaded, seen, choice, config, dialect, data, resume, stop, progress)
     final = verdict(loaded, found, seen, choice, config, dialect, data, images, opened, scratch, progress)
-    facts = _facts(final, found, config, dialect)
+    facts = _facts(final, found, config, dialect) | {"equalized": seen is not calibrated}
     _write(target, loaded, found, final, manifest, facts, data, force)
     resume.remove()
     _place_of_choice(target).unlink(missing_ok=True)

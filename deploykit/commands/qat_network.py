@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploykit.base.errors import BadInput
@@ -56,12 +56,11 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
     from deploykit.exporting.scopes import module_of
     from deploykit.quantization.qat_binding import bind
     from deploykit.quantization.qat_module import FakeQuantized
-    from deploykit.quantization.qat_points import points_of
-    from deploykit.quantization.search import planned
+    from deploykit.quantization.qat_points import plan_to_train, points_of
 
     assert loaded.preprocessing is not None
-    dialect = replace(wanted.dialect, padded=False)  # padding is exact: it changes no number
-    model, plan = planned(proto, wanted.choice, dialect)
+    dialect = wanted.dialect
+    model, plan = plan_to_train(proto, wanted.choice, dialect)
     example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
     return FakeQuantized(
         model.graph,
@@ -78,9 +77,9 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
 
 def needed_ranges(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> set[str]:
     """Names of the activations that need a range."""
-    from deploykit.quantization.search import planned
+    from deploykit.quantization.qat_points import plan_to_train
 
-    _, plan = planned(proto, choice, replace(dialect, padded=False))
+    _, plan = plan_to_train(proto, choice, dialect)
     return {plan.shared.get(value, value).name or "" for value in plan.points}
 
 

@@ -88,6 +88,40 @@ def folded(net: nn.Module, bound: Bound) -> tuple[Tensor, Tensor | None, Tensor 
     return weight * factor.reshape(-1, *[1] * (weight.dim() - 1)), shifted, factor
 
 
+def write_back(net: nn.Module, bound: Bound, weight: np.ndarray, bias: np.ndarray) -> None:
+    """Change the network's tensors so that folding gives ``weight`` and ``bias``.
+
+    The folding factor and the running statistics stay as they are; those are no longer what a batch would show.
+
+    Args:
+        net: that holds the tensors, on the CPU.
+        bound: which.
+        weight: as the graph holds it.
+        bias: as the graph holds it, float [C].
+    """
+    layer, wanted, shift = net.get_submodule(bound.module), torch.tensor(weight), torch.tensor(bias)
+    with torch.no_grad():
+        _, _, factor = folded(net, bound)
+        own, plain = layer.weight, layer.bias
+        assert isinstance(own, torch.Tensor)
+        if factor is None:
+            own.copy_(wanted.t() if bound.transposed else wanted)
+            if isinstance(plain, torch.Tensor):
+                plain.copy_(shift)
+            return
+        assert bound.norm is not None
+        norm = net.get_submodule(bound.norm)
+        assert isinstance(norm, _BatchNorm)
+        alive = factor != 0
+        shape = [-1, *[1] * (own.dim() - 1)]
+        divided = wanted / torch.where(alive, factor, torch.ones_like(factor)).reshape(shape)
+        own.copy_(torch.where(alive.reshape(shape), divided, own))
+        if norm.bias is not None:
+            assert norm.running_mean is not None
+            before = norm.running_mean - plain if isinstance(plain, torch.Tensor) else norm.running_mean
+            norm.bias.copy_(shift + before * factor)
+
+
 def _same(net: nn.Module, bound: Bound, weight: np.ndarray, bias: np.ndarray | None) -> bool:
     try:
         layer = net.get_submodule(bound.module)

@@ -14,9 +14,9 @@ from deploykit.quantization.dialects import DIALECTS
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.qat_binding import bind
 from deploykit.quantization.qat_module import FakeQuantized
-from deploykit.quantization.qat_points import learned_ranges, points_of
+from deploykit.quantization.qat_points import learned_ranges, plan_to_train, points_of
 from deploykit.quantization.ranges import choose_range
-from deploykit.quantization.search import Choice, Quantizer, planned, snr_db
+from deploykit.quantization.search import Choice, Quantizer, snr_db
 from tests.quantization.qat_nets import exported, observers, session_of, trained_net
 
 NETS = ("resnet", "mobilenetv2", "mobilenetv3")
@@ -24,8 +24,7 @@ NETS = ("resnet", "mobilenetv2", "mobilenetv3")
 
 def fake(module, proto, seen, dialect, *, choice=None, ranges=None, limits=None, learned=True, freeze_after=0):
     """A fake-quantized copy of ``module``, and the ranges it starts from."""
-    dialect = replace(dialect, padded=False)
-    model, plan = planned(proto, choice or Choice(), dialect)
+    model, plan = plan_to_train(proto, choice or Choice(), dialect)
     ranges = ranges or {name: choose_range(one, "mse", dialect.activations) for name, one in seen.items()}
     net = copy.deepcopy(module).eval()
     bound = bind(model.graph, net, torch.zeros(2, 3, 32, 32), module_of)
@@ -177,6 +176,33 @@ def test_weights_that_are_no_modules_own_are_quantized_but_not_trained():
     assert {one.module for one in made.bound.values()} == {"fc"}
     assert len(made.points.layers) == 2
     assert snr_db(written(proto, DIALECTS["ort-cpu"], x, seen=seen), answers(made, x)) > 40
+
+
+def test_a_batch_norm_that_cannot_be_folded_is_trained_as_it_is_written():
+    class PreActivation(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.norm = nn.Conv2d(3, 16, 3, 2, 1), nn.BatchNorm2d(16)
+            self.conv, self.pool, self.fc = nn.Conv2d(16, 16, 3, 1, 1), nn.AvgPool2d(2, 2), nn.Linear(16, 10)
+
+        def forward(self, x):
+            x = torch.relu(self.stem(x))
+            x = torch.cat([x, self.conv(torch.relu(self.norm(x)))], 1)[:, 8:24]
+            return self.fc(self.pool(torch.relu(x)).mean((2, 3)))
+
+    torch.manual_seed(0)
+    module, x = PreActivation(), trained_net("resnet").x[:128]
+    module.norm.momentum = None
+    with torch.no_grad():
+        module.train()(torch.from_numpy(x))
+        module.norm.weight.uniform_(0.5, 2)
+    module.eval()
+    proto = exported(module)
+    seen = observers(proto, x)
+    for target in ("ort-cpu", "tensorrt"):
+        made, _ = fake(module, proto, seen, DIALECTS[target])
+        assert ("norm/BatchNormalization" in made.points.layers) is (target == "ort-cpu")
+        assert snr_db(written(proto, DIALECTS[target], x, seen=seen), answers(made, x)) > 40, target
 
 
 def test_an_operator_that_is_not_known_is_named():
