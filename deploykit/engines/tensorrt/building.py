@@ -89,25 +89,32 @@ def build_plan(
 
 
 def _built(build: Callable[[], Any], monitor: Any) -> Any:
-    """Run ``build`` in a thread, so that Ctrl-C reaches this one; the monitor then asks the builder to stop."""
+    """Run ``build`` in a thread, so that Ctrl-C reaches this one; the monitor then asks the builder to stop.
+
+    The end is an event of its own: ``Thread.join`` that is interrupted believes the thread to have ended (Python 3.11).
+    """
     answer: list[Any] = []
     errors: list[BaseException] = []
+    started, ended = threading.Event(), threading.Event()
 
     def work() -> None:
+        started.set()
         try:
             answer.append(build())
         except BaseException as error:
             errors.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=work, name="deploykit-build")
     try:
         thread.start()  # inside: an interrupt may come before it returns
-        while thread.is_alive():
-            thread.join(_WAIT_S)
+        while not ended.wait(_WAIT_S):
+            pass
     except BaseException:
         monitor.cancelled = True
-        if thread.ident is not None:
-            thread.join()
+        if started.is_set():
+            ended.wait()
         raise
     for error in (*monitor.errors, *errors):
         raise error
