@@ -143,7 +143,7 @@ class _Work:
 
         config, target, progress = self.config, self.target, self.progress
         data = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
-        teachers = open_teachers(config, data, self.fabric.device.type, self.opened, progress)
+        teachers = open_teachers(config, data, self.fabric.device.type, self.opened, progress, student=self.student)
         start, student_facts = self._start(data, teachers)
         splits = {name: data.split(name) for name in ("train", "select", "test")}
         manifest = self._manifest(start, teachers, splits)

@@ -79,7 +79,13 @@ class OpenTeacher:
 
 
 def open_teachers(
-    config: DistillConfig, data: DataSource, device: str, opened: ExitStack, progress: Progress = SILENT
+    config: DistillConfig,
+    data: DataSource,
+    device: str,
+    opened: ExitStack,
+    progress: Progress = SILENT,
+    *,
+    student: Path | None = None,
 ) -> list[OpenTeacher]:
     """Open every teacher of ``config`` and judge it on ``select``.
 
@@ -89,6 +95,7 @@ def open_teachers(
         device: of the student.
         opened: closes the engines.
         progress: hears how classes were mapped and how good each is.
+        student: its file, whose architecture a teacher's bare tensors are taken to have where they fit several.
 
     Raises:
         BadInput: a file is missing or is no classifier, classes do not fit, or the same teacher is named twice.
@@ -96,7 +103,6 @@ def open_teachers(
     """
     from deploykit.commands.logits import collect_logits, preprocessing_of
     from deploykit.data import map_classes
-    from deploykit.engines import open_runner
     from deploykit.engines.choose import resolve
     from deploykit.training.threads import cores, fixed_threads
 
@@ -110,7 +116,7 @@ def open_teachers(
             raise BadInput(f"the teacher {spec.path} is named twice", fix="Name each teacher once.")
         threads = None if str(spec.target).startswith("torch") else (fixed.count if fixed else cores())
         with _backends_as_they_were():
-            runner = open_runner(spec, threads=threads, device=device, allow_code=config.allow_code)
+            spec, runner = _run(spec, threads, device, config.allow_code, student, progress)
         opened.enter_context(runner)
         preprocessing = preprocessing_of(runner, data, None, spec.name, progress)
         logits = collect_logits(
@@ -122,6 +128,37 @@ def open_teachers(
         found.append(OpenTeacher(spec, sha256, runner, preprocessing, order, logits, top1))
     _weigh(found, config, select, progress)
     return found
+
+
+def _run(
+    spec: Spec, threads: int | None, device: str, allow_code: bool, student: Path | None, progress: Progress
+) -> tuple[Spec, Runner]:
+    from deploykit.engines import open_runner
+
+    try:
+        return spec, open_runner(spec, threads=threads, device=device, allow_code=allow_code)
+    except BadInput:
+        likely = None if student is None or "arch" in spec.options else _arch_of(student)
+        if likely is None or spec.target != "torch-eager":
+            raise
+        named = replace(spec, options={**spec.options, "arch": likely})
+        try:
+            runner = open_runner(named, threads=threads, device=device, allow_code=allow_code)
+        except BadInput:
+            runner = None
+        if runner is None:
+            raise
+        progress.say(f"teacher {spec.name}: its tensors are taken as {likely}, the student's architecture")
+        return named, runner
+
+
+def _arch_of(student: Path) -> str | None:
+    """The architecture that a file of deploykit's states, before pruning; None of other files."""
+    from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
+    from deploykit.zoo import arch_text
+
+    content = read_tensors(student)
+    return arch_text(parse_model_file(content, student).arch) if is_model_file(content) else None
 
 
 @contextmanager

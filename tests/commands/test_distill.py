@@ -203,6 +203,17 @@ def test_the_clean_view_uses_the_teachers_own_preprocessing(tmp_path: Path, digi
     assert read_model_file(made.output).preprocessing.size == (16, 16)
 
 
+def test_a_teacher_of_bare_tensors_is_taken_as_the_student(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
+    bare = tmp_path / "bare.pth"
+    torch.save(torch.load(tiny_model)["tensors"], bare)
+    with pytest.raises(BadInput, match="fits 2 networks that answer differently"):
+        distill(None, tmp_path / "s.pt", config(digits_npz, bare, arch=SMALL))
+    heard = Heard()
+    made = distill(tiny_model, tmp_path / "s.pt", config(digits_npz, bare, lr=1e-4), progress=heard)
+    assert any("bare: its tensors are taken as deploykit:resnet:" in line for line in heard.said)
+    assert made.facts["teachers"][0]["target"] == "torch-eager"
+
+
 def test_masks_are_kept(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
     mask = torch.rand(8, 8, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.5
     given = student(tmp_path / "s.pt", masks={"layer1.0.conv1.weight": mask})
