@@ -68,6 +68,16 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
             if rule in AGAINST_OLD and old is None and name + BESIDE in new.variants:
                 found.append(_beside(new, name, rule, limit, wanted))
                 continue
+            own = policy.limits.get(name)
+            if (
+                rule in AGAINST_OLD
+                and old is not None
+                and name not in old.variants
+                and own
+                and rule in own.model_fields_set
+            ):
+                found.append(failed(name, rule, "the baseline report has no such variant", limit))
+                continue
             if rule in AGAINST_OLD and (old is None or name not in old.variants):
                 why = "no --baseline report was given" if old is None else "the baseline report has no such variant"
                 notes.append(f"{rule} of {name} is not judged: {why}")

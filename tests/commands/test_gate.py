@@ -247,6 +247,16 @@ def test_two_copies_that_differ_widen_what_is_claimed_of_times(tmp_path):
     assert judged(run, {"int8": {"max_latency_ratio": 1.0}}).verdict == "cannot_tell"
 
 
+def test_a_baseline_without_the_variant_fails_what_is_asked_of_it_by_name(tmp_path, good):
+    old = run_folder(tmp_path / "old", {"fp32": {}})
+    found = judged(good, {"int8": {"max_drop_pt_vs_baseline": 5.0}}, old)
+    assert only(found, "max_drop_pt_vs_baseline").reason == "the baseline report has no such variant"
+    assert found.verdict == "fail"
+    new = judged(good, {"*": {"max_drop_pt_vs_baseline": 5.0, "max_size_ratio": 2}}, old)  # a variant may be new
+    assert new.verdict == "pass"
+    assert "max_drop_pt_vs_baseline of int8 is not judged: the baseline report has no such variant" in new.notes
+
+
 def test_other_data_is_refused(tmp_path, good):
     old = run_folder(tmp_path / "old", GOOD, sha256="77aa" * 16)
     with pytest.raises(BadInput, match=r"measured on other data.*3f8a3f8a3f8a.*77aa77aa77aa.*the same images"):
