@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
@@ -167,6 +168,33 @@ def test_a_loss_that_becomes_nan_keeps_the_calibrated_model(trained_model, tmp_p
     assert facts["won"] == "ptq"
     assert "NaN or infinite" in facts["diverged"]
     assert any("the best round before is judged" in line for line in told.warned)
+
+
+@pytest.mark.slow
+def test_training_starts_from_an_equalized_network_where_that_is_better(trained_model, tmp_path):
+    from deploykit.exporting.scopes import module_of
+    from deploykit.quantization.graphs import constant
+    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.qat_binding import bind, write_back
+    from tests.quantization.test_equalize import spoil
+
+    loaded = load_model(trained_model)
+    proto = onnx.load(export(trained_model, tmp_path / "float.onnx").output)
+    bound = bind(prepare(proto).graph, loaded.module, torch.zeros(2, 3, 32, 32), module_of)
+    for node in prepare(ir.to_proto(spoil(proto, 3))).graph:
+        if node.name in bound:
+            write_back(loaded.module, bound[node.name], constant(node.inputs[1]), constant(node.inputs[2]))
+    path = tmp_path / "collapsed.pt"
+    save_model(path, loaded.module, loaded.arch, loaded.preprocessing, loaded.classes, samples=None)
+    fields = {"weight_bits": None, "qat_epochs": 1, "qat_every": None}
+    told = Listening()
+    facts = quantize(path, tmp_path / "m.qat.pt", QAT.but(**fields), progress=told).facts
+    assert facts["equalized"] is True
+    assert any(line.startswith("training starts from the equalized network") for line in told.said)
+    off = quantize(path, tmp_path / "off.qat.pt", QAT.but(**fields, equalize="off")).facts
+    assert off["equalized"] is False
+    assert facts["top1_select"] > off["top1_ptq"]
+    assert facts["top1_select"] >= facts["top1_float"] - 0.02
 
 
 def test_changed_weights_are_refused(made, tmp_path):
