@@ -117,6 +117,8 @@ def _lively(module: Any) -> Any:
     for weight in module.parameters():
         if weight.ndim > 1 and not weight.any():
             torch.nn.init.normal_(weight, std=0.02)
+        elif weight.any() and float(weight.detach().abs().max()) < 1e-4:  # the layer scale of ConvNeXt
+            torch.nn.init.uniform_(weight, 0.1, 0.5)
     return module
 
 
