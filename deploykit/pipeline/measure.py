@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import files_of, read_manifest, write_manifest
-from deploykit.base.config.recipe import Recipe
+from deploykit.base.config.recipe import ModelFile, Recipe
 from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import AnswerNo, DeploykitError, Unavailable
 from deploykit.base.hashing import value_sha256
@@ -36,7 +36,7 @@ def measurement_key(
     for name, variant in recipe.variants.items():
         stage = plan.made_by[name]
         digest = stages.artifact_hash(paths[stage]) if stage in paths else failed[stage].line()
-        parents += [value_sha256([name, variant.target, digest, [one.name for one in plan.chain(name)]])]
+        parents += [value_sha256([name, target_of(recipe, plan, name), digest, [one.name for one in plan.chain(name)]])]
     return stages.key_of("benchmark", benchmark, parents, benchmark.device)
 
 
@@ -79,7 +79,7 @@ def measure(
         why = failed[plan.made_by[recipe.baseline]]
         raise AnswerNo(f"the baseline {recipe.baseline} failed, nothing can be compared with it: {why.line()}")
     benchmark = recipe.benchmark_config(allow_code=config.allow_code)
-    specs = [f"{name}={paths[plan.made_by[name]]}@{recipe.variants[name].target}" for name in present]
+    specs = [f"{name}={paths[plan.made_by[name]]}@{target_of(recipe, plan, name)}" for name in present]
     arguments = {"artifacts": specs, "output": folder.measure, "config": benchmark}
     stages.leave_stage_file(folder.stages / f"{STAGE}.yaml", "benchmark", arguments)
     key = measurement_key(recipe, plan, paths, failed, config, data)
@@ -100,6 +100,15 @@ def measure(
     folder.store.restore(entry, folder.root, force=force, before=before, ours=is_ours)
     folder.drop_stale(set(entry.files))
     return read_report(folder.root / "report.json"), kept
+
+
+def target_of(recipe: Recipe, plan: Plan, name: str) -> str:
+    """A variant's target; PyTorch is told the architecture of the recipe's own model file, which others learn by export."""
+    target, model = recipe.variants[name].target, recipe.model
+    own = isinstance(model, ModelFile) and plan.made_by[name] == "model.load" and target.startswith("torch-")
+    if not own or not isinstance(model, ModelFile) or model.arch is None or "arch=" in target:
+        return target
+    return f"{target}{',' if ':' in target else ':'}arch={model.arch}"
 
 
 def _sign_again(path: Path) -> None:

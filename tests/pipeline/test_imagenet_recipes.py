@@ -10,7 +10,10 @@ import pytest
 
 from deploykit.base.config.recipe_reading import load_recipe
 from deploykit.base.config.run import RunConfig
+from deploykit.base.targets import parse_spec
 from deploykit.pipeline import run
+from deploykit.pipeline.measure import target_of
+from deploykit.pipeline.plan import plan
 from deploykit.pipeline.shipped import find_recipe
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
@@ -90,6 +93,14 @@ def test_the_shipped_recipe_is_whole(name: str) -> None:
     assert recipe.name == name
     assert {"eager", "fp32", "int8", "openvino", "openvino-int8", "cuda-fp16"} == set(recipe.variants)
     assert recipe.baseline == "fp32"
+
+
+def test_pytorch_is_told_the_architecture_of_the_model_file() -> None:
+    recipe = load_recipe(find_recipe("imagenet_resnet50"))
+    made = plan(recipe)
+    assert target_of(recipe, made, "eager") == "torch-eager:arch=torchvision:resnet50"
+    assert parse_spec(f"eager=x.pth@{target_of(recipe, made, 'eager')}").options == {"arch": "torchvision:resnet50"}
+    assert target_of(recipe, made, "fp32") == "ort-cpu"
 
 
 @pytest.mark.slow
