@@ -33,7 +33,7 @@ def measurement_key(
     """The key of the measurement: all artifacts with their names and targets, the data, the machine, what failed."""
     benchmark = recipe.benchmark_config(allow_code=config.allow_code)
     parents = [data.sha256(benchmark.split), recipe.name]
-    for name, variant in recipe.variants.items():
+    for name in recipe.variants:
         stage = plan.made_by[name]
         digest = stages.artifact_hash(paths[stage]) if stage in paths else failed[stage].line()
         parents += [value_sha256([name, target_of(recipe, plan, name), digest, [one.name for one in plan.chain(name)]])]
