@@ -62,7 +62,8 @@ def verdict(
     progress: Progress,
 ) -> Verdict:
     """Judge both on all pictures of ``select``: more right answers win, of equals the lower cross-entropy."""
-    from deploykit.quantization.qat_record import weights_sha256
+    from deploykit.quantization.qat_record import Record, weights_sha256
+    from deploykit.quantization.search import Quantizer
 
     select = data.split("select")
     floats = _score(opened, seen.proto, select, seen.preprocessing, found)
@@ -78,8 +79,6 @@ def verdict(
     if found.course is not None:
         trained, after_ranges = _trained(loaded, found, choice, config, dialect, images, opened, scratch, progress)
         after_limits = found.network.limits() if found.network.learned else {}
-        from deploykit.quantization.search import Quantizer
-
         made = Quantizer(trained, {}, dialect=dialect, ranges=after_ranges, limits=after_limits).make(choice)
         after = _score(opened, made, select, seen.preprocessing, found)
         agreement = _agreement(found, after, select, seen.preprocessing)
@@ -90,8 +89,6 @@ def verdict(
             won, ranges, limits = "qat", after_ranges, after_limits
             tensors = {name: one.clone() for name, one in found.network.net.state_dict().items()}
     facts["top1_select"] = facts[f"top1_{won}"]
-    from deploykit.quantization.qat_record import Record
-
     record = Record(
         target=config.target,
         bits=dialect.weight_bits,
