@@ -76,7 +76,7 @@ def command(
     epochs: Annotated[_Whole, _option("--epochs", help="Passes over the train split; default: 10.")] = None,
     batch: Annotated[_Whole, _option("--batch", help="Batch size over all processes; default: 64.")] = None,
     optimizer: Annotated[_Text, _option("--optimizer", help="sgd (Nesterov momentum) or adamw; default: sgd.")] = None,
-    lr: Annotated[_Number, _option("--lr", help="Peak learning rate; default: 0.05.")] = None,
+    lr: Annotated[_Number, _option("--lr", help="Peak learning rate; default: 0.02.")] = None,
     momentum: Annotated[_Number, _option("--momentum", help="Of sgd; default: 0.9.")] = None,
     weight_decay: Annotated[
         _Number, _option("--weight-decay", help="Of weights, not of norms and biases; default: 0.0005.")

@@ -24,8 +24,9 @@ DATA = "synthetic:0"
 NETWORK = {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}
 TEACHER = {"epochs": 10, "lr": 0.1, "seed": 0, "threads": 1, "augment": {"shift_px": 3}}
 MACS, SEEDS = 0.3, (0, 1, 2)
-STUDENT = {"epochs": 4, "lr": 0.05, "threads": 1, "augment": {"shift_px": 3}}
-METHODS = ("plain", "kd", "dkd", "dist")
+STUDENT = {"epochs": 4, "lr": 0.02, "threads": 1, "augment": {"shift_px": 3}}
+METHODS = ("plain", "plain-fast", "kd", "dkd", "dist")
+FAST_LR = 0.05  # so that the labels alone are not judged at a rate that suits the others better
 WITHIN_PT = 2.5
 PROCESSES = 2
 
@@ -53,8 +54,9 @@ def _student(method: str, seed: int, pruned: Path, teacher: Path, folder: Path) 
     from deploykit.commands.train import train
 
     output = folder / f"{method}.{seed}.pt"
-    if method == "plain":
-        config = TrainConfig(model=ModelConfig(weights=str(pruned)), data=DATA, seed=seed, **STUDENT)
+    if method.startswith("plain"):
+        settings = STUDENT | ({"lr": FAST_LR} if method == "plain-fast" else {})
+        config = TrainConfig(model=ModelConfig(weights=str(pruned)), data=DATA, seed=seed, **settings)
         return train(output, config).output
     wanted = DistillConfig(teachers=(str(teacher),), data=DATA, loss=method, seed=seed, **STUDENT)
     return distill(pruned, output, wanted).output
@@ -92,7 +94,7 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     pruned, facts = _pruned(teacher, folder)
     test = open_data(DATA).split("test")
     jobs = [
-        (method, seed) for method in ("kd", "plain", "dkd", "dist") for seed in SEEDS
+        (method, seed) for method in ("kd", "plain", "plain-fast", "dkd", "dist") for seed in SEEDS
     ]  # kd asks the teacher for all
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         made = [pool.submit(_student, method, seed, pruned, teacher, folder) for method, seed in jobs]
@@ -100,14 +102,15 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     right = {method: np.stack([_right(files[method, seed], test) for seed in SEEDS]) for method in METHODS}
     reference, cut = _right(teacher, test), _right(pruned, test)
     macs = {name: count(load_model(path).module, (32, 32)).macs for name, path in (("t", teacher), ("p", pruned))}
-    plain = right["plain"].mean(axis=0)
+    best_plain = max(("plain", "plain-fast"), key=lambda method: right[method].mean())
+    plain = right[best_plain].mean(axis=0)
     rows = [
         {
             "method": method,
             "top1": float(found.mean()),
             "top1_by_seed": [float(one) for one in found.mean(axis=1)],
             "drop": _interval(reference - found.mean(axis=0)),
-            "over_plain": None if method == "plain" else _interval(found.mean(axis=0) - plain),
+            "over_plain": None if method == best_plain else _interval(found.mean(axis=0) - plain),
         }
         for method, found in right.items()
     ]
@@ -137,7 +140,8 @@ def _text(result: dict[str, Any]) -> str:
     rows = [
         [
             {
-                "plain": "labels alone",
+                "plain": "labels alone, lr 0.02",
+                "plain-fast": "labels alone, lr 0.05",
                 "kd": "KD (T 4, alpha 0.9)",
                 "dkd": "DKD (T 1, beta 0.5)",
                 "dist": "DIST (T 1, beta 1)",
@@ -149,7 +153,13 @@ def _text(result: dict[str, Any]) -> str:
         ]
         for row in result["rows"]
     ]
-    heads = ["trained for 4 epochs with", "top-1 %", "by seed", "drop pt (95 %)", "over labels alone pt (95 %)"]
+    heads = [
+        "trained for 4 epochs with",
+        "top-1 %",
+        "by seed",
+        "drop pt (95 %)",
+        "over the better of labels alone pt (95 %)",
+    ]
     teacher, pruned = result["teacher"], result["pruned"]
     return "\n".join(
         [

@@ -42,7 +42,7 @@ class DistillConfig(LoopConfig):
     """
 
     epochs: int = Field(10, ge=1)
-    lr: float = Field(0.05, gt=0)
+    lr: float = Field(0.02, gt=0)
     data: str
     teachers: tuple[str, ...] = Field(min_length=1)
     combine: Literal["average", "weighted", "vote"] = "average"
