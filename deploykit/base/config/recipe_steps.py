@@ -44,7 +44,9 @@ KINDS: dict[str, StepKind] = {
     "quantize": StepKind(
         QuantizeConfig, ("target", *_DATA), frozenset({"model", "qat", "graph"}), "int8", teacher="qat_teacher"
     ),
-    "build": StepKind(BuildConfig, ("target", *_DATA), frozenset({"graph", "int8"}), "engine"),
+    "build": StepKind(
+        BuildConfig, ("target", *_DATA), frozenset({"graph", "int8"}), "engine", defaults={"beside": "none"}
+    ),
 }
 STATES = {
     "model": "a model file",
