@@ -34,15 +34,15 @@ def made(exported, tmp_path_factory):
 
 
 @pytest.mark.parametrize("target", OTHERS)
-def test_the_answers_are_checked_and_speed_is_not_claimed(made, target):
-    facts = made[target].facts
+def test_the_answers_are_checked_and_speed_is_claimed_only_of_an_engine_that_runs_here(made, target):
+    facts, runs_here = made[target].facts, target == "openvino"
     assert facts["parity"]["ok"]
     assert facts["parity"]["snr_db"] > 10
-    assert (facts["measured"], facts["speedup"]) == (False, None)
+    assert (facts["measured"], facts["speedup"] is not None) == (runs_here, runs_here)
     assert facts["audit"]["int8_convs"] == facts["audit"]["convs"] > 5
     assert not any(note["breaks"] for note in facts["lint"])
     assert facts["choice"]["float_prefix_nodes"] == 0
-    assert "speed not measured here" in made[target].summary()
+    assert ("speed not measured here" in made[target].summary()) is not runs_here
     manifest = read_manifest(made[target].output)
     assert (manifest.target, manifest.precision) == (target, "int8")
     json.dumps(made[target].to_dict(), allow_nan=False)
