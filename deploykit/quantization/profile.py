@@ -20,7 +20,7 @@ import onnx_ir as ir
 from deploykit.quantization.graphs import activation_inputs
 from deploykit.quantization.placement import ANCHORS
 
-MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "QuantizeLinear", "DequantizeLinear", "Cast")
+MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "SpaceToDepth", "QuantizeLinear", "DequantizeLinear", "Cast")
 _ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|_quant)+$")
 _LAST = re.compile(r"[./][^./]*$|^[^./]*$")
 _KERNEL = "_kernel_time"
