@@ -109,7 +109,7 @@ def test_pytorch_is_told_the_architecture_of_the_model_file() -> None:
 def test_a_small_imagenet_goes_through(net: str, imagenet: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     arch = {"resnet50": "torchvision:resnet50", "mobilenetv2": "torchvision:mobilenet_v2"}[net]
-    weights(arch, imagenet, tmp_path / "weights.pth", steps=0 if net == "resnet50" else 25)
+    weights(arch, imagenet, tmp_path / "weights.pth", steps=25)
     changes = (f"data=imagenet:{imagenet}", f"model.file={tmp_path / 'weights.pth'}", f"model.size={SIZE}", *SHORT)
     result = run(f"imagenet_{net}", tmp_path / "run", RunConfig(changes=changes))
     assert result.report is not None
