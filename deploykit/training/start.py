@@ -134,6 +134,8 @@ def _fit_head(
                     parameter.copy_(parameter[index].clone())
             progress.say(f"the head {name} is kept, its classes mapped by name")
         return arch
+    if not new_head and had is not None and all(label.isdecimal() for label in had):
+        had = None  # numbers say no more than the index
     if had is None and outputs == len(classes):
         progress.say(f"the head {name} is kept: {outputs} outputs, its classes taken to be the data's, by index")
         return arch

@@ -242,6 +242,8 @@ def test_classes_are_mapped_by_name(tmp_path: Path, digits_npz: Path, tiny_model
     assert any("classes mapped by name" in line for line in heard.said)
     assert made.facts["teachers"][0]["top1_select"] > 0.7
     assert read_model_file(made.output).classes == tuple(names[::-1])
+    numbered = distill(student(tmp_path / "numbered.pt"), None, config(named, teacher), progress=heard)
+    assert read_model_file(numbered.output).classes == tuple(names)
     with pytest.raises(BadInput, match="the classes of the model and of the data do not fit: 'eleven' is none"):
         other = student(tmp_path / "other.pt", [*names[:9], "eleven"])
         distill(other, None, config(named, teacher))
