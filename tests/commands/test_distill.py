@@ -53,6 +53,8 @@ def student(path: Path, classes: list[str] | None = None, mean: float = 0.5, **p
     names = classes or [str(n) for n in range(10)]
     torch.manual_seed(1)
     module = made(SMALL, len(names))
+    for name, mask in parts.get("masks", {}).items():
+        module.get_parameter(name).data.mul_(mask)
     arch = parse_arch(SMALL)
     top1 = {"before": 0.75, "one_shot": 0.25, "recalibrated": 0.5}
     lineage = [{"stage": "prune", "result": {"top1_select": top1, "macs": {"before": 2 * 10**6, "after": 10**6}}}]

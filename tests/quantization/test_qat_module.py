@@ -158,18 +158,19 @@ def test_one_set_of_ranges_serves_every_dialect():
 
 
 def test_weights_that_are_no_modules_own_are_quantized_but_not_trained():
-    class Standardized(nn.Module):
+    class Scaled(nn.Module):
         def __init__(self):
             super().__init__()
             self.conv = nn.Conv2d(3, 8, 3, 2)
+            self.gain = nn.Parameter(torch.rand(8, 1, 1, 1) + 0.5)
             self.fc = nn.Linear(8, 10)
 
         def forward(self, x):
-            weight = self.conv.weight - self.conv.weight.mean((1, 2, 3), keepdim=True)
+            weight = self.conv.weight * self.gain
             return self.fc(torch.relu(nn.functional.conv2d(x, weight, self.conv.bias, 2)).mean((2, 3)))
 
     torch.manual_seed(0)
-    module = Standardized().eval()
+    module = Scaled().eval()
     proto, x = exported(module), np.random.default_rng(0).normal(size=(32, 3, 32, 32)).astype(np.float32)
     seen = observers(proto, x)
     made, _ = fake(module, proto, seen, DIALECTS["ort-cpu"])
