@@ -67,7 +67,7 @@ def _means(
 ) -> dict[str, np.ndarray]:
     """Mean of each channel of the named nodes' outputs over pictures and pixels, float64 [C]."""
     outputs = {node.name: node.output[0] for node in proto.graph.node}
-    run = open_graph(with_outputs(proto, [outputs[name] for name in layers]))
+    run = open_graph(_up_to(proto, [outputs[name] for name in layers]))
     sums: dict[str, np.ndarray] = {}
     count = 0
     for batch in batches():
@@ -78,6 +78,14 @@ def _means(
             pixels = values.mean(axis=tuple(range(2, values.ndim))) if values.ndim > 2 else values
             sums[name] = sums.get(name, 0.0) + pixels.sum(axis=0)
     return {name: total / count for name, total in sums.items()}
+
+
+def _up_to(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy that has only the named tensors as outputs: what comes after them is not computed."""
+    shortened = onnx.ModelProto()
+    shortened.CopyFrom(proto)
+    del shortened.graph.output[:]
+    return with_outputs(shortened, names)
 
 
 def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:

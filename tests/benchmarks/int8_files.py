@@ -150,7 +150,9 @@ def _ours(source: Path, path: Path) -> None:
     said = path.with_suffix(".json")
     if path.exists() and said.exists() and json.loads(said.read_text())["stage_version"] == STAGE_VERSION:
         return
-    config = QuantizeConfig(data=str(data_file()), images=CALIBRATION, select_images=SELECT, threads=1)
+    config = QuantizeConfig(
+        data=str(data_file()), images=CALIBRATION, select_images=SELECT, threads=1, bias_correction="off"
+    )
     images, dialect = calibration_pictures(config, SILENT), dialect_of(config.target)
     with TemporaryDirectory() as scratch:
         opened = Opened(Path(scratch), threads=1, size=None)
