@@ -1,7 +1,11 @@
-"""100 gates of the same engine against itself, 100 against one that is 5 % slower: real engines, real runs, real retries."""
+"""100 gates of the same engine against itself, 100 against one that is 5 % slower: real engines, real runs, real retries.
+
+``GATES_KEEP=1`` goes on from the gates of an earlier run, which the result file holds.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
@@ -9,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.results import publish, table, told, where_measured
+from tests.benchmarks.results import RESULTS, publish, table, told, where_measured
 from tests.benchmarks.slowed import BY, SLOWED, open_slowed
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(4 * 3600)]
@@ -46,8 +50,8 @@ def test_gates(tmp_path, monkeypatch):
     (tmp_path / "slowed.onnx").write_bytes(engine.read_bytes())
     monkeypatch.setattr(benchmarking, "open_timed", open_slowed)
     specs = [f"base={engine}", f"copy={tmp_path / 'copy.onnx'}", f"{SLOWED}={tmp_path / 'slowed.onnx'}"]
-    rows = []
-    for number in range(GATES):
+    rows = json.loads((RESULTS / "gates.json").read_text())["rows"] if os.environ.get("GATES_KEEP") else []
+    for number in range(len(rows), GATES):
         began = time.monotonic()
         folder = tmp_path / f"run{number}"
         config = BenchmarkConfig(
