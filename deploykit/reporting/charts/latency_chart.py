@@ -16,6 +16,7 @@ from deploykit.stats.percentiles import percentile
 FONT = 13.0
 BINS = 220
 TAIL = 0.995
+BOLD = 1.12  # the pick is written so: wider than other names
 
 
 def latency_chart(report: dict[str, Any], samples: dict[str, np.ndarray], width: float, style: str) -> Markup | None:
@@ -28,7 +29,7 @@ def latency_chart(report: dict[str, Any], samples: dict[str, np.ndarray], width:
         return None
     narrow = width < 600
     names = sorted(samples, key=lambda name: float(np.median(samples[name])))
-    gutter = 8.0 if narrow else min(210.0, max(text_width(name, FONT) for name in names) + 22)
+    gutter = 8.0 if narrow else min(210.0, BOLD * max(text_width(name, FONT) for name in names) + 22)
     numbers = 8.0 if narrow else 178.0
     row, head, foot = (74.0, 8.0, 42.0) if narrow else (52.0, 6.0, 44.0)
     ends = [float(value) for one in samples.values() for value in np.quantile(one, (0.001, TAIL))]
