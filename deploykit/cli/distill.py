@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from deploykit.cli import loop_options as loop
 from deploykit.cli import options as o
+from deploykit.cli.loop_options import option
 from deploykit.cli.runtime import running
 
 _Text = str | None
 _Whole = int | None
 _Number = float | None
-
-
-def _option(*names: str, help: str) -> Any:
-    return typer.Option(*names, help=help, show_default=False)
 
 
 def command(
@@ -26,91 +24,74 @@ def command(
     output: o.Output = None,
     teacher: Annotated[
         list[str] | None,
-        _option("--teacher", help="[NAME=]PATH[@TARGET]: a model file, .onnx or any engine; may be repeated."),
+        option("--teacher", help="[NAME=]PATH[@TARGET]: a model file, .onnx or any engine; may be repeated."),
     ] = None,
     data: o.Data = None,
     arch: Annotated[
         _Text,
-        _option(
+        option(
             "--arch",
             help="Without STUDENT: SOURCE:NAME to train from scratch, or auto, a smaller one of the teacher's family. "
             "With it: what its tensors are, where that cannot be recognised.",
         ),
     ] = None,
     macs: Annotated[
-        _Number, _option("--macs", help="Of --arch auto: MACs at most, as a fraction of the teacher's; default: 0.5.")
+        _Number, option("--macs", help="Of --arch auto: MACs at most, as a fraction of the teacher's; default: 0.5.")
     ] = None,
-    loss: Annotated[_Text, _option("--loss", help="Of the logits: kd, dkd or dist; default: kd.")] = None,
+    loss: Annotated[_Text, option("--loss", help="Of the logits: kd, dkd or dist; default: kd.")] = None,
     temperature: Annotated[
-        _Number, _option("--temperature", help="Logits are divided by it; default: 4 for kd, 1 for dkd and dist.")
+        _Number, option("--temperature", help="Logits are divided by it; default: 4 for kd, 1 for dkd and dist.")
     ] = None,
     alpha: Annotated[
-        _Number, _option("--alpha", help="Of kd: weight of the teacher, the rest is the labels'; default: 0.9.")
+        _Number, option("--alpha", help="Of kd: weight of the teacher, the rest is the labels'; default: 0.9.")
     ] = None,
     beta: Annotated[
         _Number,
-        _option(
+        option(
             "--beta", help="Of dkd: weight of the other classes, default 0.5; of dist: of both relations, default 1."
         ),
     ] = None,
     combine: Annotated[
-        _Text, _option("--combine", help="Several teachers: average, weighted (by select) or vote; default: average.")
+        _Text, option("--combine", help="Several teachers: average, weighted (by select) or vote; default: average.")
     ] = None,
     view: Annotated[
         _Text,
-        _option(
+        option(
             "--view",
             help="Teachers see the student's augmented picture (same) or the plain one (clean); default: same.",
         ),
     ] = None,
-    features: Annotated[
-        _Text, _option("--features", help="Match layers too: attention or hint; default: none.")
-    ] = None,
+    features: Annotated[_Text, option("--features", help="Match layers too: attention or hint; default: none.")] = None,
     layer: Annotated[
-        list[str] | None, _option("--layer", help="Of --features: STUDENT=TEACHER, or one name; may be repeated.")
+        list[str] | None, option("--layer", help="Of --features: STUDENT=TEACHER, or one name; may be repeated.")
     ] = None,
     feature_weight: Annotated[
-        _Number, _option("--feature-weight", help="Of the layers' term; default: 1. Too much costs accuracy.")
+        _Number, option("--feature-weight", help="Of the layers' term; default: 1. Too much costs accuracy.")
     ] = None,
     size: o.Size = None,
-    epochs: Annotated[_Whole, _option("--epochs", help="Passes over the train split; default: 10.")] = None,
-    batch: Annotated[_Whole, _option("--batch", help="Batch size over all processes; default: 64.")] = None,
-    optimizer: Annotated[_Text, _option("--optimizer", help="sgd (Nesterov momentum) or adamw; default: sgd.")] = None,
-    lr: Annotated[_Number, _option("--lr", help="Peak learning rate; default: 0.02.")] = None,
-    momentum: Annotated[_Number, _option("--momentum", help="Of sgd; default: 0.9.")] = None,
-    weight_decay: Annotated[
-        _Number, _option("--weight-decay", help="Of weights, not of norms and biases; default: 0.0005.")
-    ] = None,
-    schedule: Annotated[
-        _Text, _option("--schedule", help="cosine, step, onecycle or constant; default: cosine.")
-    ] = None,
-    warmup_epochs: Annotated[_Number, _option("--warmup-epochs", help="Linear, at the start; default: 0.")] = None,
-    step_epochs: Annotated[_Whole, _option("--step-epochs", help="Epochs between steps; default: 30.")] = None,
-    step_gamma: Annotated[_Number, _option("--step-gamma", help="Factor of each step; default: 0.1.")] = None,
-    label_smoothing: Annotated[_Number, _option("--label-smoothing", help="0…1; default: 0.")] = None,
-    augment: Annotated[
-        _Text,
-        _option(
-            "--augment",
-            help="KEY=VALUE,… of shift_px, crop, flip, rotate_degrees, color, randaugment, randaugment_magnitude, "
-            "mixup, cutmix; default: none.",
-        ),
-    ] = None,
-    clip_norm: Annotated[_Number, _option("--clip-norm", help="Gradient norm limit; default: none.")] = None,
-    ema: Annotated[_Number, _option("--ema", help="Decay of a moving average of the weights; default: none.")] = None,
-    early_stop: Annotated[
-        _Whole, _option("--early-stop", help="Stop after so many epochs without a better top-1 on select.")
-    ] = None,
-    precision: Annotated[_Text, _option("--precision", help="fp32, or mixed fp16/bf16; default: fp32.")] = None,
-    channels_last: Annotated[
-        bool | None, _option("--channels-last/--no-channels-last", help="Memory format; default: channels last.")
-    ] = None,
+    epochs: loop.Epochs = None,
+    batch: loop.Batch = None,
+    optimizer: loop.Optimizer = None,
+    lr: Annotated[_Number, option("--lr", help="Peak learning rate; default: 0.02.")] = None,
+    momentum: loop.Momentum = None,
+    weight_decay: loop.WeightDecay = None,
+    schedule: loop.Schedule = None,
+    warmup_epochs: loop.WarmupEpochs = None,
+    step_epochs: loop.StepEpochs = None,
+    step_gamma: loop.StepGamma = None,
+    label_smoothing: loop.LabelSmoothing = None,
+    augment: loop.Augment = None,
+    clip_norm: loop.ClipNorm = None,
+    ema: loop.Ema = None,
+    early_stop: loop.EarlyStop = None,
+    precision: loop.Precision = None,
+    channels_last: loop.ChannelsLast = None,
     cache: Annotated[
-        bool | None, _option("--cache/--no-cache", help="Keep teachers' answers for later runs; default: keep.")
+        bool | None, option("--cache/--no-cache", help="Keep teachers' answers for later runs; default: keep.")
     ] = None,
-    seed: Annotated[_Whole, _option("--seed", help="Seed of everything random; default: 0.")] = None,
-    threads: Annotated[_Whole, _option("--threads", help="CPU threads; default: a short probe decides.")] = None,
-    device: Annotated[_Text, _option("--device", help="auto, cpu or cuda; default: auto.")] = None,
+    seed: loop.Seed = None,
+    threads: loop.Threads = None,
+    device: loop.Device = None,
     allow_code: o.AllowCode = False,
     skip_broken: o.SkipBroken = False,
     config: o.ConfigFile = None,

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from deploykit.cli import loop_options as loop
 from deploykit.cli import options as o
+from deploykit.cli.loop_options import option
 from deploykit.cli.runtime import running
 
 _Text = str | None
@@ -15,75 +17,56 @@ _Whole = int | None
 _Number = float | None
 
 
-def _option(*names: str, help: str) -> Any:
-    return typer.Option(*names, help=help, show_default=False)
-
-
 def command(
-    output: Annotated[Path | None, _option("-o", "--output", help="Name of the model file; default: model.pt.")] = None,
+    output: Annotated[Path | None, option("-o", "--output", help="Name of the model file; default: model.pt.")] = None,
     data: o.Data = None,
     recipe: Annotated[
-        Path | None, _option("--recipe", help="Take model, data and train of a recipe; options given here come first.")
+        Path | None, option("--recipe", help="Take model, data and train of a recipe; options given here come first.")
     ] = None,
     arch: Annotated[
         _Text,
-        _option(
+        option(
             "--arch", help="deploykit:NAME, torchvision:NAME, timm:NAME, module:factory; default: deploykit:resnet."
         ),
     ] = None,
     kwarg: Annotated[
         list[str] | None,
-        _option("--kwarg", help="KEY=VALUE for the architecture (depth=14, widths=[32,64,128]); repeatable."),
+        option("--kwarg", help="KEY=VALUE for the architecture (depth=14, widths=[32,64,128]); repeatable."),
     ] = None,
-    weights: Annotated[_Text, _option("--weights", help="A model file to start from.")] = None,
+    weights: Annotated[_Text, option("--weights", help="A model file to start from.")] = None,
     freeze: Annotated[bool, typer.Option("--freeze", help="Train the head only.")] = False,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch the library's pretrained weights to start from.")
     ] = False,
     size: o.Size = None,
-    mean: Annotated[_Text, _option("--mean", help="R,G,B to subtract, of values in 0…1.")] = None,
-    std: Annotated[_Text, _option("--std", help="R,G,B to divide by, of values in 0…1.")] = None,
-    epochs: Annotated[_Whole, _option("--epochs", help="Passes over the train split; default: 10.")] = None,
-    batch: Annotated[_Whole, _option("--batch", help="Batch size over all processes; default: 64.")] = None,
-    optimizer: Annotated[_Text, _option("--optimizer", help="sgd (Nesterov momentum) or adamw; default: sgd.")] = None,
-    lr: Annotated[_Number, _option("--lr", help="Peak learning rate; default: 0.1.")] = None,
-    momentum: Annotated[_Number, _option("--momentum", help="Of sgd; default: 0.9.")] = None,
-    weight_decay: Annotated[
-        _Number, _option("--weight-decay", help="Of weights, not of norms and biases; default: 0.0005.")
-    ] = None,
-    schedule: Annotated[
-        _Text, _option("--schedule", help="cosine, step, onecycle or constant; default: cosine.")
-    ] = None,
-    warmup_epochs: Annotated[_Number, _option("--warmup-epochs", help="Linear, at the start; default: 0.")] = None,
-    step_epochs: Annotated[_Whole, _option("--step-epochs", help="Epochs between steps; default: 30.")] = None,
-    step_gamma: Annotated[_Number, _option("--step-gamma", help="Factor of each step; default: 0.1.")] = None,
-    label_smoothing: Annotated[_Number, _option("--label-smoothing", help="0…1; default: 0.")] = None,
+    mean: Annotated[_Text, option("--mean", help="R,G,B to subtract, of values in 0…1.")] = None,
+    std: Annotated[_Text, option("--std", help="R,G,B to divide by, of values in 0…1.")] = None,
+    epochs: loop.Epochs = None,
+    batch: loop.Batch = None,
+    optimizer: loop.Optimizer = None,
+    lr: Annotated[_Number, option("--lr", help="Peak learning rate; default: 0.1.")] = None,
+    momentum: loop.Momentum = None,
+    weight_decay: loop.WeightDecay = None,
+    schedule: loop.Schedule = None,
+    warmup_epochs: loop.WarmupEpochs = None,
+    step_epochs: loop.StepEpochs = None,
+    step_gamma: loop.StepGamma = None,
+    label_smoothing: loop.LabelSmoothing = None,
     sparsify: Annotated[
-        _Text, _option("--sparsify", help="Make channels weak for pruning: bn-scale or group-norm; default: off.")
+        _Text, option("--sparsify", help="Make channels weak for pruning: bn-scale or group-norm; default: off.")
     ] = None,
     sparsify_strength: Annotated[
-        _Number, _option("--sparsify-strength", help="Factor of that penalty in the loss; default: 0.0001.")
+        _Number, option("--sparsify-strength", help="Factor of that penalty in the loss; default: 0.0001.")
     ] = None,
-    augment: Annotated[
-        _Text,
-        _option(
-            "--augment",
-            help="KEY=VALUE,… of shift_px, crop, flip, rotate_degrees, color, randaugment, randaugment_magnitude, "
-            "mixup, cutmix; default: none.",
-        ),
-    ] = None,
-    clip_norm: Annotated[_Number, _option("--clip-norm", help="Gradient norm limit; default: none.")] = None,
-    ema: Annotated[_Number, _option("--ema", help="Decay of a moving average of the weights; default: none.")] = None,
-    early_stop: Annotated[
-        _Whole, _option("--early-stop", help="Stop after so many epochs without a better top-1 on select.")
-    ] = None,
-    precision: Annotated[_Text, _option("--precision", help="fp32, or mixed fp16/bf16; default: fp32.")] = None,
-    channels_last: Annotated[
-        bool | None, _option("--channels-last/--no-channels-last", help="Memory format; default: channels last.")
-    ] = None,
-    seed: Annotated[_Whole, _option("--seed", help="Seed of everything random; default: 0.")] = None,
-    threads: Annotated[_Whole, _option("--threads", help="CPU threads; default: a short probe decides.")] = None,
-    device: Annotated[_Text, _option("--device", help="auto, cpu or cuda; default: auto.")] = None,
+    augment: loop.Augment = None,
+    clip_norm: loop.ClipNorm = None,
+    ema: loop.Ema = None,
+    early_stop: loop.EarlyStop = None,
+    precision: loop.Precision = None,
+    channels_last: loop.ChannelsLast = None,
+    seed: loop.Seed = None,
+    threads: loop.Threads = None,
+    device: loop.Device = None,
     allow_code: o.AllowCode = False,
     skip_broken: o.SkipBroken = False,
     config: o.ConfigFile = None,

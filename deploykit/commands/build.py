@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import check_target
+from deploykit.commands.made import Made
 
 STAGE_VERSION = 1
 LIBRARIES = {
@@ -35,7 +36,7 @@ PLANS = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
-class BuildResult:
+class BuildResult(Made):
     """What a build made.
 
     Attributes:
@@ -43,14 +44,6 @@ class BuildResult:
         made: False where the identical engine was there already.
         facts: precision, bytes, network (what the builder was given), settings, beside, notes …
     """
-
-    output: Path
-    made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
 
     def summary(self) -> str:
         """For people."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.made import Made
 from deploykit.commands.teachers import OpenTeacher, answering, named_teachers, network_of, open_teachers, top1_together
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 
@@ -35,7 +36,7 @@ READERS = 4
 
 
 @dataclass(frozen=True)
-class DistillResult:
+class DistillResult(Made):
     """What a distillation made.
 
     Attributes:
@@ -45,14 +46,6 @@ class DistillResult:
             where it is trained from scratch), teachers (name, target, top1_select, weight), top1_select_teachers (of all
             as one), student (arch, macs, params, and macs_of_teacher where ``auto`` chose it).
     """
-
-    output: Path
-    made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
 
     def summary(self) -> str:
         """For people."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from deploykit.base.config.prune import PruneConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.made import Made
 from deploykit.commands.prune_pictures import PruningPictures, pruning_pictures
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
 
 
 @dataclass(frozen=True)
-class PruneResult:
+class PruneResult(Made):
     """What a pruning made.
 
     Attributes:
@@ -44,14 +45,6 @@ class PruneResult:
             macs and params before and after), kept (layer → why its width stays), top1_select (before, one_shot,
             recalibrated; None without data), sparsity (of masks, or None), two_of_four (layers eligible for 2:4, of all), latency (of a latency budget, or None).
     """
-
-    output: Path
-    made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
 
     def summary(self) -> str:
         """For people."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import calibration_pictures
 from deploykit.commands.graphs import Opened
+from deploykit.commands.made import Made
 from deploykit.commands.qat_equalize import equalized_start
 from deploykit.commands.qat_fit import Fitted, fitted
 from deploykit.commands.qat_judge import Verdict, verdict
@@ -49,7 +50,7 @@ SAMPLES = 32
 
 
 @dataclass(frozen=True)
-class QatResult:
+class QatResult(Made):
     """What a training for int8 made.
 
     Attributes:
@@ -59,14 +60,6 @@ class QatResult:
             written graphs, not of the fake-quantized network), agreement (of that network with its written graph),
             select_images, target, weight_bits, epochs, best_epoch, seconds, layers, trained_layers, diverged, equalized.
     """
-
-    output: Path
-    made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
 
     def summary(self) -> str:
         """For people."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened, logits_of
+from deploykit.commands.made import Made
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
@@ -104,7 +105,7 @@ def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[
 
 
 @dataclass(frozen=True)
-class QuantizeResult:
+class QuantizeResult(Made):
     """What a quantization made.
 
     Attributes:
@@ -114,14 +115,6 @@ class QuantizeResult:
             speedup (compute only, batch 1; None where not measured), lint (notes of ``quantize --lint``); trained (for which
             target, and against_float) where the ranges come from training for int8.
     """
-
-    output: Path
-    made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
 
     def summary(self) -> str:
         """For people."""

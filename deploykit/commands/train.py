@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.made import Made
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ READERS = 4
 
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(Made):
     """What a training run made.
 
     Attributes:
@@ -47,14 +48,6 @@ class TrainResult:
         facts: top1_select (0…1, None where there are no ``select`` pictures), top1_select_last, select_images, epochs,
             best_epoch (from 1), seconds, images_per_s, threads, device, processes.
     """
-
-    output: Path
-    made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
 
     def summary(self) -> str:
         """For people."""
