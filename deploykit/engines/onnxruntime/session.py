@@ -45,7 +45,13 @@ def options_of(target: str) -> dict[str, str]:
 
 
 def create_session(
-    path: Path, target: str, options: dict[str, str], threads: int | None, optimized_to: Path | None = None
+    path: Path,
+    target: str,
+    options: dict[str, str],
+    threads: int | None,
+    *,
+    optimized_to: Path | None = None,
+    profile_to: Path | None = None,
 ) -> Any:
     """An ``onnxruntime.InferenceSession`` on the provider of ``target``.
 
@@ -57,6 +63,7 @@ def create_session(
         options: of the spec.
         threads: intra-op; None: ONNX Runtime's default, one per core.
         optimized_to: where to write the graph that really runs, for audits.
+        profile_to: record a profile of every run, in a file whose name begins so.
 
     Raises:
         BadInput: the file is broken, too new or lacks its external data; an option is unknown or refused.
@@ -80,6 +87,8 @@ def create_session(
     settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
     if optimized_to is not None:
         settings.optimized_model_filepath = str(optimized_to)
+    if profile_to is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile_to)
     spinning = "1" if switch(options, "spinning", False) else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")

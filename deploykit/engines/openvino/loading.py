@@ -78,11 +78,19 @@ def read(path: Path) -> Any:
         ) from error
 
 
-def compiled(model: Any, shape: tuple[int, ...], options: dict[str, str], threads: int | None, path: Path) -> Any:
+def compiled(
+    model: Any,
+    shape: tuple[int, ...],
+    options: dict[str, str],
+    threads: int | None,
+    path: Path,
+    *,
+    profile: bool = False,
+) -> Any:
     """``model`` compiled for inputs of exactly ``shape``: static shapes are faster than dynamic ones.
 
     One stream, latency as the goal, threads as asked for and not pinned to cores, float layers in the precision of
-    ``options``.
+    ``options``. With ``profile`` the time of each layer is kept, which takes time itself.
 
     Raises:
         BadInput: the graph does not take this shape, or cannot be compiled.
@@ -98,6 +106,7 @@ def compiled(model: Any, shape: tuple[int, ...], options: dict[str, str], thread
         hints.performance_mode(): hints.PerformanceMode.LATENCY,
         hints.enable_cpu_pinning(): switch(options, "pinning", False),
         properties.num_streams(): 1,
+        properties.enable_profiling(): profile,
     }
     if threads is not None:
         settings[properties.inference_num_threads()] = threads

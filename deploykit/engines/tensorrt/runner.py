@@ -119,7 +119,7 @@ class TensorRTRunner:
         from deploykit.engines.tensorrt.audit import audit_engine
 
         self._open()
-        return audit_engine(self._api, self._engine)
+        return audit_engine(self._api, self._engine, pairs_of(read_manifest(self.spec.path)))
 
     def layer_times(self, x: np.ndarray, runs: int = 20) -> dict[str, float]:
         """Median milliseconds of each layer, by TensorRT's profiler; kernels are launched one by one."""
@@ -129,6 +129,13 @@ class TensorRTRunner:
         execution, cuda = self._open(), self._cuda
         assert cuda is not None
         return layer_times(self._api, execution.context, cuda, runs)
+
+    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+        """Each layer with its time: the rows of :meth:`layers` beside those of :meth:`layer_times`."""
+        times = self.layer_times(x)
+        keys = ("name", "type", "precision", "tactic", "nodes")
+        rows = [{key: row[key] for key in keys} for row in self.layers()]
+        return [{**row, "time_us": 1e3 * times[row["name"]]} for row in rows if row["name"] in times]
 
     def _run(self, x: Any, names: list[str]) -> dict[str, np.ndarray]:
         self._fill(x)
@@ -213,6 +220,14 @@ def rebuild_command(spec: Spec, manifest: Manifest | None) -> str:
     """The command that builds a plan again, from what its manifest tells."""
     parent = manifest.parents[0].path if manifest is not None and manifest.parents else None
     return f"deploykit build {parent or 'MODEL.onnx'} --target {spec.target}"
+
+
+def pairs_of(manifest: Manifest | None) -> set[str]:
+    """The ONNX nodes that quantize and dequantize, as the manifest keeps them; empty where it does not."""
+    from deploykit.engines.tensorrt.left_over import PAIRS
+
+    network = manifest.facts.get("network", {}) if manifest is not None else {}
+    return {node for row in network.get("layers", []) if row["type"] in PAIRS for node in row["nodes"]}
 
 
 def refuse_other_version(api: Api, header: Header, manifest: Manifest | None, path: Path, rebuild: str) -> None:
