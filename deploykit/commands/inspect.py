@@ -89,7 +89,7 @@ def inspect(
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         from deploykit.commands.inspect_times import timed
 
-        measured, found = timed(path, target, threads, size)
+        measured, found = timed(path, target, threads, size, allow_code)
         facts |= measured
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -115,7 +115,7 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
 
         return describe_file(path, arch, size, allow_code)
     if suffix in ENGINES:
-        return describe_engine(path, times=times, size=size)
+        return describe_engine(path, times=times, size=size, allow_code=allow_code)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(

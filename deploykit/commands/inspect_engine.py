@@ -19,7 +19,7 @@ SUFFIXES = (".engine", ".plan", ".trt")
 
 
 def describe_engine(
-    path: Path, *, times: bool = False, size: int | None = None
+    path: Path, *, times: bool = False, size: int | None = None, allow_code: bool = False
 ) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     """Kind, facts and layers of a plan.
 
@@ -27,6 +27,7 @@ def describe_engine(
         path: of it.
         times: measure the time of each layer, where the plan opens here.
         size: input size in pixels where nothing else tells it.
+        allow_code: a runtime inside a version-compatible plan may run.
 
     Raises:
         BadInput: no plan, or truncated.
@@ -42,7 +43,7 @@ def describe_engine(
     network, layers = _network(manifest)
     facts |= network
     facts["parent"] = _parent(path, manifest)
-    found, audited = _opened(path, header.target, times, size)
+    found, audited = _opened(path, header.target, times, size, allow_code)
     return "engine", {**facts, **found}, audited or layers
 
 
@@ -83,14 +84,16 @@ def _parent(path: Path, manifest: Manifest | None) -> str | None:
     return f"{parent.path}, unchanged" if same else f"{parent.path} has changed since: the engine is stale, rebuild it"
 
 
-def _opened(path: Path, target: str, times: bool, size: int | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _opened(
+    path: Path, target: str, times: bool, size: int | None, allow_code: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The engine's own inspector, where this machine opens the plan; else what is missing and why."""
     from deploykit.engines import open_runner
 
     try:
         if times:
-            return timed(path, target, None, size)
-        with open_runner(Spec(path.stem, path, target), size=size) as runner:
+            return timed(path, target, None, size, allow_code)
+        with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
             found, left = audit_and_left(runner)
             layers = runner.layers()  # type: ignore[attr-defined]  # of TensorRT's runner
     except DeploykitError as error:

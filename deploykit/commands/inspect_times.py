@@ -12,7 +12,7 @@ from deploykit.commands.layers import picture_for
 
 
 def timed(
-    path: Path, target: str | None, threads: int | None, size: int | None
+    path: Path, target: str | None, threads: int | None, size: int | None, allow_code: bool
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Facts of the engine, and its layers in the order they run with their time and their share of all.
 
@@ -21,6 +21,7 @@ def timed(
         target: that runs it; None: the manifest's, or the file's natural one.
         threads: of the CPU; None on a GPU.
         size: input size in pixels where the file does not carry it.
+        allow_code: a runtime inside a plan may run.
 
     Raises:
         BadInput: the target tells no times, or the file is broken.
@@ -28,7 +29,7 @@ def timed(
     """
     from deploykit.engines import open_runner
 
-    with open_runner(Spec(path.stem, path, target), threads=threads, size=size) as runner:
+    with open_runner(Spec(path.stem, path, target), threads=threads, size=size, allow_code=allow_code) as runner:
         if not hasattr(runner, "timed_layers"):
             raise BadInput(
                 f"{runner.target} tells no times of its layers",
