@@ -70,6 +70,7 @@ def build_engine(
         *([accepted] if accepted else []),
         *_stated_tf32(rest, tf32),
         *_portable(api, plan.content, target, gpu, config),
+        *(f"the parser says: {one}" for one in parsed.warnings),
     ]
     facts: dict[str, Any] = {
         **graph.facts,

@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from deploykit.base.errors import BadInput
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.origins import origins
-from tests.engines.onnx_for_tests import quantized_net, save, small_net
+from tests.engines.onnx_for_tests import one_node, quantized_net, save, small_net
 
 TARGETS = ("ort-cpu", "openvino")
 
@@ -157,3 +158,10 @@ def test_the_q_and_dq_of_a_built_engine_are_named_with_what_stands_around_them()
     assert [(one["name"], one["needed"]) for one in left] == [("q", True), ("kernel", False)]
     assert left[1]["why"] == "a kernel of its own between CaskConvolution in fp16 → it → SoftMax in fp16"
     assert left[1]["beside"] == ["conv"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_operators_that_an_engine_does_not_know_are_named_with_their_nodes(tmp_path: Path, target: str) -> None:
+    path = one_node(tmp_path / "own.onnx", "Foo", 2, "mine")
+    with pytest.raises(BadInput, match=r"does not know: Foo \(node bad0\).*Replace them by standard ONNX operators"):
+        open_runner(f"{path}@{target}", threads=1, size=8)

@@ -10,6 +10,7 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
 from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, provider_fields
+from deploykit.engines.unsupported import unsupported
 
 LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -157,6 +158,8 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         return BadInput(
             f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime."
         )
+    if foreign := re.findall(r"([\w.]+)\(-?\d+\) is not a registered function/op", text):
+        return unsupported(path, foreign, "ONNX Runtime")
     if lacking := re.search(r"Could not find an implementation for (\w+)\(\d+\)", text):
         return Unavailable(
             f"{target} has no kernel for {lacking.group(1)} in the precision of {path}",
