@@ -11,8 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, files_of, write_manifest
-from deploykit.base.atomic import write_bytes
+from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.commands.build_graph import prepared_graph
@@ -73,15 +72,12 @@ def build_file(
         )
         content = made.SerializeToString(deterministic=True)
         facts["opened"], said_opened = _opens(source, content, target, config, described, Path(scratch) / "opened")
-    write_bytes(target, content)
     facts |= {
         "bytes": len(content),
         "build_s": round(time.perf_counter() - started, 3),
         "notes": [*notes, *said_opened],
     }
-    described = replace(described, files=files_of(target))
-    write_manifest(target, described)
-    return facts, described
+    return facts, write_artifact(target, content, described)
 
 
 def refuse_foreign_options(config: BuildConfig) -> None:
@@ -202,8 +198,7 @@ def _opens(
 
     folder.mkdir()
     place = folder / target.name
-    place.write_bytes(content)
-    write_manifest(place, replace(described, files=files_of(place)))
+    write_artifact(place, content, described)
     try:
         with open_runner(Spec(target.stem, place, config.target), threads=1, size=config.size):
             return True, []
