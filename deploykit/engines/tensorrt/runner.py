@@ -14,9 +14,9 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
 from deploykit.engines.check import check_input, check_shape, refuse_options, switch
+from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.knowledge import of_file
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.dlpack import is_on_device, view
 from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.flavour import Api, load
 from deploykit.engines.tensorrt.hardware import Gpu, gpu
