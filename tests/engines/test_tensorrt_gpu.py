@@ -15,7 +15,7 @@ from deploykit.engines.tensorrt import timing_cache
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.flavour import load
 from deploykit.engines.tensorrt.hardware import gpu
-from tests.engines.onnx_for_tests import quantized_net, small_net
+from tests.engines.onnx_for_tests import counting_net, quantized_net, small_net
 
 pytestmark = pytest.mark.gpu
 FLAVOURS = [
@@ -83,6 +83,17 @@ def test_arrays_on_the_gpu_are_taken_through_dlpack(tmp_path, target):
             runner(torch.from_numpy(x).cuda().to(memory_format=torch.channels_last))
         with pytest.raises(BadInput, match="wrong input"):
             runner(torch.from_numpy(x).cuda().half())
+
+
+def test_an_output_whose_size_only_the_run_tells(tmp_path, target):
+    if target == "tensorrt-rtx":
+        pytest.skip("tensorrt-rtx has no NonZero")
+    path = made(tmp_path, target, counting_net(tmp_path / "c.onnx"))
+    with open_runner(f"{tmp_path / 'c.onnx'}@ort-cpu", size=8) as reference, open_runner(path) as runner:
+        nothing = -np.abs(pictures(2))
+        for x in (pictures(1), nothing, pictures(4), pictures(2)):
+            np.testing.assert_array_equal(runner(x), reference(x))
+        assert runner(nothing).shape == (4, 0)
 
 
 def test_nothing_leaks_over_ten_thousand_runs(tmp_path, target):
