@@ -148,8 +148,10 @@ def test_the_engine_is_audited(tmp_path, target):
     assert told["layers"] == len(layers) > 0
     assert {"name", "precision", "tactic", "nodes"} <= set(layers[0])
     assert times
-    found = inspect(path, layers=True)
+    found = inspect(path, times=True)
     assert "not_told" not in found.facts
+    assert sum(row["share"] for row in found.layers) == pytest.approx(1, abs=0.01)
+    assert found.facts["qdq_left"] is not None
     json.dumps(found.to_dict(), allow_nan=False)
 
 
