@@ -142,7 +142,7 @@ def profile(spec: Spec, threads: int) -> Times:
 
 
 def picture_for(runner: Runner) -> np.ndarray:
-    """One batch of pictures of the engine's size, prepared; zeros where its preprocessing is not known.
+    """One batch of pictures of the engine's size, the one it serves best, prepared; zeros where its preprocessing is not known.
 
     Raises:
         BadInput: nothing says the size.
@@ -152,7 +152,8 @@ def picture_for(runner: Runner) -> np.ndarray:
     from deploykit.data import prepare, synthetic_images
 
     wanted = runner.inputs[0]
-    batch = wanted.fixed_batch or 1
+    served = getattr(runner, "best_shape", None)  # of TensorRT's runner: batch 1 may be outside its profiles
+    batch = served()[0] if served is not None else wanted.fixed_batch or 1
     if runner.preprocessing is not None:
         return prepare(synthetic_images(batch, runner.preprocessing.size, 0), runner.preprocessing)
     sizes = [size for size in wanted.shape[1:] if isinstance(size, int)]
