@@ -58,3 +58,7 @@ def test_without_a_gpu_each_variant_is_left_out_with_its_reason(tmp_path: Path) 
         assert status[name] == "skipped"
         assert reason in variants[name]["reason"]
     assert variants["rtx-fp16"]["artifact"]["bytes"] > 1000  # it was built, ahead of time
+    made = {stage.name: stage.status for stage in result.stages}
+    for name in ("pruned-fp16.prune", "sparse24-fp16.prune", "ort-trt-int8.quantize", "trt-int8.quantize"):
+        assert made[name] == "skipped"  # nothing is trained or calibrated for what cannot run here
+    assert "sparse24-fp16.distill" not in made
