@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.atomic import check_parent, write_json
+from deploykit.base.atomic import check_parent, write_bytes, write_json
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
@@ -186,6 +186,24 @@ def artifact_sha256(path: Path) -> str:
     if len(names) == 1:
         return file_sha256(path)
     return value_sha256({name: file_sha256(path.parent / name) for name in names if (path.parent / name).is_file()})
+
+
+def write_artifact(output: Path, content: bytes, manifest: Manifest) -> Manifest:
+    """Write a file and its manifest, which gets the file's hash; interrupted between the two, neither stays.
+
+    A file without its manifest would be taken for somebody else's, and the same command would then refuse to replace it.
+
+    Returns:
+        The manifest as written.
+    """
+    write_bytes(output, content)
+    try:
+        described = replace(manifest, files=files_of(output))
+        write_manifest(output, described)
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
+    return described
 
 
 def already_made(output: Path, key: str, *, force: bool) -> bool:

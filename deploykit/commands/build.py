@@ -55,7 +55,9 @@ class BuildResult(Made):
             network = facts["network"]
             lines[0] += f", built in {facts['build_s']:.1f} s"
             shares = ", ".join(f"{count} in {name}" for name, count in network["precisions"].items())
-            lines.append(f"  layers that multiply: {shares}; Q/DQ: {network['quantize']}/{network['dequantize']}")
+            lines.append(
+                f"  layers that multiply: {shares or 'none'}; Q/DQ: {network['quantize']}/{network['dequantize']}"
+            )
         lines += [f"  {note}" for note in facts["notes"]]
         return "\n".join(lines)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, files_of, write_manifest
-from deploykit.base.atomic import write_bytes
+from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.commands.build_graph import prepared_graph
@@ -58,29 +57,27 @@ def build_file(
             made, said = _optimized(graph.path, made, Path(scratch), config.target)
             notes.append(said)
         _inline(made)
-        options = provider_options(made, graph.path, config, graph.facts["float_precision"])
-    write_bytes(target, made.SerializeToString(deterministic=True))
-    facts: dict[str, Any] = {
-        **graph.facts,
-        "target": config.target,
-        "precision": "tf32" if config.precision == "tf32" else graph.facts["precision"],
-        "bytes": target.stat().st_size,
+        facts: dict[str, Any] = {
+            **graph.facts,
+            "target": config.target,
+            "precision": "tf32" if config.precision == "tf32" else graph.facts["precision"],
+            "provider_options": provider_options(made, graph.path, config, graph.facts["float_precision"]),
+        }
+        described = replace(
+            manifest,
+            preprocessing=graph.preprocessing,
+            classes=graph.classes,
+            precision=facts["precision"],
+            facts=facts,
+        )
+        content = made.SerializeToString(deterministic=True)
+        facts["opened"], said_opened = _opens(source, content, target, config, described, Path(scratch) / "opened")
+    facts |= {
+        "bytes": len(content),
         "build_s": round(time.perf_counter() - started, 3),
-        "provider_options": options,
+        "notes": [*notes, *said_opened],
     }
-    described = replace(
-        manifest,
-        files=files_of(target),
-        preprocessing=graph.preprocessing,
-        classes=graph.classes,
-        precision=facts["precision"],
-        facts=facts,
-    )
-    write_manifest(target, described)
-    facts["opened"], said_opened = _opens(target, config)
-    facts["notes"] = [*notes, *said_opened]
-    write_manifest(target, described)
-    return facts, described
+    return facts, write_artifact(target, content, described)
 
 
 def refuse_foreign_options(config: BuildConfig) -> None:
@@ -189,13 +186,24 @@ def _inline(made: onnx.ModelProto) -> None:
         raise BadInput("the network is larger than 2 GiB, which one ONNX file cannot hold")
 
 
-def _opens(target: Path, config: BuildConfig) -> tuple[bool, list[str]]:
-    """Whether the file opens here on its target; that the machine lacks the target is said, that it is broken fails."""
+def _opens(
+    source: Path, content: bytes, target: Path, config: BuildConfig, described: Manifest, folder: Path
+) -> tuple[bool, list[str]]:
+    """Whether the file opens here on its target, tried before it is written: what does not open leaves nothing behind.
+
+    That the machine lacks the target is said, that the file is broken fails.
+    """
     from deploykit.base.targets import Spec
     from deploykit.engines import open_runner
 
+    folder.mkdir()
+    place = folder / target.name
+    write_artifact(place, content, described)
     try:
-        with open_runner(Spec(target.stem, target, config.target), threads=1, size=config.size):
+        with open_runner(Spec(target.stem, place, config.target), threads=1, size=config.size):
             return True, []
     except Unavailable as error:
         return False, [f"not opened here: {error.what}"]
+    except BadInput as error:
+        what = error.what.replace(str(place), str(source))
+        raise BadInput(what, got=error.got, expected=error.expected, fix=error.fix) from error

@@ -8,8 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, files_of, write_manifest
-from deploykit.base.atomic import write_bytes
+from deploykit.base.artifact import Manifest, write_artifact, write_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.commands.build_graph import prepared_graph
@@ -70,6 +69,7 @@ def build_engine(
         *([accepted] if accepted else []),
         *_stated_tf32(rest, tf32),
         *_portable(api, plan.content, target, gpu, config),
+        *(f"the parser says: {one}" for one in parsed.warnings),
     ]
     facts: dict[str, Any] = {
         **graph.facts,
@@ -83,18 +83,16 @@ def build_engine(
         "network": network,
         **kept,
     }
-    write_bytes(target, plan.content)
     facts |= {"beside": None, "notes": notes}
-    _attach_layers(target, network, force)
     described = replace(
         manifest,
-        files=files_of(target),
         preprocessing=graph.preprocessing,
         classes=graph.classes,
         precision=facts["precision"],
         facts=facts,
     )
-    write_manifest(target, described)
+    described = write_artifact(target, plan.content, described)
+    _attach_layers(target, network, force)
     if config.beside == "fp16" and precision == "int8":
         from deploykit.commands.build_beside import build_beside
 

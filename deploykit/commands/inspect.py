@@ -61,6 +61,9 @@ def inspect(
     path: Path,
     *,
     layers: bool = False,
+    times: bool = False,
+    target: str | None = None,
+    threads: int = 1,
     arch: str | None = None,
     size: int | None = None,
     allow_code: bool = False,
@@ -70,26 +73,35 @@ def inspect(
     Args:
         path: of the file.
         layers: list every layer in the result.
+        times: open the engine and list the layers that it runs with the time of each, measured here and now.
+        target: that runs an ``.onnx`` for ``times``; None: its manifest's, or ort-cpu.
+        threads: of the CPU, for ``times``.
         arch: what the tensors are, where recognition cannot tell.
-        size: input size in pixels for counting MACs, where the file does not carry it.
+        size: input size in pixels for counting MACs and for ``times``, where the file does not carry it.
         allow_code: ``module:…`` networks may run.
 
     Raises:
-        BadInput: missing, empty, damaged, or of no kind we know.
+        BadInput: missing, empty, damaged, or of no kind we know; it runs nowhere where its layers could be timed.
+        Unavailable: this machine lacks what would time its layers.
     """
     path = check_file(Path(path))
-    kind, facts, found = _look(path, arch, size, allow_code)
+    kind, facts, found = _look(path, arch, size, allow_code, times)
+    if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
+        from deploykit.commands.inspect_times import timed
+
+        measured, found = timed(path, target, threads, size, allow_code)
+        facts |= measured
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise from_os_error(error, f"cannot read {path}") from error
-    return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, layers)
+    return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, layers or times)
 
 
 Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
 
 
-def _look(path: Path, arch: str | None, size: int | None, allow_code: bool) -> Found:
+def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, times: bool) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _json(path)
@@ -103,7 +115,7 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool) -> F
 
         return describe_file(path, arch, size, allow_code)
     if suffix in ENGINES:
-        return describe_engine(path)
+        return describe_engine(path, times=times, size=size, allow_code=allow_code)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(

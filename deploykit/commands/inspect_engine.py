@@ -12,12 +12,22 @@ from typing import Any
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import DeploykitError
 from deploykit.base.targets import Spec
+from deploykit.commands.audited import LEFT, audit_and_left, grouped
+from deploykit.commands.inspect_times import timed
 
 SUFFIXES = (".engine", ".plan", ".trt")
 
 
-def describe_engine(path: Path) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+def describe_engine(
+    path: Path, *, times: bool = False, size: int | None = None, allow_code: bool = False
+) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
     """Kind, facts and layers of a plan.
+
+    Args:
+        path: of it.
+        times: measure the time of each layer, where the plan opens here.
+        size: input size in pixels where nothing else tells it.
+        allow_code: a runtime inside a version-compatible plan may run.
 
     Raises:
         BadInput: no plan, or truncated.
@@ -33,7 +43,7 @@ def describe_engine(path: Path) -> tuple[str, dict[str, Any], list[dict[str, Any
     network, layers = _network(manifest)
     facts |= network
     facts["parent"] = _parent(path, manifest)
-    found, audited = _opened(path, header.target)
+    found, audited = _opened(path, header.target, times, size, allow_code)
     return "engine", {**facts, **found}, audited or layers
 
 
@@ -42,11 +52,12 @@ def _network(manifest: Manifest | None) -> tuple[dict[str, Any], list[dict[str, 
     if manifest is None or "network" not in manifest.facts:
         return {"network": "not known: the plan has no manifest of deploykit"}, []
     facts = manifest.facts
-    network = {key: value for key, value in facts["network"].items() if key not in ("layers", "io")}
+    network = {key: value for key, value in facts["network"].items() if key not in ("layers", "io", LEFT)}
     told = {
         "precision": facts["precision"],
         "float_precision": facts["float_precision"],
         "network_as_given_to_the_builder": network,
+        "qdq_expected_to_fuse_with_nothing": grouped(facts["network"].get(LEFT, []), {}),
         "tensors": facts["network"]["io"],
         "profiles": [
             {"input": name, **shapes} for profile in facts["settings"]["profiles"] for name, shapes in profile.items()
@@ -73,15 +84,19 @@ def _parent(path: Path, manifest: Manifest | None) -> str | None:
     return f"{parent.path}, unchanged" if same else f"{parent.path} has changed since: the engine is stale, rebuild it"
 
 
-def _opened(path: Path, target: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _opened(
+    path: Path, target: str, times: bool, size: int | None, allow_code: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The engine's own inspector, where this machine opens the plan; else what is missing and why."""
     from deploykit.engines import open_runner
 
     try:
-        with open_runner(Spec(path.stem, path, target)) as runner:
-            found, layers = runner.audit(), runner.layers()  # type: ignore[attr-defined]  # of TensorRT's runner
+        if times:
+            return timed(path, target, None, size, allow_code)
+        with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
+            found, left = audit_and_left(runner)
+            layers = runner.layers()  # type: ignore[attr-defined]  # of TensorRT's runner
     except DeploykitError as error:
-        return {
-            "not_told": f"tactics, formats, fusion and reformats, because the plan does not open here: {error.what}"
-        }, []
-    return {"engine": found}, layers
+        missing = "tactics, formats, fusion, reformats" + (", and the time of each layer" if times else "")
+        return {"not_told": f"{missing}, because the plan does not open here: {error.what}"}, []
+    return {"engine": found, LEFT: left}, layers

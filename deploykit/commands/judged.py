@@ -92,6 +92,7 @@ class Judge:
             BadInput: the file is broken, or it is no classifier of this data.
             Unavailable: this machine lacks what its target needs.
         """
+        from deploykit.commands.audited import audited
         from deploykit.commands.judging import judge
         from deploykit.commands.logits import collect_logits, preprocessing_of
 
@@ -110,7 +111,7 @@ class Judge:
                 )
             try:
                 self._parity(found, runner, base)
-                fields["audit"] = runner.audit() if hasattr(runner, "audit") else None
+                fields["audit"] = audited(runner)
                 logits = collect_logits(
                     runner,
                     self.split,

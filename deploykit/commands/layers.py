@@ -129,14 +129,14 @@ def profile(spec: Spec, threads: int) -> Times:
     from deploykit.engines import open_runner
 
     with open_runner(spec, threads=threads) as runner:
-        x = _input(runner)
+        x = picture_for(runner)
         if spec.target != "ort-cpu":
             times = getattr(runner, "layer_times")(x)  # noqa: B009  (only TensorRT's runners have it)
             return {(name, ""): 1e3 * value for name, value in times.items()}
     return _onnxruntime(spec, x, threads)
 
 
-def _input(runner: Runner) -> np.ndarray:
+def picture_for(runner: Runner) -> np.ndarray:
     """One batch of pictures of the engine's size, prepared; zeros where its preprocessing is not known."""
     import numpy as np
 

@@ -23,21 +23,42 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
     Raises:
         BadInput: no array, or another dtype, rank, size or batch; names expected and got.
     """
-    wanted = f"{spec.dtype} {list(spec.shape)}" + (f" ({spec.layout})" if spec.layout else "")
+    wanted = _told(spec)
     if not isinstance(x, np.ndarray):
         raise BadInput(f"{target}: the input is no numpy array", got=type(x).__name__, expected=wanted)
-    if not fits(x.dtype, spec) or x.ndim != len(spec.shape):
+    if not fits(x.dtype, spec):
         raise BadInput(f"{target}: wrong input {spec.name!r}", got=f"{x.dtype.name} {list(x.shape)}", expected=wanted)
-    if x.shape[0] == 0:
-        raise BadInput(f"{target}: the batch is empty", got=list(x.shape), expected="at least one picture")
-    if spec.fixed_batch is not None and x.shape[0] != spec.fixed_batch:
+    check_shape(x.shape, x.dtype.name, spec, target)
+
+
+def check_shape(shape: tuple[int, ...], dtype: str, spec: TensorSpec, target: str) -> None:
+    """Refuse an input whose rank, size or batch the engine does not take, wherever its memory lies.
+
+    Args:
+        shape: of it.
+        dtype: for the message.
+        spec: of the engine's input.
+        target: for the message.
+
+    Raises:
+        BadInput: names expected and got.
+    """
+    if len(shape) != len(spec.shape):
+        raise BadInput(f"{target}: wrong input {spec.name!r}", got=f"{dtype} {list(shape)}", expected=_told(spec))
+    if shape[0] == 0:
+        raise BadInput(f"{target}: the batch is empty", got=list(shape), expected="at least one picture")
+    if spec.fixed_batch is not None and shape[0] != spec.fixed_batch:
         raise BadInput(
             f"{target}: the engine takes only batch {spec.fixed_batch}",
-            got=f"batch {x.shape[0]}",
+            got=f"batch {shape[0]}",
             fix=f"Give batches of {spec.fixed_batch}, or export with --batch dynamic.",
         )
-    if any(isinstance(dim, int) and got != dim for dim, got in zip(spec.shape, x.shape, strict=True)):
-        raise BadInput(f"{target}: wrong size of input {spec.name!r}", got=list(x.shape), expected=wanted)
+    if any(isinstance(dim, int) and got != dim for dim, got in zip(spec.shape, shape, strict=True)):
+        raise BadInput(f"{target}: wrong size of input {spec.name!r}", got=list(shape), expected=_told(spec))
+
+
+def _told(spec: TensorSpec) -> str:
+    return f"{spec.dtype} {list(spec.shape)}" + (f" ({spec.layout})" if spec.layout else "")
 
 
 def fits(dtype: np.dtype[Any], spec: TensorSpec) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deploykit.base import artifact
 from deploykit.base.artifact import (
     Manifest,
     Parent,
@@ -199,3 +200,17 @@ def test_preprocessing_round_trip(size: tuple[int, int], interpolation: str, emb
 )
 def test_artifacts_state_data_without_the_paths_of_a_machine(given, stated):
     assert portable_data_name(given) == stated
+
+
+def test_what_is_interrupted_before_its_manifest_leaves_no_file_of_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "m.engine"
+    with monkeypatch.context() as patch:
+        patch.setattr(artifact, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            artifact.write_artifact(path, b"plan", Manifest("engine", {}, "build", 1))
+    assert list(tmp_path.iterdir()) == []
+    written = artifact.write_artifact(path, b"plan", Manifest("engine", {}, "build", 1))
+    assert read_manifest(path) == written
+    assert already_made(path, written.key, force=False)

@@ -28,7 +28,7 @@ from deploykit.engines.tensorrt.fp8 import to_fp8
 from deploykit.engines.tensorrt.hardware import gpu_or_none
 from deploykit.engines.tensorrt.plan import read_header
 from tests.commands.listening import Listening
-from tests.engines.onnx_for_tests import quantized_net, small_net
+from tests.engines.onnx_for_tests import one_node, quantized_net, small_net
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx has wheels for Linux x86_64 and Windows only")
 without_gpu = pytest.mark.skipif(gpu_or_none() is not None, reason="there is a GPU here")
@@ -424,3 +424,11 @@ def test_what_is_decided_is_said(int8, tmp_path):
     progress = Listening()
     build(int8, tmp_path / "m.engine", rtx(), progress=progress)
     assert any(message.startswith("fp16 beside int8: m.fp16.engine") for message in progress.said)
+
+
+def test_a_file_that_does_not_open_leaves_nothing_behind(tmp_path):
+    source = one_node(tmp_path / "own.onnx", "Foo", 1, "mine")
+    for _ in range(2):  # a second time it must not count as made
+        with pytest.raises(BadInput, match=r"own\.onnx has operators .*Foo \(node bad0\)"):
+            build(source, None, BuildConfig(target="ort-cpu", size=8))
+    assert [one.name for one in tmp_path.iterdir() if not one.name.endswith(".lock")] == ["own.onnx"]

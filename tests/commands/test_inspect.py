@@ -15,6 +15,7 @@ from deploykit.base.artifact import Manifest, Parent, files_of, manifest_path, w
 from deploykit.base.errors import BadInput
 from deploykit.commands.inspect import inspect
 from deploykit.zoo import build
+from tests.engines.onnx_for_tests import quantized_net
 from tests.reporting import sample
 
 
@@ -231,3 +232,23 @@ def test_every_truncation_of_an_onnx_file_is_told(tmp_path: Path) -> None:
         (tmp_path / "cut.onnx").write_bytes(content[: int(len(content) * share)])
         with pytest.raises(BadInput):
             inspect(tmp_path / "cut.onnx")
+
+
+@pytest.mark.parametrize("target", [None, "openvino"])
+def test_the_time_of_each_layer_is_measured_where_it_is_asked_for(tmp_path: Path, target: str | None) -> None:
+    if target is not None:
+        pytest.importorskip("openvino")
+    path = quantized_net(tmp_path / "q.onnx")
+    result = inspect(path, times=True, target=target, size=8)
+    facts = result.to_dict()
+    assert facts["timed_on"]["target"] == (target or "ort-cpu")
+    assert sum(row["share"] for row in facts["layers"]) == pytest.approx(1, abs=0.01)
+    assert sum(row["time_us"] for row in facts["layers"]) == pytest.approx(facts["layers_us"], abs=1)
+    assert "q" in [row["first"] for row in facts["qdq_left"]]
+    assert "time_us" in result.summary()
+    json.dumps(facts, allow_nan=False)
+
+
+def test_a_model_file_has_no_layers_to_time(tiny_model: Path) -> None:
+    with pytest.raises(BadInput, match=r"torch-eager tells no times of its layers.*deploykit export"):
+        inspect(tiny_model, times=True)

@@ -25,7 +25,7 @@ USED = {
     "OnnxParser": "parse_from_file num_errors get_error",
     "ParserError": "code desc node node_name node_operator",
     "IOptimizationProfile": "set_shape",
-    "Runtime": "deserialize_cuda_engine",
+    "Runtime": "deserialize_cuda_engine engine_host_code_allowed",
     "ICudaEngine": "create_execution_context create_engine_inspector num_io_tensors get_tensor_name get_tensor_mode"
     " get_tensor_dtype get_tensor_shape get_tensor_profile_shape num_optimization_profiles",
     "IExecutionContext": "execute_async_v3 set_input_shape set_tensor_address get_tensor_shape set_output_allocator"
@@ -47,6 +47,8 @@ OPTIONAL = {
     ("OnnxParser", "supports_model"),
     ("OnnxParser", "supports_model_v2"),
     ("IExecutionContext", "is_stream_capturable"),
+    ("ICudaEngine", "create_runtime_config"),
+    ("DynamicShapesKernelSpecializationStrategy", "EAGER"),
     ("IBuilderConfig", "num_compute_capabilities"),
     ("IBuilderConfig", "set_compute_capability"),
     ("HardwareCompatibilityLevel", "SAME_COMPUTE_CAPABILITY"),

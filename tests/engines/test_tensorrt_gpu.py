@@ -177,10 +177,35 @@ def test_the_timing_cache_is_kept(tmp_path, target):
     assert timing_cache.cache_file(api, gpu()).stat().st_size > 0
 
 
-def test_refit_and_stripped_plans_are_built(tmp_path, target):
+def test_refit_and_stripped_plans_are_built_and_run(tmp_path, target):
     assert made(tmp_path, target, refit=True).stat().st_size > 1000
-    whole = made(tmp_path, target, small_net(tmp_path / "w.onnx")).stat().st_size
-    assert made(tmp_path, target, small_net(tmp_path / "s.onnx"), strip=True).stat().st_size <= whole
+    whole = made(tmp_path, target, small_net(tmp_path / "w.onnx"))
+    stripped = made(tmp_path, target, small_net(tmp_path / "s.onnx"), strip=True)
+    assert stripped.stat().st_size <= whole.stat().st_size
+    with open_runner(whole) as first, open_runner(stripped) as second:
+        np.testing.assert_allclose(second(pictures(2)), first(pictures(2)), atol=1e-4)
+    (tmp_path / "s.onnx").unlink()
+    with pytest.raises(BadInput, match=r"s\.onnx, which holds the weights of .* is not there"):
+        open_runner(stripped)
+
+
+def test_a_version_compatible_plan_runs_where_its_runtime_is_allowed(tmp_path, target):
+    if not load(target).flavour.lean_runtime:
+        pytest.skip(f"{target} has no lean runtime")
+    path = made(tmp_path, target, version_compatible=True)
+    with pytest.raises(BadInput, match=r"brings a runtime of its own.*Pass --allow-code"):
+        open_runner(path)
+    with open_runner(path, allow_code=True) as runner:
+        assert runner(pictures(2)).shape == (2, 4)
+
+
+def test_a_bound_call_of_a_shape_that_is_gone_is_refused(tmp_path, target):
+    with open_runner(made(tmp_path, target)) as runner:
+        bound = runner.prebound(pictures(4))
+        bound()
+        runner(pictures(2))
+        with pytest.raises(BadInput, match="Bind it again"):
+            bound()
 
 
 def test_sparse_weights_are_allowed(tmp_path, target):

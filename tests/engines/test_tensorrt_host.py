@@ -5,13 +5,15 @@ import ctypes
 import numpy as np
 import pytest
 
-from deploykit.base.artifact import Manifest
+from deploykit.base.artifact import Manifest, Parent
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.hashing import file_sha256
 from deploykit.engines.tensorrt.audit import summarize
 from deploykit.engines.tensorrt.dlpack import CPU, is_on_device, view
 from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import Gpu
 from deploykit.engines.tensorrt.plan import Header
+from deploykit.engines.tensorrt.refitting import weights_for
 from deploykit.engines.tensorrt.runner import refuse_other_gpu, refuse_other_version
 
 H200 = Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0")
@@ -36,6 +38,8 @@ def test_dlpack_of_torch_and_its_types():
     assert view(x[1:]).place == x[1:].data_ptr()
     with pytest.raises(BadInput, match=r"not contiguous; got strides \[1, 3\]. Pass x.contiguous\(\)"):
         view(x.T)
+    with pytest.raises(BadInput, match=r"cannot be read: .*require.*gradient.*Pass x.detach\(\)"):
+        view(torch.zeros(2, requires_grad=True))
     with pytest.raises(BadInput, match="the device array's type"):
         view(torch.zeros(2, dtype=torch.complex64))
 
@@ -133,3 +137,56 @@ def test_versions_that_fit_and_that_do_not():
     refused_version("10.16.0.72", manifest(config={"version_compatible": True}))
     with pytest.raises(BadInput, match="built with tensorrt 12"):
         refused_version("12.0.0.1", manifest(config={"version_compatible": True}))
+
+
+def test_the_memory_of_an_output_that_is_not_to_be_had_is_an_error_and_no_crash():
+    trt = pytest.importorskip("tensorrt_rtx")
+    from deploykit.engines.tensorrt.execution import _allocator
+
+    class Full:
+        freed: list[int] = []  # noqa: RUF012
+
+        def allocate(self, size):
+            if size > 100:
+                raise Unavailable("the GPU has not enough free memory")
+            return 4096
+
+        def free(self, place):
+            self.freed.append(place)
+
+    allocator = _allocator(Api(FLAVOURS["tensorrt-rtx"], trt), Full())
+    assert allocator.reallocate_output_async("y", 0, 100, 256, 0) == 4096
+    assert allocator.reallocate_output("y", 0, 60, 256) == 4096  # there is room
+    assert allocator.reallocate_output("y", 0, 200, 256) == 0
+    assert "not enough free memory" in allocator.error.line()
+    assert Full.freed == [4096]
+    allocator.release()
+    assert Full.freed == [4096]
+
+
+def test_a_driver_that_lacks_a_call_is_too_old():
+    from deploykit.engines.tensorrt.cuda import Cuda
+
+    cuda = object.__new__(Cuda)
+    cuda._library = ctypes.CDLL(None)  # a library, without CUDA's names
+    with pytest.raises(Unavailable, match=r"is too old: it lacks cuGraphInstantiateWithFlags\. Update the driver"):
+        cuda._do("cuGraphInstantiateWithFlags")
+
+
+def test_the_weights_of_a_stripped_plan_are_those_it_was_built_from(tmp_path):
+    plan, model = tmp_path / "m.engine", tmp_path / "m.onnx"
+    model.write_bytes(b"weights")
+    parents = (Parent("model", file_sha256(model), "m.onnx", "m"),)
+    stripped = manifest(config={"strip": True}, parents=parents)
+    assert weights_for(plan, None, None) is None
+    assert weights_for(plan, manifest(parents=parents), None) is None
+    assert weights_for(plan, stripped, None) == model
+    assert weights_for(plan, stripped, str(model)) == model
+    with pytest.raises(BadInput, match="were cast and not kept"):
+        weights_for(plan, manifest(config={"strip": True}, parents=parents, facts={"cast": {"casts": 2}}), None)
+    model.write_bytes(b"others")
+    with pytest.raises(BadInput, match=r"m\.onnx, which holds the weights of .*m\.engine, has changed since"):
+        weights_for(plan, stripped, None)
+    model.unlink()
+    with pytest.raises(BadInput, match=r"is not there. Copy both files together"):
+        weights_for(plan, stripped, None)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploykit.base.targets import Spec
-from deploykit.engines.onnxruntime.session import create_session
+from deploykit.engines.onnxruntime.layers import optimized_graph
+from deploykit.engines.onnxruntime.origins import left_over, origins
+
+if TYPE_CHECKING:
+    import onnx
 
 _CONVS = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger")
 
 
 def audit(session: Any, spec: Spec, threads: int | None) -> dict[str, Any]:
-    """Nodes per provider and what kinds of nodes the optimized graph has.
+    """Nodes per provider, what kinds of nodes the optimized graph has, and the Q and DQ left in it.
 
     Args:
         session: that was opened with the assignment recorded.
@@ -22,18 +24,26 @@ def audit(session: Any, spec: Spec, threads: int | None) -> dict[str, Any]:
         threads: of the session.
 
     Returns:
-        ``nodes_by_provider``, ``memcpy_nodes``, ``nodes``, ``convs``, ``int8_convs``, ``ops`` (type → count).
-        ``nodes_by_provider`` is None where this ONNX Runtime does not tell.
+        ``nodes_by_provider``, ``memcpy_nodes``, ``nodes``, ``convs``, ``int8_convs``, ``ops`` (type → count) and ``qdq_left``
+        (see :func:`~deploykit.engines.onnxruntime.origins.left_over`).
+        ``nodes_by_provider`` is None where this ONNX Runtime does not tell. Of ort-trt it is all there is: its provider
+        compiles the graph into engines of its own.
     """
-    counts = _ops_of(spec, threads)
-    by_provider = _nodes_by_provider(session)
+    import onnx
+
+    ran = optimized_graph(spec, threads)
+    if ran is None:
+        return {"nodes_by_provider": _nodes_by_provider(session)}
+    counts = _ops_of(ran)
+    nodes_of = origins(onnx.load(spec.path, load_external_data=False).graph, ran)
     return {
-        "nodes_by_provider": by_provider,
+        "nodes_by_provider": _nodes_by_provider(session),
         "memcpy_nodes": counts["MemcpyFromHost"] + counts["MemcpyToHost"],
         "nodes": sum(counts.values()),
         "convs": sum(counts[name] for name in _CONVS),
         "int8_convs": counts["QLinearConv"] + counts["ConvInteger"],
         "ops": dict(sorted(counts.items())),
+        "qdq_left": left_over(ran, nodes_of),
     }
 
 
@@ -46,17 +56,12 @@ def _nodes_by_provider(session: Any) -> dict[str, int] | None:
     return dict(sorted(counts.items()))
 
 
-def _ops_of(spec: Spec, threads: int | None) -> Counter[str]:
-    """Count the nodes of the graph that really runs, main graph and subgraphs."""
+def _ops_of(ran: onnx.GraphProto) -> Counter[str]:
+    """Count the nodes, main graph and subgraphs."""
     import onnx
 
-    assert spec.target is not None
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "optimized.onnx"
-        create_session(spec.path, spec.target, spec.options, threads, optimized_to=place)
-        graph = onnx.load(place, load_external_data=False).graph
     counts: Counter[str] = Counter()
-    pending = [graph]
+    pending = [ran]
     while pending:
         for node in pending.pop().node:
             counts[node.op_type] += 1

@@ -95,6 +95,13 @@ class OrtRunner:
 
         return audit(self._session, self.spec, self.threads)
 
+    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+        """Each layer with its time, by a profile of a session of its own; see :mod:`.layers`."""
+        from deploykit.engines.onnxruntime.layers import timed_layers
+
+        check_input(x, self._input, self.target)
+        return timed_layers(self.spec, self.threads, x.astype(self._dtype, copy=False))
+
     def _binding(self, x: np.ndarray) -> Bound:
         bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype in self._taken else None
         if bound is None:

@@ -10,6 +10,7 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
 from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, provider_fields
+from deploykit.engines.unsupported import unsupported
 
 LEVELS = {
     "none": "ORT_DISABLE_ALL",
@@ -45,7 +46,13 @@ def options_of(target: str) -> dict[str, str]:
 
 
 def create_session(
-    path: Path, target: str, options: dict[str, str], threads: int | None, optimized_to: Path | None = None
+    path: Path,
+    target: str,
+    options: dict[str, str],
+    threads: int | None,
+    *,
+    optimized_to: Path | None = None,
+    profile_to: Path | None = None,
 ) -> Any:
     """An ``onnxruntime.InferenceSession`` on the provider of ``target``.
 
@@ -57,6 +64,7 @@ def create_session(
         options: of the spec.
         threads: intra-op; None: ONNX Runtime's default, one per core.
         optimized_to: where to write the graph that really runs, for audits.
+        profile_to: record a profile of every run, in a file whose name begins so.
 
     Raises:
         BadInput: the file is broken, too new or lacks its external data; an option is unknown or refused.
@@ -80,6 +88,8 @@ def create_session(
     settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
     if optimized_to is not None:
         settings.optimized_model_filepath = str(optimized_to)
+    if profile_to is not None:
+        settings.enable_profiling, settings.profile_file_prefix = True, str(profile_to)
     spinning = "1" if switch(options, "spinning", False) else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -148,6 +158,8 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         return BadInput(
             f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime."
         )
+    if foreign := re.findall(r"([\w.]+)\(-?\d+\) is not a registered function/op", text):
+        return unsupported(path, foreign, "ONNX Runtime")
     if lacking := re.search(r"Could not find an implementation for (\w+)\(\d+\)", text):
         return Unavailable(
             f"{target} has no kernel for {lacking.group(1)} in the precision of {path}",

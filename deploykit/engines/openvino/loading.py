@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
+from deploykit.engines.unsupported import unsupported
 
 OPTIONS = {
     "precision": "f32 (default), bf16 or f16: what float layers compute in, where the CPU has it",
     "pinning": "1: threads stay on their cores (for a machine of one's own)",
 }
+_NO_RULE = re.compile(r"No conversion rule found for operations: (.+)")
 TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 MEND = "pip install 'deploykit[openvino]'."
 
@@ -73,16 +76,27 @@ def read(path: Path) -> Any:
     try:
         return core().read_model(str(path))
     except RuntimeError as error:
+        if (found := _NO_RULE.search(str(error))) is not None:
+            ops = [one.strip().rpartition("-")[0] or one.strip() for one in found.group(1).split(",")]
+            raise unsupported(path, [one.rpartition(".")[2] for one in ops], "OpenVINO") from error
         raise BadInput(
             f"{path} cannot be read by OpenVINO: {_short(error)}", fix="Export it again, or run deploykit inspect."
         ) from error
 
 
-def compiled(model: Any, shape: tuple[int, ...], options: dict[str, str], threads: int | None, path: Path) -> Any:
+def compiled(
+    model: Any,
+    shape: tuple[int, ...],
+    options: dict[str, str],
+    threads: int | None,
+    path: Path,
+    *,
+    profile: bool = False,
+) -> Any:
     """``model`` compiled for inputs of exactly ``shape``: static shapes are faster than dynamic ones.
 
     One stream, latency as the goal, threads as asked for and not pinned to cores, float layers in the precision of
-    ``options``.
+    ``options``. With ``profile`` the time of each layer is kept, which takes time itself.
 
     Raises:
         BadInput: the graph does not take this shape, or cannot be compiled.
@@ -98,6 +112,7 @@ def compiled(model: Any, shape: tuple[int, ...], options: dict[str, str], thread
         hints.performance_mode(): hints.PerformanceMode.LATENCY,
         hints.enable_cpu_pinning(): switch(options, "pinning", False),
         properties.num_streams(): 1,
+        properties.enable_profiling(): profile,
     }
     if threads is not None:
         settings[properties.inference_num_threads()] = threads

@@ -114,7 +114,15 @@ class OpenVinoRunner:
 
         if not self._bound:
             raise BadInput(f"nothing was run with {self.spec.path} yet")
-        return audit(next(iter(self._bound.values())).made)
+        return audit(next(iter(self._bound.values())).made, self.spec.path)
+
+    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+        """Each layer with its time, by a profile of a request of its own; see :mod:`.layers`."""
+        from deploykit.engines.openvino.layers import timed_layers
+
+        check_input(x, self._input, self.target)
+        given = np.ascontiguousarray(x, self._dtype)
+        return timed_layers(self._model, given, self.spec.options, self.threads, self.spec.path)
 
     def _run(self, bound: _Bound, x: np.ndarray) -> None:
         try:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Collection
 from statistics import median
 from typing import Any
 
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.flavour import Api
+from deploykit.engines.tensorrt.left_over import left_in_engine
+from deploykit.engines.tensorrt.nodes import nodes_of
 
 _CONV = re.compile(r"conv", re.IGNORECASE)
 _REFORMAT = re.compile(r"reformat|NoOp|copy", re.IGNORECASE)
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_PAIR = re.compile(r"^(?:De)?[Qq]uantize$")
 _KINDS = (
     ("int8", re.compile(r"int8", re.IGNORECASE)),
     ("fp8", re.compile(r"fp8|e4m3", re.IGNORECASE)),
@@ -26,42 +29,48 @@ _KINDS = (
 )
 
 
-def audit_engine(api: Api, engine: Any) -> dict[str, Any]:
+def audit_engine(api: Api, engine: Any, pairs: Collection[str] = ()) -> dict[str, Any]:
     """Layers of an engine, and counts of what matters.
+
+    Args:
+        api: the library.
+        engine: opened.
+        pairs: names of the ONNX nodes that quantize and dequantize, where they are known.
 
     Returns:
         ``layers`` (name, type, precision, tactic, formats, ONNX nodes), ``convs``, ``int8_convs``, ``fp16_convs`` …,
-        ``reformats``, ``fused`` (layers of several ONNX nodes), ``precisions``.
+        ``reformats``, ``fused`` (layers of several ONNX nodes), ``qdq_left`` (see :mod:`.left_over`), ``precisions``.
     """
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(api.member("LayerInformationFormat", "JSON"))
-    return summarize(json.loads(text).get("Layers", []))
+    return summarize(json.loads(text).get("Layers", []), pairs)
 
 
-def summarize(layers: list[Any]) -> dict[str, Any]:
+def summarize(layers: list[Any], pairs: Collection[str] = ()) -> dict[str, Any]:
     """Counts over the inspector's layers; a plan built without detail tells names only."""
-    rows = [_row(one) for one in layers]
+    rows = [_row(one, frozenset(pairs)) for one in layers]
     convs = Counter(row["precision"] for row in rows if row["conv"])
     return {
-        "layers": [{key: value for key, value in row.items() if key != "conv"} for row in rows],
+        "layers": [{key: value for key, value in row.items() if key not in ("conv", "only_qdq")} for row in rows],
         "convs": sum(convs.values()),
         "int8_convs": convs["int8"],
         "fp8_convs": convs["fp8"],
         "fp16_convs": convs["fp16"] + convs["bf16"],
         "reformats": sum(bool(_REFORMAT.search(row["type"] + row["name"])) for row in rows),
         "fused": sum(len(row["nodes"]) > 1 for row in rows),
-        "quantize_left": sum(row["type"] in ("Quantize", "Dequantize", "Scale") and not row["conv"] for row in rows),
+        "qdq_left": left_in_engine(rows, [_names(one) for one in layers]),
         "precisions": dict(Counter(row["precision"] for row in rows).most_common()),
     }
 
 
-def _row(layer: Any) -> dict[str, Any]:
+def _row(layer: Any, pairs: frozenset[str]) -> dict[str, Any]:
     if isinstance(layer, str):
-        return {"name": layer, "type": "", "precision": "unknown", "tactic": None, "nodes": [], "conv": False}
+        nothing: dict[str, Any] = {"tactic": None, "nodes": [], "conv": False, "only_qdq": False}
+        return {"name": layer, "type": "", "precision": "unknown", **nothing}
     inputs = [one for one in layer.get("Inputs", []) if isinstance(one, dict)]
     outputs = [one for one in layer.get("Outputs", []) if isinstance(one, dict)]
     kind = str(layer.get("LayerType", ""))
-    nodes = _NODE.findall(str(layer.get("Metadata", "")))
+    nodes = nodes_of(str(layer.get("Metadata", "")))
     name = str(layer.get("Name", ""))
     return {
         "name": name,
@@ -71,6 +80,18 @@ def _row(layer: Any) -> dict[str, Any]:
         "formats": [_format(one) for one in (*inputs, *outputs)],
         "nodes": nodes,
         "conv": bool(_CONV.search(kind) or _CONV.search(str(layer.get("ParameterType", "")))),
+        "only_qdq": layer.get("Origin") == "QDQ"
+        or bool(_PAIR.match(kind))
+        or (bool(nodes) and pairs.issuperset(nodes)),
+    }
+
+
+def _names(layer: Any) -> dict[str, list[str]]:
+    """Names of the tensors that a layer reads and writes."""
+    told = layer if isinstance(layer, dict) else {}
+    return {
+        side.lower(): [str(one.get("Name", "")) for one in told.get(side, []) if isinstance(one, dict)]
+        for side in ("Inputs", "Outputs")
     }
 
 

@@ -31,9 +31,13 @@ class Cuda:
         self._do("cuDeviceGet", ctypes.byref(self._device), c_int(device))
         self._context = c_void_p()
         self._do("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
-        self.use()
         stream = c_void_p()
-        self._do("cuStreamCreate", ctypes.byref(stream), c_uint(_NON_BLOCKING))
+        try:
+            self.use()
+            self._do("cuStreamCreate", ctypes.byref(stream), c_uint(_NON_BLOCKING))
+        except BaseException:
+            self._do("cuDevicePrimaryCtxRelease_v2", self._device)
+            raise
         self.stream: int = stream.value or 0
 
     def use(self) -> None:
@@ -137,8 +141,11 @@ class Cuda:
             self._do("cuDevicePrimaryCtxRelease_v2", self._device)
 
     def _do(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._library, name)(*arguments)
-        if code != 0:
+        try:
+            call = getattr(self._library, name)
+        except AttributeError as error:
+            raise Unavailable(f"the NVIDIA driver is too old: it lacks {name}", fix="Update the driver.") from error
+        if (code := call(*arguments)) != 0:
             raise _failed(self._library, name, code)
 
 

@@ -7,17 +7,16 @@ tells them.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Any
 
 from deploykit.engines.tensorrt.flavour import Api
+from deploykit.engines.tensorrt.left_over import left_over
+from deploykit.engines.tensorrt.nodes import nodes_of
 
 CONVS = ("CONVOLUTION", "DECONVOLUTION")
 PRODUCTS = (*CONVS, "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT")
-PAIRS = ("QUANTIZE", "DEQUANTIZE")
 SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
 def describe_network(api: Api, network: Any) -> dict[str, Any]:
@@ -25,7 +24,8 @@ def describe_network(api: Api, network: Any) -> dict[str, Any]:
 
     Returns:
         ``layers`` (name, type, precision, ONNX nodes), ``types`` (type → count), ``precisions`` (of layers that multiply:
-        precision → count), ``convs`` and ``int8_convs`` …, ``quantize``/``dequantize`` (their counts) and ``io``.
+        precision → count), ``convs`` and ``int8_convs`` …, ``quantize``/``dequantize`` (their counts), ``qdq_left`` (those expected to fuse
+        with nothing, see :mod:`.left_over`) and ``io``.
     """
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     makers = {
@@ -45,6 +45,7 @@ def describe_network(api: Api, network: Any) -> dict[str, Any]:
         "fp16_convs": convs["fp16"] + convs["bf16"],
         "quantize": types["QUANTIZE"],
         "dequantize": types["DEQUANTIZE"],
+        "qdq_left": left_over(layers),
         "io": [*_io(api, network, "input"), *_io(api, network, "output")],
     }
 
@@ -55,7 +56,7 @@ def _row(api: Api, layer: Any, makers: dict[str, Any]) -> dict[str, Any]:
         "name": layer.name,
         "type": kind,
         "precision": _precision(api, layer, makers),
-        "nodes": _NODE.findall(layer.metadata) or ([layer.metadata] if layer.metadata else []),
+        "nodes": nodes_of(layer.metadata),
     }
 
 

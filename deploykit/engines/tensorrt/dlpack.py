@@ -67,9 +67,12 @@ def view(x: Any, stream: int | None = None) -> Viewed:
         stream: on which it will be read; its owner makes that safe. None: for memory of the host.
 
     Raises:
-        BadInput: it is not contiguous, or its type is none that networks take.
+        BadInput: it is not contiguous, its type is none that networks take, or its owner does not give it.
     """
-    capsule = x.__dlpack__() if stream is None else x.__dlpack__(stream=stream)
+    try:
+        capsule = x.__dlpack__() if stream is None else x.__dlpack__(stream=stream)
+    except (BufferError, RuntimeError) as error:  # what needs a gradient, is conjugated or of a foreign device
+        raise BadInput(f"the device array cannot be read: {error}", fix="Pass x.detach().contiguous().") from error
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
     tensor = ctypes.cast(pointer(capsule, b"dltensor"), ctypes.POINTER(_Tensor)).contents

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
 from deploykit.base.runner import TensorSpec
-from deploykit.engines.tensorrt.buffers import Buffer, itemsize
+from deploykit.engines.tensorrt.buffers import Buffer
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.dlpack import Viewed
 from deploykit.engines.tensorrt.flavour import Api
@@ -41,7 +41,7 @@ class Execution:
         self._api, self._engine, self._cuda = api, engine, cuda
         self._inputs, self._outputs, self._profiles = inputs, outputs, profiles
         with listening() as said:
-            self._context: Any = engine.create_execution_context()
+            self._context: Any = _made_context(api, engine)
         if self._context is None:
             raise AnswerNo(f"the engine makes no execution context: {reason(said)}", fix="Free the GPU's memory.")
         self._buffers = {one.name: Buffer(cuda, one.dtype) for one in (*inputs, *outputs)}
@@ -69,25 +69,27 @@ class Execution:
         if self._graph is not None:
             self._cuda.launch(self._graph)
         elif not self._context.execute_async_v3(self._cuda.stream):
-            raise AnswerNo("the engine did not run")
+            raise self._failed()
 
     def launcher(self) -> Callable[[], None]:
-        """The shortest call that puts one run of the present shape on the stream and waits for it."""
-        wait, launch = self._cuda.wait, self.launch
-        if self._graph is not None:
-            graph, replay = self._graph, self._cuda.launch
+        """The shortest call that puts one run of the present shape on the stream and waits for it.
 
-            def replayed() -> None:
+        Raises:
+            BadInput: (the call) an input of another shape was run since.
+        """
+        wait, graph, shape = self._cuda.wait, self._graph, self._shape
+        replay, launch = self._cuda.launch, self.launch
+
+        def bound() -> None:
+            if self._graph != graph or self._shape != shape:  # its graph is freed, or another input lies there
+                raise BadInput("the bound call is of an input shape that is no longer set", fix="Bind it again.")
+            if graph is not None:
                 replay(graph)
-                wait()
-
-            return replayed
-
-        def launched() -> None:
-            launch()
+            else:
+                launch()
             wait()
 
-        return launched
+        return bound
 
     def read(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """New arrays of these outputs of the run that is on the stream."""
@@ -108,7 +110,7 @@ class Execution:
         for allocator in self._allocators.values():
             allocator.release()
         self._allocators.clear()
-        self._context = None
+        self._context = self._engine = None  # a bound call that outlives the runner must not keep them alive
 
     @property
     def context(self) -> Any:
@@ -159,15 +161,23 @@ class Execution:
 
     def _warm_and_record(self) -> None:
         """One plain run, which loads and compiles what is lazy, then the recording."""
-        with listening() as said:
-            if not self._context.execute_async_v3(self._cuda.stream):
-                raise AnswerNo(f"the engine does not run at shape {list(self._shape or ())}: {reason(said)}")
-            self._cuda.wait()
+        if not self._context.execute_async_v3(self._cuda.stream):
+            raise self._failed()
+        self._cuda.wait()
         if not self.graphs or self._allocators or not self._capturable():
             return
         self._graph = self._cuda.capture(lambda: bool(self._context.execute_async_v3(self._cuda.stream)))
         self.graphs = self._graph is not None
         self.recorded += self._graph is not None
+
+    def _failed(self) -> DeploykitError:
+        """Why a run was refused: the memory that an output did not get, else what TensorRT says of it a second time."""
+        for allocator in self._allocators.values():
+            if allocator.error is not None:
+                return allocator.error
+        with listening() as said:
+            self._context.execute_async_v3(self._cuda.stream)
+        return AnswerNo(f"the engine does not run at shape {list(self._shape or ())}: {reason(said)}")
 
     def _capturable(self) -> bool:
         told = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX, which compiles while it runs
@@ -202,21 +212,40 @@ def choose_profile(profiles: Sequence[Profile], shapes: dict[str, Shape]) -> int
     return min(fitting, key=lambda number: profiles[number].distance(shapes), default=-1)
 
 
+def _made_context(api: Api, engine: Any) -> Any:
+    """An execution context. TensorRT-RTX compiles kernels for a shape while it runs, by default beside the first runs; a
+    recorded graph would keep the slower ones that run until then, so that they are compiled before.
+    """
+    eager = api.member("DynamicShapesKernelSpecializationStrategy", "EAGER")
+    if eager is None or not hasattr(engine, "create_runtime_config"):
+        return engine.create_execution_context()
+    settings = engine.create_runtime_config()
+    settings.dynamic_shapes_kernel_specialization_strategy = eager
+    return engine.create_execution_context(settings)
+
+
 def _allocator(api: Api, cuda: Cuda) -> Any:
     base = api.trt.IOutputAllocator
 
     class Allocator(base):  # type: ignore[misc, valid-type]  # a class of the library at hand
-        """Memory of one output whose size depends on the data."""
+        """Memory of one output whose size depends on the data.
+
+        What is raised in a call from C++ would end the process: it is kept, and no memory is the answer.
+        """
 
         def __init__(self) -> None:
             base.__init__(self)
             self.place, self.capacity = 0, 0
             self.shape: Shape = ()
+            self.error: DeploykitError | None = None
 
         def reallocate_output(self, tensor_name: str, memory: int, size: int, alignment: int) -> int:
-            if size > self.capacity or not self.place:
-                self.release()
-                self.place, self.capacity = cuda.allocate(size), max(size, itemsize("int64"))
+            try:
+                if size > self.capacity or not self.place:
+                    self.release()
+                    self.place, self.capacity = cuda.allocate(size), size
+            except DeploykitError as error:
+                self.error = error
             return self.place
 
         def reallocate_output_async(self, tensor_name: str, memory: int, size: int, alignment: int, stream: int) -> int:

@@ -68,13 +68,14 @@ def _capabilities(head: bytes) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(_MASK) if mask >> bit & 1)
 
 
-def open_plan(api: Api, path: Path, rebuild: str) -> tuple[Any, Any]:
+def open_plan(api: Api, path: Path, rebuild: str, *, host_code: bool = False) -> tuple[Any, Any]:
     """Deserialize a plan.
 
     Args:
         api: the library.
         path: of the plan.
         rebuild: the command that makes it again, for the message.
+        host_code: let the plan run the lean runtime inside it, as version-compatible ones need.
 
     Returns:
         The runtime, which must live as long as the engine, and the engine.
@@ -85,6 +86,7 @@ def open_plan(api: Api, path: Path, rebuild: str) -> tuple[Any, Any]:
     """
     content = path.read_bytes()
     runtime = api.trt.Runtime(logger(api))
+    runtime.engine_host_code_allowed = host_code
     header = read_header(path)
     with listening() as said:
         _refuse_invalid(api, runtime, content, path, header, rebuild)

@@ -13,7 +13,7 @@ from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input, refuse_options, switch
+from deploykit.engines.check import check_input, check_shape, refuse_options, switch
 from deploykit.engines.knowledge import of_file
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.dlpack import is_on_device, view
@@ -22,10 +22,12 @@ from deploykit.engines.tensorrt.flavour import Api, load
 from deploykit.engines.tensorrt.hardware import Gpu, gpu
 from deploykit.engines.tensorrt.plan import Header, open_plan, read_header
 from deploykit.engines.tensorrt.profiles import Profile
+from deploykit.engines.tensorrt.refitting import refit, weights_for
 
 OPTIONS = {
     "device": "which GPU",
     "cuda_graph": "0: launch kernels one by one",
+    "weights": "ONNX file with the weights of a stripped plan; default: the one that it was built from",
 }
 
 
@@ -40,7 +42,9 @@ class TensorRTRunner:
         notes: what had to be assumed.
     """
 
-    def __init__(self, spec: Spec, api: Api, found: Gpu, size: int | None, rebuild: str) -> None:
+    def __init__(
+        self, spec: Spec, api: Api, found: Gpu, size: int | None, rebuild: str, weights: Path | None, host_code: bool
+    ) -> None:
         assert spec.target is not None
         self.spec, self.target, self.threads = spec, spec.target, None
         self.device, self.gpu, self._api = "cuda", found, api
@@ -48,7 +52,9 @@ class TensorRTRunner:
         self._execution: Execution | None = None
         self._events: list[int] = []
         try:
-            self._runtime, self._engine = open_plan(api, spec.path, rebuild)
+            self._runtime, self._engine = open_plan(api, spec.path, rebuild, host_code=host_code)
+            if weights is not None:
+                refit(api, self._engine, weights, spec.path)
             self.inputs, self.outputs = _tensors(api, self._engine, "INPUT"), _tensors(api, self._engine, "OUTPUT")
             if len(self.inputs) != 1:
                 names = [one.name for one in self.inputs]
@@ -119,7 +125,7 @@ class TensorRTRunner:
         from deploykit.engines.tensorrt.audit import audit_engine
 
         self._open()
-        return audit_engine(self._api, self._engine)
+        return audit_engine(self._api, self._engine, pairs_of(read_manifest(self.spec.path)))
 
     def layer_times(self, x: np.ndarray, runs: int = 20) -> dict[str, float]:
         """Median milliseconds of each layer, by TensorRT's profiler; kernels are launched one by one."""
@@ -129,6 +135,13 @@ class TensorRTRunner:
         execution, cuda = self._open(), self._cuda
         assert cuda is not None
         return layer_times(self._api, execution.context, cuda, runs)
+
+    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+        """Each layer with its time: the rows of :meth:`layers` beside those of :meth:`layer_times`."""
+        times = self.layer_times(x)
+        keys = ("name", "type", "precision", "tactic", "nodes")
+        rows = [{key: row[key] for key in keys} for row in self.layers()]
+        return [{**row, "time_us": 1e3 * times[row["name"]]} for row in rows if row["name"] in times]
 
     def _run(self, x: Any, names: list[str]) -> dict[str, np.ndarray]:
         self._fill(x)
@@ -144,7 +157,9 @@ class TensorRTRunner:
             seen = view(x, self._cuda.stream)
             if seen.device[1] != self.gpu.index:
                 raise BadInput("the array lies on another GPU", got=seen.device[1], expected=self.gpu.index)
-            check_input(_shaped(seen.shape, seen.dtype), wanted, self.target)
+            if seen.dtype != wanted.dtype:  # memory is copied as it is: nothing is rounded on its way in
+                raise BadInput(f"{self.target}: wrong input {wanted.name!r}", got=seen.dtype, expected=wanted.dtype)
+            check_shape(seen.shape, seen.dtype, wanted, self.target)
             execution.fill_from_device(seen)
             self._cuda.wait()  # its owner may reuse the memory once this returns
         else:
@@ -184,7 +199,8 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     """Open a plan. What is wrong with the file is told first, then what this machine lacks.
 
     Raises:
-        BadInput: no plan of this library, damaged, or of another version.
+        BadInput: no plan of this library, damaged, of another version, its weights are gone, or it holds a runtime that
+            nobody allowed to run.
         Unavailable: the library or a GPU is missing, or the plan was built for another GPU.
     """
     assert spec.target is not None
@@ -204,15 +220,30 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     api = load(spec.target)
     rebuild = rebuild_command(spec, manifest)
     refuse_other_version(api, header, manifest, spec.path, rebuild)
+    host_code = bool(manifest is not None and manifest.config.get("version_compatible"))
+    if host_code and not allow_code:
+        raise BadInput(
+            f"{spec.path} brings a runtime of its own, which is code that runs on this machine",
+            fix="Pass --allow-code if you trust its maker.",
+        )
+    weights = weights_for(spec.path, manifest, spec.options.get("weights"))
     found = gpu(int(index))
     refuse_other_gpu(found, manifest, spec.path, rebuild)
-    return TensorRTRunner(spec, api, found, size, rebuild)
+    return TensorRTRunner(spec, api, found, size, rebuild, weights, host_code)
 
 
 def rebuild_command(spec: Spec, manifest: Manifest | None) -> str:
     """The command that builds a plan again, from what its manifest tells."""
     parent = manifest.parents[0].path if manifest is not None and manifest.parents else None
     return f"deploykit build {parent or 'MODEL.onnx'} --target {spec.target}"
+
+
+def pairs_of(manifest: Manifest | None) -> set[str]:
+    """The ONNX nodes that quantize and dequantize, as the manifest keeps them; empty where it does not."""
+    from deploykit.engines.tensorrt.left_over import PAIRS
+
+    network = manifest.facts.get("network", {}) if manifest is not None else {}
+    return {node for row in network.get("layers", []) if row["type"] in PAIRS for node in row["nodes"]}
 
 
 def refuse_other_version(api: Api, header: Header, manifest: Manifest | None, path: Path, rebuild: str) -> None:
@@ -264,11 +295,6 @@ def refuse_other_gpu(found: Gpu, manifest: Manifest | None, path: Path, rebuild:
             f"{found.name} ({found.compute_capability})",
             fix=f"Rebuild it: {rebuild}, or build it with --hardware-compatible.",
         )
-
-
-def _shaped(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Shape and type of an array elsewhere, without its memory, for the check that host arrays go through."""
-    return np.broadcast_to(np.zeros((), {"bfloat16": "uint16"}.get(dtype, dtype)), shape)
 
 
 def _tensors(api: Api, engine: Any, mode: str) -> tuple[TensorSpec, ...]:

@@ -1,0 +1,104 @@
+"""The time of each layer by OpenVINO's own profile, and the Q and DQ that it computes on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from deploykit.engines.openvino.audit import NOT_RUN, text_of
+from deploykit.engines.openvino.loading import compiled, library
+
+RUNS = 30
+_PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+
+
+def timed_layers(
+    model: Any, x: np.ndarray, options: dict[str, str], threads: int | None, path: Path, runs: int = RUNS
+) -> list[dict[str, Any]]:
+    """Profile a request of its own.
+
+    Args:
+        model: as it was read.
+        x: one batch, as the model takes it.
+        options: of the spec.
+        threads: of the request.
+        path: of the file.
+        runs: calls; the first of them is left out.
+
+    Returns:
+        In the order they run: ``name``, ``type``, ``precision``, ``time_us`` (median of the calls), ``kernel``, ``shape`` (of
+        the first output), ``nodes`` (of the file, where it is an ``.onnx``). Layers that do not run are left out.
+    """
+    made = compiled(model, x.shape, options, threads, path, profile=True)
+    request = made.create_infer_request()
+    request.set_input_tensor(library().Tensor(x, shared_memory=True))
+    times: dict[str, list[float]] = {}
+    for _ in range(max(runs, 2)):
+        request.infer()
+        for one in request.get_profiling_info():
+            if one.status == one.Status.EXECUTED:
+                times.setdefault(one.node_name, []).append(one.real_time.total_seconds() * 1e6)
+    names = _names(path)
+    rows = []
+    for node in made.get_runtime_model().get_ordered_ops():
+        name, info = node.get_friendly_name(), node.get_rt_info()
+        if name in times:
+            precision = text_of(info["runtimePrecision"])
+            rows.append(
+                {
+                    "name": name,
+                    "type": text_of(info["layerType"]),
+                    "precision": _PRECISIONS.get(precision, precision),
+                    "time_us": median(times[name][1:] or times[name]),
+                    "kernel": text_of(info["primitiveType"]),
+                    "shape": list(node.output(0).shape),
+                    "nodes": origin(text_of(info["originalLayersNames"]), names),
+                }
+            )
+    return rows
+
+
+def origin(told: str, names: Collection[str]) -> list[str]:
+    """The nodes of the file among OpenVINO's names of what a layer does; its own additions are left out."""
+    found = (one.partition("/WithoutBiases")[0] for one in told.split(","))
+    return [one for one in dict.fromkeys(found) if one in names]
+
+
+def left_over(made: Any, path: Path) -> list[dict[str, Any]]:
+    """Layers that only quantize, part of no other kernel, each with what it stands behind.
+
+    Args:
+        made: the compiled model.
+        path: of its file; an ``.xml`` does not tell its Q and DQ.
+
+    Returns:
+        ``name``, ``type``, ``why``, ``needed`` (the picture comes in float) and ``beside``.
+    """
+    names = _names(path)
+    pairs = {name for name, op in names.items() if op in ("QuantizeLinear", "DequantizeLinear")}
+    found = []
+    for node in made.get_runtime_model().get_ordered_ops():
+        own = origin(text_of(node.get_rt_info()["originalLayersNames"]), names)
+        if text_of(node.get_rt_info()["layerType"]) in NOT_RUN or not own or not pairs.issuperset(own):
+            continue
+        info = node.input_value(0).get_node().get_rt_info()
+        kind = text_of(info["layerType"])
+        needed = kind in NOT_RUN
+        why = "the picture comes in float" if needed else f"{kind} writes float"
+        beside = origin(text_of(info["originalLayersNames"]), names)
+        found.append({"name": own[0], "type": names[own[0]], "why": why, "needed": needed, "beside": beside})
+    return found
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Node of an ``.onnx``, and each tensor that it makes → its operator."""
+    if path.suffix.lower() != ".onnx":
+        return {}
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return {name: node.op_type for node in graph.node for name in (node.name, *node.output) if name}
