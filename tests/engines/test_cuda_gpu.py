@@ -17,6 +17,7 @@ from deploykit.engines.tensorrt.buffers import Buffer
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.dlpack import CUDA, is_on_device, view
 from deploykit.engines.tensorrt.execution import Execution
+from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import gpu, make_current
 from deploykit.engines.tensorrt.profiles import Profile
 
@@ -64,7 +65,7 @@ def cuda():
 
 def execution(cuda, engine, profiles=(), graphs=True):
     specs = [TensorSpec(name, "float32", ("batch", 3, 8, 8), "NCHW") for name in ("input", "output")]
-    return Execution(None, engine, cuda, specs[:1], specs[1:], profiles, graphs)
+    return Execution(Api(FLAVOURS["tensorrt"], object()), engine, cuda, specs[:1], specs[1:], profiles, graphs)
 
 
 def pictures(n):
@@ -133,6 +134,9 @@ def test_answers_at_every_batch_and_of_recorded_graphs(cuda):
     for _ in range(100):
         again()
     assert engine.runs == before  # the recorded graph is replayed: the context is not asked
+    run.fill(pictures(2))
+    with pytest.raises(BadInput, match="the bound call is of an input shape that is no longer set"):
+        again()
     run.close()
     run.close()
 
