@@ -170,7 +170,8 @@ def _snr(
         pictures = synthetic_images(PICTURES, size, config.seed)
         for name, path in plans.items():
             options = {"device": str(config.device)}
-            with open_runner(Spec(name, path, config.target, options), size=config.size) as runner:
+            spec = Spec(name, path, config.target, options)
+            with open_runner(spec, size=config.size, allow_code=True) as runner:  # built here and now
                 found[name] = _judged(reference, runner, pictures, name, progress, parity_of)
     return found
 

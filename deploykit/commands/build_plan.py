@@ -93,7 +93,9 @@ def build_engine(
     )
     described = write_artifact(target, plan.content, described)
     _attach_layers(target, network, force)
-    if config.beside == "fp16" and precision == "int8":
+    if (
+        config.beside == "fp16" and precision == "int8" and not config.strip
+    ):  # without weights there is nothing to compare
         from deploykit.commands.build_beside import build_beside
 
         facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
@@ -137,6 +139,8 @@ def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:
             f"{flavour.target} has no hardware compatibility levels",
             fix="Name the GPUs with --compute-capability, or build a portable plan.",
         )
+    if config.builds > 1 and config.strip:
+        raise BadInput("--builds times the plans, which --strip leaves without weights", fix="Leave one of them away.")
     if gpu is not None:
         return
     needs = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STAGE_VERSION = 1
 CALLS = 30
-PROFILED = ("ort-cpu", "tensorrt", "tensorrt-rtx")
+PROFILED = ("ort-cpu", "openvino", "tensorrt", "tensorrt-rtx")
 ELSE = "changes of layout, Q and DQ, and what comes before the first layer"
 
 Times = dict[tuple[str, str], float]
@@ -59,7 +59,8 @@ def layers(
 
     A layer is a convolution or matrix product with all that follows it up to the next; engines fuse these anyway. The
     profiles are made here and now, of the very files that the reports speak of: ONNX Runtime's own for ``ort-cpu``,
-    TensorRT's for its engines. Profiling slows the engines down, so that the sums are above the latencies of the report.
+    OpenVINO's and TensorRT's for their engines. Profiling slows the engines down, so that the sums are above the
+    latencies of the report.
 
     Args:
         sources: one run folder, or two: before and after.
@@ -130,6 +131,10 @@ def profile(spec: Spec, threads: int) -> Times:
 
     with open_runner(spec, threads=threads) as runner:
         x = picture_for(runner)
+        if spec.target == "openvino" and spec.path.suffix.lower() == ".onnx":
+            return _of_nodes(spec, runner.timed_layers(x))  # type: ignore[attr-defined]  # of OpenVINO's runner
+        if spec.target == "openvino":  # an .xml: its own names are all there is
+            return {(row["name"], ""): row["time_us"] for row in runner.timed_layers(x)}  # type: ignore[attr-defined]
         if spec.target != "ort-cpu":
             times = getattr(runner, "layer_times")(x)  # noqa: B009  (only TensorRT's runners have it)
             return {(name, ""): 1e3 * value for name, value in times.items()}
@@ -148,6 +153,22 @@ def picture_for(runner: Runner) -> np.ndarray:
         return prepare(synthetic_images(batch, runner.preprocessing.size, 0), runner.preprocessing)
     sizes = [batch, *(size if isinstance(size, int) else 1 for size in wanted.shape[1:])]
     return np.zeros(sizes, dtype=wanted.dtype)
+
+
+def _of_nodes(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Times:
+    """Times of an engine's layers, put together by the nodes of the file that each does."""
+    import onnx_ir as ir
+
+    from deploykit.quantization.profile import by_layer, owners
+
+    times: dict[tuple[str, str], float] = {}
+    for row in rows:
+        key = (row["nodes"][0] if row["nodes"] else "", row["type"])
+        times[key] = times.get(key, 0.0) + row["time_us"]
+    graph = ir.load(spec.path)
+    kinds = {node.name or "": node.op_type for node in graph.graph}
+    found, rest = by_layer(times, owners(graph))
+    return {(name, kinds.get(name, "")): time for name, time in found.items()} | {(ELSE, ""): rest}
 
 
 def _onnxruntime(spec: Spec, x: np.ndarray, threads: int) -> Times:

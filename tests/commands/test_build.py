@@ -215,6 +215,7 @@ def test_what_needs_a_gpu_is_unavailable_without_one(exported, tmp_path, fields,
         ({"hardware_compatible": "ampere-plus"}, "has no hardware compatibility levels"),
         ({"profiles": ("1:2",)}, "cannot read the profile"),
         ({"compute_capabilities": ("5.0",)}, "unknown compute capability"),
+        ({"builds": 2, "strip": True}, "--builds times the plans, which --strip leaves without weights"),
     ],
 )
 def test_options_that_rtx_does_not_have(exported, tmp_path, fields, message):

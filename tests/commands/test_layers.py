@@ -55,6 +55,19 @@ def test_before_and_after(run, tmp_path):
     assert "before" in found.summary()
 
 
+def test_openvino_and_onnx_runtime_have_the_same_layers(tiny_model, tmp_path):
+    pytest.importorskip("openvino")
+    from deploykit.base.config.export import ExportConfig
+    from deploykit.base.targets import parse_spec
+    from deploykit.commands.export import export
+    from deploykit.commands.layers import ELSE, profile
+
+    path = export(tiny_model, tmp_path / "net.onnx", ExportConfig()).output
+    ours, theirs = (profile(parse_spec(f"{path}@{target}"), 1) for target in ("openvino", "ort-cpu"))
+    assert set(ours) == set(theirs)
+    assert all(time > 0 for (name, _), time in ours.items() if name != ELSE)
+
+
 def test_what_cannot_be_profiled_is_refused(run, tmp_path):
     with pytest.raises(BadInput, match="between two run folders"):
         layers([run, run, run], tmp_path)

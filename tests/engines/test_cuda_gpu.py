@@ -277,3 +277,38 @@ def test_torch_works_beside_it(cuda):
     cuda.wait()
     cuda.free(place)
     assert float((x * 2).sum()) == 2 << 20
+
+
+def test_many_contexts_leak_nothing() -> None:
+    make_current(0)
+    keeper = Cuda(0)
+    before = keeper.free_bytes()
+    for _ in range(50):
+        one = Cuda(0)
+        one.free(one.allocate(1 << 20))
+        one.close()
+    keeper.use()
+    assert before - keeper.free_bytes() < 1 << 22
+    keeper.close()
+
+
+def test_arrays_of_pytorch_are_read_where_they_lie(cuda: Cuda) -> None:
+    import torch
+
+    x = torch.arange(24, dtype=torch.float32, device="cuda").reshape(2, 3, 4) * 2
+    assert is_on_device(x)
+    seen = view(x, cuda.stream)
+    assert (seen.shape, seen.dtype, seen.place, seen.device[1]) == ((2, 3, 4), "float32", x.data_ptr(), 0)
+    buffer = Buffer(cuda, "float32")
+    buffer.fit(seen.shape)
+    cuda.on_device(buffer.device, seen.place, seen.size)
+    buffer.download()
+    cuda.wait()
+    np.testing.assert_array_equal(buffer.read(), x.cpu().numpy())
+    buffer.release()
+
+
+def test_a_gpu_that_is_not_there_is_told() -> None:
+    assert gpu(0).memory_bytes > 1 << 28
+    with pytest.raises(Unavailable, match="there is no GPU 99"):
+        gpu(99)

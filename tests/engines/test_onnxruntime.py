@@ -227,6 +227,42 @@ def test_a_provider_that_does_not_load_is_an_error_that_names_the_library(onnx_p
     assert caught.value.exit_code == 4
 
 
+def test_an_array_of_another_library_is_read_where_it_lies(onnx_path):
+    import torch
+
+    with open_runner(onnx_path, threads=1) as runner:
+        for n in (1, 3):
+            x = torch.from_numpy(_x(n))
+            np.testing.assert_array_equal(runner(x), runner(_x(n)))
+            np.testing.assert_array_equal(runner.run_all(x)["output"], runner(_x(n)))
+        with pytest.raises(BadInput, match="wrong input 'input'; got float16; expected float32"):
+            runner(x.half())
+        with pytest.raises(BadInput, match="wrong size of input 'input'"):
+            runner(x[:, :, :31].contiguous())
+        with pytest.raises(BadInput, match="not contiguous"):
+            runner(x.to(memory_format=torch.channels_last))
+    with pytest.raises(BadInput, match="is closed"):
+        runner(x)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("options", ["", ":cuda_graph=1"])
+def test_arrays_on_the_gpu_are_read_where_they_lie(onnx_path, options):
+    import torch
+
+    from deploykit.engines.onnxruntime.providers import missing_library
+
+    if (reason := missing_library("CUDAExecutionProvider")) is not None:
+        pytest.skip(f"the CUDA provider does not load: {reason}")
+    with open_runner(f"{onnx_path}@ort-cuda{options}") as cuda, open_runner(onnx_path) as runner:
+        for n in (1, 4, 1):
+            np.testing.assert_allclose(cuda(torch.from_numpy(_x(n)).cuda() * 1), cuda(_x(n)), atol=1e-5)
+        with pytest.raises(BadInput, match="lies on another device than the engine runs on; got the host"):
+            cuda(torch.from_numpy(_x(1)))
+        with pytest.raises(BadInput, match=r"got a GPU; expected cpu. Pass x.cpu\(\)"):
+            runner(torch.from_numpy(_x(1)).cuda())
+
+
 @pytest.mark.gpu
 def test_cuda_answers_as_the_cpu_does(onnx_path):
     from deploykit.engines.onnxruntime.providers import missing_library

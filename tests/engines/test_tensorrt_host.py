@@ -8,8 +8,8 @@ import pytest
 from deploykit.base.artifact import Manifest, Parent
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.hashing import file_sha256
+from deploykit.engines.dlpack import CPU, is_on_device, view
 from deploykit.engines.tensorrt.audit import summarize
-from deploykit.engines.tensorrt.dlpack import CPU, is_on_device, view
 from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import Gpu
 from deploykit.engines.tensorrt.plan import Header

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.runner import TensorSpec
+from deploykit.engines.dlpack import Viewed
 
 
 class Bound:
@@ -46,6 +47,7 @@ def bind(
     x: np.ndarray,
     device: str,
     graph_id: int | None = None,
+    index: int = 0,
 ) -> Bound:
     """Allocate buffers for inputs of the shape of ``x`` and bind them.
 
@@ -59,6 +61,7 @@ def bind(
         x: of the shape to bind.
         device: ``cpu`` or ``cuda``.
         graph_id: number of the CUDA graph that is captured for this shape; None: none is captured.
+        index: of the GPU.
     """
     import onnxruntime as ort
 
@@ -72,7 +75,7 @@ def bind(
         value = ort.OrtValue.ortvalue_from_numpy(buffer)
         zero_copy = value.data_ptr() == buffer.ctypes.data
     else:
-        value = ort.OrtValue.ortvalue_from_shape_and_type(x.shape, x.dtype, device, 0)
+        value = ort.OrtValue.ortvalue_from_shape_and_type(x.shape, x.dtype, device, index)
         zero_copy = False
 
     def fill_buffer(given: np.ndarray) -> None:
@@ -91,12 +94,39 @@ def bind(
         arrays = [np.empty_like(one) for one in first]
         values = [ort.OrtValue.ortvalue_from_numpy(one) for one in arrays]
     else:
-        values = [ort.OrtValue.ortvalue_from_shape_and_type(one.shape, one.dtype, device, 0) for one in first]
+        values = [ort.OrtValue.ortvalue_from_shape_and_type(one.shape, one.dtype, device, index) for one in first]
     for name, one in zip(names, values, strict=True):
         binding.bind_ortvalue_output(name, one)
     if device == "cpu" and all(one.data_ptr() == a.ctypes.data for one, a in zip(values, arrays, strict=True)):
         return Bound(names, fill, _rerun(session, binding, graph_id), lambda: (one.copy() for one in arrays))
     return Bound(names, fill, _rerun(session, binding, graph_id), lambda: (one.numpy() for one in values))
+
+
+def run_where_it_lies(
+    session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], seen: Viewed, device: str
+) -> dict[str, np.ndarray]:
+    """Run an array of another library without copying it: it lies on the session's own device.
+
+    Args:
+        session: open.
+        inputs: of it.
+        outputs: of it.
+        seen: the array, of the type and a shape that the session takes.
+        device: ``cpu`` or ``cuda``.
+
+    Returns:
+        Every output by name, new arrays; floating ones as float32.
+    """
+    binding = session.io_binding()
+    binding.bind_input(inputs[0].name, device, seen.device[1], np.dtype(seen.dtype), list(seen.shape), seen.place)
+    for one in outputs:
+        binding.bind_output(one.name, "cpu")
+    binding.synchronize_inputs()  # what its owner still computes on another stream
+    session.run_with_iobinding(
+        binding, _graph(-1 if device == "cuda" else None)
+    )  # the address may be another next time
+    names = [one.name for one in outputs]
+    return {name: _float32(one) for name, one in zip(names, binding.copy_outputs_to_cpu(), strict=True)}
 
 
 def _graph(number: int | None) -> Any:

@@ -13,9 +13,10 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input, fits
+from deploykit.engines.check import check_input, check_shape, fits
+from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.knowledge import of_file
-from deploykit.engines.onnxruntime.binding import Bound, bind
+from deploykit.engines.onnxruntime.binding import Bound, bind, run_where_it_lies
 from deploykit.engines.onnxruntime.session import create_session, ort_errors
 
 _DTYPES = {
@@ -34,13 +35,15 @@ KEPT_SHAPES = 4
 class OrtRunner:
     """One ONNX Runtime session; see :class:`deploykit.base.runner.Runner`.
 
-    Buffers are allocated once per input shape (the last four are kept), refilled, and the answer is a copy.
+    Buffers are allocated once per input shape (the last four are kept), refilled, and the answer is a copy. Arrays of other
+    libraries that speak DLPack (PyTorch, CuPy) and lie on the session's device are read where they lie.
     """
 
     def __init__(self, spec: Spec, session: Any, threads: int | None, size: int | None) -> None:
         assert spec.target is not None
         self.spec, self.target, self.threads = spec, spec.target, threads
         self.device = "cpu" if spec.target == "ort-cpu" else "cuda"
+        self._index = int(spec.options.get("device_id", "0"))
         self._session: Any = session
         self.inputs = tuple(_tensor(node, "input", spec) for node in session.get_inputs())
         self.outputs = tuple(_tensor(node, "output", spec) for node in session.get_outputs())
@@ -66,16 +69,20 @@ class OrtRunner:
         self._graphs = 0
         self._errors = ort_errors()
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Any) -> np.ndarray:
         """Run one batch and return a new float32 array of the first output."""
         try:
+            if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__"):
+                return self._where_it_lies(x)[self.outputs[0].name]
             return self._binding(x).run(x)
         except self._errors as error:
             raise self._failed(error, x) from error
 
-    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run_all(self, x: Any) -> dict[str, np.ndarray]:
         """Run one batch and return every output by name."""
         try:
+            if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack_device__"):
+                return self._where_it_lies(x)
             return self._binding(x).run_all(x)
         except self._errors as error:
             raise self._failed(error, x) from error
@@ -112,15 +119,35 @@ class OrtRunner:
             if self.spec.options.get("cuda_graph") == "1":
                 self._graphs += 1
                 graph_id = self._graphs
-            bound = bind(
-                self._session, self.inputs, self.outputs, x.astype(self._dtype, copy=False), self.device, graph_id
-            )
+            given = x.astype(self._dtype, copy=False)
+            bound = bind(self._session, self.inputs, self.outputs, given, self.device, graph_id, self._index)
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
             self._bound[x.shape] = bound
         return bound
 
-    def _failed(self, error: BaseException, x: np.ndarray) -> Exception:
+    def _where_it_lies(self, x: Any) -> dict[str, np.ndarray]:
+        if self._session is None:
+            raise BadInput(f"the runner of {self.spec.path} is closed")
+        kind, index = (int(part) for part in x.__dlpack_device__())
+        if (kind in (CUDA, CUDA_MANAGED)) != (self.device == "cuda"):
+            raise BadInput(
+                f"{self.target}: the array lies on another device than the engine runs on",
+                got="a GPU" if self.device == "cpu" else "the host",
+                expected=self.device,
+                fix="Pass x.cpu()." if self.device == "cpu" else "Pass a numpy array, or x.cuda().",
+            )
+        if self.device == "cuda" and index != self._index:
+            raise BadInput("the array lies on another GPU", got=index, expected=self._index)
+        seen = view(x)
+        if seen.dtype != self._input.dtype:  # it is read as it is: nothing is rounded on its way in
+            raise BadInput(
+                f"{self.target}: wrong input {self._input.name!r}", got=seen.dtype, expected=self._input.dtype
+            )
+        check_shape(seen.shape, seen.dtype, self._input, self.target)
+        return run_where_it_lies(self._session, self.inputs, self.outputs, seen, self.device)
+
+    def _failed(self, error: BaseException, x: Any) -> Exception:
         text = " ".join(str(error).split())[:300]
         return AnswerNo(f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {text}")
 

@@ -66,15 +66,18 @@ class Cuda:
 
     def to_device(self, place: int, source: int, size: int) -> None:
         """Copy from host to device on the stream."""
-        self._do("cuMemcpyHtoDAsync_v2", c_void_p(place), c_void_p(source), c_size_t(size), c_void_p(self.stream))
+        if size:
+            self._do("cuMemcpyHtoDAsync_v2", c_void_p(place), c_void_p(source), c_size_t(size), c_void_p(self.stream))
 
     def to_host(self, place: int, source: int, size: int) -> None:
         """Copy from device to host on the stream."""
-        self._do("cuMemcpyDtoHAsync_v2", c_void_p(place), c_void_p(source), c_size_t(size), c_void_p(self.stream))
+        if size:
+            self._do("cuMemcpyDtoHAsync_v2", c_void_p(place), c_void_p(source), c_size_t(size), c_void_p(self.stream))
 
     def on_device(self, place: int, source: int, size: int) -> None:
         """Copy within the device on the stream."""
-        self._do("cuMemcpyDtoDAsync_v2", c_void_p(place), c_void_p(source), c_size_t(size), c_void_p(self.stream))
+        if size:
+            self._do("cuMemcpyDtoDAsync_v2", c_void_p(place), c_void_p(source), c_size_t(size), c_void_p(self.stream))
 
     def wait(self) -> None:
         """Until all work on the stream is done."""

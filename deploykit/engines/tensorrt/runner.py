@@ -14,9 +14,9 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
 from deploykit.engines.check import check_input, check_shape, refuse_options, switch
+from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.knowledge import of_file
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.dlpack import is_on_device, view
 from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.flavour import Api, load
 from deploykit.engines.tensorrt.hardware import Gpu, gpu
@@ -220,8 +220,7 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     api = load(spec.target)
     rebuild = rebuild_command(spec, manifest)
     refuse_other_version(api, header, manifest, spec.path, rebuild)
-    host_code = bool(manifest is not None and manifest.config.get("version_compatible"))
-    if host_code and not allow_code:
+    if manifest is not None and manifest.config.get("version_compatible") and not allow_code:
         raise BadInput(
             f"{spec.path} brings a runtime of its own, which is code that runs on this machine",
             fix="Pass --allow-code if you trust its maker.",
@@ -229,7 +228,7 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     weights = weights_for(spec.path, manifest, spec.options.get("weights"))
     found = gpu(int(index))
     refuse_other_gpu(found, manifest, spec.path, rebuild)
-    return TensorRTRunner(spec, api, found, size, rebuild, weights, host_code)
+    return TensorRTRunner(spec, api, found, size, rebuild, weights, allow_code)
 
 
 def rebuild_command(spec: Spec, manifest: Manifest | None) -> str:

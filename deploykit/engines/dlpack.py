@@ -1,4 +1,4 @@
-"""Arrays of other libraries on the GPU, read through the DLPack protocol (dmlc/dlpack, ``dlpack.h``)."""
+"""Arrays of other libraries, on the host or a GPU, read through the DLPack protocol (dmlc/dlpack, ``dlpack.h``)."""
 
 from __future__ import annotations
 
