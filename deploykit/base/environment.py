@@ -41,6 +41,11 @@ def library_versions(names: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
     return found
 
 
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
 @cache
 def cpu() -> dict[str, Any]:
     """Model name, cores this process may use, and the instruction sets that matter for int8 and bf16."""
@@ -54,8 +59,7 @@ def cpu() -> dict[str, Any]:
             elif key.strip().lower() in ("flags", "features"):
                 flags = set(value.split())
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return {"model": model, "cores": cores, "isa": [name for name in _ISA if name in flags]}
+    return {"model": model, "cores": cores(), "isa": [name for name in _ISA if name in flags]}
 
 
 def memory_bytes() -> int:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from deploykit.base.environment import cores
 from deploykit.base.progress import SILENT, Progress
 from deploykit.benchmarking import noise
 from deploykit.benchmarking.conditions import Watch
@@ -49,7 +50,7 @@ def measure(
     """
     found = Measured({name: Times() for name in openers})
     share = noise.busy_share()
-    found.warnings += noise.load_warnings(share, settings.threads, noise.cores())
+    found.warnings += noise.load_warnings(share, settings.threads, cores())
     with ExitStack() as stack:
         copy = {COPY: openers[baseline]} if baseline in openers else {}
         found.times |= {name: Times() for name in copy}

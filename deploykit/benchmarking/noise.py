@@ -17,11 +17,6 @@ def busy_share(seconds: float = 0.3) -> float:
     return float(psutil.cpu_percent(interval=seconds)) / 100
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
 def quietest_core(seconds: float = 0.2) -> int | None:
     """The core with the least other work just now, of those that this process may use; None where that cannot be told.
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack, suppress
 
 import numpy as np
 
+from deploykit.base.environment import cores
 from deploykit.base.progress import Progress
-from deploykit.benchmarking import noise
 from deploykit.benchmarking.crew import Crew
 from deploykit.benchmarking.pool import Worker, WorkerFailed
 from deploykit.benchmarking.subject import Opener
@@ -113,7 +113,7 @@ def thread_sweep(opener: Threaded, found: Measured, settings: Settings, progress
 
     Variants that do not compute on the CPU are left out, and so are those that failed.
     """
-    counts = thread_counts(noise.cores())
+    counts = thread_counts(cores())
     names = [name for name, times in found.times.items() if times.status == "ok"]
     with progress.task("thread sweep", total=len(names), unit="variants") as task:
         for name in names:

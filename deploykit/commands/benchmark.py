@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
 from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import BenchmarkConfig
-from deploykit.base.environment import library_versions
+from deploykit.base.environment import cores, library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec
-from deploykit.benchmarking import noise
 from deploykit.benchmarking.measure import Measured, Settings, measure
 from deploykit.benchmarking.subject import Opener
 from deploykit.commands.against import SUFFIX, other_side
@@ -130,7 +129,7 @@ def _benchmark(
     split = source.split(config.split)
     if len(split) == 0:
         raise BadInput(f"there are no pictures in the {config.split} split of {config.data}")
-    threads = max(config.threads, noise.cores() // 2)
+    threads = max(config.threads, cores() // 2)
     with _beside(folder) as place:
         with closing(Judge(config, source, split, metrics, threads, progress)) as judge:
             judged = _judge_all(specs, baseline, judge, folder, place, progress)

@@ -240,6 +240,7 @@ class _Work:
         preprocessing: Preprocessing,
         resume: ResumeFile,
     ) -> Outcome:
+        from deploykit.base.environment import cores
         from deploykit.distillation.matching import plain, tapped
         from deploykit.distillation.step import distill_step
         from deploykit.training.augment import seeded
@@ -247,7 +248,6 @@ class _Work:
         from deploykit.training.course import Diverged
         from deploykit.training.draws import seed_of
         from deploykit.training.loop import fit
-        from deploykit.training.threads import cores
         from deploykit.training.validation import top1_on
 
         config, fabric, prefix = self.config, self.fabric, ""

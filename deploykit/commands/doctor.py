@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +166,9 @@ def _compiler() -> Check:
 
 def _onnxruntime_packages() -> Check:
     """Two ONNX Runtimes share one folder, and the one installed last breaks the other."""
-    known = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-training")
-    found = []
-    for name in known:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
+    from deploykit.engines.onnxruntime.providers import packages
+
+    found = packages()
     mend = "pip uninstall -y " + " ".join(one.split()[0] for one in found) + ", then install only one of them again."
     if len(found) > 1:
         return Check("onnxruntime-packages", False, f"{' and '.join(found)} share one folder", mend)

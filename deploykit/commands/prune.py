@@ -151,8 +151,8 @@ def _prune(
 ) -> PruneResult:
     import torch
 
+    from deploykit.base.environment import cores
     from deploykit.commands.prune_steps import Cutter
-    from deploykit.training.threads import cores
 
     loaded, preprocessing = _loaded(source, config, progress)
     threads = torch.get_num_threads()

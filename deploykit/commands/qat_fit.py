@@ -141,9 +141,9 @@ def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[
 
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
     from deploykit.base.config.train import AugmentConfig, LoopConfig
+    from deploykit.base.environment import cores
     from deploykit.training.batches import Batches
     from deploykit.training.rounds import Rounds
-    from deploykit.training.threads import cores
 
     assert loaded.preprocessing is not None
     batches = Batches(

@@ -101,10 +101,11 @@ def open_teachers(
         BadInput: a file is missing or is no classifier, classes do not fit, or the same teacher is named twice.
         Unavailable: this machine lacks its engine.
     """
+    from deploykit.base.environment import cores
     from deploykit.commands.logits import collect_logits, preprocessing_of
     from deploykit.data import map_classes
     from deploykit.engines.choose import resolve
-    from deploykit.training.threads import cores, fixed_threads
+    from deploykit.training.threads import fixed_threads
 
     select = data.split("select")
     fixed = fixed_threads(config.threads)

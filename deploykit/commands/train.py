@@ -148,9 +148,9 @@ def _fit(
     stop: Stop,
     progress: Progress,
 ) -> Outcome:
+    from deploykit.base.environment import cores
     from deploykit.training.batches import Batches
     from deploykit.training.loop import fit
-    from deploykit.training.threads import cores
     from deploykit.training.validation import top1_on
 
     select = splits["select"]

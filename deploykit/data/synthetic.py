@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.draws import keys, mixed
@@ -19,6 +21,7 @@ CLASSES = tuple(f"{texture}-{shape}" for shape in SHAPES for texture in TEXTURES
 _STREAMS = {"train": 1, "test": 2}
 _DEFAULTS = {"train": 16_000, "test": 20_000, "size": 32}
 _KEPT_BYTES = 256 << 20
+_DRAWN_AT_ONCE = 1 << 16  # pixels: what is drawn of them stays in the processor's cache
 
 
 def open_synthetic(name: str, progress: Progress = SILENT) -> DataSource:
@@ -101,6 +104,15 @@ class Synthetic:
         return (mixed(key ^ np.uint64(0xC1A55)) % np.uint64(len(CLASSES))).astype(np.int64)
 
     def _make(self, indices: np.ndarray) -> np.ndarray:
+        some = max(1, _DRAWN_AT_ONCE // self.side**2)
+        parts = [indices[start : start + some] for start in range(0, len(indices), some)]
+        at_once = min(len(parts), cores())
+        if at_once < 2:
+            return np.concatenate([self._draw(part) for part in parts] or [self._draw(indices)])
+        with ThreadPoolExecutor(at_once) as threads:
+            return np.concatenate(list(threads.map(self._draw, parts)))
+
+    def _draw(self, indices: np.ndarray) -> np.ndarray:
         key = keys(self.seed, _STREAMS[self.split], indices)
         return draw_shapes(key, self._labels(indices), self.side)
 

@@ -115,6 +115,7 @@ class _Work:
     paths: dict[str, Path] = field(default_factory=dict)
     failed: dict[str, DeploykitError] = field(default_factory=dict)
     done: list[Done] = field(default_factory=list)
+    lacking: dict[str, Unavailable | None] = field(default_factory=dict)
 
 
 def run(
@@ -247,6 +248,11 @@ def _do(work: _Work, stage: Stage) -> None:
         work.paths[stage.name] = path
         work.done.append(Done(stage.name, "kept", time.monotonic() - began))
         return
+    if (lack := _lack(work, stage)) is not None:
+        work.progress.warn(f"{stage.name} skipped: {lack.line()}")
+        work.failed[stage.name] = lack
+        work.done.append(Done(stage.name, "skipped", time.monotonic() - began, lack.line()))
+        return
     work.progress.say(f"{stage.name}: {path}")
     try:
         stages.call(stage.command, arguments, force=work.force, progress=work.progress)
@@ -263,6 +269,19 @@ def _do(work: _Work, stage: Stage) -> None:
     work.folder.store.keep(key, stage.name, work.folder.root, stages.files_of_artifact(path))
     work.paths[stage.name] = path
     work.done.append(Done(stage.name, "done", time.monotonic() - began))
+
+
+def _lack(work: _Work, stage: Stage) -> Unavailable | None:
+    """What this machine lacks where every variant that needs the stage has a target that cannot be used here."""
+    from deploykit.engines import lacking
+
+    if stage.source is None:
+        return None
+    targets = {work.recipe.variants[name].engine for name in work.plan.users(stage.name)}
+    for target in targets - set(work.lacking):
+        work.lacking[target] = lacking(target)
+    found = [work.lacking[target] for target in sorted(targets)]
+    return None if None in found else found[0]
 
 
 def _key(work: _Work, stage: Stage, source: Path | None) -> str:

@@ -56,6 +56,15 @@ class Plan:
         """The stages that lead to the artifact of ``variant``, the first first."""
         return _chain(self.stages, self.made_by[variant])
 
+    def users(self, stage: str) -> list[str]:
+        """The variants that need what ``stage`` makes, as their own, as a step towards it or as a teacher."""
+        by_name = {one.name: one for one in self.stages}
+
+        def needed(name: str) -> bool:
+            return name == stage or any(needed(one) for one in by_name[name].needs)
+
+        return [variant for variant, last in self.made_by.items() if needed(last)]
+
 
 def plan(recipe: Recipe, *, allow_code: bool = False) -> Plan:
     """The stages of ``recipe``; variants that need the same artifact share the stage that makes it."""

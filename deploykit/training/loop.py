@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.config.train import LoopConfig
+from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.training.augment import augment, mix
@@ -28,7 +29,7 @@ from deploykit.training.resume import ResumeFile
 from deploykit.training.schedules import learning_rate
 from deploykit.training.signals import Stop
 from deploykit.training.steps import Step
-from deploykit.training.threads import cores, fixed_threads, probe_threads
+from deploykit.training.threads import fixed_threads, probe_threads
 from deploykit.training.validation import Validate
 
 if TYPE_CHECKING:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from deploykit.base.environment import cores
+
 MARGIN = 1.15
 ROUNDS = 3
 LIMIT_S = 6.0
@@ -47,11 +49,6 @@ def fixed_threads(asked: int | None, local_world: int = 1) -> Threads | None:
     if cores() // local_world <= 1:
         return Threads(1, f"{_noun(1)}, there are no more cores", {})
     return None
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 def probe_threads(step: Callable[[], None], most: int) -> Threads:

@@ -49,20 +49,17 @@ def test_a_probe_that_crashes_or_hangs_is_an_answer(monkeypatch, tmp_path):
     assert probe("torch", limit_s=0.5).detail == "it did not answer within 0.5 s"
 
 
-def test_two_onnxruntimes_in_one_folder_are_found(monkeypatch):
-    versions = {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.31.1"}
-
-    def version(name):
-        if name not in versions:
-            raise room.metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    monkeypatch.setattr(room.metadata, "version", version)
+def test_two_onnxruntimes_in_one_folder_are_found(monkeypatch, tmp_path):
+    for name, version in (("onnxruntime", "1.31.0"), ("onnxruntime-gpu", "1.31.1")):
+        meta = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        meta.mkdir()
+        (meta / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     check = room._onnxruntime_packages()
     assert not check.ok
     assert check.detail == "onnxruntime 1.31.0 and onnxruntime-gpu 1.31.1 share one folder"
     assert check.fix.startswith("pip uninstall -y onnxruntime onnxruntime-gpu")
-    versions.clear()
+    monkeypatch.setattr("sys.path", [])
     assert room._onnxruntime_packages().detail == "none is installed"
 
 

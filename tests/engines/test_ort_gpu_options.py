@@ -3,7 +3,6 @@
 import select
 import subprocess
 import sys
-from importlib import metadata
 
 import onnx
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.base.user_cache import cache_folder
 from deploykit.engines import open_runner
-from deploykit.engines.onnxruntime import providers, tensorrt_options
+from deploykit.engines.onnxruntime import tensorrt_options
 from deploykit.engines.onnxruntime.binding import _graph
 from deploykit.engines.onnxruntime.session import building
 from deploykit.engines.onnxruntime.tensorrt_options import engine_folder, profile_options, provider_fields
@@ -94,17 +93,3 @@ def test_a_graph_is_named_only_where_one_is_recorded():
     assert _graph(None) is None
     assert _graph(3).get_run_config_entry("gpu_graph_id") == "3"
     assert _graph(-1).get_run_config_entry("gpu_graph_id") == "-1"
-
-
-def test_two_onnx_runtimes_are_named(monkeypatch):
-    versions = {"onnxruntime": "1.30.0", "onnxruntime-gpu": "1.31.1"}
-
-    def version(name):
-        if name not in versions:
-            raise metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    monkeypatch.setattr(metadata, "version", version)
-    assert "onnxruntime 1.30.0 and onnxruntime-gpu 1.31.1 are installed into one folder" in providers.two_packages()
-    del versions["onnxruntime"]
-    assert providers.two_packages() is None

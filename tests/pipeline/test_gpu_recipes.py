@@ -16,7 +16,7 @@ from deploykit.pipeline.shipped import find_recipe
 
 RECIPES = ("gpu_resnet50", "gpu_mobilenetv2", "gpu_efficientnet_b0")
 QUICK = (
-    "data=synthetic:0,train=96,test=64,size=32", "train.epochs=1", "train.batch=32", "train.precision=fp32",
+    "data=synthetic:0,train=96,test=64,size=32", "train.epochs=1", "train.warmup_epochs=0", "train.batch=32", "train.precision=fp32",
     "benchmark.baseline=eager", "benchmark.max_time_s=2", "benchmark.min_blocks=2", "benchmark.block_ms=5",
     "benchmark.batch=4", "variants.compiled.target=torch-eager",
     "variants.pruned-int8.steps.1.distill={epochs: 1, batch: 32, precision: fp32}",
@@ -58,3 +58,7 @@ def test_without_a_gpu_each_variant_is_left_out_with_its_reason(tmp_path: Path) 
         assert status[name] == "skipped"
         assert reason in variants[name]["reason"]
     assert variants["rtx-fp16"]["artifact"]["bytes"] > 1000  # it was built, ahead of time
+    made = {stage.name: stage.status for stage in result.stages}
+    for name in ("pruned-fp16.prune", "sparse24-fp16.prune", "ort-trt-int8.quantize", "trt-int8.quantize"):
+        assert made[name] == "skipped"  # nothing is trained or calibrated for what cannot run here
+    assert "sparse24-fp16.distill" not in made

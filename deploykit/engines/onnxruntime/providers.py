@@ -20,6 +20,7 @@ _LIBRARY = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
 }
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-training")
 CUDA_MEND = "Install the driver and pip install 'onnxruntime-gpu[cuda,cudnn]', or use @ort-cpu."
 TRT_MEND = (
     "This provider links TensorRT 10 (libnvinfer.so.10) and does not take 11: pip install 'deploykit[ort-trt]' "
@@ -79,17 +80,24 @@ def missing_library(provider: str) -> str | None:
 
 def two_packages() -> str | None:
     """That several ONNX Runtime packages share one folder, where the one installed last has broken the other; else None."""
-    from importlib import metadata
-
-    found = []
-    for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"):
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
+    found = packages()
     if len(found) < 2:
         return None
     return f"{' and '.join(found)} are installed into one folder and break each other: uninstall all, install one"
+
+
+def packages() -> list[str]:
+    """The ONNX Runtime packages, with their versions, that fill the folder from which it is imported."""
+    from importlib import metadata
+
+    by_folder: dict[str, list[str]] = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found = metadata.distribution(name)
+            folder = Path(str(found.locate_file("onnxruntime"))).resolve()
+            by_folder.setdefault(str(folder), []).append(f"{name} {found.version}")
+    places = [str(Path(place, "onnxruntime").resolve()) for place in sys.path]
+    return next((by_folder[place] for place in places if place in by_folder), [])
 
 
 @cache
