@@ -13,9 +13,9 @@ import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
+from deploykit.engines.dlpack import CUDA, is_on_device, view
 from deploykit.engines.tensorrt.buffers import Buffer
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.dlpack import CUDA, is_on_device, view
 from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import gpu, make_current
@@ -290,25 +290,3 @@ def test_many_contexts_leak_nothing() -> None:
     keeper.use()
     assert before - keeper.free_bytes() < 1 << 22
     keeper.close()
-
-
-def test_arrays_of_pytorch_are_read_where_they_lie(cuda: Cuda) -> None:
-    import torch
-
-    x = torch.arange(24, dtype=torch.float32, device="cuda").reshape(2, 3, 4) * 2
-    assert is_on_device(x)
-    seen = view(x, cuda.stream)
-    assert (seen.shape, seen.dtype, seen.place, seen.device[1]) == ((2, 3, 4), "float32", x.data_ptr(), 0)
-    buffer = Buffer(cuda, "float32")
-    buffer.fit(seen.shape)
-    cuda.on_device(buffer.device, seen.place, seen.size)
-    buffer.download()
-    cuda.wait()
-    np.testing.assert_array_equal(buffer.read(), x.cpu().numpy())
-    buffer.release()
-
-
-def test_a_gpu_that_is_not_there_is_told() -> None:
-    assert gpu(0).memory_bytes > 1 << 28
-    with pytest.raises(Unavailable, match="there is no GPU 99"):
-        gpu(99)
