@@ -81,6 +81,8 @@ class PruningPictures:
         import numpy as np
         import torch
 
+        from deploykit.zoo.placing import beside
+
         count = min(self.config.select_images, len(self.select))
         if count == 0:
             return None
@@ -88,7 +90,7 @@ class PruningPictures:
         right = 0
         with torch.inference_mode():
             for x, y in _batches(self.select, picked, self.config.batch, preprocessing, order):
-                right += int((module(torch.from_numpy(x)).argmax(1).numpy() == y).sum())
+                right += int((module(beside(module, x)).argmax(1).cpu().numpy() == y).sum())
         return right / count
 
 

@@ -49,8 +49,11 @@ class Cutter:
         pictures: PruningPictures | None,
         progress: Progress,
     ) -> None:
+        from deploykit.zoo.placing import chosen_device
+
         self.module, self.preprocessing, self.config = loaded.module, preprocessing, config
         self.pictures, self.progress = pictures, progress
+        self.device = chosen_device(config.device)
         self.order = None if pictures is None else pictures.order(loaded, progress)
         self.masks: dict[str, Tensor] | None = None
         self.layers: list[dict[str, Any]] = []
@@ -154,12 +157,14 @@ class Cutter:
     def _scores(self, graph: Graph) -> list[np.ndarray]:
         from deploykit.pruning.importance import weight_scores
         from deploykit.pruning.importance_from_data import data_scores
+        from deploykit.zoo.placing import placed
 
         config = self.config
         if config.importance in FROM_DATA:
             assert self.pictures is not None  # the configuration asks for data
             batches = self.pictures.batches(self.preprocessing, self.order)
-            return data_scores(self.module, graph, config.importance, batches)
+            with placed(self.module, self.device):
+                return data_scores(self.module, graph, config.importance, batches)
         return weight_scores(self.module, graph, config.importance, config.seed, self.progress)
 
     def _mask(self) -> dict[str, Any]:
@@ -191,11 +196,13 @@ class Cutter:
         from torch.nn.modules.batchnorm import _BatchNorm
 
         from deploykit.zoo.batch_norm import reestimate_batch_norm
+        from deploykit.zoo.placing import placed
 
         layers = any(isinstance(one, _BatchNorm) and one.running_mean is not None for one in self.module.modules())
         if self.pictures is None or not self.config.recalibrate or not layers:
             return False
-        reestimate_batch_norm(self.module, (x for x, _ in self.pictures.batches(self.preprocessing, self.order)))
+        with placed(self.module, self.device):
+            reestimate_batch_norm(self.module, (x for x, _ in self.pictures.batches(self.preprocessing, self.order)))
         return True
 
     def _layer_times(self) -> dict[str, float]:
@@ -210,7 +217,12 @@ class Cutter:
         return dict(zip(shapes, times, strict=True))
 
     def _top1(self) -> float | None:
-        return None if self.pictures is None else self.pictures.top1(self.module, self.preprocessing, self.order)
+        from deploykit.zoo.placing import placed
+
+        if self.pictures is None:
+            return None
+        with placed(self.module, self.device):
+            return self.pictures.top1(self.module, self.preprocessing, self.order)
 
 
 def _kept(before: int, after: int) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def per_index(tensor: Tensor, site: Site) -> np.ndarray:
     else:
         others = [dim for dim in range(tensor.ndim) if dim != site.dim]
         summed = tensor.sum(dim=others) if others else tensor
-    found: np.ndarray = summed.double().numpy()
+    found: np.ndarray = summed.double().cpu().numpy()
     return found
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.importance import Scores, Tally, per_index
 from deploykit.pruning.records import Site
+from deploykit.zoo.placing import beside
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 HESSIAN_PICTURES = 64
@@ -90,7 +91,7 @@ def activation(module: nn.Module, graph: Graph, batches: Batches) -> Scores:
     try:
         with torch.no_grad():
             for x, _ in batches:
-                module(torch.from_numpy(x))
+                module(beside(module, x))
     finally:
         for handle in handles:
             handle.remove()
@@ -102,7 +103,7 @@ def _listener(tally: Tally, site: Site) -> Callable[[nn.Module, tuple[Tensor, ..
         values = inputs[0].abs()
         dim = values.ndim - 1 if isinstance(layer, nn.Linear) else 1
         others = [at for at in range(values.ndim) if at != dim]
-        tally.add(site.labels, values.mean(dim=others).double().numpy())
+        tally.add(site.labels, values.mean(dim=others).double().cpu().numpy())
 
     return listen
 
@@ -129,7 +130,7 @@ def _gates(module: nn.Module, graph: Graph) -> list[Site]:
 
 
 def _gradients(module: nn.Module, parameters: Mapping[str, Tensor], x: np.ndarray, y: np.ndarray) -> dict[str, Tensor]:
-    loss = functional.cross_entropy(module(torch.from_numpy(x)), torch.from_numpy(y))
+    loss = functional.cross_entropy(module(beside(module, x)), beside(module, y))
     given = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
     return {
         name: torch.zeros_like(tensor) if gradient is None else gradient

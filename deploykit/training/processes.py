@@ -11,7 +11,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from deploykit.base.config.train import LoopConfig
-from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.errors import BadInput
+from deploykit.zoo.placing import chosen_device
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
@@ -28,11 +29,7 @@ def open_fabric(config: LoopConfig) -> Fabric:
         Unavailable: ``cuda`` is asked for and there is none.
         BadInput: fp16 on a CPU, or more processes than GPUs.
     """
-    device = config.device
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("no CUDA GPU can be used", fix="`deploykit doctor` tells why; or pass --device cpu.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = chosen_device(config.device)
     if device == "cpu" and config.precision == "fp16":
         raise BadInput("mixed fp16 trains on a GPU only", fix="Use --precision fp32, or bf16 on a CPU that has it.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells what was asked for, and tips

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deploykit.base.errors import BadInput
+from deploykit.zoo.placing import beside
 
 
 def reestimate_batch_norm(module: nn.Module, batches: Iterable[np.ndarray]) -> int:
@@ -41,7 +42,7 @@ def reestimate_batch_norm(module: nn.Module, batches: Iterable[np.ndarray]) -> i
         with torch.no_grad():
             for batch in batches:
                 if len(batch) > 1:
-                    module(torch.from_numpy(np.ascontiguousarray(batch)))
+                    module(beside(module, batch))
                     seen += 1
     finally:
         for layer, momentum, state in zip(layers, kept, before, strict=True):

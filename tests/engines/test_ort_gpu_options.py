@@ -12,7 +12,7 @@ from deploykit.base.user_cache import cache_folder
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime import tensorrt_options
 from deploykit.engines.onnxruntime.binding import _graph
-from deploykit.engines.onnxruntime.session import building
+from deploykit.engines.onnxruntime.session import _explained, building
 from deploykit.engines.onnxruntime.tensorrt_options import engine_folder, profile_options, provider_fields
 from tests.engines.onnx_for_tests import small_net
 
@@ -93,3 +93,18 @@ def test_a_graph_is_named_only_where_one_is_recorded():
     assert _graph(None) is None
     assert _graph(3).get_run_config_entry("gpu_graph_id") == "3"
     assert _graph(-1).get_run_config_entry("gpu_graph_id") == "-1"
+
+
+def test_an_option_that_the_provider_refuses_is_told_with_its_reason(tmp_path):
+    said = (  # recorded on an H200, onnxruntime-gpu 1.31.1
+        "EP Error /onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider_info.cc:63 static "
+        "onnxruntime::CUDAExecutionProviderInfo onnxruntime::CUDAExecutionProviderInfo::FromProviderOptions(const "
+        "onnxruntime::ProviderOptions&) [ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed to parse "
+        'provider option "device_id": cuda_execution_provider_info.cc:71 operator() Invalid device ID: 99, must be between '
+        "0 (inclusive) and 1 (exclusive)."
+    )
+    error = _explained(RuntimeError(said), small_net(tmp_path / "n.onnx"), "ort-cuda")
+    assert isinstance(error, BadInput)
+    assert error.line() == (
+        "option device_id of ort-cuda: Invalid device ID: 99, must be between 0 (inclusive) and 1 (exclusive)"
+    )

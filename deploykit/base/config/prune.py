@@ -36,6 +36,7 @@ class PruneConfig(Config):
         select_images: pictures of ``select`` for the accuracy, at most.
         batch: pictures at a time.
         threads: CPU threads; None: all cores.
+        device: where the pictures are run; latency is measured on ``target`` all the same.
         size: input size in pixels where the model does not carry it.
         arch: what the tensors are, where recognition cannot tell.
         allow_code: ``module:…`` may run.
@@ -62,6 +63,7 @@ class PruneConfig(Config):
     select_images: int = Field(1000, ge=1)
     batch: int = Field(64, ge=2)
     threads: int | None = Field(None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     size: int | None = Field(None, ge=1)
     arch: str | None = None
     allow_code: bool = False

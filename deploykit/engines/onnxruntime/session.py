@@ -100,7 +100,9 @@ def create_session(
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         with building(path, target, options):
-            session = ort.InferenceSession(str(path), settings, providers=_providers(path, target, options))
+            session = ort.InferenceSession(
+                str(path), settings, providers=_providers(path, target, options), enable_fallback=0
+            )  # which would print to stdout, run on the CPU and hide the cause
     except Exception as error:  # ONNX Runtime's errors share no base class but Exception
         raise _explained(error, path, target) from error
     session.disable_fallback()
@@ -185,6 +187,8 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         )
     if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
+    if wrong := re.search(r"provider option \"(\w+)\"\W*(?:\S+\.cc:\d+ )?(?:operator\(\) )?(.*)", text):
+        return BadInput(f"option {wrong.group(1)} of {target}: {wrong.group(2).rstrip('.')[:200]}")
     if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and target != "ort-cpu":
         return Unavailable(f"{target} cannot run here: {short}", fix=mend_of(PROVIDERS[target]))
     return BadInput(
