@@ -72,6 +72,32 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class Ranged(Protocol):
+    """What a runner offers besides where its engine takes some batch sizes only (TensorRT's optimization profiles).
+
+    Attributes:
+        batch_ranges: smallest, best served and largest batch size of each profile.
+    """
+
+    batch_ranges: tuple[tuple[int, int, int], ...]
+
+
+def fed_batch(runner: Runner, wanted: int) -> int | None:
+    """The batch size that every call must have, the last one filled up; None: any size goes.
+
+    Args:
+        runner: an open engine.
+        wanted: pictures a call, where the engine takes them; else the nearest that it takes.
+    """
+    if (fixed := runner.inputs[0].fixed_batch) is not None:
+        return fixed
+    if not isinstance(runner, Ranged) or not runner.batch_ranges:
+        return None
+    nearest = (min(max(wanted, low), high) for low, _, high in runner.batch_ranges)
+    return min(nearest, key=lambda size: abs(size - wanted))
+
+
+@runtime_checkable
 class DeviceTimed(Protocol):
     """What a runner offers besides where its device has a clock of its own (CUDA events)."""
 

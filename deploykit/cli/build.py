@@ -27,6 +27,7 @@ def command(
         list[str] | None,
         typer.Option("--profile", help="Batch sizes MIN:OPT:MAX, or NAME=1x3x224x224:8x3x224x224:…; may be repeated."),
     ] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Batch size served best where no --profile is named.")] = 8,
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,6 +95,7 @@ def command(
                 "target": target,
                 "precision": precision,
                 "profiles": profile or (),
+                "batch": batch,
                 "compute_capabilities": compute_capability or (),
                 "level": level,
                 "workspace_mib": workspace_mib,

@@ -59,7 +59,7 @@ def build_engine(
         precision, rest = stated(network)
         refuse_up_cast(config.precision, rest, source)
         accepted = check_precision(config.precision, network, config.allow_fallback, source)
-        profiles = make_profiles(config.profiles, parsed.inputs())
+        profiles = make_profiles(config.profiles, parsed.inputs(), config.batch)
         tf32 = config.precision == "tf32"
         started = time.perf_counter()
         plan, kept = _best_of(api, parsed, profiles, config, tf32, gpu, target, progress)

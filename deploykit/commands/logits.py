@@ -8,6 +8,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import fed_batch
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
@@ -30,7 +31,7 @@ def collect_logits(
     Args:
         runner: an open engine.
         split: of a data source.
-        batch: images per call; an engine with a fixed batch is fed its own, the last one filled up.
+        batch: images per call; an engine that does not take as many is fed what it takes, the last call filled up.
         limit: number of images at most, spread evenly; their labels are ``split.labels[split.chosen(limit)]``.
         progress: shows one bar, and says how the classes were mapped.
         name: of the variant, for messages.
@@ -43,7 +44,7 @@ def collect_logits(
         BadInput: the model is no classifier, or its classes do not fit the data's.
     """
     total = len(split.chosen(limit))
-    fixed = runner.inputs[0].fixed_batch
+    fixed = fed_batch(runner, batch)
     preprocessing = preprocessing or runner.preprocessing
     if preprocessing is None:
         raise BadInput(f"{name} carries no preprocessing", fix="Name the input size with --size.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Runner
+from deploykit.base.runner import Ranged, Runner, fed_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def parity_of(
     with progress.task("verify", total=len(images), unit="images") as task:
         for first in range(0, len(images), group):
             part = images[first : first + group]
-            expected = _run(reference, prepared(part, ways[0]), reference.inputs[0].fixed_batch or group)
+            expected = _run(reference, prepared(part, ways[0]), fed_batch(reference, group) or group)
             given = prepared(part, ways[1])
             for batch in sizes:
                 few = len(part) if batch == group else max(0, min(len(part), FEW - first))
@@ -74,7 +74,9 @@ def parity_of(
 
 
 def usable_batches(batches: Sequence[int], candidate: Runner, progress: Progress = SILENT) -> tuple[int, ...]:
-    """The batch sizes in ascending order, or the only one that the candidate takes (said where that differs).
+    """The batch sizes in ascending order: those that the candidate takes (said where some are left out).
+
+    An engine with profiles is compared at the size that each serves best, too.
 
     Raises:
         BadInput: none, or one below 1.
@@ -82,6 +84,11 @@ def usable_batches(batches: Sequence[int], candidate: Runner, progress: Progress
     if not batches or min(batches) < 1:
         raise BadInput("batch sizes", got=list(batches), expected="at least one, each at least 1")
     fixed = candidate.inputs[0].fixed_batch
+    if fixed is None and isinstance(candidate, Ranged) and (ranges := candidate.batch_ranges):
+        taken = {size for size in batches if any(low <= size <= high for low, _, high in ranges)}
+        if left := sorted(set(batches) - taken):
+            progress.say(f"batch sizes {left} are not compared: no profile of the engine takes them")
+        return tuple(sorted(taken | {best for _, best, _ in ranges}))
     if fixed is None:
         return tuple(sorted(set(batches)))
     if left := sorted(set(batches) - {fixed}):
@@ -146,7 +153,7 @@ def _run(runner: Runner, x: np.ndarray, batch: int, names: Sequence[str] = ()) -
     import numpy as np
 
     collected: list[list[np.ndarray]] = []
-    fill = runner.inputs[0].fixed_batch is not None or len(x) < batch
+    fill = fed_batch(runner, batch) is not None or len(x) < batch
     for piece, rows in _pieces(x, batch, fill=fill):
         named = runner.run_all(piece)
         outputs = [named[n] for n in names] if set(names) == set(named) else list(named.values())

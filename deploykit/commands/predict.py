@@ -13,6 +13,7 @@ from deploykit.base.atomic import check_parent, make_folder
 from deploykit.base.config.predict import PredictConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import fed_batch
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
@@ -171,7 +172,7 @@ def _probabilities(
     runner: Runner, split: Any, preprocessing: Preprocessing, batch: int, name: str, progress: Progress
 ) -> Iterator[np.ndarray]:
     """Batches of float64 ``[n, C]`` probabilities; softmax is applied unless the outputs are probabilities already."""
-    fixed = runner.inputs[0].fixed_batch
+    fixed = fed_batch(runner, batch)
     is_softmax: bool | None = None
     for x, _ in split.batches(fixed or batch, preprocessing):
         count = len(x)

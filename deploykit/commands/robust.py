@@ -8,6 +8,7 @@ import numpy as np
 
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import fed_batch
 from deploykit.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from deploykit.stats.paired import bootstrap_mean, score_interval
 from deploykit.stats.proportion import wilson
@@ -56,7 +57,7 @@ def corrupted_answers(
     from deploykit.data import prepare
 
     chosen = split.chosen(images).tolist()
-    fixed = runner.inputs[0].fixed_batch
+    fixed = fed_batch(runner, batch)
     size = fixed or batch
     ways = [(kind, strength) for kind in CORRUPTIONS for strength in STRENGTHS]
     found: Answers = {way: np.empty(len(chosen), dtype=np.int64) for way in ways}

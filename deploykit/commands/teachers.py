@@ -14,6 +14,7 @@ from deploykit.base.config.distill import DistillConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import fed_batch
 from deploykit.base.targets import Spec
 from deploykit.base.user_cache import TEACHERS, cache_folder
 
@@ -72,7 +73,7 @@ class OpenTeacher:
 
         from deploykit.commands.logits import rows_of
 
-        fixed = self.runner.inputs[0].fixed_batch
+        fixed = fed_batch(self.runner, len(x))
         step = fixed or len(x)
         rows = np.concatenate([rows_of(self.runner, x[at : at + step], fixed) for at in range(0, len(x), step)])
         return rows if self.order is None else np.ascontiguousarray(rows[:, self.order])

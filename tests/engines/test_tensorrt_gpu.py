@@ -59,6 +59,18 @@ def test_answers_are_those_of_the_cpu_at_every_batch_of_two_profiles(tmp_path, t
             runner(pictures(17))
 
 
+def test_pictures_are_fed_in_the_sizes_that_the_profiles_take(tmp_path, target):
+    from deploykit.commands.parity import parity_of
+
+    path = made(tmp_path, target, profiles=("2:2:2", "4:8:16"))
+    images = [np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in range(21)]
+    with open_runner(f"{tmp_path / 'n.onnx'}@ort-cpu", size=8) as reference, open_runner(path) as runner:
+        assert runner.batch_ranges == ((2, 2, 2), (4, 8, 16))
+        found = parity_of(reference, runner, images)
+    assert found.ok
+    assert [one["batch"] for one in found.to_dict()["by_batch"]] == [2, 8]
+
+
 def test_graphs_are_recorded_once_per_shape_and_give_the_same(tmp_path, target):
     path = made(tmp_path, target)
     x = pictures(4)

@@ -13,6 +13,8 @@ def shapes(profile):
 
 def test_a_dynamic_batch_gets_one_profile_by_default():
     assert [shapes(one) for one in make_profiles([], PICTURES)] == [((1, 3, 8, 8), (8, 3, 8, 8), (32, 3, 8, 8))]
+    sizes = [[shape[0] for shape in shapes(make_profiles([], PICTURES, batch)[0])] for batch in (1, 64)]
+    assert sizes == [[1, 1, 32], [1, 64, 64]]  # the batch that is asked for is always taken
 
 
 def test_batches_and_whole_shapes_are_read():

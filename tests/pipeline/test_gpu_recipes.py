@@ -35,6 +35,8 @@ def test_precisions_and_targets_are_planned(name: str) -> None:
     assert asked["trt-fp8"] == ("tensorrt", "fp8")
     assert asked["rtx-fp16"] == ("tensorrt-rtx", "fp16")
     assert builds["sparse24-fp16"].sparse
+    plans = [one for one in builds.values() if one.target in ("tensorrt", "tensorrt-rtx")]
+    assert {one.batch for one in plans} == {recipe.benchmark_config().batch}  # which the engines must take
     assert {variant.engine for variant in recipe.variants.values()} >= {
         "torch-eager", "torch-compile", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx",
     }  # fmt: skip

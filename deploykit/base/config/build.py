@@ -17,7 +17,8 @@ class BuildConfig(Config):
         precision: of the float part, which is cast where the file has another; ``int8`` and ``fp8`` ask for Q/DQ, ``fp8``
             turns int8 Q/DQ into it. None: as the file is.
         profiles: optimization profiles, ``MIN:OPT:MAX`` batch sizes, or ``NAME=SHAPE:SHAPE:SHAPE`` with shapes like
-            ``1x3x224x224`` (several inputs: joined by commas). Empty: ``1:8:32`` where the batch is dynamic.
+            ``1x3x224x224`` (several inputs: joined by commas). Empty: one from 1 to 32, or to ``batch`` where that is larger.
+        batch: that the profile serves best where none is named.
         level: of the builder's optimization, 0 to 5; None: the builder's own default.
         workspace_mib: most scratch memory of one kernel; None: all of the GPU.
         sparse: let the builder use 2:4 sparse kernels where weights have the pattern.
@@ -44,6 +45,7 @@ class BuildConfig(Config):
     target: str = "tensorrt"
     precision: Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"] | None = None
     profiles: tuple[str, ...] = ()
+    batch: int = Field(8, ge=1)
     level: int | None = Field(None, ge=0, le=5)
     workspace_mib: int | None = Field(None, ge=1)
     sparse: bool = False

@@ -137,6 +137,8 @@ class Recipe(Config):
         own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
+        if kind == "build" and variant.engine in BUILD_TARGETS:  # the engine serves the timed calls best
+            given["batch"] = self.benchmark_config(allow_code=allow_code).batch
         if variant.precision != "fp32" and kind == variant.cast_by:
             filled["precision"] = variant.precision
             if kind == "export":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from deploykit.base.errors import BadInput, nearest
 
 Shape = tuple[int, ...]
-DEFAULT_BATCHES = (1, 8, 32)
+LARGEST = 32
 _FORM = "MIN:OPT:MAX batch sizes (1:8:32), or NAME=1x3x224x224:8x3x224x224:32x3x224x224"
 
 
@@ -68,12 +68,13 @@ class Profile:
         )
 
 
-def make_profiles(texts: Sequence[str], inputs: Sequence[Declared]) -> list[Profile]:
+def make_profiles(texts: Sequence[str], inputs: Sequence[Declared], batch: int = 8) -> list[Profile]:
     """The profiles of an engine.
 
     Args:
-        texts: as the user gave them; empty: one of 1, 8 and 32 where only the batch is dynamic.
+        texts: as the user gave them; empty: one from 1 to 32 or ``batch`` where only the batch is dynamic.
         inputs: of the network.
+        batch: that the profile serves best where ``texts`` names none.
 
     Returns:
         Empty where no input is dynamic, else at least one.
@@ -88,7 +89,9 @@ def make_profiles(texts: Sequence[str], inputs: Sequence[Declared]) -> list[Prof
             shown = ", ".join(f"{one.name} {list(one.shape)}" for one in inputs)
             raise BadInput("the network has no dynamic input, so it takes no --profile", got=shown)
         return []
-    return [_profile(text, inputs, dynamic) for text in texts] or [_of_batches(DEFAULT_BATCHES, dynamic)]
+    return [_profile(text, inputs, dynamic) for text in texts] or [
+        _of_batches((1, batch, max(LARGEST, batch)), dynamic)
+    ]
 
 
 def _profile(text: str, inputs: Sequence[Declared], dynamic: Sequence[Declared]) -> Profile:

@@ -109,6 +109,12 @@ class TensorRTRunner:
             return self.profiles[0].shapes[name][1]
         return tuple(int(dim) for dim in self.inputs[0].shape)
 
+    @property
+    def batch_ranges(self) -> tuple[tuple[int, int, int], ...]:
+        """Smallest, best served and largest batch size of each profile; none where all shapes are fixed."""
+        name = self.inputs[0].name
+        return tuple((low[0], best[0], high[0]) for low, best, high in (one.shapes[name] for one in self.profiles))
+
     def audit(self) -> dict[str, Any]:
         """Counts of what the builder made: convolutions by precision, reformats, fused groups; see :mod:`.audit`."""
         found = self._audited()
