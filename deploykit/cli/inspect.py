@@ -25,7 +25,7 @@ def command(
     target: Annotated[
         str | None, typer.Option(help="What runs an .onnx for --times: ort-cpu, ort-cuda, ort-trt or openvino.")
     ] = None,
-    threads: o.Threads = 1,
+    threads: o.Threads = None,
     arch: Annotated[
         str | None, typer.Option(help="What the tensors are, where that cannot be recognised (torchvision:resnet18).")
     ] = None,
@@ -47,7 +47,7 @@ def command(
             layers=layers,
             times=times,
             target=target,
-            threads=threads or 1,
+            threads=threads,
             arch=arch,
             size=size,
             allow_code=allow_code or named_code,

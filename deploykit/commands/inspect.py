@@ -63,7 +63,7 @@ def inspect(
     layers: bool = False,
     times: bool = False,
     target: str | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     arch: str | None = None,
     size: int | None = None,
     allow_code: bool = False,
@@ -75,7 +75,7 @@ def inspect(
         layers: list every layer in the result.
         times: open the engine and list the layers that it runs with the time of each, measured here and now.
         target: that runs an ``.onnx`` for ``times``; None: its manifest's, or ort-cpu.
-        threads: of the CPU, for ``times``.
+        threads: of the CPU, for ``times``; None: one.
         arch: what the tensors are, where recognition cannot tell.
         size: input size in pixels for counting MACs and for ``times``, where the file does not carry it.
         allow_code: ``module:…`` networks may run.
@@ -84,12 +84,14 @@ def inspect(
         BadInput: missing, empty, damaged, or of no kind we know; it runs nowhere where its layers could be timed.
         Unavailable: this machine lacks what would time its layers.
     """
+    if not times and (target is not None or threads is not None):
+        raise BadInput("--target and --threads say where the layers are timed", fix="Pass --times too.")
     path = check_file(Path(path))
     kind, facts, found = _look(path, arch, size, allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         from deploykit.commands.inspect_times import timed
 
-        measured, found = timed(path, target, threads, size, allow_code)
+        measured, found = timed(path, target, 1 if threads is None else threads, size, allow_code)
         facts |= measured
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -39,7 +39,7 @@ def timed(
         x = picture_for(runner)
         rows = runner.timed_layers(x)
         found, left = audit_and_left(runner)
-    total = sum(row["time_us"] for row in rows)
+    total = sum(row["time_us"] for row in rows) or 1.0  # all below the clock's step
     rows = [{**row, "time_us": round(row["time_us"], 2), "share": round(row["time_us"] / total, 4)} for row in rows]
     facts = {
         "timed_on": {"target": runner.target, "batch": x.shape[0], "threads": runner.threads, "layers": len(rows)},

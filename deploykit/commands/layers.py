@@ -142,17 +142,24 @@ def profile(spec: Spec, threads: int) -> Times:
 
 
 def picture_for(runner: Runner) -> np.ndarray:
-    """One batch of pictures of the engine's size, prepared; zeros where its preprocessing is not known."""
+    """One batch of pictures of the engine's size, the one it serves best, prepared; zeros where its preprocessing is not known.
+
+    Raises:
+        BadInput: nothing says the size.
+    """
     import numpy as np
 
     from deploykit.data import prepare, synthetic_images
 
     wanted = runner.inputs[0]
-    batch = wanted.fixed_batch or 1
+    served = getattr(runner, "best_shape", None)  # of TensorRT's runner: batch 1 may be outside its profiles
+    batch = served()[0] if served is not None else wanted.fixed_batch or 1
     if runner.preprocessing is not None:
         return prepare(synthetic_images(batch, runner.preprocessing.size, 0), runner.preprocessing)
-    sizes = [batch, *(size if isinstance(size, int) else 1 for size in wanted.shape[1:])]
-    return np.zeros(sizes, dtype=wanted.dtype)
+    sizes = [size for size in wanted.shape[1:] if isinstance(size, int)]
+    if len(sizes) < len(wanted.shape) - 1:
+        raise BadInput("the engine takes pictures of any size", got=str(list(wanted.shape)), fix="Pass --size.")
+    return np.zeros([batch, *sizes], dtype=wanted.dtype)
 
 
 def _of_nodes(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Times:

@@ -41,6 +41,7 @@ def judged_there(
         size: of pictures, where the files do not carry it.
     """
     from deploykit.base.targets import Spec
+    from deploykit.commands.audited import audited
     from deploykit.commands.parity import BATCHES, parity_of
     from deploykit.commands.timing import interleaved_s
     from deploykit.engines import open_runner
@@ -56,6 +57,6 @@ def judged_there(
     with runner, opened(plain) as reference:
         parity = parity_of(right, runner, images, BATCHES, "int8", progress, name=name)
         times = interleaved_s({"float": reference, "int8": runner}, x[:1], rounds=30)
-        audit = runner.audit()
+        audit = audited(runner)
     speedup = round(times["float"] / times["int8"], 3)
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}

@@ -15,7 +15,7 @@ from deploykit.base.artifact import Manifest, Parent, files_of, manifest_path, w
 from deploykit.base.errors import BadInput
 from deploykit.commands.inspect import inspect
 from deploykit.zoo import build
-from tests.engines.onnx_for_tests import quantized_net
+from tests.engines.onnx_for_tests import quantized_net, small_net
 from tests.reporting import sample
 
 
@@ -252,3 +252,14 @@ def test_the_time_of_each_layer_is_measured_where_it_is_asked_for(tmp_path: Path
 def test_a_model_file_has_no_layers_to_time(tiny_model: Path) -> None:
     with pytest.raises(BadInput, match=r"torch-eager tells no times of its layers.*deploykit export"):
         inspect(tiny_model, times=True)
+
+
+def test_where_layers_are_timed_must_be_said_in_full(tmp_path: Path) -> None:
+    path = small_net(tmp_path / "any.onnx", size="side")
+    with pytest.raises(BadInput, match=r"pictures of any size; got .*Pass --size"):
+        inspect(path, times=True)
+    assert inspect(path, times=True, size=16).layers
+    with pytest.raises(BadInput, match=r"say where the layers are timed. Pass --times too"):
+        inspect(path, target="openvino")
+    with pytest.raises(BadInput, match="threads; got 0; expected at least 1"):
+        inspect(path, times=True, threads=0, size=16)

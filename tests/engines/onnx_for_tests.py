@@ -46,6 +46,16 @@ def one_node(path: Path, op: str, count: int = 1, domain: str = "", **attributes
     return save(path, nodes, [], ("input", TensorProto.FLOAT, shape), ("output", TensorProto.FLOAT, shape), extra)
 
 
+def counting_net(path: Path) -> Path:
+    """The places of all positive values, whose number only the run tells."""
+    nodes = [
+        helper.make_node("Relu", ["input"], ["r"], "relu"),
+        helper.make_node("NonZero", ["r"], ["output"], "places"),
+    ]
+    given = ("input", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    return save(path, nodes, [], given, ("output", TensorProto.INT64, [4, "count"]))
+
+
 def save(path: Path, nodes, weights, given, out, domains=()) -> Path:
     graph = helper.make_graph(
         nodes, "net", [helper.make_tensor_value_info(*given)], [helper.make_tensor_value_info(*out)], weights

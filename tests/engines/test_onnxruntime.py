@@ -14,6 +14,7 @@ from deploykit.base.artifact import manifest_path
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import Runner
 from deploykit.engines import open_runner
+from tests.engines.onnx_for_tests import counting_net
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,18 @@ def test_a_strided_input_is_taken_as_it_is(onnx_path):
     with open_runner(onnx_path, threads=1) as runner:
         strided = np.asarray(_x().transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(runner(strided), runner(_x()))
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "openvino"])
+def test_an_output_whose_size_only_the_run_tells(tmp_path, target):
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    path = counting_net(tmp_path / "c.onnx")
+    x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    with open_runner(f"{path}@{target}", threads=1, size=8) as runner:
+        for given in (x, -np.abs(x), np.abs(x), x):
+            np.testing.assert_array_equal(runner(given), np.array(np.nonzero(given > 0)))
+        runner.prebound(x)()
 
 
 def test_a_fixed_batch_takes_no_other(tmp_path, tiny_model):

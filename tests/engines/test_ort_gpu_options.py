@@ -1,5 +1,9 @@
 """Options and caches of ONNX Runtime's GPU providers, as far as a machine without GPU can tell."""
 
+import select
+import subprocess
+import sys
+
 import onnx
 import pytest
 
@@ -8,7 +12,7 @@ from deploykit.base.user_cache import cache_folder
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime import tensorrt_options
 from deploykit.engines.onnxruntime.binding import _graph
-from deploykit.engines.onnxruntime.session import _explained
+from deploykit.engines.onnxruntime.session import _explained, building
 from deploykit.engines.onnxruntime.tensorrt_options import engine_folder, profile_options, provider_fields
 from tests.engines.onnx_for_tests import small_net
 
@@ -38,6 +42,30 @@ def test_caches_are_never_shared_by_what_differs(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorrt_options, "_version", lambda name: "0.0")
     different.append(engine_folder(path, {"fp16": "1"}, H200))
     assert len({first, *different}) == 5
+
+
+def test_one_process_at_a_time_builds_into_a_cache(tmp_path):
+    path = small_net(tmp_path / "n.onnx")
+    code = (
+        "import sys; from pathlib import Path; from deploykit.engines.onnxruntime.session import building\n"
+        "with building(Path(sys.argv[1]), 'ort-trt', {'fp16': sys.argv[2]}): print('in', flush=True); input()"
+    )
+
+    def start(fp16):
+        command = [sys.executable, "-c", code, str(path), fp16]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    with start("0") as first:
+        assert first.stdout.readline() == "in\n"
+        with start("0") as second, start("1") as other:
+            assert other.stdout.readline() == "in\n"  # its cache is another
+            other.communicate("\n", timeout=60)
+            assert not select.select([second.stdout], [], [], 0.5)[0]
+            first.communicate("\n", timeout=60)
+            assert second.stdout.readline() == "in\n"
+            second.communicate("\n", timeout=60)
+    with building(path, "ort-trt", {"cache": "0"}), building(path, "ort-cpu", {}):
+        pass
 
 
 def test_profiles_of_the_provider(tmp_path):

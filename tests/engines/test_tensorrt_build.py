@@ -25,7 +25,7 @@ from deploykit.engines.tensorrt.parsing import parse
 from deploykit.engines.tensorrt.plan import diagnostics, read_header
 from deploykit.engines.tensorrt.precision import check_precision, stated
 from deploykit.engines.tensorrt.profiles import make_profiles
-from tests.engines.onnx_for_tests import one_node, quantized_net, save, small_net
+from tests.engines.onnx_for_tests import counting_net, one_node, quantized_net, save, small_net
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx has wheels for Linux x86_64 and Windows only")
 H200 = Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0")
@@ -101,6 +101,11 @@ def test_a_precision_that_is_not_there_is_refused_unless_fallback_is_allowed(api
 def test_an_unsupported_operator_is_named_with_its_node_and_a_way_around(api, tmp_path, op, message):
     with pytest.raises(BadInput, match=message):
         parse(api, one_node(tmp_path / "n.onnx", op))
+
+
+def test_an_operator_without_a_kernel_is_named(api, tmp_path):
+    with pytest.raises(BadInput, match=r"NonZero \(node places\) has no kernel in this library. Compute it outside"):
+        parse(api, counting_net(tmp_path / "c.onnx"))
 
 
 def test_every_unsupported_node_is_named_not_only_the_first(api, tmp_path):

@@ -15,7 +15,7 @@ from deploykit.engines.tensorrt import timing_cache
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.flavour import load
 from deploykit.engines.tensorrt.hardware import gpu
-from tests.engines.onnx_for_tests import quantized_net, small_net
+from tests.engines.onnx_for_tests import counting_net, quantized_net, small_net
 
 pytestmark = pytest.mark.gpu
 FLAVOURS = [
@@ -85,6 +85,17 @@ def test_arrays_on_the_gpu_are_taken_through_dlpack(tmp_path, target):
             runner(torch.from_numpy(x).cuda().half())
 
 
+def test_an_output_whose_size_only_the_run_tells(tmp_path, target):
+    if target == "tensorrt-rtx":
+        pytest.skip("tensorrt-rtx has no NonZero")
+    path = made(tmp_path, target, counting_net(tmp_path / "c.onnx"))
+    with open_runner(f"{tmp_path / 'c.onnx'}@ort-cpu", size=8) as reference, open_runner(path) as runner:
+        nothing = -np.abs(pictures(2))
+        for x in (pictures(1), nothing, pictures(4), pictures(2)):
+            np.testing.assert_array_equal(runner(x), reference(x))
+        assert runner(nothing).shape == (4, 0)
+
+
 def test_nothing_leaks_over_ten_thousand_runs(tmp_path, target):
     cuda = Cuda(0)
     x = pictures(2)
@@ -137,8 +148,10 @@ def test_the_engine_is_audited(tmp_path, target):
     assert told["layers"] == len(layers) > 0
     assert {"name", "precision", "tactic", "nodes"} <= set(layers[0])
     assert times
-    found = inspect(path, layers=True)
+    found = inspect(path, times=True)
     assert "not_told" not in found.facts
+    assert sum(row["share"] for row in found.layers) == pytest.approx(1, abs=0.01)
+    assert found.facts["qdq_left"] is not None
     json.dumps(found.to_dict(), allow_nan=False)
 
 

@@ -16,7 +16,7 @@ from deploykit.pipeline.shipped import find_recipe
 
 RECIPES = ("gpu_resnet50", "gpu_mobilenetv2", "gpu_efficientnet_b0")
 QUICK = (
-    "data=synthetic:0,train=96,test=64,size=32", "train.epochs=1", "train.batch=32", "train.precision=fp32",
+    "data=synthetic:0,train=96,test=64,size=32", "train.epochs=1", "train.warmup_epochs=0", "train.batch=32", "train.precision=fp32",
     "benchmark.baseline=eager", "benchmark.max_time_s=2", "benchmark.min_blocks=2", "benchmark.block_ms=5",
     "benchmark.batch=4", "variants.compiled.target=torch-eager",
     "variants.pruned-int8.steps.1.distill={epochs: 1, batch: 32, precision: fp32}",

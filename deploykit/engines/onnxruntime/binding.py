@@ -87,9 +87,15 @@ def bind(
     fill = fill_buffer if zero_copy else fill_device
     binding.bind_ortvalue_input(inputs[0].name, value)
     if not fixed:
-        for name in names:
-            binding.bind_output(name, "cpu")
-        return Bound(names, fill, _rerun(session, binding, graph_id), binding.copy_outputs_to_cpu)
+        run = _rerun(session, binding, graph_id)
+
+        def rerun_anew() -> None:
+            binding.clear_binding_outputs()  # what the last run allocated is bound, and of its size
+            for name in names:
+                binding.bind_output(name, "cpu")
+            run()
+
+        return Bound(names, fill, rerun_anew, binding.copy_outputs_to_cpu)
     if device == "cpu":
         arrays = [np.empty_like(one) for one in first]
         values = [ort.OrtValue.ortvalue_from_numpy(one) for one in arrays]

@@ -25,7 +25,7 @@ def origins(source: onnx.GraphProto, ran: onnx.GraphProto) -> dict[str, list[str
     """
     graph = _Source(source)
     ends = {node.name: graph.end_of(node) for node in ran.node}
-    stops = set(ends.values())
+    stops = set(ends.values()) | {name for node in ran.node for name in node.output}
     taken: set[str | None] = {None}
     found: dict[str, list[str]] = {}
     for node in ran.node:

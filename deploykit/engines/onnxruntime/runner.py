@@ -17,7 +17,7 @@ from deploykit.engines.check import check_input, check_shape, fits
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.knowledge import of_file
 from deploykit.engines.onnxruntime.binding import Bound, bind, run_where_it_lies
-from deploykit.engines.onnxruntime.session import create_session, ort_errors
+from deploykit.engines.onnxruntime.session import building, create_session, ort_errors
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -120,7 +120,8 @@ class OrtRunner:
                 self._graphs += 1
                 graph_id = self._graphs
             given = x.astype(self._dtype, copy=False)
-            bound = bind(self._session, self.inputs, self.outputs, given, self.device, graph_id, self._index)
+            with building(self.spec.path, self.target, self.spec.options):
+                bound = bind(self._session, self.inputs, self.outputs, given, self.device, graph_id, self._index)
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
             self._bound[x.shape] = bound

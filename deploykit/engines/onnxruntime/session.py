@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
-from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, provider_fields
+from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, alone_in_cache, provider_fields
 from deploykit.engines.unsupported import unsupported
 
 LEVELS = {
@@ -98,9 +99,11 @@ def create_session(
     if not switch(options, "fallback", True):
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(
-            str(path), settings, providers=_providers(path, target, options), enable_fallback=0
-        )  # which would print to stdout, run on the CPU and hide the cause
+        with building(
+            path, target, options
+        ):  # its own fallback would print to stdout, run on the CPU and hide the cause
+            providers = _providers(path, target, options)
+            session = ort.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors share no base class but Exception
         raise _explained(error, path, target) from error
     session.disable_fallback()
@@ -111,21 +114,37 @@ def create_session(
     return session
 
 
+def building(path: Path, target: str, options: dict[str, str]) -> AbstractContextManager[None]:
+    """Held where a provider may build into a cache that other processes read: opening a session, and its first run."""
+    if target != "ort-trt":
+        return nullcontext()
+    own, gpu = _own(options), _gpu_of(options)
+    return alone_in_cache(path, {key: value for key, value in own.items() if key != "device_id"}, gpu)
+
+
+def _own(options: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in options.items() if key not in _SESSION_ONLY}
+
+
+def _gpu_of(options: dict[str, str]) -> dict[str, Any] | None:
+    from deploykit.base.environment import gpus
+
+    index, found = options.get("device_id", "0"), gpus()
+    return found[int(index)] if index.isdigit() and int(index) < len(found) else None
+
+
 def _providers(path: Path, target: str, options: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
     """The provider of ``target`` with its own options; what TensorRT does not take runs on CUDA, on the same GPU."""
-    own = {key: value for key, value in options.items() if key not in _SESSION_ONLY}
+    own = _own(options)
     if target != "ort-trt":
         if "cuda_graph" in own:
             own["enable_cuda_graph"] = own.pop("cuda_graph")
         return [(PROVIDERS[target], own)]
-    from deploykit.base.environment import gpus
-
-    index = own.pop("device_id", "0")
-    found = gpus()
-    gpu = found[int(index)] if index.isdigit() and int(index) < len(found) else None
-    device = {"device_id": index}
-    fields = provider_fields(path, own, gpu)
-    return [(PROVIDERS[target], {**device, **fields}), ("CUDAExecutionProvider", device)]
+    device = {"device_id": own.pop("device_id", "0")}
+    return [
+        (PROVIDERS[target], {**device, **provider_fields(path, own, _gpu_of(options))}),
+        ("CUDAExecutionProvider", device),
+    ]
 
 
 def ort_errors() -> tuple[type[BaseException], ...]:

@@ -7,13 +7,15 @@ version of both libraries and one kind of GPU.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256, value_sha256
+from deploykit.base.lock import alone_with
 from deploykit.base.user_cache import ORT_ENGINES, cache_folder
 
 if TYPE_CHECKING:
@@ -68,6 +70,22 @@ def provider_fields(path: Path, options: dict[str, str], gpu: dict[str, Any] | N
             "trt_timing_cache_path": str(place),
         }
     return fields
+
+
+@contextmanager
+def alone_in_cache(path: Path, options: dict[str, str], gpu: dict[str, Any] | None) -> Iterator[None]:
+    """Let one process at a time build engines of a file: the provider writes them in place, where others would read halves.
+
+    Args:
+        path: of the ONNX file.
+        options: of the spec.
+        gpu: as for :func:`provider_fields`.
+    """
+    if options.get("cache", "1") != "1":
+        yield
+        return
+    with alone_with(engine_folder(path, options, gpu)):
+        yield
 
 
 def engine_folder(path: Path, options: dict[str, str], gpu: dict[str, Any] | None) -> Path:

@@ -76,7 +76,7 @@ def left_over(made: Any, path: Path) -> list[dict[str, Any]]:
         path: of its file; an ``.xml`` does not tell its Q and DQ.
 
     Returns:
-        ``name``, ``type``, ``why``, ``needed`` (the picture comes in float) and ``beside``.
+        ``name``, ``type``, ``why``, ``needed`` (the picture or the answer is float, as it must be) and ``beside``.
     """
     names = _names(path)
     pairs = {name for name, op in names.items() if op in ("QuantizeLinear", "DequantizeLinear")}
@@ -87,8 +87,12 @@ def left_over(made: Any, path: Path) -> list[dict[str, Any]]:
             continue
         info = node.input_value(0).get_node().get_rt_info()
         kind = text_of(info["layerType"])
-        needed = kind in NOT_RUN
-        why = "the picture comes in float" if needed else f"{kind} writes float"
+        behind = {text_of(one.get_node().get_rt_info()["layerType"]) for one in node.output(0).get_target_inputs()}
+        needed, why = False, f"{kind} writes float"
+        if kind in NOT_RUN:
+            needed, why = True, "the picture comes in float"
+        elif behind <= set(NOT_RUN):
+            needed, why = True, "the answer goes out in float"
         beside = origin(text_of(info["originalLayersNames"]), names)
         found.append({"name": own[0], "type": names[own[0]], "why": why, "needed": needed, "beside": beside})
     return found

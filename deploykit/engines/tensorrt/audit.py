@@ -12,6 +12,7 @@ from collections.abc import Collection
 from statistics import median
 from typing import Any
 
+from deploykit.base.errors import AnswerNo
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.left_over import left_in_engine
@@ -107,7 +108,11 @@ def _precision(tensors: list[dict[str, Any]]) -> str:
 
 
 def layer_times(api: Api, context: Any, cuda: Cuda, runs: int) -> dict[str, float]:
-    """Median milliseconds of each layer over ``runs`` runs, by the context's profiler."""
+    """Median milliseconds of each layer over ``runs`` runs, by the context's profiler.
+
+    Raises:
+        AnswerNo: the engine does not run, or tells nothing.
+    """
     base = api.trt.IProfiler
     times: dict[str, list[float]] = {}
 
@@ -122,8 +127,11 @@ def layer_times(api: Api, context: Any, cuda: Cuda, runs: int) -> dict[str, floa
     context.profiler = kept
     try:
         for _ in range(runs):
-            context.execute_async_v3(cuda.stream)
+            if not context.execute_async_v3(cuda.stream):
+                raise AnswerNo("the engine did not run under its profiler")
             cuda.wait()
     finally:
         context.profiler = None
+    if not times:
+        raise AnswerNo("the engine's profiler tells no times of its layers")
     return {name: median(found) for name, found in times.items()}

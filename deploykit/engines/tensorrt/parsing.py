@@ -126,6 +126,8 @@ def _told(error: Any) -> tuple[str, str | None]:
         return f"{what} is no ONNX operator that it knows, and no plugin of that name is loaded", (
             f"replace {op} by standard operators, or load its plugin library"
         )
+    if "plugin creator" in said.lower():
+        return f"{what} has no kernel in this library", ALTERNATIVES.get(op, "compute it outside the network")
     if "double" in said.lower():
         return f"{what} computes in float64: {said[:120]}", "export the model in float32"
     return f"{what}: {said[:160]}", ALTERNATIVES.get(op)
