@@ -99,10 +99,11 @@ def create_session(
     if not switch(options, "fallback", True):
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        with building(path, target, options):
-            session = ort.InferenceSession(
-                str(path), settings, providers=_providers(path, target, options), enable_fallback=0
-            )  # which would print to stdout, run on the CPU and hide the cause
+        with building(
+            path, target, options
+        ):  # its own fallback would print to stdout, run on the CPU and hide the cause
+            providers = _providers(path, target, options)
+            session = ort.InferenceSession(str(path), settings, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's errors share no base class but Exception
         raise _explained(error, path, target) from error
     session.disable_fallback()
