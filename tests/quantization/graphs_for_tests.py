@@ -60,15 +60,22 @@ def residual_net(seed: int = 0) -> onnx.ModelProto:
     return net.model()
 
 
-def mobile_net(seed: int = 0, width: int = 24) -> onnx.ModelProto:
-    """A MobileNetV3 block: HardSwish stem, depthwise with Clip, squeeze-and-excite with HardSigmoid, projection."""
+def mobile_net(seed: int = 0, width: int = 24, dynamo: bool = False) -> onnx.ModelProto:
+    """A MobileNetV3 block: HardSwish stem, depthwise with Clip, squeeze-and-excite with HardSigmoid, projection.
+
+    ``dynamo`` writes its pooling as that exporter does.
+    """
     net = Net(seed=seed)
     alpha = float(np.float32(1 / 6))
     a = net.add("HardSwish", [net.conv("input", 3, 16, stride=2)])
     b = net.add("HardSwish", [net.conv(a, 16, width, 1)])
     zero, six = net.weight(np.asarray(0, np.float32)), net.weight(np.asarray(6, np.float32))
     d = net.add("Clip", [net.conv(b, width, width, 3, group=width), zero, six])
-    s = net.add("Relu", [net.conv(net.add("GlobalAveragePool", [d]), width, 8, 1)])
+    if dynamo:
+        pooled = net.add("ReduceMean", [d, net.weight(np.asarray([2, 3], np.int64))], keepdims=1)
+    else:
+        pooled = net.add("GlobalAveragePool", [d])
+    s = net.add("Relu", [net.conv(pooled, width, 8, 1)])
     g = net.add("HardSigmoid", [net.conv(s, 8, width, 1)], alpha=alpha, beta=0.5)
     e = net.conv(net.add("Mul", [d, g]), width, 16, 1)
     net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [net.add("Add", [e, a])])]), 16, 10)

@@ -41,9 +41,10 @@ def test_names_are_unique():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("width", [24, 16, 40])
-def test_padding_depthwise_channels_keeps_the_function(width):
-    proto = mobile_net(width=width)
+def test_padding_depthwise_channels_keeps_the_function(width, dynamo):
+    proto = mobile_net(width=width, dynamo=dynamo)
     model = prepare(proto)
     padded = pad_depthwise(model.graph)
     assert padded == (0 if width % 16 == 0 else 1)
