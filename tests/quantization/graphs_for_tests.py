@@ -106,6 +106,23 @@ def widening_net(seed: int = 0) -> onnx.ModelProto:
     return net.model()
 
 
+def mixing_net(seed: int = 0) -> onnx.ModelProto:
+    """ConvNeXt's block: depthwise convolution, LayerNormalization over channels, two products with Gelu between, a skip."""
+    net = Net(seed=seed)
+    a = net.conv("input", 3, 16)
+    b = net.add("Transpose", [net.conv(a, 16, 16, 7, group=16)], perm=[0, 2, 3, 1])
+    ones, zeros = net.weight(np.ones(16, np.float32)), net.weight(np.zeros(16, np.float32))
+    b = net.add("LayerNormalization", [b, ones, zeros], axis=-1)
+    for into, out in ((16, 32), (32, 16)):
+        weight, bias = net.random.normal(size=(into, out)) / np.sqrt(into), net.random.normal(size=out) * 0.2
+        product = net.add("MatMul", [b, net.weight(weight.astype(np.float32))])
+        b = net.add("Add", [product, net.weight(bias.astype(np.float32))])
+        b = net.add("Gelu", [b]) if out == 32 else b
+    c = net.add("Add", [net.add("Transpose", [b], perm=[0, 3, 1, 2]), a])
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [c])]), 16, 10)
+    return net.model()
+
+
 def silu_net(seed: int = 0) -> onnx.ModelProto:
     """EfficientNet's parts: SiLU behind a convolution, squeeze-and-excite with a Sigmoid, a skip."""
     net = Net(seed=seed)
