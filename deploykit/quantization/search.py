@@ -17,8 +17,9 @@ from deploykit.quantization.depthwise import as_depthwise
 from deploykit.quantization.dialects import ORT_CPU, Dialect
 from deploykit.quantization.emit import emit_qdq
 from deploykit.quantization.graphs import narrow_points, only_reader
+from deploykit.quantization.grouped import merge_groups
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.padding import pad_depthwise
+from deploykit.quantization.padding import pad_grouped
 from deploykit.quantization.placement import Plan
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.schemes import affine
@@ -119,7 +120,8 @@ def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) 
     kept = choice.prefix | choice.keep_float
     if dialect.padded:
         as_depthwise(model.graph, keep=kept)
-        pad_depthwise(model.graph, keep=kept)
+        pad_grouped(model.graph, keep=kept)
+        merge_groups(model.graph, keep=kept)
         reshape_stem(model.graph, keep=kept)
     plan = dialect.plan(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
     return model, plan

@@ -123,6 +123,20 @@ def mixing_net(seed: int = 0) -> onnx.ModelProto:
     return net.model()
 
 
+def grouped_net(width: int = 8, groups: int = 13, seed: int = 0) -> onnx.ModelProto:
+    """RegNet's block: a grouped convolution between two pointwise ones, squeeze-and-excite in it, a skip."""
+    net = Net(seed=seed)
+    channels = width * groups
+    a = net.add("Relu", [net.conv("input", 3, 16)])
+    b = net.add("Relu", [net.conv(a, 16, channels, 1)])
+    b = net.add("Relu", [net.conv(b, channels, channels, group=groups)])
+    s = net.add("Relu", [net.conv(net.add("GlobalAveragePool", [b]), channels, 8, 1)])
+    s = net.add("Sigmoid", [net.conv(s, 8, channels, 1)])
+    c = net.add("Add", [net.conv(net.add("Mul", [b, s]), channels, 16, 1), a])
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [c])]), 16, 10)
+    return net.model()
+
+
 def silu_net(seed: int = 0) -> onnx.ModelProto:
     """EfficientNet's parts: SiLU behind a convolution, squeeze-and-excite with a Sigmoid, a skip."""
     net = Net(seed=seed)
