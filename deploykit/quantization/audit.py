@@ -9,7 +9,7 @@ import onnx
 
 FLOAT_CONVS = ("Conv", "FusedConv")
 FLOAT_PRODUCTS = ("Gemm", "MatMul", "FusedGemm", "FusedMatMul")
-INTEGER = ("QGemm", "MatMulIntegerToFloat", "Min", "NhwcMaxPool")
+INTEGER = ("QGemm", "MatMulIntegerToFloat", "Min", "NhwcMaxPool", "Tile")
 MOVES = ("Transpose", "ReorderInput", "ReorderOutput", "QuantizeLinear", "DequantizeLinear")
 
 

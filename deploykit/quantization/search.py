@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.bias_correction import shift_biases
@@ -16,6 +17,7 @@ from deploykit.quantization.calibrate import parameters
 from deploykit.quantization.depthwise import as_depthwise
 from deploykit.quantization.dialects import ORT_CPU, Dialect
 from deploykit.quantization.emit import emit_qdq
+from deploykit.quantization.gates import spread_gates
 from deploykit.quantization.graphs import narrow_points, only_reader
 from deploykit.quantization.grouped import merge_groups
 from deploykit.quantization.observers import Observer
@@ -111,7 +113,9 @@ class Quantizer:
             rounded=self.rounded,
             limits=self.limits,
         )
-        return ir.to_proto(made)
+        if dialect.padded:
+            spread_gates(made.graph)
+        return ir.to_proto(common.RemoveUnusedNodesPass()(made).model)
 
 
 def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) -> tuple[ir.Model, Plan]:
