@@ -34,15 +34,16 @@ def spread_gates(graph: ir.Graph) -> int:
     return changed
 
 
-def _sides(value: ir.Value | None) -> list[object]:
+def _sides(value: ir.Value | None) -> list[int]:
+    """Height and width where they are known."""
     shape = value.shape if value is not None else None
-    return list(shape)[2:] if shape is not None and len(shape) == 4 else []
+    return [side for side in list(shape)[2:] if isinstance(side, int)] if shape is not None and len(shape) == 4 else []
 
 
 def _width(value: ir.Value | None) -> int:
     """Of a large picture that is read from integers; 0: it is none."""
     maker = value.producer() if value is not None else None
-    sides = [side for side in _sides(value) if isinstance(side, int)]
+    sides = _sides(value)
     large = len(sides) == 2 and sides[0] * sides[1] >= LEAST_PIXELS
     return sides[1] if large and maker is not None and maker.op_type == "DequantizeLinear" else 0
 
