@@ -31,6 +31,7 @@ PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24
 WORTH = 0.97
 SLACK = 1.03
+LEAST_GAIN_DB = 0.5
 AUTO_METHODS = ("minmax", "moving", "percentile", "mse", "entropy")
 
 TimeGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
@@ -181,7 +182,10 @@ def choose_float_parts(
     time_graphs: TimeGraphs,
     progress: Progress = SILENT,
 ) -> Choice:
-    """Keep residual sums and the classifier float where that brings the logits nearer and is measured to cost little."""
+    """Keep residual sums and the classifier float where that brings the logits nearer and is measured to cost little.
+
+    Timing cannot tell a few percent, so what is no nearer by ``LEAST_GAIN_DB`` than the fastest is not worth them.
+    """
     candidates = {
         "int8 sums and classifier": base,
         "float classifier": replace(base, float_head=True),
@@ -192,7 +196,8 @@ def choose_float_parts(
     times = time_graphs(graphs)
     limit = SLACK * min(times.values())
     snr = {name: snr_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
-    best = max(snr, key=lambda name: snr[name])
+    best, fastest = max(snr, key=lambda name: snr[name]), min(snr, key=lambda name: times[name])
+    best = best if snr[best] >= snr[fastest] + LEAST_GAIN_DB else fastest
     shown = ", ".join(f"{name} {value:.1f} dB {1e3 * times[name]:.3g} ms" for name, value in snr.items())
     progress.say(f"{best}: {shown}")
     return candidates[best]
