@@ -9,6 +9,7 @@ import onnx
 
 FLOAT_CONVS = ("Conv", "FusedConv")
 FLOAT_PRODUCTS = ("Gemm", "MatMul", "FusedGemm", "FusedMatMul")
+INTEGER = ("QGemm", "MatMulIntegerToFloat", "Min", "NhwcMaxPool", "Tile")
 MOVES = ("Transpose", "ReorderInput", "ReorderOutput", "QuantizeLinear", "DequantizeLinear")
 
 
@@ -22,9 +23,7 @@ def share_of_int8(optimized: onnx.ModelProto) -> dict[str, Any]:
     ops = Counter(node.op_type for node in optimized.graph.node)
     int8 = ops["QLinearConv"] + ops["ConvInteger"]
     left = [node.name for node in optimized.graph.node if node.op_type in FLOAT_CONVS]
-    integer = sum(
-        count for op, count in ops.items() if op.startswith("QLinear") or op in ("QGemm", "Min", "NhwcMaxPool")
-    )
+    integer = sum(count for op, count in ops.items() if op.startswith("QLinear") or op in INTEGER)
     moves = {op: ops[op] for op in MOVES if ops[op]}
     return {
         "convs": int8 + len(left),

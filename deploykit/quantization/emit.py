@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 
 from deploykit.quantization.clamps import integer_min
 from deploykit.quantization.graphs import activation_inputs, attribute, bypass, constant
+from deploykit.quantization.grouped import keeps_groups, regrouped
 from deploykit.quantization.hard_activations import expand_hard_swish, hard_sigmoid_scales, hard_swish_scale, shift_bias
 from deploykit.quantization.pairs import dequantized_constant, insert_pair
 from deploykit.quantization.placement import ANCHORS, Plan
@@ -117,5 +118,8 @@ def _quantize_weights(
         scales = room_for_bias(scales, bias, input_scale)
         integers, both = quantize_bias(bias, scales, input_scale)
         node.replace_input_with(2, dequantized_constant(graph, node, f"{stem}.bias", integers, both, 0))
-    integers = quantize_weight(weight, scales, axis, bits) if rounded is None else resized(rounded, weight.shape)
+    if rounded is None:
+        integers = quantize_weight(weight, scales, axis, bits)
+    else:
+        integers = (regrouped if keeps_groups(node) else resized)(rounded, weight.shape)
     node.replace_input_with(1, dequantized_constant(graph, node, f"{stem}.weight", np.asarray(integers), scales, axis))

@@ -1,10 +1,11 @@
 """Zero-pad channels to a multiple of what the integer kernels are fast at; the function does not change.
 
-ONNX Runtime's u8·s8 depthwise kernel falls to a slow tail when the channels are no multiple of 16. A depthwise
-convolution's channels are shared by everything between the convolution that makes them and those that read them
-(activations, squeeze-and-excite products, pooling). Where that region is closed, all of it is padded: new output
-channels have zero weights and bias, and the readers' new input channels have zero weights, so whatever stands in the
-padded channels is multiplied by zero. The function of the network is unchanged.
+ONNX Runtime's u8·s8 depthwise kernel falls to a slow tail when the channels are no multiple of 16, and groups can be
+merged into wide ones (``grouped``) only where their number divides. The channels of a depthwise or grouped convolution
+are shared by everything between the convolution that makes them and those that read them (activations,
+squeeze-and-excite products, pooling). Where that region is closed, all of it is padded: new output channels have zero
+weights and bias, and the readers' new input channels have zero weights, so whatever stands in the padded channels is
+multiplied by zero. The function of the network is unchanged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from deploykit.quantization.graphs import activation_inputs, attribute, constant, new_constant
+from deploykit.quantization.grouped import keeps_groups
 
 CHANNELWISE = (
     "Relu", "Clip", "HardSwish", "HardSigmoid", "Sigmoid", "LeakyRelu", "GlobalAveragePool", "AveragePool", "MaxPool",
@@ -27,13 +29,13 @@ class _Region:
     channels: int
     values: set[ir.Value] = field(default_factory=set)
     makers: dict[ir.Node, None] = field(default_factory=dict)
-    depthwise: dict[ir.Node, None] = field(default_factory=dict)
+    grouped: dict[ir.Node, None] = field(default_factory=dict)
     readers: dict[ir.Node, None] = field(default_factory=dict)
     closed: bool = True
 
 
-def pad_depthwise(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = frozenset()) -> int:
-    """Pad every closed depthwise region of ``graph`` in place; returns how many were padded.
+def pad_grouped(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = frozenset()) -> int:
+    """Pad every closed region of depthwise or grouped convolutions of ``graph`` in place; returns how many were padded.
 
     Args:
         graph: prepared float graph.
@@ -43,29 +45,30 @@ def pad_depthwise(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = fr
     done: set[ir.Node] = set()
     padded = 0
     for node in list(graph):
-        if node in done or not is_depthwise(node):
+        if node in done or not keeps_groups(node):
             continue
         region = _Region(_channels(node))
         _grow(region, node.outputs[0])
-        done.update(region.depthwise)
-        touched = {n.name or "" for n in (*region.makers, *region.depthwise, *region.readers)}
+        done.update(region.grouped)
+        touched = {n.name or "" for n in (*region.makers, *region.grouped, *region.readers)}
         extra = -region.channels % multiple
-        if region.closed and region.makers and extra and not touched & keep:
+        whole = all(extra % _width(grouped) == 0 for grouped in region.grouped)
+        if region.closed and region.makers and extra and whole and not touched & keep:
             _pad(graph, region, extra)
             padded += 1
     return padded
-
-
-def is_depthwise(node: ir.Node) -> bool:
-    """Whether ``node`` is a convolution with one filter a channel and constant weights."""
-    weight = constant(node.inputs[1]) if node.op_type == "Conv" else None
-    return weight is not None and weight.shape[1] == 1 and attribute(node, "group", 1) == weight.shape[0] > 1
 
 
 def _channels(node: ir.Node) -> int:
     weight = constant(node.inputs[1])
     assert weight is not None
     return int(weight.shape[0])
+
+
+def _width(node: ir.Node) -> int:
+    weight = constant(node.inputs[1])
+    assert weight is not None
+    return int(weight.shape[1])
 
 
 def _grow(region: _Region, value: ir.Value) -> None:
@@ -79,8 +82,8 @@ def _grow(region: _Region, value: ir.Value) -> None:
     producer = value.producer()
     if producer is None:
         region.closed = False
-    elif is_depthwise(producer):
-        region.depthwise[producer] = None
+    elif keeps_groups(producer):
+        region.grouped[producer] = None
         _grow_into(region, producer)
     elif (
         producer.op_type == "Conv" and attribute(producer, "group", 1) == 1 and constant(producer.inputs[1]) is not None
@@ -92,8 +95,8 @@ def _grow(region: _Region, value: ir.Value) -> None:
         region.closed = False
     for use in value.uses():
         node = use.node
-        if is_depthwise(node):
-            region.depthwise[node] = None
+        if keeps_groups(node):
+            region.grouped[node] = None
             _grow(region, node.outputs[0])
         elif node.op_type == "Conv" and attribute(node, "group", 1) == 1 and constant(node.inputs[1]) is not None:
             region.readers[node] = None
@@ -116,12 +119,12 @@ def _channelwise(node: ir.Node) -> bool:
 
 
 def _pad(graph: ir.Graph, region: _Region, extra: int) -> None:
-    for node in (*region.makers, *region.depthwise):
+    for node in (*region.makers, *region.grouped):
         widen(graph, node, 1, extra, axis=0)
         if constant(node.inputs[2]) is not None:
             widen(graph, node, 2, extra, axis=0)
-    for node in region.depthwise:
-        node.attributes["group"] = ir.AttrInt64("group", region.channels + extra)
+    for node in region.grouped:
+        node.attributes["group"] = ir.AttrInt64("group", (region.channels + extra) // _width(node))
     for node in region.readers:
         widen(graph, node, 1, extra, axis=1)
     for value in region.values:

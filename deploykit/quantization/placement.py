@@ -81,8 +81,21 @@ def plan_ort_cpu(
             if (source := _rearranged(value)) is not None:
                 plan.shared.setdefault(value, source)
         _place_output(node, plan)
+    _leave_products_unrounded(plan)
     _join_concatenated(plan)
     return plan
+
+
+def _leave_products_unrounded(plan: Plan) -> None:
+    """No Q behind a Gemm or MatMul that only float nodes read: its integer kernel writes float at no extra cost.
+
+    Rounding it only to read it as float again costs two passes over it, and its error.
+    """
+    integer = set(plan.nodes)
+    for node in plan.nodes:
+        out = node.outputs[0]
+        if node.op_type in ("Gemm", "MatMul") and not any(use.node in integer for use in out.uses()):
+            plan.points.pop(out, None)
 
 
 def join(groups: dict[ir.Value, set[ir.Value]], values: Iterable[ir.Value]) -> None:

@@ -107,6 +107,7 @@ def _pool_of_reduce_mean(graph: ir.Graph, node: ir.Node) -> None:
     )
     graph.insert_before(node, pooled)
     result = pooled.outputs[0]
+    result.shape = ir.Shape([*list(node.inputs[0].shape)[:2], 1, 1])
     if not attribute(node, "keepdims", 1):
         flat = new_node("Flatten", [result], {"axis": 1}, name=f"{node.name}.flatten", out=f"{out.name}.flat", like=out)
         graph.insert_before(node, flat)

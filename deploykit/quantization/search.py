@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.bias_correction import shift_biases
@@ -16,9 +17,11 @@ from deploykit.quantization.calibrate import parameters
 from deploykit.quantization.depthwise import as_depthwise
 from deploykit.quantization.dialects import ORT_CPU, Dialect
 from deploykit.quantization.emit import emit_qdq
+from deploykit.quantization.gates import spread_gates
 from deploykit.quantization.graphs import narrow_points, only_reader
+from deploykit.quantization.grouped import merge_groups
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.padding import pad_depthwise
+from deploykit.quantization.padding import pad_grouped
 from deploykit.quantization.placement import Plan
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.schemes import affine
@@ -28,6 +31,7 @@ PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24
 WORTH = 0.97
 SLACK = 1.03
+LEAST_GAIN_DB = 0.5
 AUTO_METHODS = ("minmax", "moving", "percentile", "mse", "entropy")
 
 TimeGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
@@ -110,7 +114,9 @@ class Quantizer:
             rounded=self.rounded,
             limits=self.limits,
         )
-        return ir.to_proto(made)
+        if dialect.padded:
+            spread_gates(made.graph)
+        return ir.to_proto(common.RemoveUnusedNodesPass()(made).model)
 
 
 def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) -> tuple[ir.Model, Plan]:
@@ -119,7 +125,8 @@ def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) 
     kept = choice.prefix | choice.keep_float
     if dialect.padded:
         as_depthwise(model.graph, keep=kept)
-        pad_depthwise(model.graph, keep=kept)
+        pad_grouped(model.graph, keep=kept)
+        merge_groups(model.graph, keep=kept)
         reshape_stem(model.graph, keep=kept)
     plan = dialect.plan(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
     return model, plan
@@ -175,7 +182,10 @@ def choose_float_parts(
     time_graphs: TimeGraphs,
     progress: Progress = SILENT,
 ) -> Choice:
-    """Keep residual sums and the classifier float where that brings the logits nearer and is measured to cost little."""
+    """Keep residual sums and the classifier float where that brings the logits nearer and is measured to cost little.
+
+    Timing cannot tell a few percent, so what is no nearer by ``LEAST_GAIN_DB`` than the fastest is not worth them.
+    """
     candidates = {
         "int8 sums and classifier": base,
         "float classifier": replace(base, float_head=True),
@@ -186,7 +196,8 @@ def choose_float_parts(
     times = time_graphs(graphs)
     limit = SLACK * min(times.values())
     snr = {name: snr_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
-    best = max(snr, key=lambda name: snr[name])
+    best, fastest = max(snr, key=lambda name: snr[name]), min(snr, key=lambda name: times[name])
+    best = best if snr[best] >= snr[fastest] + LEAST_GAIN_DB else fastest
     shown = ", ".join(f"{name} {value:.1f} dB {1e3 * times[name]:.3g} ms" for name, value in snr.items())
     progress.say(f"{best}: {shown}")
     return candidates[best]

@@ -60,15 +60,22 @@ def residual_net(seed: int = 0) -> onnx.ModelProto:
     return net.model()
 
 
-def mobile_net(seed: int = 0, width: int = 24) -> onnx.ModelProto:
-    """A MobileNetV3 block: HardSwish stem, depthwise with Clip, squeeze-and-excite with HardSigmoid, projection."""
+def mobile_net(seed: int = 0, width: int = 24, dynamo: bool = False) -> onnx.ModelProto:
+    """A MobileNetV3 block: HardSwish stem, depthwise with Clip, squeeze-and-excite with HardSigmoid, projection.
+
+    ``dynamo`` writes its pooling as that exporter does.
+    """
     net = Net(seed=seed)
     alpha = float(np.float32(1 / 6))
     a = net.add("HardSwish", [net.conv("input", 3, 16, stride=2)])
     b = net.add("HardSwish", [net.conv(a, 16, width, 1)])
     zero, six = net.weight(np.asarray(0, np.float32)), net.weight(np.asarray(6, np.float32))
     d = net.add("Clip", [net.conv(b, width, width, 3, group=width), zero, six])
-    s = net.add("Relu", [net.conv(net.add("GlobalAveragePool", [d]), width, 8, 1)])
+    if dynamo:
+        pooled = net.add("ReduceMean", [d, net.weight(np.asarray([2, 3], np.int64))], keepdims=1)
+    else:
+        pooled = net.add("GlobalAveragePool", [d])
+    s = net.add("Relu", [net.conv(pooled, width, 8, 1)])
     g = net.add("HardSigmoid", [net.conv(s, 8, width, 1)], alpha=alpha, beta=0.5)
     e = net.conv(net.add("Mul", [d, g]), width, 16, 1)
     net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [net.add("Add", [e, a])])]), 16, 10)
@@ -96,6 +103,37 @@ def widening_net(seed: int = 0) -> onnx.ModelProto:
     b = net.conv(net.add("Relu", [net.conv(a, 16, 32, 3, stride=2)]), 32, 32)
     c = net.add("Relu", [net.add("Add", [skip, b])])
     net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [c])]), 32, 10)
+    return net.model()
+
+
+def mixing_net(seed: int = 0) -> onnx.ModelProto:
+    """ConvNeXt's block: depthwise convolution, LayerNormalization over channels, two products with Gelu between, a skip."""
+    net = Net(seed=seed)
+    a = net.conv("input", 3, 16)
+    b = net.add("Transpose", [net.conv(a, 16, 16, 7, group=16)], perm=[0, 2, 3, 1])
+    ones, zeros = net.weight(np.ones(16, np.float32)), net.weight(np.zeros(16, np.float32))
+    b = net.add("LayerNormalization", [b, ones, zeros], axis=-1)
+    for into, out in ((16, 32), (32, 16)):
+        weight, bias = net.random.normal(size=(into, out)) / np.sqrt(into), net.random.normal(size=out) * 0.2
+        product = net.add("MatMul", [b, net.weight(weight.astype(np.float32))])
+        b = net.add("Add", [product, net.weight(bias.astype(np.float32))])
+        b = net.add("Gelu", [b]) if out == 32 else b
+    c = net.add("Add", [net.add("Transpose", [b], perm=[0, 3, 1, 2]), a])
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [c])]), 16, 10)
+    return net.model()
+
+
+def grouped_net(width: int = 8, groups: int = 13, seed: int = 0) -> onnx.ModelProto:
+    """RegNet's block: a grouped convolution between two pointwise ones, squeeze-and-excite in it, a skip."""
+    net = Net(seed=seed)
+    channels = width * groups
+    a = net.add("Relu", [net.conv("input", 3, 16)])
+    b = net.add("Relu", [net.conv(a, 16, channels, 1)])
+    b = net.add("Relu", [net.conv(b, channels, channels, group=groups)])
+    s = net.add("Relu", [net.conv(net.add("GlobalAveragePool", [b]), channels, 8, 1)])
+    s = net.add("Sigmoid", [net.conv(s, 8, channels, 1)])
+    c = net.add("Add", [net.conv(net.add("Mul", [b, s]), channels, 16, 1), a])
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [c])]), 16, 10)
     return net.model()
 
 

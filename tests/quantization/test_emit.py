@@ -16,6 +16,7 @@ from deploykit.quantization.schemes import U8, affine
 from tests.quantization.graphs_for_tests import (
     Net,
     concat_net,
+    mixing_net,
     mobile_net,
     opener,
     optimized,
@@ -54,6 +55,15 @@ def test_hard_activations_leave_no_float_node(tmp_path):
     assert ops.count("QLinearConv") == 6
     assert ops.count("QLinearMul") == 3
     assert not {"HardSwish", "HardSigmoid", "Mul", "Conv", "Clip", "DequantizeLinear"} & set(ops)
+
+
+def test_products_that_float_nodes_read_are_written_in_float(tmp_path):
+    made = quantized(mixing_net())
+    ops = optimized_ops(made, tmp_path)
+    assert ops.count("MatMulIntegerToFloat") == 2
+    assert "QLinearMatMul" not in ops
+    x = pictures(16, seed=7)
+    assert snr_db(run(mixing_net(), x), run(made, x)) > 30
 
 
 def test_weights_are_stored_as_int8():

@@ -5,7 +5,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.graphs import narrow_points
-from deploykit.quantization.padding import pad_depthwise
+from deploykit.quantization.padding import pad_grouped
 from deploykit.quantization.prepare import prepare
 from tests.quantization.graphs_for_tests import Net, mobile_net, pictures, residual_net, run
 
@@ -41,11 +41,12 @@ def test_names_are_unique():
     assert len(set(names)) == len(names)
 
 
+@pytest.mark.parametrize("dynamo", [False, True])
 @pytest.mark.parametrize("width", [24, 16, 40])
-def test_padding_depthwise_channels_keeps_the_function(width):
-    proto = mobile_net(width=width)
+def test_padding_depthwise_channels_keeps_the_function(width, dynamo):
+    proto = mobile_net(width=width, dynamo=dynamo)
     model = prepare(proto)
-    padded = pad_depthwise(model.graph)
+    padded = pad_grouped(model.graph)
     assert padded == (0 if width % 16 == 0 else 1)
     after = ir.to_proto(model)
     onnx.checker.check_model(after, full_check=True)
@@ -60,7 +61,7 @@ def test_padding_depthwise_channels_keeps_the_function(width):
 def test_padding_leaves_float_regions_alone():
     model = prepare(mobile_net())
     depthwise = next(node for node in model.graph if node.op_type == "Conv" and node.attributes["group"].value > 1)
-    assert pad_depthwise(model.graph, keep=frozenset({depthwise.name})) == 0
+    assert pad_grouped(model.graph, keep=frozenset({depthwise.name})) == 0
 
 
 def test_narrow_points_are_where_one_value_carries_all():
