@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import gc
 import json
+import os
 import sys
 import tempfile
 import time
@@ -166,10 +167,10 @@ def write_row(row: dict[str, Any]) -> None:
     from deploykit.base.atomic import write_json, write_text
     from deploykit.base.environment import cpu, library_versions
 
-    rows = sorted((read_rows() | {row["model"]: row}).values(), key=lambda one: one["model"])
     known = cpu()
-    machine = {"cpu": known["model"], "cores": known["cores"]}
-    machine["libraries"] = library_versions(("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu"))
+    row["libraries"] = library_versions(("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu"))
+    rows = sorted((read_rows() | {row["model"]: row}).values(), key=lambda one: one["model"])
+    machine = {"cpu": known["model"], "cores": os.cpu_count()}
     write_json(FOLDER / "prune_networks.json", {"machine": machine, "rows": rows})
     write_text(FOLDER / "prune_networks.md", markdown(rows, machine))
 
@@ -177,7 +178,11 @@ def write_row(row: dict[str, Any]) -> None:
 def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     """The table for people."""
     done = [row for row in rows if row["pruned"]]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    names = dict.fromkeys(name for row in rows for name in row["libraries"])
+    versions = ", ".join(
+        f"{name} {' or '.join(sorted({row['libraries'][name] for row in rows if name in row['libraries']}))}"
+        for name in names
+    )
     lines = [
         "# Pruning of networks",
         "",
