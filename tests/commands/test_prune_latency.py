@@ -38,6 +38,8 @@ def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
     assert latency["tries"]
     assert latency["shapes_measured"] > 10
     assert result.facts["macs"]["kept"] < 0.9
+    assert f"measured {100 * latency['measured']:.1f} % of the latency on ort-cpu" in result.summary()
+    assert f"the layer table predicted {100 * latency['predicted']:.1f} %" in result.summary()
     assert len(list((tmp_path / "cache" / "latency").glob("ort-cpu-*.json"))) == 1
     if steps == 1:
         again = prune(model, tmp_path / "other.pt", PruneConfig(latency=0.7))
