@@ -240,7 +240,13 @@ def _exported(export_with: Any, module: nn.Module, example: Any, folder: Path) -
 
 
 def _choices(graph: Graph, how: Plan, scores: Scores) -> list[Choices]:
-    """The widths that each group may still have, and what they lose; a stream that many layers write counts for each."""
+    """The widths that each group may still have, and what they lose.
+
+    Scores that are not comparable between layers give noise over signal, which counts once for each layer that writes the
+    channels (a residual stream has many) and per channel: the more channels a layer has, the less its readers miss a share
+    of them. Measured on a trained residual network, what a group costs in answers follows that rule within its stages and
+    between them.
+    """
     from deploykit.pruning.allocation import Choices
     from deploykit.pruning.latency_cost import losses_of
     from deploykit.pruning.widths import comparable
@@ -251,6 +257,6 @@ def _choices(graph: Graph, how: Plan, scores: Scores) -> list[Choices]:
     for group, one, own in zip(graph.groups, how.ladders, ranked, strict=True):
         widths = tuple(width for width in reversed(one.widths) if width <= group.width)
         losses = losses_of(own, widths, comparable=one_unit)
-        times = 1 if one_unit else len(group.producers)
-        found.append(Choices(group.name, widths, tuple(times * loss for loss in losses)))
+        weight = 1.0 if one_unit else len(group.producers) / one.widths[-1]
+        found.append(Choices(group.name, widths, tuple(weight * loss for loss in losses)))
     return found

@@ -139,7 +139,7 @@ class LatencyCost:
 
 def _possible(channels: Counter, full: int, ladders: Sequence[Ladder]) -> list[int]:
     """The widths that a dimension may have; multiples of the largest step where several groups share it."""
-    moving = np.flatnonzero(channels.share)
+    moving = [int(g) for g in np.flatnonzero(channels.share)]
     if len(moving) == 1:
         share = channels.share[moving[0]]
         return [round(channels.base + share * width) for width in ladders[moving[0]].widths]
