@@ -161,8 +161,10 @@ def losses_of(scores: np.ndarray, widths: Sequence[int], *, comparable: bool) ->
             cost is, would empty one group and leave its neighbour whole.
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
-    kept = np.concatenate([[0.0], np.cumsum(ordered)])
-    total = kept[-1] if kept[-1] > 0 else 1.0
     if comparable:
-        return tuple(float(total - kept[width]) for width in widths)
+        return tuple(float(ordered[width:].sum()) for width in widths)
+    if not ordered.any():
+        ordered = np.ones_like(ordered)
+    kept = np.concatenate([[0.0], np.cumsum(ordered)])
+    total = kept[-1]
     return tuple(float(total / max(kept[width], 1e-12 * total) - 1) for width in widths)
