@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deploykit.commands.prune_steps import Cutter
     from deploykit.zoo import LoadedModel
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
 
 
@@ -57,7 +57,12 @@ class PruneResult(Made):
             f"{100 * params['kept']:.1f} % of the parameters ({params['after'] / 1e6:.2f} M)"
         )
         if facts.get("latency"):
-            text += f", {100 * facts['latency']['kept']:.1f} % of the latency on {facts['latency']['target']}"
+            latency = facts["latency"]
+            text += (
+                f", measured {100 * latency['measured']:.1f} % of the latency on {latency['target']} "
+                f"({latency['ms']:.3g} of {latency['input_ms']:.3g} ms; the layer table predicted "
+                f"{100 * latency['predicted']:.1f} %)"
+            )
         if facts["sparsity"]:
             text += f", masks in {facts['sparsity']['layers']} layers"
         if top1 is not None:

@@ -30,6 +30,17 @@ def interleaved_s(
     """
     import numpy as np
 
+    blocks = interleaved_blocks_s(runners, x, rounds=rounds, seed=seed)
+    first = next(iter(blocks.values()))
+    return {name: float(np.median(times / first) * np.median(first)) for name, times in blocks.items()}
+
+
+def interleaved_blocks_s(
+    runners: Mapping[str, Runner], x: np.ndarray, *, rounds: int = ROUNDS, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Seconds a call in every block of :func:`interleaved_s`, float64 [rounds]; equal rounds belong together."""
+    import numpy as np
+
     calls: dict[str, Callable[[], Any]] = {name: _call(runner, x) for name, runner in runners.items()}
     blocks: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
@@ -38,8 +49,7 @@ def interleaved_s(
         shuffle.shuffle(order)
         for name in order:
             blocks[name].append(_block(calls[name]))
-    first = np.asarray(blocks[next(iter(calls))])
-    return {name: float(np.median(np.asarray(times) / first) * np.median(first)) for name, times in blocks.items()}
+    return {name: np.asarray(times) for name, times in blocks.items()}
 
 
 def _call(runner: Runner, x: np.ndarray) -> Callable[[], Any]:

@@ -12,7 +12,8 @@ from deploykit.pruning.latency_table import LatencyTable, LayerShape
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploykit.pruning.cost import Costs, LayerCost
+    from deploykit.pruning.cost import Costs, Counter, LayerCost
+    from deploykit.pruning.widths import Ladder
 
 
 def layer_shapes(module: nn.Module, size: tuple[int, int]) -> dict[str, LayerShape]:
@@ -84,18 +85,26 @@ class LatencyCost:
         costs: of the network's layers as functions of widths.
         shapes: of the layers at full width.
         table: of their times.
+        ladders: the widths that each group may have.
         whole_ms: measured time of the whole network; what its layers do not explain shrinks with the activations.
     """
 
-    def __init__(self, costs: Costs, shapes: dict[str, LayerShape], table: LatencyTable, whole_ms: float) -> None:
+    def __init__(
+        self,
+        costs: Costs,
+        shapes: dict[str, LayerShape],
+        table: LatencyTable,
+        ladders: Sequence[Ladder],
+        whole_ms: float,
+    ) -> None:
         self.table = table
         self.layers: list[tuple[LayerCost, LayerShape]] = [
             (layer, shapes[layer.name]) for layer in costs.layers if layer.name in shapes
         ]
         table.prepare(
             [shape for _, shape in self.layers],
-            varies_in=[bool(layer.inputs.share.any()) for layer, _ in self.layers],
-            varies_out=[bool(layer.outputs.share.any()) for layer, _ in self.layers],
+            [_possible(layer.inputs, shape.c_in, ladders) for layer, shape in self.layers],
+            [_possible(layer.outputs, shape.c_out, ladders) for layer, shape in self.layers],
         )
         self.touching = [
             [i for i, (layer, _) in enumerate(self.layers) if layer.inputs.share[g] or layer.outputs.share[g]]
@@ -128,6 +137,17 @@ class LatencyCost:
         return sum(self.pixels[i] * self.written[i](widths) for i in layers)
 
 
+def _possible(channels: Counter, full: int, ladders: Sequence[Ladder]) -> list[int]:
+    """The widths that a dimension may have; multiples of the largest step where several groups share it."""
+    moving = [int(g) for g in np.flatnonzero(channels.share)]
+    if len(moving) == 1:
+        share = channels.share[moving[0]]
+        return [round(channels.base + share * width) for width in ladders[moving[0]].widths]
+    steps = [ladders[g].widths[1] - ladders[g].widths[0] for g in moving if len(ladders[g].widths) > 2]
+    step = max(steps, default=full)
+    return [*range(step, full, step), full]
+
+
 def losses_of(scores: np.ndarray, widths: Sequence[int], *, comparable: bool) -> tuple[float, ...]:
     """Importance lost when a group keeps its best ``widths`` channels.
 
@@ -135,12 +155,16 @@ def losses_of(scores: np.ndarray, widths: Sequence[int], *, comparable: bool) ->
         scores: importance of each channel, not negative.
         widths: that the group may have.
         comparable: whether scores of different layers are in one unit (Taylor expansions of one loss). Others count as
-            the share of the group's importance: −log of the share that is kept, which adds up over layers to that of the
-            product of kept shares and grows beyond bounds as a layer empties.
+            removed importance over kept importance, which for L2 is the ratio of noise to signal that the group's readers
+            see. It is 0 for the whole group and grows beyond bounds as the group empties, faster than the cost falls, so
+            that layers that cost alike end at like fractions; a loss that is linear in the logarithm of the width, as the
+            cost is, would empty one group and leave its neighbour whole.
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
-    kept = np.concatenate([[0.0], np.cumsum(ordered)])
-    total = kept[-1] if kept[-1] > 0 else 1.0
     if comparable:
-        return tuple(float(total - kept[width]) for width in widths)
-    return tuple(float(-np.log(max(kept[width] / total, 1e-12))) for width in widths)
+        return tuple(float(ordered[width:].sum()) for width in widths)
+    if not ordered.any():
+        ordered = np.ones_like(ordered)
+    kept = np.concatenate([[0.0], np.cumsum(ordered)])
+    total = kept[-1]
+    return tuple(float(total / max(kept[width], 1e-12 * total) - 1) for width in widths)

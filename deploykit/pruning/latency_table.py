@@ -67,34 +67,42 @@ class LatencyTable:
 
     Args:
         measure: milliseconds of each shape, on the target.
-        round_to: multiple that widths keep.
         known: key → milliseconds of shapes measured before; what is measured is added.
     """
 
-    def __init__(self, measure: Measure, round_to: int, known: dict[str, float] | None = None) -> None:
-        self.measure, self.round_to = measure, round_to
+    def __init__(self, measure: Measure, known: dict[str, float] | None = None) -> None:
+        self.measure = measure
         self.known: dict[str, float] = {} if known is None else known
+        self.levels: dict[str, tuple[set[int], set[int]]] = {}
         self.cells: dict[tuple[str, int, int], float] = {}
 
-    def prepare(self, layers: Sequence[LayerShape], *, varies_in: Sequence[bool], varies_out: Sequence[bool]) -> int:
+    def prepare(
+        self, layers: Sequence[LayerShape], inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
+    ) -> int:
         """Measure the grid of every layer.
 
         Args:
             layers: at full width.
-            varies_in: per layer, whether its input's width may change.
-            varies_out: per layer, whether its own width may change.
+            inputs: per layer, the widths that its input may have; empty: only the present one.
+            outputs: the same of its own width.
 
         Returns:
             How many shapes had to be measured.
         """
         wanted: dict[str, LayerShape] = {}
-        for layer, moves_in, moves_out in zip(layers, varies_in, varies_out, strict=True):
-            for shape in self._cells(layer, moves_in, moves_out):
+        for layer, ins, outs in zip(layers, inputs, outputs, strict=True):
+            at_in, at_out = self.levels.setdefault(layer.key(), ({layer.c_in}, {layer.c_out}))
+            at_in.update(thinned(ins))
+            at_out.update([] if layer.depthwise else thinned(outs))
+        for layer in layers:
+            for c_in, c_out in product(*self.levels[layer.key()]):
+                shape = layer.at(c_in, c_out)
                 if shape.key() not in self.known:
                     wanted[shape.key()] = shape
         shapes = list(wanted.values())
         for key, time_ms in zip(wanted, self.measure(shapes) if shapes else [], strict=True):
             self.known[key] = time_ms
+        self.cells.clear()
         return len(shapes)
 
     def time_ms(self, layer: LayerShape, c_in: int, c_out: int) -> float:
@@ -104,37 +112,37 @@ class LatencyTable:
             self.cells[cell] = self._interpolated(layer, c_in, c_out)
         return self.cells[cell]
 
-    def _cells(self, layer: LayerShape, moves_in: bool, moves_out: bool) -> list[LayerShape]:
-        inputs = self._levels(layer.c_in) if moves_in else [layer.c_in]
-        outputs = self._levels(layer.c_out) if moves_out and not layer.depthwise else [layer.c_out]
-        return [layer.at(c_in, c_out) for c_in, c_out in product(inputs, outputs)]
-
-    def _levels(self, width: int) -> list[int]:
-        """Widths of the grid: multiples of ``round_to``, the full width the last."""
-        steps = {max(self.round_to, round(width * part / self.round_to) * self.round_to) for part in GRID}
-        return [*sorted(step for step in steps if step < width), width]
-
     def _interpolated(self, layer: LayerShape, c_in: int, c_out: int) -> float:
+        ins, outs = (sorted(levels) for levels in self.levels[layer.key()])
         if layer.depthwise:
-            return sum(share * self._known(layer, at, layer.c_out) for at, share in self._between(layer.c_in, c_in))
+            return sum(share * self._known(layer, at, layer.c_out) for at, share in _between(ins, c_in))
         return sum(
             share_in * share_out * self._known(layer, at_in, at_out)
-            for at_in, share_in in self._between(layer.c_in, c_in)
-            for at_out, share_out in self._between(layer.c_out, c_out)
+            for at_in, share_in in _between(ins, c_in)
+            for at_out, share_out in _between(outs, c_out)
         )
 
     def _known(self, layer: LayerShape, c_in: int, c_out: int) -> float:
-        shape = layer.at(c_in, c_out)
-        if shape.key() not in self.known:
-            [self.known[shape.key()]] = self.measure([shape])
-        return self.known[shape.key()]
+        return self.known[layer.at(c_in, c_out).key()]
 
-    def _between(self, full: int, width: int) -> list[tuple[int, float]]:
-        """The two levels around ``width`` and their shares; below the lowest level its line is drawn on."""
-        levels = self._levels(full)
-        if width in levels or len(levels) == 1:
-            return [(width if width in levels else levels[0], 1.0)]
-        upper = min(max(bisect_right(levels, width), 1), len(levels) - 1)
-        low, high = levels[upper - 1], levels[upper]
-        share = (width - low) / (high - low)
-        return [(low, 1 - share), (high, share)]
+
+def thinned(widths: Sequence[int]) -> list[int]:
+    """Of the widths that a layer may have those that are measured: all if few, else those nearest to :data:`GRID`.
+
+    Only widths that pruning can choose: time falls in stairs, and a width that kernels dislike must not be hidden
+    between two that they like.
+    """
+    if len(set(widths)) <= len(GRID):
+        return sorted(set(widths))
+    full = max(widths)
+    return sorted({min(widths, key=lambda width: abs(width - part * full)) for part in GRID})
+
+
+def _between(levels: Sequence[int], width: int) -> list[tuple[int, float]]:
+    """The two levels around ``width`` and their shares; below the lowest level its line is drawn on."""
+    if width in levels or len(levels) == 1:
+        return [(width if width in levels else levels[0], 1.0)]
+    upper = min(max(bisect_right(levels, width), 1), len(levels) - 1)
+    low, high = levels[upper - 1], levels[upper]
+    share = (width - low) / (high - low)
+    return [(low, 1 - share), (high, share)]

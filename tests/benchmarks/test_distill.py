@@ -17,26 +17,16 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.results import publish, table, told, where_measured
+from tests.benchmarks.synthetic_net import DATA, TEACHER, TOLD, answered_right, interval_pt, trained_teacher
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(10800)]
 
-DATA = "synthetic:0"
-NETWORK = {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}
-TEACHER = {"epochs": 10, "lr": 0.1, "seed": 0, "threads": 1, "augment": {"shift_px": 3}}
 MACS, SEEDS = 0.3, (0, 1, 2)
 STUDENT = {"epochs": 4, "lr": 0.02, "threads": 1, "augment": {"shift_px": 3}}
 METHODS = ("plain", "plain-fast", "kd", "dkd", "dist")
 FAST_LR = 0.05  # so that the labels alone are not judged at a rate that suits the others better
 WITHIN_PT = 2.5
 PROCESSES = 2
-
-
-def _teacher(folder: Path) -> Path:
-    from deploykit.base.config.train import ModelConfig, TrainConfig
-    from deploykit.commands.train import train
-
-    model = ModelConfig(arch="deploykit:resnet", kwargs=NETWORK)
-    return train(folder / "teacher.pt", TrainConfig(model=model, data=DATA, **TEACHER)).output
 
 
 def _pruned(teacher: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -62,27 +52,6 @@ def _student(method: str, seed: int, pruned: Path, teacher: Path, folder: Path) 
     return distill(pruned, output, wanted).output
 
 
-def _right(path: Path, split: Any) -> np.ndarray:
-    """Which test pictures are answered right: bool [20,000]."""
-    from deploykit.commands.logits import collect_logits
-    from deploykit.engines import open_runner
-
-    kept = path.with_suffix(".right.npy")
-    if kept.exists() and kept.stat().st_mtime > path.stat().st_mtime:
-        return np.load(kept)
-    with open_runner(path, threads=1, device="cpu") as runner:
-        right = collect_logits(runner, split, 64).argmax(1) == split.labels
-    np.save(kept, right)
-    return right
-
-
-def _interval(values: np.ndarray) -> dict[str, float]:
-    from deploykit.stats.paired import bootstrap_mean
-
-    low, high = bootstrap_mean(values)
-    return {"estimate_pt": 100 * float(values.mean()), "low_pt": 100 * low, "high_pt": 100 * high}
-
-
 def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     from deploykit.data import open_data
     from deploykit.zoo import count, load_model
@@ -90,7 +59,7 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     folder = Path(request.config.cache.mkdir("distill"))
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(folder / "cache"))
     where = where_measured("torch", "torch-pruning", "numpy")
-    teacher = _teacher(folder)
+    teacher = trained_teacher(folder)
     pruned, facts = _pruned(teacher, folder)
     test = open_data(DATA).split("test")
     jobs = [
@@ -99,8 +68,8 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         made = [pool.submit(_student, method, seed, pruned, teacher, folder) for method, seed in jobs]
         files = {job: one.result() for job, one in zip(jobs, made, strict=True)}
-    right = {method: np.stack([_right(files[method, seed], test) for seed in SEEDS]) for method in METHODS}
-    reference, cut = _right(teacher, test), _right(pruned, test)
+    right = {method: np.stack([answered_right(files[method, seed], test) for seed in SEEDS]) for method in METHODS}
+    reference, cut = answered_right(teacher, test), answered_right(pruned, test)
     macs = {name: count(load_model(path).module, (32, 32)).macs for name, path in (("t", teacher), ("p", pruned))}
     best_plain = max(("plain", "plain-fast"), key=lambda method: right[method].mean())
     plain = right[best_plain].mean(axis=0)
@@ -109,14 +78,14 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
             "method": method,
             "top1": float(found.mean()),
             "top1_by_seed": [float(one) for one in found.mean(axis=1)],
-            "drop": _interval(reference - found.mean(axis=0)),
-            "over_plain": None if method == best_plain else _interval(found.mean(axis=0) - plain),
+            "drop": interval_pt(reference - found.mean(axis=0)),
+            "over_plain": None if method == best_plain else interval_pt(found.mean(axis=0) - plain),
         }
         for method, found in right.items()
     ]
     result = {
         **where,
-        "network": "deploykit:resnet depth 14, widths 32-64-128, stem stride 2, 32 px",
+        "network": TOLD,
         "data": {"name": DATA, "split": "test", "n": len(test), "sha256": test.sha256},
         "teacher": {"top1": float(reference.mean()), "epochs": TEACHER["epochs"], "macs": macs["t"]},
         "pruned": {"top1": float(cut.mean()), "macs": macs["p"], "kept": macs["p"] / macs["t"], "facts": facts},

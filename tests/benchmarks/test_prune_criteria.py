@@ -1,6 +1,7 @@
 """What each criterion is worth: three seeds, 30 % of the MACs, after BatchNorm re-calibration and after one epoch of training.
 
 A short run on purpose: a network trained for few epochs on few pictures tells criteria apart before training more than after.
+Everything made is kept in pytest's cache folder, so that an interrupted benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _one(teacher: Path, data: str, way: tuple[str, str], seed: int, folder: Path
     return _top1(pruned, data), _top1(tuned, data)
 
 
-def test_criteria(tmp_path: Path) -> None:
+def test_criteria(request: pytest.FixtureRequest) -> None:
     from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.train import train
 
@@ -67,8 +68,7 @@ def test_criteria(tmp_path: Path) -> None:
     found: dict[tuple[str, str], list[tuple[float, float]]] = {way: [] for way in WAYS}
     whole = []
     for seed in SEEDS:
-        folder = tmp_path / str(seed)
-        folder.mkdir()
+        folder = Path(request.config.cache.mkdir(f"prune_criteria_{seed}"))
         data = f"synthetic:{seed},train={TRAIN},test={TEST}"
         model = ModelConfig(arch="deploykit:resnet", kwargs=NETWORK)
         teacher = train(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from deploykit import zoo
+from deploykit.base.artifact import read_manifest
 from deploykit.base.config.prune import PruneConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.cli.main import app
 from deploykit.commands.prune import prune
 
 
@@ -38,6 +41,8 @@ def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
     assert latency["tries"]
     assert latency["shapes_measured"] > 10
     assert result.facts["macs"]["kept"] < 0.9
+    assert f"measured {100 * latency['measured']:.1f} % of the latency on ort-cpu" in result.summary()
+    assert f"the layer table predicted {100 * latency['predicted']:.1f} %" in result.summary()
     assert len(list((tmp_path / "cache" / "latency").glob("ort-cpu-*.json"))) == 1
     if steps == 1:
         again = prune(model, tmp_path / "other.pt", PruneConfig(latency=0.7))
@@ -53,3 +58,22 @@ def test_a_budget_below_the_floor_says_the_floor(model: Path, tmp_path: Path) ->
 def test_a_target_without_layer_times_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="layers cannot be timed on tensorrt"):
         prune(model, tmp_path / "none.pt", PruneConfig(latency=0.5, target="tensorrt"))
+
+
+@pytest.mark.slow
+def test_resnet18_by_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
+    arch = zoo.parse_arch("torchvision:resnet18")
+    source, output = tmp_path / "resnet18.pt", tmp_path / "small.pt"
+    preprocessing = Preprocessing((160, 160))
+    zoo.save_model(source, zoo.build(arch, 10).eval(), arch, preprocessing, [str(i) for i in range(10)])
+    done = CliRunner().invoke(app, ["prune", str(source), "--latency", "0.5", "-o", str(output)])
+    assert done.exit_code == 0, done.stderr
+    assert "% of the latency on ort-cpu" in done.stdout
+    told = read_manifest(output)
+    assert told is not None
+    latency = told.facts["latency"]
+    assert latency["measured"] <= 0.5
+    assert abs(latency["prediction_error"]) < 0.25
+    assert 0.3 < told.facts["macs"]["kept"] < 0.7
+    assert zoo.load_model(output).preprocessing == preprocessing
