@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from deploykit.quantization.search import Choice, Quantizer
     from deploykit.reporting.attachments import Attachment
 
-STAGE_VERSION = 6
+STAGE_VERSION = 7
 
 
 def quantize(

@@ -231,12 +231,12 @@ def recovery_of(
     import onnx_ir as ir
 
     from deploykit.quantization.prepare import prepare
-    from deploykit.quantization.search import snr_db
+    from deploykit.quantization.search import picture_snr_db
 
     again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
 
     def snr(proto: onnx.ModelProto) -> float:
-        return snr_db(logits, opened.logits(proto, x))
+        return picture_snr_db(logits, opened.logits(proto, x))
 
     def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
         wide = prepare(proto)
@@ -250,7 +250,14 @@ def choose(
     quantizer: Quantizer, config: QuantizeConfig, x: np.ndarray, logits: np.ndarray, opened: Opened, progress: Progress
 ) -> tuple[Choice, dict[str, float]]:
     """What stays float and how ranges are chosen, by measured time and error; with the SNR in dB of each method."""
-    from deploykit.quantization.search import AUTO_METHODS, Choice, choose_float_parts, choose_prefix, choose_ranges
+    from deploykit.quantization.search import (
+        AUTO_METHODS,
+        Choice,
+        choose_float_parts,
+        choose_prefix,
+        choose_ranges,
+        picture_snr_db,
+    )
 
     base = Choice(keep_float=frozenset(config.keep_float))
 
@@ -262,7 +269,9 @@ def choose(
 
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
-        base = choose_prefix(quantizer, base, time_graphs, progress)
+        base = choose_prefix(
+            quantizer, base, time_graphs, progress, near=lambda proto: picture_snr_db(logits, run(proto))
+        )
     methods = AUTO_METHODS if config.method in ("auto", "qat") else (config.method,)
     base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
     if timed:

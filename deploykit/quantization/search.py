@@ -32,6 +32,7 @@ PREFIX_NODES = 24
 WORTH = 0.97
 SLACK = 1.03
 LEAST_GAIN_DB = 0.5
+_MOST_DB = 100.0
 AUTO_METHODS = ("minmax", "moving", "percentile", "mse", "entropy")
 
 TimeGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
@@ -144,13 +145,29 @@ def cuts(proto: onnx.ModelProto) -> list[frozenset[str]]:
     return found
 
 
-def choose_prefix(quantizer: Quantizer, base: Choice, time_graphs: TimeGraphs, progress: Progress = SILENT) -> Choice:
-    """Keep the first nodes float where that is measured to be faster: a stem of few channels gains little from int8."""
+def choose_prefix(
+    quantizer: Quantizer,
+    base: Choice,
+    time_graphs: TimeGraphs,
+    progress: Progress = SILENT,
+    *,
+    near: Callable[[onnx.ModelProto], float] | None = None,
+) -> Choice:
+    """Keep the first nodes float where that is measured to be faster: a stem of few channels gains little from int8.
+
+    Among cuts that timing cannot tell from the fastest, the one of the largest ``near`` is taken, where that is given.
+    """
     candidates = {str(len(names)): replace(base, prefix=names) for names in cuts(quantizer.proto)}
     candidates = {"0": base, **candidates}
-    times = time_graphs({name: quantizer.make(choice) for name, choice in candidates.items()})
+    graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
+    times = time_graphs(graphs)
     best = min(times, key=lambda name: times[name])
     shown = ", ".join(f"{name}: {1e3 * seconds:.3g} ms" for name, seconds in times.items())
+    if near is not None:
+        alike = [name for name in times if times[name] <= SLACK * times[best] and times[name] < WORTH * times["0"]]
+        db = {name: near(graphs[name]) for name in alike}
+        best = max(db, key=lambda name: db[name], default=best)
+        shown += "".join(f", {name}: {value:.1f} dB" for name, value in db.items())
     if best != "0" and times[best] < WORTH * times["0"]:
         progress.say(f"the first {best} nodes stay float, measured faster ({shown})")
         return candidates[best]
@@ -167,7 +184,7 @@ def choose_ranges(
     progress: Progress = SILENT,
 ) -> tuple[Choice, dict[str, float]]:
     """The method of ranges whose logits are nearest to the float network's, with the SNR in dB of each."""
-    snr = {method: snr_db(logits, run(quantizer.make(replace(base, method=method)))) for method in methods}
+    snr = {method: picture_snr_db(logits, run(quantizer.make(replace(base, method=method)))) for method in methods}
     best = max(snr, key=lambda method: snr[method])
     if len(methods) > 1:
         progress.say(f"ranges by {best}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in snr.items()))
@@ -195,12 +212,29 @@ def choose_float_parts(
     graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
     times = time_graphs(graphs)
     limit = SLACK * min(times.values())
-    snr = {name: snr_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
+    snr = {name: picture_snr_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
     best, fastest = max(snr, key=lambda name: snr[name]), min(snr, key=lambda name: times[name])
     best = best if snr[best] >= snr[fastest] + LEAST_GAIN_DB else fastest
     shown = ", ".join(f"{name} {value:.1f} dB {1e3 * times[name]:.3g} ms" for name, value in snr.items())
     progress.say(f"{best}: {shown}")
     return candidates[best]
+
+
+def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """The mean over pictures of each one's own SNR, in dB; what choices are made by.
+
+    The SNR of all logits together is that of the few pictures with the largest ones: ranges that serve these ruin the
+    others, and it is the others whose answers change.
+
+    Args:
+        reference: float [N, C].
+        other: float [N, C].
+    """
+    exact = reference.astype(np.float64)
+    power, noise = (exact**2).sum(axis=1), ((exact - other) ** 2).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = 10 * np.log10(power / noise)
+    return float(np.clip(np.nan_to_num(each, nan=_MOST_DB, posinf=_MOST_DB), -_MOST_DB, _MOST_DB).mean())
 
 
 def snr_db(reference: np.ndarray, other: np.ndarray) -> float:

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from deploykit.quantization.search import Choice, choose_float_parts
+from deploykit.quantization import search
+from deploykit.quantization.search import (
+    Choice,
+    choose_float_parts,
+    choose_prefix,
+    choose_ranges,
+    picture_snr_db,
+    snr_db,
+)
 
 LOGITS = np.random.default_rng(0).normal(size=(8, 10))
 NOISE = np.random.default_rng(1).normal(size=(8, 10))
@@ -33,3 +41,36 @@ def test_a_part_stays_float_where_it_gains_much_and_costs_little(gain_db, slower
     found = chosen(gain_db, slower)
     assert found.float_head is kept
     assert not found.float_adds
+
+
+def test_ranges_are_chosen_for_most_pictures_not_for_the_loudest():
+    logits = np.random.default_rng(2).normal(size=(64, 10))
+    logits[0] *= 1000
+    spread = np.random.default_rng(3).normal(size=(64, 10))
+
+    def run(choice):
+        if choice.method == "minmax":  # ranges wide enough for the loud picture: coarse steps for all others
+            return logits + 0.5 * spread
+        return logits + 0.01 * spread + (np.arange(64) == 0)[:, None] * 100 * spread  # the loud one is clipped
+
+    best, snr = choose_ranges(AsItIs(), Choice(), ("minmax", "moving"), logits, run)
+    assert best.method == "moving"
+    assert snr["moving"] > snr["minmax"] + 20
+    assert snr_db(logits, run(Choice(method="minmax"))) > snr_db(logits, run(Choice(method="moving")))
+
+
+def test_snr_of_pictures_counts_each_alike():
+    x = np.array([[1.0, 0.0], [100.0, 0.0]])
+    assert picture_snr_db(x, x) == 100
+    assert picture_snr_db(x, x + np.array([[0.1, 0], [1, 0]])) == pytest.approx((20 + 40) / 2)
+    assert picture_snr_db(np.zeros((2, 2)), np.ones((2, 2))) == -100
+
+
+@pytest.mark.parametrize(("near", "found"), [(None, 2), ({0: 9.0, 2: 3.0, 4: 7.0, 6: 8.0}, 4)])
+def test_of_prefixes_that_timing_cannot_tell_apart_the_nearest_is_kept(monkeypatch, near, found):
+    monkeypatch.setattr(search, "cuts", lambda proto: [frozenset("ab"), frozenset("abcd"), frozenset("abcdef")])
+    AsItIs.proto = None
+    times = {"0": 1.0, "2": 0.9, "4": 0.91, "6": 0.95}
+    judge = None if near is None else lambda choice: near[len(choice.prefix)]
+    chosen = choose_prefix(AsItIs(), Choice(), lambda graphs: {name: times[name] for name in graphs}, near=judge)
+    assert len(chosen.prefix) == found
