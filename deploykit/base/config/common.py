@@ -40,7 +40,7 @@ def build(kind: type[C], fields: dict[str, Any], where: str = "") -> C:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        told = " · ".join(explain(kind, one) for one in _united(error.errors()))
+        told = " · ".join(explain(kind, one).removeprefix("(top): ") for one in _united(error.errors()))
         raise BadInput(f"{where}: {told}" if where else told) from error
 
 
