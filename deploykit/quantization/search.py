@@ -183,9 +183,15 @@ def choose_ranges(
     run: RunLogits,
     progress: Progress = SILENT,
 ) -> tuple[Choice, dict[str, float]]:
-    """The method of ranges whose logits are nearest to the float network's, with the SNR in dB of each."""
-    snr = {method: picture_snr_db(logits, run(quantizer.make(replace(base, method=method)))) for method in methods}
-    best = max(snr, key=lambda method: snr[method])
+    """The method of ranges whose logits are nearest to the float network's, with the SNR in dB of each.
+
+    Nearest is by :func:`picture_snr_db`; of methods that differ by less than ``LEAST_GAIN_DB``, the one that also serves
+    the loudest pictures.
+    """
+    found = {method: run(quantizer.make(replace(base, method=method))) for method in methods}
+    snr = {method: picture_snr_db(logits, one) for method, one in found.items()}
+    alike = [method for method in methods if snr[method] >= max(snr.values()) - LEAST_GAIN_DB]
+    best = max(alike, key=lambda method: snr_db(logits, found[method]))
     if len(methods) > 1:
         progress.say(f"ranges by {best}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in snr.items()))
     return replace(base, method=best), snr

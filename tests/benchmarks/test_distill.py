@@ -2,7 +2,8 @@
 
 A ResNet-14 is trained, pruned once to 30 % of its MACs by L2 magnitude, and the pruned network trained for four epochs with the
 labels alone and with each of the three losses, from the same weights on the same batches. Of each seed the trainings share
-order and augmentation; all is judged picture by picture. Everything trained is kept in pytest's cache folder, so that an
+order and augmentation; all is judged picture by picture. Rates and the teacher's epochs were chosen on other pictures and
+another seed (7, ``synthetic:1``): KD 92.4 % at 0.02, labels alone 91.9 % at 0.05. Everything trained is kept in pytest's cache folder, so that an
 interrupted benchmark goes on where it was.
 """
 
@@ -17,11 +18,12 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.results import publish, table, told, where_measured
-from tests.benchmarks.synthetic_net import DATA, TEACHER, TOLD, answered_right, interval_pt, trained_teacher
+from tests.benchmarks.synthetic_net import DATA, TOLD, answered_right, interval_pt, trained_teacher
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(10800)]
 
 MACS, SEEDS = 0.3, (0, 1, 2)
+TEACHER_EPOCHS = 20  # one of 10 epochs, at 90.2 %, taught no more than the labels
 STUDENT = {"epochs": 4, "lr": 0.02, "threads": 1, "augment": {"shift_px": 3}}
 METHODS = ("plain", "plain-fast", "kd", "dkd", "dist")
 FAST_LR = 0.05  # so that the labels alone are not judged at a rate that suits the others better
@@ -59,7 +61,7 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     folder = Path(request.config.cache.mkdir("distill"))
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(folder / "cache"))
     where = where_measured("torch", "torch-pruning", "numpy")
-    teacher = trained_teacher(folder)
+    teacher = trained_teacher(folder, TEACHER_EPOCHS)
     pruned, facts = _pruned(teacher, folder)
     test = open_data(DATA).split("test")
     jobs = [
@@ -87,7 +89,7 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         **where,
         "network": TOLD,
         "data": {"name": DATA, "split": "test", "n": len(test), "sha256": test.sha256},
-        "teacher": {"top1": float(reference.mean()), "epochs": TEACHER["epochs"], "macs": macs["t"]},
+        "teacher": {"top1": float(reference.mean()), "epochs": TEACHER_EPOCHS, "macs": macs["t"]},
         "pruned": {"top1": float(cut.mean()), "macs": macs["p"], "kept": macs["p"] / macs["t"], "facts": facts},
         "student": STUDENT,
         "seeds": list(SEEDS),

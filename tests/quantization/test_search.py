@@ -74,3 +74,17 @@ def test_of_prefixes_that_timing_cannot_tell_apart_the_nearest_is_kept(monkeypat
     judge = None if near is None else lambda choice: near[len(choice.prefix)]
     chosen = choose_prefix(AsItIs(), Choice(), lambda graphs: {name: times[name] for name in graphs}, near=judge)
     assert len(chosen.prefix) == found
+
+
+def test_of_ranges_alike_for_most_pictures_those_that_also_serve_the_loud_ones_are_taken():
+    logits = np.random.default_rng(2).normal(size=(64, 10))
+    logits[0] *= 1000
+    spread = np.random.default_rng(3).normal(size=(64, 10))
+
+    def run(choice):
+        loud = (np.arange(64) == 0)[:, None] * spread
+        return logits + (0.103 * spread + 5 * loud if choice.method == "minmax" else 0.1 * spread + 9 * loud)
+
+    best, snr = choose_ranges(AsItIs(), Choice(), ("moving", "minmax"), logits, run)
+    assert best.method == "minmax"
+    assert 0 < snr["moving"] - snr["minmax"] < 0.5
