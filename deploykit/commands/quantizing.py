@@ -231,12 +231,12 @@ def recovery_of(
     import onnx_ir as ir
 
     from deploykit.quantization.prepare import prepare
-    from deploykit.quantization.search import picture_snr_db
+    from deploykit.quantization.search import nearness_db
 
     again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
 
     def snr(proto: onnx.ModelProto) -> float:
-        return picture_snr_db(logits, opened.logits(proto, x))
+        return nearness_db(logits, opened.logits(proto, x))
 
     def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
         wide = prepare(proto)
@@ -256,7 +256,7 @@ def choose(
         choose_float_parts,
         choose_prefix,
         choose_ranges,
-        picture_snr_db,
+        nearness_db,
     )
 
     base = Choice(keep_float=frozenset(config.keep_float))
@@ -269,9 +269,7 @@ def choose(
 
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
-        base = choose_prefix(
-            quantizer, base, time_graphs, progress, near=lambda proto: picture_snr_db(logits, run(proto))
-        )
+        base = choose_prefix(quantizer, base, time_graphs, progress, near=lambda proto: nearness_db(logits, run(proto)))
     methods = AUTO_METHODS if config.method in ("auto", "qat") else (config.method,)
     base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
     if timed:

@@ -30,7 +30,7 @@ class Recovery:
 
     Attributes:
         config: which are wanted.
-        snr: SNR in dB of a quantized network's logits on ``select`` against the float network's.
+        snr: nearness in dB of a quantized network's logits on ``select`` to the float network's.
         observe: calibrates a float network.
         batches: prepared calibration inputs, the same at each call.
         open_graph: opens a graph and returns a function from an input to all outputs by name.

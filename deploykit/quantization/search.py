@@ -183,15 +183,9 @@ def choose_ranges(
     run: RunLogits,
     progress: Progress = SILENT,
 ) -> tuple[Choice, dict[str, float]]:
-    """The method of ranges whose logits are nearest to the float network's, with the SNR in dB of each.
-
-    Nearest is by :func:`picture_snr_db`; of methods that differ by less than ``LEAST_GAIN_DB``, the one that also serves
-    the loudest pictures.
-    """
-    found = {method: run(quantizer.make(replace(base, method=method))) for method in methods}
-    snr = {method: picture_snr_db(logits, one) for method, one in found.items()}
-    alike = [method for method in methods if snr[method] >= max(snr.values()) - LEAST_GAIN_DB]
-    best = max(alike, key=lambda method: snr_db(logits, found[method]))
+    """The method of ranges whose logits are nearest to the float network's, with the nearness in dB of each."""
+    snr = {method: nearness_db(logits, run(quantizer.make(replace(base, method=method)))) for method in methods}
+    best = max(snr, key=lambda method: snr[method])
     if len(methods) > 1:
         progress.say(f"ranges by {best}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in snr.items()))
     return replace(base, method=best), snr
@@ -218,7 +212,7 @@ def choose_float_parts(
     graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
     times = time_graphs(graphs)
     limit = SLACK * min(times.values())
-    snr = {name: picture_snr_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
+    snr = {name: nearness_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
     best, fastest = max(snr, key=lambda name: snr[name]), min(snr, key=lambda name: times[name])
     best = best if snr[best] >= snr[fastest] + LEAST_GAIN_DB else fastest
     shown = ", ".join(f"{name} {value:.1f} dB {1e3 * times[name]:.3g} ms" for name, value in snr.items())
@@ -226,11 +220,21 @@ def choose_float_parts(
     return candidates[best]
 
 
-def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """The mean over pictures of each one's own SNR, in dB; what choices are made by.
+def nearness_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """What choices are made by: the mean of :func:`picture_snr_db` and :func:`snr_db`.
 
-    The SNR of all logits together is that of the few pictures with the largest ones: ranges that serve these ruin the
-    others, and it is the others whose answers change.
+    The SNR of all logits together is that of the few pictures with the largest ones: ranges wide enough for these may
+    ruin all others. The mean of the pictures' own SNRs alone would clip the largest for a gain of a tenth of a dB.
+
+    Args:
+        reference: float [N, C].
+        other: float [N, C].
+    """
+    return (picture_snr_db(reference, other) + snr_db(reference, other)) / 2
+
+
+def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """The mean over pictures of each one's own SNR, in dB.
 
     Args:
         reference: float [N, C].

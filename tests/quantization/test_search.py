@@ -55,7 +55,7 @@ def test_ranges_are_chosen_for_most_pictures_not_for_the_loudest():
 
     best, snr = choose_ranges(AsItIs(), Choice(), ("minmax", "moving"), logits, run)
     assert best.method == "moving"
-    assert snr["moving"] > snr["minmax"] + 20
+    assert snr["moving"] > snr["minmax"]
     assert snr_db(logits, run(Choice(method="minmax"))) > snr_db(logits, run(Choice(method="moving")))
 
 
@@ -76,7 +76,7 @@ def test_of_prefixes_that_timing_cannot_tell_apart_the_nearest_is_kept(monkeypat
     assert len(chosen.prefix) == found
 
 
-def test_of_ranges_alike_for_most_pictures_those_that_also_serve_the_loud_ones_are_taken():
+def test_loud_pictures_are_not_given_up_for_little():
     logits = np.random.default_rng(2).normal(size=(64, 10))
     logits[0] *= 1000
     spread = np.random.default_rng(3).normal(size=(64, 10))
@@ -85,6 +85,6 @@ def test_of_ranges_alike_for_most_pictures_those_that_also_serve_the_loud_ones_a
         loud = (np.arange(64) == 0)[:, None] * spread
         return logits + (0.103 * spread + 5 * loud if choice.method == "minmax" else 0.1 * spread + 9 * loud)
 
-    best, snr = choose_ranges(AsItIs(), Choice(), ("moving", "minmax"), logits, run)
+    assert picture_snr_db(logits, run(Choice(method="moving"))) > picture_snr_db(logits, run(Choice(method="minmax")))
+    best, _ = choose_ranges(AsItIs(), Choice(), ("moving", "minmax"), logits, run)
     assert best.method == "minmax"
-    assert 0 < snr["moving"] - snr["minmax"] < 0.5
