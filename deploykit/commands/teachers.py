@@ -118,9 +118,10 @@ def open_teachers(
             raise BadInput(f"the teacher {spec.path} is named twice", fix="Name each teacher once.")
         threads = None if str(spec.target).startswith("torch") else (fixed.count if fixed else cores())
         with _backends_as_they_were():
-            spec, runner = _run(spec, threads, device, config.allow_code, student, progress)
+            size = None if config.view == "clean" or _says_its_size(spec) else config.size
+            spec, runner = _run(spec, threads, device, size, config.allow_code, student, progress)
         opened.enter_context(runner)
-        preprocessing = preprocessing_of(runner, data, None, spec.name, progress)
+        preprocessing = preprocessing_of(runner, data, size, spec.name, progress)
         logits = collect_logits(
             runner, select, config.batch, progress=progress, name=f"teacher {spec.name}", preprocessing=preprocessing
         )
@@ -133,25 +134,40 @@ def open_teachers(
 
 
 def _run(
-    spec: Spec, threads: int | None, device: str, allow_code: bool, student: Path | None, progress: Progress
+    spec: Spec,
+    threads: int | None,
+    device: str,
+    size: int | None,
+    allow_code: bool,
+    student: Path | None,
+    progress: Progress,
 ) -> tuple[Spec, Runner]:
     from deploykit.engines import open_runner
 
     try:
-        return spec, open_runner(spec, threads=threads, device=device, allow_code=allow_code)
+        return spec, open_runner(spec, threads=threads, device=device, size=size, allow_code=allow_code)
     except BadInput:
         likely = None if student is None or "arch" in spec.options else _arch_of(student)
         if likely is None or spec.target != "torch-eager":
             raise
         named = replace(spec, options={**spec.options, "arch": likely})
         try:
-            runner = open_runner(named, threads=threads, device=device, allow_code=allow_code)
+            runner = open_runner(named, threads=threads, device=device, size=size, allow_code=allow_code)
         except BadInput:
             runner = None
         if runner is None:
             raise
         progress.say(f"teacher {spec.name}: its tensors are taken as {likely}, the student's architecture")
         return named, runner
+
+
+def _says_its_size(spec: Spec) -> bool:
+    """Whether the file states what it was trained on: engines do, and deploykit's model files; bare tensors do not."""
+    from deploykit.base.checkpoint import is_model_file, read_tensors
+
+    return (
+        not str(spec.target).startswith("torch") or spec.path.suffix == ".pt2" or is_model_file(read_tensors(spec.path))
+    )
 
 
 def _arch_of(student: Path) -> str | None:

@@ -35,7 +35,8 @@ class DistillConfig(LoopConfig):
         arch: with a student file: what its tensors are; without one: the network trained from scratch, ``SOURCE:NAME``,
             or ``auto``: a smaller member of the first teacher's family.
         auto_macs: of ``auto``: MACs of the student at most, as a fraction of the teacher's.
-        size: input size in pixels; None: that of the student file, else of the first teacher.
+        size: input size in pixels of the student, and of teachers that are bare tensors; None: that of the student
+            file, else of the first teacher.
         cache: keep what teachers answered for later runs, where that is not much.
         allow_code: ``module:…`` models and data may run.
         skip_broken: leave out pictures that cannot be read, naming them.

@@ -134,6 +134,8 @@ class Recipe(Config):
         of_model: dict[str, Any] = {}
         if of_file and isinstance(self.model, ModelFile):
             of_model = {"arch": self.model.arch, "size": self.model.size}
+        elif "model" in teachers_of(kind, fields) and isinstance(self.model, ModelFile):
+            of_model = {"size": self.model.size}
         own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
