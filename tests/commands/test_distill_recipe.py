@@ -53,4 +53,4 @@ def test_resnet50_runs_on_a_tiny_folder(tmp_path: Path, monkeypatch: pytest.Monk
     assert variants["pruned50"]["status"] == "ok", variants["pruned50"]["reason"]
     assert variants["pruned50"]["macs"] <= 0.5 * variants["fp32"]["macs"]
     stages = [step["stage"] for step in variants["pruned50"]["steps"]]
-    assert stages[:3] == ["prune", "distill", "export"]
+    assert stages[:4] == ["load", "prune", "distill", "export"]
