@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 SEEDS = (0, 1, 2)
 MACS = 0.3
 NETWORK = {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}
-EPOCHS, TRAIN, TEST = 5, 2000, 2000
+EPOCHS, TRAIN, TEST = 8, 6000, 4000
 WAYS = (
     *((name, "local") for name in ("l2", "l1", "bn-scale", "fpgm", "taylor", "hessian", "activation", "random")),
     ("l2", "global"),

@@ -15,6 +15,7 @@ from deploykit.reporting.charts.svg import element, figure, polyline, shortened,
 from deploykit.reporting.decide import primary_measurement
 
 FONT = 13.0
+BOLD = 1.2  # how much wider the name of the pick is
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,10 @@ def _labels(points: list[Point], across: Scale, up: Scale, bounds: Box, obstacle
     names = [shortened(point.name, FONT, 200) for point in points]
     spots = place(
         [(across(point.x[1]), up(point.y[1])) for point in points],
-        [text_width(name, FONT) for name in names],
+        [
+            text_width(name, FONT) * (BOLD if point.kind == "pick" else 1)
+            for name, point in zip(names, points, strict=True)
+        ],
         FONT + 3,
         bounds,
         obstacles,
