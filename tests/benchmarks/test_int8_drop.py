@@ -22,13 +22,13 @@ def _networks(cache: Any, folder: Path) -> dict[str, Path]:
     from deploykit.base.artifact import is_unmodified, read_manifest
     from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
-    from tests.benchmarks.test_distill import _teacher
+    from tests.benchmarks.synthetic_net import trained_teacher
     from tests.benchmarks.test_qat import _network
 
     place = Path(cache.mkdir("distill"))
     kept = place / "teacher.pt"
     manifest = read_manifest(kept) if kept.is_file() else None
-    teacher = kept if manifest is not None and is_unmodified(kept, manifest) else _teacher(place)
+    teacher = kept if manifest is not None and is_unmodified(kept, manifest) else trained_teacher(place)
     resnet = export(teacher, folder / "resnet.onnx", ExportConfig()).output
     return {"ResNet": resnet, "MobileNetV2": _network(Path(cache.mkdir("collapse")))}
 
