@@ -161,7 +161,7 @@ def run(
             loaded, work.plan, folder, work.paths, work.failed, config, data, force=force, progress=progress
         )
         work.done.append(Done("all.benchmark", "kept" if kept else "done", time.monotonic() - began))
-        if all(one.status == "kept" for one in work.done):
+        if all(one.status in ("kept", "skipped") for one in work.done):
             progress.say(
                 f"Nothing to do: every result of {loaded.name} is there already (--remeasure times them again)."
             )
