@@ -96,3 +96,8 @@ def quantized_net(path: Path, *, zero: int = 0, kind=np.int8, bias: bool = False
         ("input", TensorProto.FLOAT, ["batch", 3, 8, 8]),
         ("output", TensorProto.FLOAT, ["batch", 8, 8, 8]),
     )
+
+
+def pictures(n, size=8, kind=np.float32):
+    """``n`` seeded inputs of these networks, ``[n, 3, size, size]``."""
+    return np.random.default_rng(n).standard_normal((n, 3, size, size)).astype(kind)

@@ -20,6 +20,7 @@ from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import gpu, make_current
 from deploykit.engines.tensorrt.profiles import Profile
+from tests.engines.onnx_for_tests import pictures
 
 pytestmark = pytest.mark.gpu
 
@@ -66,10 +67,6 @@ def cuda():
 def execution(cuda, engine, profiles=(), graphs=True):
     specs = [TensorSpec(name, "float32", ("batch", 3, 8, 8), "NCHW") for name in ("input", "output")]
     return Execution(Api(FLAVOURS["tensorrt"], object()), engine, cuda, specs[:1], specs[1:], profiles, graphs)
-
-
-def pictures(n):
-    return np.random.default_rng(n).standard_normal((n, 3, 8, 8)).astype(np.float32)
 
 
 def test_the_gpu_is_told():

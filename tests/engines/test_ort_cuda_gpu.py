@@ -8,7 +8,7 @@ from deploykit.base.errors import BadInput
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.providers import missing_library
 from deploykit.engines.tensorrt.cuda import Cuda
-from tests.engines.onnx_for_tests import quantized_net, save, small_net
+from tests.engines.onnx_for_tests import pictures, quantized_net, save, small_net
 
 pytestmark = pytest.mark.gpu
 
@@ -17,10 +17,6 @@ pytestmark = pytest.mark.gpu
 def _provider():
     if (reason := missing_library("CUDAExecutionProvider")) is not None:
         pytest.skip(f"the CUDA provider does not load: {reason}")
-
-
-def pictures(n, kind=np.float32):
-    return np.random.default_rng(n).standard_normal((n, 3, 8, 8)).astype(kind)
 
 
 @pytest.mark.parametrize("options", ["use_tf32=0", "use_tf32=0,cuda_graph=1", "use_tf32=0,prefer_nhwc=1"])
@@ -57,7 +53,7 @@ def test_a_replayed_graph_is_not_slower(tmp_path):
 def test_fp16_answers_in_float32(tmp_path):
     path, reference = small_net(tmp_path / "h.onnx", kind=np.float16), small_net(tmp_path / "n.onnx")
     with open_runner(f"{path}@ort-cuda") as runner, open_runner(reference) as cpu:
-        found = runner(pictures(4, np.float16))
+        found = runner(pictures(4, kind=np.float16))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, cpu(pictures(4)), atol=0.05, rtol=0.02)
 

@@ -9,7 +9,7 @@ import pytest
 from deploykit.base.user_cache import ORT_ENGINES, cache_folder
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.providers import missing_library
-from tests.engines.onnx_for_tests import quantized_net, small_net
+from tests.engines.onnx_for_tests import pictures, quantized_net, small_net
 
 pytestmark = pytest.mark.gpu
 
@@ -18,10 +18,6 @@ pytestmark = pytest.mark.gpu
 def _provider():
     if (reason := missing_library("TensorrtExecutionProvider")) is not None:
         pytest.skip(f"the TensorRT provider does not load: {reason}")
-
-
-def pictures(n, kind=np.float32):
-    return np.random.default_rng(n).standard_normal((n, 3, 8, 8)).astype(kind)
 
 
 def caches():
@@ -60,7 +56,7 @@ def test_engines_are_kept_and_those_of_another_file_are_not_taken(tmp_path):
 def test_fp16_and_int8_answer(tmp_path):
     half = small_net(tmp_path / "h.onnx", kind=np.float16)
     with open_runner(f"{half}@ort-trt:fp16=1") as runner, open_runner(small_net(tmp_path / "n.onnx")) as reference:
-        np.testing.assert_allclose(runner(pictures(4, np.float16)), reference(pictures(4)), atol=0.05, rtol=0.05)
+        np.testing.assert_allclose(runner(pictures(4, kind=np.float16)), reference(pictures(4)), atol=0.05, rtol=0.05)
     integers = quantized_net(tmp_path / "q.onnx")
     with open_runner(f"{integers}@ort-trt:int8=1") as runner, open_runner(integers) as reference:
         np.testing.assert_allclose(runner(pictures(2)), reference(pictures(2)), atol=0.2, rtol=0.2)

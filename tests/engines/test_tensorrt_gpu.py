@@ -15,7 +15,7 @@ from deploykit.engines.tensorrt import timing_cache
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.flavour import load
 from deploykit.engines.tensorrt.hardware import gpu
-from tests.engines.onnx_for_tests import counting_net, quantized_net, small_net
+from tests.engines.onnx_for_tests import counting_net, pictures, quantized_net, small_net
 
 pytestmark = pytest.mark.gpu
 FLAVOURS = [
@@ -40,10 +40,6 @@ def made(folder, target, source=None, **fields):
     source = source or small_net(folder / "n.onnx")
     config = BuildConfig(target=target, size=8, **fields)
     return build(source, folder / f"{source.stem}.engine", config).output
-
-
-def pictures(n, size=8):
-    return np.random.default_rng(n).standard_normal((n, 3, size, size)).astype(np.float32)
 
 
 def test_answers_are_those_of_the_cpu_at_every_batch_of_two_profiles(tmp_path, target):
