@@ -89,7 +89,7 @@ def distill(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
-    from deploykit.training.processes import open_fabric, rank_from_environment
+    from deploykit.training.processes import leave, open_fabric, rank_from_environment
     from deploykit.training.signals import Stop
 
     if config is None:
@@ -107,7 +107,9 @@ def distill(
     with alone_with(target, progress) if leader else nullcontext(), Stop().listening() as stop, ExitStack() as opened:
         fabric = open_fabric(config)
         work = _Work(student, target, config, fabric, stop, force, progress, opened)
-        return work.distilled()
+        result = work.distilled()
+        leave(fabric)
+        return result
 
 
 def _target(student: Path | None, output: Path | str | None) -> Path:
@@ -160,7 +162,6 @@ class _Work:
         if self.fabric.global_rank == 0:
             write_trained(target, outcome, start, manifest, preprocessing, splits, facts, force=self.force)
             resume.remove()
-        self.fabric.barrier()
         return DistillResult(target, True, facts)
 
     def _start(self, data: DataSource, teachers: list[OpenTeacher]) -> tuple[Start, dict[str, Any]]:

@@ -90,7 +90,7 @@ def train(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
-    from deploykit.training.processes import open_fabric, rank_from_environment
+    from deploykit.training.processes import leave, open_fabric, rank_from_environment
     from deploykit.training.signals import Stop
 
     if rank_from_environment() != 0:
@@ -104,7 +104,9 @@ def train(
         fabric = open_fabric(config)
         if fabric.world_size > 1:
             progress.say(f"{fabric.world_size} processes on {fabric.device.type}, {config.batch} images a step in all")
-        return _train(target, config, fabric, stop, force, progress)
+        result = _train(target, config, fabric, stop, force, progress)
+        leave(fabric)
+        return result
 
 
 def _train(
@@ -134,7 +136,6 @@ def _train(
     if fabric.global_rank == 0:
         write_trained(target, outcome, start, manifest, preprocessing, splits, facts, force=force)
         resume.remove()
-    fabric.barrier()
     return TrainResult(target, True, facts)
 
 

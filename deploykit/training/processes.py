@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from typing import Any
@@ -83,3 +84,22 @@ def broadcast_buffers(module: nn.Module, fabric: Fabric) -> None:
     if fabric.world_size > 1:
         for buffer in module.buffers():
             torch.distributed.broadcast(buffer, src=0)
+
+
+def leave(fabric: Fabric) -> None:
+    """Wait for all processes, and have their group ended when the program ends, while Python still runs.
+
+    Left to itself, the group's own threads (gloo's) may still want Python when it is going down, which kills the
+    process that ends first with SIGABRT. Not for the way out of an error: a process that failed has operations open
+    that the others will never answer, and to end the group would wait for them. Not at once either: a later training
+    in the same program goes on with the group.
+    """
+    if fabric.world_size > 1:
+        fabric.barrier()
+        atexit.unregister(_end_group)
+        atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
