@@ -19,7 +19,9 @@ def command(
     latency: Annotated[
         float | None, typer.Option(help="Fraction of the latency on --target that is kept (fp32, batch 1, 1 thread).")
     ] = None,
-    target: Annotated[str, typer.Option(help="Where --latency is measured.")] = "ort-cpu",
+    target: Annotated[
+        str, typer.Option(help="Where --latency is measured: ort-cpu, openvino, ort-cuda, tensorrt or tensorrt-rtx.")
+    ] = "ort-cpu",
     data: o.Data = None,
     importance: Annotated[
         str, typer.Option(help="l2, l1, bn-scale, fpgm, lamp, random; with --data taylor, hessian, activation.")

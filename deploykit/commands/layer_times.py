@@ -20,16 +20,27 @@ if TYPE_CHECKING:
 
     from deploykit.pruning.latency_table import LayerShape
 
-TARGETS = ("ort-cpu", "ort-cuda")
+TARGETS = ("ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx")
 SESSION_SHAPES = 24
 CALLS = 21
 COPIES = 8
 
 
+RUNNERS = {
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt_rtx",),
+}
+
+
+def _hardware(target: str) -> Any:
+    return cpu() if target in ("ort-cpu", "openvino") else [gpu["name"] for gpu in gpus()]
+
+
 def table_file(target: str, threads: int) -> Path:
     """Where the times of this machine's target are kept: by hardware, runner with version, precision and threads."""
-    hardware: Any = cpu() if target == "ort-cpu" else [gpu["name"] for gpu in gpus()]
-    versions = library_versions(("onnxruntime", "onnxruntime-gpu"))
+    hardware = _hardware(target)
+    versions = library_versions(RUNNERS.get(target, ("onnxruntime", "onnxruntime-gpu")))
     key = value_sha256([target, hardware, versions, "fp32", threads, "least of", CALLS])
     return cache_folder() / "latency" / f"{target}-{key[:16]}.json"
 
@@ -49,8 +60,12 @@ def known_times(path: Path) -> dict[str, float]:
 def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int) -> None:
     """Write what is known, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    hardware: Any = cpu() if target == "ort-cpu" else [gpu["name"] for gpu in gpus()]
-    fields = {"schema": "deploykit.latency-table/1", "target": target, "threads": threads, "hardware": hardware}
+    fields = {
+        "schema": "deploykit.latency-table/1",
+        "target": target,
+        "threads": threads,
+        "hardware": _hardware(target),
+    }
     write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
 
 
@@ -59,12 +74,17 @@ def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callab
 
     On the CPU many convolutions run in one session and its profile tells the time of each kernel, without the changes
     of layout around it; that is what the same kernel takes inside a whole network. On CUDA a session runs copies of one.
+    OpenVINO and TensorRT tell the time of each layer themselves, of an engine that holds one.
 
     Raises:
         BadInput: layers cannot be measured on this target.
+        Unavailable: this machine lacks the target.
     """
+    from deploykit.commands.layer_engines import need_target
+
     if target not in TARGETS:
         raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(TARGETS))
+    need_target(target)
 
     def measure(shapes: Sequence[LayerShape]) -> list[float]:
         times: list[float] = []
@@ -72,11 +92,23 @@ def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callab
         with progress.task("measuring layers", len(shapes)) as bar, TemporaryDirectory(prefix="deploykit-") as scratch:
             for start in range(0, len(shapes), step):
                 part = shapes[start : start + step]
-                times += _profiled(part, threads, Path(scratch)) if step > 1 else _copied(part[0], Path(scratch))
+                times += _timed(part, target, threads, Path(scratch))
                 bar.advance(len(part))
         return times
 
     return measure
+
+
+def _timed(part: Sequence[LayerShape], target: str, threads: int, scratch: Path) -> list[float]:
+    if target == "ort-cpu":
+        return _profiled(part, threads, scratch)
+    if target == "ort-cuda":
+        return _copied(part[0], scratch)
+    from deploykit.commands.layer_engines import layer_ms
+
+    path = scratch / "layer.onnx"
+    path.write_bytes(conv_graph(part).SerializeToString())
+    return [max(layer_ms(path, target, threads, ("layer0.node", "layer0.relu")), 1e-4)]
 
 
 def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list[float]:
@@ -89,7 +121,7 @@ def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list
     options.intra_op_num_threads, options.log_severity_level = threads, 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_profiling, options.profile_file_prefix = True, str(scratch / "profile")
-    session = ort.InferenceSession(_graph(shapes).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(conv_graph(shapes).SerializeToString(), options, providers=["CPUExecutionProvider"])
     draw = np.random.default_rng(0)
     x = {
         one.name: draw.standard_normal((1, shape.c_in, *shape.in_size), dtype=np.float32)
@@ -115,7 +147,7 @@ def _copied(shape: LayerShape, scratch: Path) -> list[float]:
     from deploykit.engines.onnxruntime.session import create_session
 
     path = scratch / "layer.onnx"
-    path.write_bytes(_graph([shape] * COPIES, shared=True).SerializeToString())
+    path.write_bytes(conv_graph([shape] * COPIES, shared=True).SerializeToString())
     session = create_session(path, "ort-cuda", {"use_tf32": "0"}, None)
     x = np.random.default_rng(0).standard_normal((1, shape.c_in, *shape.in_size), dtype=np.float32)
     binding = session.io_binding()
@@ -130,7 +162,7 @@ def _copied(shape: LayerShape, scratch: Path) -> list[float]:
     return [min(times[1:])]
 
 
-def _graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.ModelProto:
+def conv_graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.ModelProto:
     """Convolutions side by side, their outputs named ``layerI.out``; ``shared``: all read one input."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper

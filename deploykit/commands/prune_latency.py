@@ -62,7 +62,7 @@ class LatencySearch:
         graph: of its channels.
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
-        target: what times it: ``ort-cpu`` or ``ort-cuda``.
+        target: what times it, one of :data:`deploykit.commands.layer_times.TARGETS`.
         threads: of the timing.
         progress: where it shows.
     """
@@ -195,8 +195,7 @@ class LatencySearch:
         import onnx_ir as ir
         import torch
 
-        from deploykit.base.targets import Spec
-        from deploykit.engines import open_runner
+        from deploykit.commands.layer_engines import open_on
         from deploykit.exporting.exporters import export_with
 
         example = torch.zeros(1, 3, *self.size)
@@ -206,7 +205,7 @@ class LatencySearch:
         finally:
             module.train(training)
         ir.save(model, path)
-        return open_runner(Spec(path.stem, path, self.target), threads=self.threads)
+        return open_on(path, self.target, self.threads)
 
     def _least_ms(self, runner: Runner) -> float:
         """The least of many calls, which is what the table's times are: other work only ever adds."""

@@ -56,8 +56,21 @@ def test_a_budget_below_the_floor_says_the_floor(model: Path, tmp_path: Path) ->
 
 
 def test_a_target_without_layer_times_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="layers cannot be timed on tensorrt"):
-        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.5, target="tensorrt"))
+    with pytest.raises(BadInput, match="layers cannot be timed on torch-eager"):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.5, target="torch-eager"))
+
+
+def test_openvino_measures_the_layers_and_the_whole(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
+    result = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, target="openvino"))
+    latency = result.facts["latency"]
+    assert latency["target"] == "openvino"
+    assert latency["measured"] <= 0.6
+    assert latency["shapes_measured"] > 10
+    assert result.facts["macs"]["kept"] < 0.9
+    assert len(list((tmp_path / "cache" / "latency").glob("openvino-*.json"))) == 1
 
 
 @pytest.mark.slow
