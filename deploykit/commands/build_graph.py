@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.commands.build_indices import refuse_outside_indices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     """Check a file for its target and cast it where another precision is asked for.
 
     Raises:
-        BadInput: damaged, or its Q/DQ break the target.
+        BadInput: damaged, indices point outside, or its Q/DQ break the target.
     """
     from deploykit.engines.knowledge import of_file
 
@@ -60,6 +61,7 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     if preprocessing is None:
         notes.append("the file does not carry its preprocessing: name the size when the engine is run (--size)")
     proto = _loaded(source)
+    refuse_outside_indices(proto, str(source))
     path, said, cast_facts = _in_precision(source, proto, scratch, config, known.preprocessing, progress)
     if path != source:
         proto = _loaded(path)
