@@ -60,7 +60,7 @@ def _indexed(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, np.ndarra
 def _shapes(proto: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Tensor → its dimensions, None where unknown."""
     import onnx
-    from google.protobuf.message import EncodeError
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
     known: dict[str, list[int | None]] = {one.name: list(one.dims) for one in proto.graph.initializer}
     try:
