@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo
 from deploykit.base.targets import Spec
+from deploykit.commands.build import PLANS, build
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from deploykit.base.runner import Runner
-
-PLANS = ("tensorrt", "tensorrt-rtx")
 
 
 def need_target(target: str) -> None:
@@ -44,7 +43,6 @@ def open_on(path: Path, target: str, threads: int) -> Runner:
     if target not in PLANS:
         return open_runner(Spec(path.stem, path, target), threads=threads)
     from deploykit.base.config.build import BuildConfig
-    from deploykit.commands.build import build
 
     config = BuildConfig(target=target, precision="fp32", batch=1, beside="none")
     plan = build(path, path.with_suffix(".engine"), config, force=True).output
