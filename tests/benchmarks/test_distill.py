@@ -18,12 +18,11 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.results import publish, table, told, where_measured
-from tests.benchmarks.synthetic_net import DATA, TOLD, answered_right, interval_pt, trained_teacher
+from tests.benchmarks.synthetic_net import DATA, TEACHER, TOLD, answered_right, interval_pt, trained_teacher
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(10800)]
 
 MACS, SEEDS = 0.3, (0, 1, 2)
-TEACHER_EPOCHS = 14  # one of 10 epochs, at 90.2 %, taught no more than the labels
 STUDENT = {"epochs": 4, "lr": 0.02, "threads": 1, "augment": {"shift_px": 3}}
 METHODS = ("plain", "plain-fast", "kd", "dkd", "dist")
 FAST_LR = 0.05  # so that the labels alone are not judged at a rate that suits the others better
@@ -61,7 +60,7 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     folder = Path(request.config.cache.mkdir("distill"))
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(folder / "cache"))
     where = where_measured("torch", "torch-pruning", "numpy")
-    teacher = trained_teacher(folder, TEACHER_EPOCHS)
+    teacher = trained_teacher(folder)
     pruned, facts = _pruned(teacher, folder)
     test = open_data(DATA).split("test")
     jobs = [
@@ -89,7 +88,7 @@ def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         **where,
         "network": TOLD,
         "data": {"name": DATA, "split": "test", "n": len(test), "sha256": test.sha256},
-        "teacher": {"top1": float(reference.mean()), "epochs": TEACHER_EPOCHS, "macs": macs["t"]},
+        "teacher": {"top1": float(reference.mean()), "epochs": TEACHER["epochs"], "macs": macs["t"]},
         "pruned": {"top1": float(cut.mean()), "macs": macs["p"], "kept": macs["p"] / macs["t"], "facts": facts},
         "student": STUDENT,
         "seeds": list(SEEDS),

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 LATENCY, SEEDS = 0.45, (0, 1, 2)
 TRAINING = {"epochs": 2, "lr": 0.02, "threads": 1, "augment": {"shift_px": 3}}
 HALVINGS = 7
-ROUNDS = 60
+ROUNDS = 400
 WAYS = ("latency", "uniform")
 
 
@@ -59,7 +59,7 @@ def _uniform_as_slow(teacher: Path, other: Path, output: Path) -> dict[str, Any]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         _pruned(teacher, output, macs=middle)
-        ms = _blocks_ms([other, output], ROUNDS // 3)
+        ms = _blocks_ms([other, output], ROUNDS // 5)
         low, high = (low, middle) if np.median(ms[:, 1] / ms[:, 0]) >= 1 else (middle, high)
     return _pruned(teacher, output, macs=high) | {"budget": high}
 
