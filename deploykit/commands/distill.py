@@ -9,7 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, already_made, portable_data_name, read_manifest
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    portable_data_name,
+    read_manifest,
+    refuse_input,
+)
 from deploykit.base.config.distill import DistillConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
@@ -102,6 +109,7 @@ def distill(
         progress = SILENT
     student = None if model is None else Path(model)
     target = _target(student, output)
+    refuse_input(target, *([] if student is None else [student]))
     already_made(target, "", force=force)  # refuses what may not be replaced before any work
     leader = rank_from_environment() == 0
     with alone_with(target, progress) if leader else nullcontext(), Stop().listening() as stop, ExitStack() as opened:
