@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from deploykit.base.artifact import is_unmodified, read_manifest
+from deploykit.cli.main import app
 
 KILLED = """
 import os, signal, sys
@@ -60,20 +62,25 @@ def test_a_killed_command_goes_on(
     [
         ["prune", "m.pt", "--macs", "0.5", "-o", "m.pt"],
         ["distill", "m.pt", "--teacher", "n.pt", "--data", "digits", "-o", "./m.pt"],
+        ["distill", "n.pt", "--teacher", "m.pt@torch-eager", "--data", "digits", "-o", "m.pt"],
+        ["train", "--weights", "m.pt", "--data", "digits", "-o", "m.pt"],
         ["export", "m.onnx", "--precision", "fp16", "-o", "m.onnx"],
         ["quantize", "m.onnx", "--data", "digits", "-o", "m.onnx"],
         ["quantize", "m.pt", "--method", "qat", "--data", "digits", "-o", "m.pt"],
         ["build", "m.onnx", "--target", "ort-cpu", "-o", "m.onnx"],
     ],
 )
-def test_no_command_overwrites_its_input(words: list[str], tmp_path: Path, tiny_model: Path, tiny_onnx: Path) -> None:
+def test_no_command_overwrites_its_input(
+    words: list[str], tmp_path: Path, tiny_model: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for name, source in (("m.pt", tiny_model), ("n.pt", tiny_model), ("m.onnx", tiny_onnx)):
-        (tmp_path / name).write_bytes(source.read_bytes())
-    before = (tmp_path / words[1]).read_bytes()
-    done = run(*words, cwd=tmp_path)
-    assert done.returncode == 2
+        Path(name).write_bytes(source.read_bytes())
+    before = Path(words[-1]).read_bytes()
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2
     assert f"the output {Path(words[-1])} is the input. Name another file with -o." in done.stderr
-    assert (tmp_path / words[1]).read_bytes() == before
+    assert Path(words[-1]).read_bytes() == before
 
 
 def test_a_build_that_ends_before_its_attachments_is_made_again(
