@@ -27,7 +27,11 @@ def command(
         str, typer.Option(help="l2, l1, bn-scale, fpgm, lamp, random; with --data taylor, hessian, activation.")
     ] = "l2",
     scope: Annotated[
-        str, typer.Option(help="Channels compete within their layer (local), global, or isomorphic (like structures).")
+        str,
+        typer.Option(
+            help="Channels compete within their layer (local), global, or isomorphic (like structures); "
+            "allocated: within their layer, each layer as wide as its channels are worth what they cost."
+        ),
     ] = "local",
     round_to: Annotated[
         str, typer.Option("--round-to", help="Multiple that widths keep; auto: 16, 8 or 4 by width.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deploykit.base.runner import Runner
-    from deploykit.pruning.allocation import Allocation, Choices
+    from deploykit.pruning.allocation import Allocation
     from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
     from deploykit.pruning.importance import Scores
@@ -127,16 +127,17 @@ class LatencySearch:
         """
         import numpy as np
 
+        from deploykit.pruning.allocated import choices
         from deploykit.pruning.allocation import allocate
         from deploykit.pruning.widths import TooSmall
 
-        choices = _choices(graph, self.how, scores)
+        offered = choices(graph, self.how, scores)
         tries: list[Try] = []
         aim, low, high = fraction, 0.0, inf
         for _ in range(TRIES):
-            found = allocate(choices, self.cost, aim * self.full)
+            found = allocate(offered, self.cost, aim * self.full)
             if not found.fits and not tries:
-                raise TooSmall(self.cost.total([one.widths[-1] for one in choices]) / self.full)
+                raise TooSmall(self.cost.total([one.widths[-1] for one in offered]) / self.full)
             if any(found.widths == one.widths for one in tries):
                 break
             tries.append(self._tried(found, module, graph, scores))
@@ -236,26 +237,3 @@ def _exported(export_with: Any, module: nn.Module, example: Any, folder: Path) -
         return export_with("torchscript", module, example, ["output"], 17, dynamic=False, folder=folder)
     except AnswerNo:
         return export_with("dynamo", module, example, ["output"], 20, dynamic=False, folder=folder)
-
-
-def _choices(graph: Graph, how: Plan, scores: Scores) -> list[Choices]:
-    """The widths that each group may still have, and what they lose.
-
-    Scores that are not comparable between layers give noise over signal, which counts once for each layer that writes the
-    channels (a residual stream has many) and per channel: the more channels a layer has, the less its readers miss a share
-    of them. Measured on a trained residual network, what a group costs in answers follows that rule within its stages and
-    between them.
-    """
-    from deploykit.pruning.allocation import Choices
-    from deploykit.pruning.latency_cost import losses_of
-    from deploykit.pruning.widths import comparable
-
-    one_unit = how.scope != "local" or how.absolute
-    ranked = scores if how.scope == "local" else comparable(scores, graph, how.scope, how.absolute)
-    found = []
-    for group, one, own in zip(graph.groups, how.ladders, ranked, strict=True):
-        widths = tuple(width for width in reversed(one.widths) if width <= group.width)
-        losses = losses_of(own, widths, comparable=one_unit)
-        weight = 1.0 if one_unit else len(group.producers) / one.widths[-1]
-        found.append(Choices(group.name, widths, tuple(weight * loss for loss in losses)))
-    return found

@@ -103,6 +103,7 @@ class Cutter:
 
     def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, dict[str, Any] | None]:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
+        from deploykit.pruning.allocated import allocated_widths
         from deploykit.pruning.choices import keep_layers, sized
         from deploykit.pruning.probing import prunable_graph
         from deploykit.pruning.prune import check_floor, costs_of, narrow, plan, step_budgets, widths_for
@@ -124,7 +125,11 @@ class Cutter:
             search = self._search(graph, costs, how, stack) if name == "latency" else None
             for budget in budgets:
                 scores = self._scores(graph)
-                if search is None:
+                if search is None and how.scope == "allocated" and config.budget is not None:
+                    widths = allocated_widths(
+                        budget, "params" if name == "params" else "macs", costs, graph, how, scores
+                    )
+                elif search is None:
                     widths = widths_for(budget, cost, graph, how, scores)
                 else:
                     widths, latency = self._within(search, budget / total, graph, scores)

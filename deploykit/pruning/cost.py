@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,8 @@ class Costs:
         self.widths = np.array([group.width for group in graph.groups], dtype=np.int64)
         self.layers = [_layer_cost(graph, layer) for layer in graph.layers]
         self._rest_macs = total_macs - sum(layer.macs(self.widths) for layer in self.layers)
-        self._tensors, changing = [], set()
+        self._tensors: list[tuple[float, list[Counter]]] = []
+        changing = set()
         by_tensor: dict[str, list[Counter]] = {}
         for site in graph.sites:
             if site.tensor in params:
@@ -79,6 +81,22 @@ class Costs:
     def macs(self, widths: np.ndarray) -> float:
         """Multiply-accumulates of the whole network for one picture at these group widths, int [groups]."""
         return self._rest_macs + sum(layer.macs(widths) for layer in self.layers)
+
+    def macs_parts(self) -> list[tuple[Callable[[np.ndarray], float], np.ndarray]]:
+        """The cost of each layer as a function of the widths, and the groups that it depends on, bool [groups]."""
+        return [(one.macs, (one.inputs.share != 0) | (one.outputs.share != 0)) for one in self.layers]
+
+    def params_parts(self) -> list[tuple[Callable[[np.ndarray], float], np.ndarray]]:
+        """As :meth:`macs_parts` for the parameters of each tensor that can change."""
+
+        def size_of(rest: float, counters: list[Counter]) -> Callable[[np.ndarray], float]:
+            return lambda widths: rest * math.prod(one(widths) for one in counters)
+
+        def touched(counters: list[Counter]) -> np.ndarray:
+            found: np.ndarray = np.any([one.share != 0 for one in counters], axis=0)
+            return found
+
+        return [(size_of(rest, counters), touched(counters)) for rest, counters in self._tensors]
 
     def params(self, widths: np.ndarray) -> float:
         """Parameters of the whole network at these group widths."""

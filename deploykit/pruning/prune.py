@@ -26,7 +26,7 @@ from deploykit.pruning.widths import (
     ladder,
 )
 
-Scope = Literal["local", "global", "isomorphic"]
+Scope = Literal["local", "global", "isomorphic", "allocated"]
 ABSOLUTE = ("taylor", "hessian", "lamp")
 """Criteria whose scores are comparable between layers as they are."""
 
@@ -67,7 +67,7 @@ def plan(
         criterion: that scores.
         sparse: a 2:4 pattern is to follow.
     """
-    least = 0.0 if scope == "local" else LEAST
+    least = 0.0 if scope in ("local", "allocated") else LEAST
     wide = WIDE_SPARSE if sparse else WIDE
     ladders = [ladder(group, round_to, least, wide) for group in graph.groups]
     sized = {}
@@ -99,7 +99,9 @@ def widths_for(
     start = np.array([group.width for group in graph.groups], dtype=np.int64)
     for index, width in how.sized.items():
         start[index] = width
-    ranked = None if how.scope == "local" else comparable(scores, graph, how.scope, how.absolute)
+    ranked = None
+    if how.scope == "global" or how.scope == "isomorphic":
+        ranked = comparable(scores, graph, how.scope, how.absolute)
     return channels_for(budget, cost, how.ladders, start, ranked)
 
 

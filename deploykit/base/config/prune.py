@@ -23,7 +23,8 @@ class PruneConfig(Config):
         data: for the data-driven criteria (from ``train``), BatchNorm re-calibration and accuracy on ``select``.
         importance: what says which channels go; ``taylor``, ``hessian`` and ``activation`` need data.
         scope: channels compete within their layer (``local``), in the whole network (``global``), or among layers of the
-            same structure (``isomorphic``).
+            same structure (``isomorphic``); ``allocated``: within their layer, each layer as wide as its channels are worth
+            what they cost (a latency budget is always allocated).
         round_to: multiple that widths keep; ``auto``: 16 in layers of 64 channels and more, 8 from 16 on, 4 from 8 on.
         keep: names of layers (or of modules that contain them) whose output channels all stay.
         ratios: layer name → fraction of its output channels that is kept, outside the budget's choice.
@@ -50,7 +51,7 @@ class PruneConfig(Config):
     target: str = "ort-cpu"
     data: str | None = None
     importance: Importance = "l2"
-    scope: Literal["local", "global", "isomorphic"] = "local"
+    scope: Literal["local", "global", "isomorphic", "allocated"] = "local"
     round_to: Literal["auto"] | int = "auto"
     keep: tuple[str, ...] = ()
     ratios: dict[str, float] = Field(default_factory=dict)
