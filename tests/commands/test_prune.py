@@ -159,6 +159,17 @@ def test_every_criterion_with_data(importance, trained_model, tmp_path):
     assert result.facts["macs"]["kept"] <= 0.5
 
 
+@pytest.mark.parametrize("unit", ["macs", "params"])
+def test_widths_are_allocated(unit, trained_model, tmp_path):
+    """In steps too; the budget holds, and layers do not all keep the same share."""
+    fields = {unit: 0.4, "scope": "allocated", "round_to": 1, "steps": 2}
+    facts = prune(trained_model, tmp_path / "out.pt", PruneConfig(**fields)).facts
+    assert facts[unit]["kept"] <= 0.4
+    shares = {round(row["width"][1] / row["width"][0], 2) for row in facts["layers"] if row["type"] == "Conv2d"}
+    assert max(shares) - min(shares) > 0.2
+    assert load_model(tmp_path / "out.pt").module is not None
+
+
 def test_layers_are_kept_and_sized_by_name(tiny_model, tmp_path):
     fields: dict[str, Any] = {"macs": 0.7, "keep": ("layer3",), "ratios": {"layer2.0.conv1": 0.5}, "round_to": 1}
     module = load_model(prune(tiny_model, tmp_path / "out.pt", config(**fields)).output).module
