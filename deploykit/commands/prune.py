@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deploykit.commands.prune_steps import Cutter
     from deploykit.zoo import LoadedModel
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
 
 

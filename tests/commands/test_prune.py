@@ -187,6 +187,21 @@ def test_two_of_four(trained_model, tmp_path):
     assert any("masks in 8 of 10 layers: 50% of their weights are zero" in line for line in heard.said)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"pattern": "2:4"}, {"unstructured": 0.5}, {"pattern": "2:4", "ratios": {"layer1.0.conv1": 0.5}}]
+)
+def test_layers_that_stay_get_no_masks(fields, tiny_model, tmp_path):
+    result = prune(tiny_model, tmp_path / "sparse.pt", config(keep=("layer3",), **fields))
+    before, after = load_model(tiny_model), load_model(result.output)
+    masked = {name.partition(".")[0] for name in after.masks}
+    assert "layer2" in masked
+    assert "layer3" not in masked
+    assert after.module.layer3[0].conv2.weight.count_nonzero() == before.module.layer3[0].conv2.weight.numel()
+    with pytest.raises(BadInput, match=r"unknown layer 'layr3'.*Did you mean 'layer3'"):
+        prune(tiny_model, tmp_path / "none.pt", config(keep=("layr3",), **fields))
+    assert not (tmp_path / "none.pt").exists()
+
+
 def test_masks_are_kept_in_training_and_checked_when_saved(trained_model, tmp_path):
     from deploykit.base.config.train import TrainConfig
     from deploykit.commands.train import train

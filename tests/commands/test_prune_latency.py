@@ -14,6 +14,7 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.cli.main import app
 from deploykit.commands.prune import prune
+from deploykit.commands.prune_latency import LatencySearch
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +50,23 @@ def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
         assert again.facts["latency"]["shapes_measured"] == 0
 
 
-def test_a_budget_below_the_floor_says_the_floor(model: Path, tmp_path: Path) -> None:
-    with pytest.raises((BadInput, AnswerNo), match=r"at least 0\.\d+|at best"):
-        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.01))
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_budget_below_the_floor_says_the_floor_before_the_first_step(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(LatencySearch, "widths", lambda *_: pytest.fail("a step was begun"))
+    with pytest.raises(BadInput, match=r"--latency 0\.01 is below what protected .*; expected at least 0\.\d+"):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.01, steps=steps))
     assert not list(tmp_path.glob("none*"))
+
+
+def test_a_step_that_misses_names_the_budget_that_was_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LatencySearch, "_times", lambda *_: {"input": 1.0, "pruned": 2.0})
+    wanted = r"no widths measured within 0\.8 of it, a step towards --latency 0\.6 on ort-cpu; got 2\.000 at best"
+    with pytest.raises(AnswerNo, match=wanted):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.6, steps=2))
 
 
 def test_a_target_without_layer_times_is_refused(model: Path, tmp_path: Path) -> None:
