@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.config.prune import PruneConfig
 from deploykit.base.progress import Progress
 from deploykit.commands.prune_pictures import PruningPictures
+from deploykit.commands.prune_ratios import tell_widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,6 +114,8 @@ class Cutter:
         ratios = sized(graph, config.ratios)
         sparse = config.pattern is not None
         how = plan(graph, config.scope, config.round_to, ratios, config.importance, sparse=sparse)
+        masks = sparse or config.unstructured is not None
+        tell_widths(graph, ratios, how, progress, alone=config.budget is None and not masks)
         costs = costs_of(self.module, graph, before.macs)
         name, fraction = config.budget or ("macs", 1.0)
         total: float = before.params if name == "params" else before.macs
