@@ -295,7 +295,7 @@ class _Work:
 
     def _answers(self, teachers: list[OpenTeacher], train: Split, preprocessing: Preprocessing) -> Teachers:
         folder = Path()
-        if not self.config.cache and self.config.view == "clean":
+        if self.config.view == "clean":
             made = self.opened.enter_context(TemporaryDirectory(prefix="deploykit-"))
             folder = Path(self.fabric.broadcast(made))
         return answering(teachers, self.config, train, preprocessing, self.fabric, folder, self.progress)

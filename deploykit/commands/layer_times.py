@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.atomic import write_json
 from deploykit.base.config.prune import LATENCY_TARGETS
 from deploykit.base.environment import cpu, gpus, library_versions
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.user_cache import cache_folder
+from deploykit.base.user_cache import cache_folder, tell_unkept
 
 if TYPE_CHECKING:
     import onnx
@@ -62,16 +62,19 @@ def known_times(path: Path) -> dict[str, float]:
     return {key: float(value) for key, value in times.items() if isinstance(value, int | float) and value > 0}
 
 
-def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int) -> None:
-    """Write what is known, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int, progress: Progress = SILENT) -> None:
+    """Write what is known, whole; where the cache takes no files, only say so."""
     fields = {
         "schema": "deploykit.latency-table/1",
         "target": target,
         "threads": threads,
         "hardware": timing_hardware(target),
     }
-    write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
+    except (OSError, DeploykitError) as error:
+        tell_unkept(str(error), progress)
 
 
 def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callable[[Sequence[LayerShape]], list[float]]:

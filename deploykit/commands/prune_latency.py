@@ -103,7 +103,7 @@ class LatencySearch:
             table = LatencyTable(measure, known)
             shapes = layer_shapes(self.module, self.size)
             self.cost = LatencyCost(self.costs, shapes, table, self.how.ladders, self._least_ms(self.base))
-            keep_times(place, known, self.target, self.threads)
+            keep_times(place, known, self.target, self.threads, self.progress)
             self.measured_shapes = len(known) - before
             self.full = self.cost.total(self.costs.widths.tolist())
             self._check_floor(self.cost.total([one.widths[0] for one in self.how.ladders]))

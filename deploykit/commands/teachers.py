@@ -16,7 +16,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.base.targets import Spec
-from deploykit.base.user_cache import TEACHERS, cache_folder
+from deploykit.base.user_cache import TEACHERS, usable_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -248,8 +248,8 @@ def answering(
         train: what is learned from.
         preprocessing: of the student.
         fabric: of the run.
-        folder: for answers where they may not be kept.
-        progress: says what is kept.
+        folder: for answers that are not kept longer than the run.
+        progress: says where they cannot be kept.
 
     Raises:
         BadInput: the same view does not exist.
@@ -257,13 +257,24 @@ def answering(
     from deploykit.distillation.teachers import Teachers
 
     weights = [teacher.weight or 0.0 for teacher in teachers]
+    cache = _cache(config, train, fabric, progress)
     ready = [
-        _clean(teacher, config, train, fabric, folder, progress)
+        _clean(teacher, config, train, fabric, cache, folder, progress)
         if config.view == "clean"
-        else _live(teacher, config, train, preprocessing, fabric, layers=number == 0)
+        else _live(teacher, config, train, preprocessing, fabric, cache, progress, layers=number == 0)
         for number, teacher in enumerate(teachers)
     ]
     return Teachers(ready, config.at_temperature, config.combine, weights)
+
+
+def _cache(config: DistillConfig, train: Split, fabric: Fabric, progress: Progress) -> Path | None:
+    """Where answers are kept for later runs; None where they are not."""
+    from deploykit.distillation.kept import worth_keeping
+
+    mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
+    alike = config.view == "clean" or not (mixed or fabric.world_size > 1)
+    keeps = config.cache and alike and worth_keeping(len(train), len(train.classes))
+    return usable_folder(TEACHERS, progress) if keeps else None
 
 
 def _live(
@@ -272,12 +283,14 @@ def _live(
     train: Split,
     preprocessing: Preprocessing,
     fabric: Fabric,
+    cache: Path | None,
+    progress: Progress,
     *,
     layers: bool,
 ) -> Teacher:
     import torch
 
-    from deploykit.distillation.kept import RememberedTeacher, worth_keeping
+    from deploykit.distillation.kept import RememberedTeacher
     from deploykit.distillation.matching import pairs_of
     from deploykit.distillation.teachers import ModuleTeacher, RunnerTeacher
     from deploykit.distillation.views import view_of
@@ -292,9 +305,7 @@ def _live(
         live = ModuleTeacher(module, view, teacher.order, names, fabric.autocast)
     else:
         live = RunnerTeacher(teacher.answer, view)
-    mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
-    shape = (len(train), len(train.classes))
-    if not config.cache or names or mixed or fabric.world_size > 1 or not worth_keeping(*shape):
+    if cache is None or names:
         return live
     identity = {
         **_identity(teacher, train),
@@ -305,17 +316,22 @@ def _live(
         "device": fabric.device.type,
         "precision": config.precision,
     }
-    return RememberedTeacher(live, cache_folder() / TEACHERS, identity, shape)
+    return RememberedTeacher(live, cache, identity, (len(train), len(train.classes)), progress)
 
 
 def _clean(
-    teacher: OpenTeacher, config: DistillConfig, train: Split, fabric: Fabric, folder: Path, progress: Progress
+    teacher: OpenTeacher,
+    config: DistillConfig,
+    train: Split,
+    fabric: Fabric,
+    cache: Path | None,
+    folder: Path,
+    progress: Progress,
 ) -> Teacher:
     """Answers to the pictures as they are; one process of a machine makes them, the others wait and read."""
-    from deploykit.distillation.kept import prepared
+    from deploykit.distillation.kept import kept, prepared
     from deploykit.distillation.teachers import PreparedTeacher
 
-    place = cache_folder() / TEACHERS if config.cache else folder
     shape = (len(train), len(train.classes))
     identity = {**_identity(teacher, train), "device": fabric.device.type}
 
@@ -325,10 +341,14 @@ def _clean(
                 yield teacher.answer(x)
                 task.advance(len(x))
 
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        prepared(place, identity, shape, answers)
+    def rows() -> np.ndarray:
+        if cache is None:
+            return prepared(folder, identity, shape, answers)
+        return kept(cache, identity, shape, answers, progress)
+
+    made = rows() if int(os.environ.get("LOCAL_RANK", "0")) == 0 else None
     fabric.barrier()
-    return PreparedTeacher(prepared(place, identity, shape, answers))
+    return PreparedTeacher(rows() if made is None else made)
 
 
 def _identity(teacher: OpenTeacher, train: Split) -> dict[str, Any]:
