@@ -1,18 +1,20 @@
 """Artifacts: files with a manifest beside them that says what they are, what they came from and how.
 
-The manifest is written last: a file without one, or whose hash disagrees with it, is not trusted to be ours.
+The manifest is written last: a file without one, or whose hash disagrees with it, is not trusted to be ours, unless a
+claim of a killed command states its hash.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deploykit.base.atomic import check_parent, write_bytes, write_json
+from deploykit.base.claim import drop_claim, is_claimed, write_claim
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
@@ -153,6 +155,7 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
         fields["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(manifest_path(path), fields)
+    drop_claim(path)
 
 
 def portable_data_name(data: str) -> str:
@@ -189,27 +192,38 @@ def artifact_sha256(path: Path) -> str:
 
 
 def write_artifact(output: Path, content: bytes, manifest: Manifest) -> Manifest:
-    """Write a file and its manifest, which gets the file's hash; interrupted between the two, neither stays.
-
-    A file without its manifest would be taken for somebody else's, and the same command would then refuse to replace it.
+    """Write a file and its manifest, which gets the file's hash.
 
     Returns:
         The manifest as written.
     """
-    write_bytes(output, content)
-    try:
-        described = replace(manifest, files=files_of(output))
-        write_manifest(output, described)
-    except BaseException:
-        output.unlink(missing_ok=True)
-        raise
+    write_bytes(output, content, claimed(output))
+    described = replace(manifest, files=files_of(output))
+    write_manifest(output, described)
     return described
+
+
+def claimed(output: Path) -> Callable[[Path], None]:
+    """For :func:`deploykit.base.atomic.atomic_path`: claim the file that is about to become ``output``."""
+    return lambda temporary: write_claim(output, {output.name: file_sha256(temporary)})
+
+
+def refuse_input(output: Path, *inputs: Path) -> None:
+    """Refuse an output that is one of the files it is made from.
+
+    Raises:
+        BadInput: it is.
+    """
+    for one in inputs:
+        if output.resolve() == one.resolve():
+            raise BadInput(f"the output {output} is the input", fix="Name another file with -o.")
 
 
 def already_made(output: Path, key: str, *, force: bool) -> bool:
     """Decide what may happen to ``output``: True when the identical result is there and nothing is to be done.
 
-    False means "make it": nothing is there, or an unmodified artifact of ours is to be replaced, or ``force``.
+    False means "make it": nothing is there, or an unmodified artifact of ours is to be replaced, one that a killed command
+    left without its manifest too, or ``force``.
 
     Raises:
         BadInput: something is there that we did not make, or that was modified since.
@@ -220,8 +234,11 @@ def already_made(output: Path, key: str, *, force: bool) -> bool:
     if force or not output.exists():
         return False
     manifest = read_manifest(output)
+    whole = manifest is not None and is_unmodified(output, manifest)
+    if not whole and is_claimed(output, manifest.files if manifest is not None else {}):
+        return False
     if manifest is None:
         raise BadInput(f"{output} exists and was not made by deploykit", fix="Choose another -o, or pass --force.")
-    if not is_unmodified(output, manifest):
+    if not whole:
         raise BadInput(f"{output} was modified since deploykit made it", fix="Choose another -o, or pass --force.")
     return manifest.key == key

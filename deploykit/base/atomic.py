@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,14 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_path(output: Path) -> Iterator[Path]:
+def atomic_path(output: Path, before: Callable[[Path], None] | None = None) -> Iterator[Path]:
     """A temporary path beside ``output`` that takes its place when the block ends well, and is removed when it does not.
 
     The temporary name keeps the suffixes of ``output``, because some writers look at them.
+
+    Args:
+        output: the final path.
+        before: called with the temporary path, complete, before it takes its place.
 
     Raises:
         BadInput: the folder is missing or not writable.
@@ -73,9 +78,11 @@ def atomic_path(output: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if before is not None:
+            before(temporary)
         os.replace(temporary, output)
     except OSError as error:
-        raise _told(error, temporary, output) from error
+        raise told(error, temporary, output) from error
     finally:
         with suppress(OSError):  # a read-only disk says so even of a file that is not there
             temporary.unlink(missing_ok=True)
@@ -91,13 +98,13 @@ def atomic_folder(output: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, output)
     except OSError as error:
-        raise _told(error, temporary, output) from error
+        raise told(error, temporary, output) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _told(error: OSError, temporary: Path, output: Path) -> DeploykitError:
-    """The error in the user's words: not of a temporary file, but of the folder that takes none."""
+def told(error: OSError, temporary: Path, output: Path) -> DeploykitError:
+    """An error of writing in the user's words: not of a temporary file, but of the folder that takes none."""
     if error.filename is not None and temporary.name in str(error.filename):
         if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS):
             return BadInput(
@@ -109,9 +116,9 @@ def _told(error: OSError, temporary: Path, output: Path) -> DeploykitError:
     return from_os_error(error, f"cannot write {output}")
 
 
-def write_bytes(output: Path, content: bytes) -> None:
-    """Write ``content`` whole or not at all."""
-    with atomic_path(output) as temporary:
+def write_bytes(output: Path, content: bytes, before: Callable[[Path], None] | None = None) -> None:
+    """Write ``content`` whole or not at all; ``before`` as for :func:`atomic_path`."""
+    with atomic_path(output, before) as temporary:
         temporary.write_bytes(content)
 
 
@@ -135,4 +142,16 @@ def remove_leftovers(folder: Path) -> None:
 
     for left in folder.glob(".????????.tmp.*"):
         if time.time() - left.stat().st_mtime > 3600:
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            _remove(left)
+
+
+def remove_leftovers_of(output: Path) -> None:
+    """Remove what a killed command on ``output`` left under temporary names; its lock must be held."""
+    for ending in ("", ".manifest.json", ".attachments.json"):
+        for left in output.parent.glob(f".????????.tmp.{escape(output.name)}{ending}"):
+            _remove(left)
+
+
+def _remove(left: Path) -> None:
+    with suppress(OSError):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)

@@ -65,13 +65,19 @@ class ModelFile:
     samples: dict[str, Tensor] | None = None
 
 
-def write_model_file(path: Path, model: ModelFile) -> None:
+def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> None:
     """Write the safe file at ``path`` (atomically); every tensor is stored contiguous on the CPU.
+
+    Args:
+        path: of the file.
+        model: what it holds.
+        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.claim`).
 
     Raises:
         BadInput: the folder is missing or not writable.
         SystemTrouble: the disk is full, or failed.
     """
+    from deploykit.base.artifact import claimed
     from deploykit.base.atomic import atomic_path
 
     def stored(tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
@@ -96,7 +102,7 @@ def write_model_file(path: Path, model: ModelFile) -> None:
         "lineage": model.lineage,
         "samples": stored(model.samples),
     }
-    with atomic_path(path) as temporary:
+    with atomic_path(path, claimed(path) if claim else None) as temporary:
         save_tensors(content, temporary)
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploykit.base.atomic import remove_leftovers_of
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.user_cache import cache_folder
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 def alone_with(output: Path, progress: Progress = SILENT) -> Iterator[None]:
     """Work on ``output`` alone: a second process of this user waits, and says so. The lock of a killed one is free.
 
+    What a killed one left under temporary names is removed.
+
     The lock lies in the user's cache folder, so that nothing is left beside the output; where that folder cannot be
     written there is no lock, which is said.
 
@@ -28,6 +31,8 @@ def alone_with(output: Path, progress: Progress = SILENT) -> Iterator[None]:
     """
     lock = _acquired(output, progress)
     try:
+        if lock is not None:
+            remove_leftovers_of(output)
         yield
     finally:
         if lock is not None:

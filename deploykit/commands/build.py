@@ -14,6 +14,7 @@ from deploykit.base.artifact import (
     artifact_sha256,
     portable_data_name,
     read_manifest,
+    refuse_input,
 )
 from deploykit.base.config.build import BuildConfig
 from deploykit.base.environment import library_versions
@@ -106,8 +107,7 @@ def build(
     suffix = ".engine" if config.target in PLANS else ".onnx"
     if target.suffix != suffix:
         raise BadInput("the output's name", got=target.name, expected=f"a name that ends with {suffix}")
-    if target.resolve() == source.resolve():
-        raise BadInput(f"the output {target} is the input", fix="Name another file with -o.")
+    refuse_input(target, source)
     with alone_with(target, progress):
         return _build(source, target, config, force, progress)
 

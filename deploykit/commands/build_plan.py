@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from deploykit.engines.tensorrt.parsing import Parsed
     from deploykit.engines.tensorrt.profiles import Profile
 
+UNFINISHED = "build (unfinished)"
+
 
 def plan_hardware(config: BuildConfig) -> dict[str, Any]:
     """What of this machine shapes a plan: the GPU it is built on and the capabilities it is built for."""
@@ -91,7 +93,9 @@ def build_engine(
         precision=facts["precision"],
         facts=facts,
     )
-    described = write_artifact(target, plan.content, described)
+    # Under another stage until all of it is there: what ends before is ours, and made again.
+    described = write_artifact(target, plan.content, replace(described, stage=UNFINISHED))
+    described = replace(described, stage=manifest.stage)
     _attach_layers(target, network, force)
     if (
         config.beside == "fp16" and precision == "int8" and not config.strip
@@ -100,7 +104,7 @@ def build_engine(
 
         facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
         notes.append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
-        write_manifest(target, described)
+    write_manifest(target, described)
     return facts, described
 
 

@@ -9,12 +9,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, already_made, portable_data_name, read_manifest
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    portable_data_name,
+    read_manifest,
+    refuse_input,
+)
 from deploykit.base.config.distill import DistillConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.targets import parse_spec
 from deploykit.commands.made import Made
 from deploykit.commands.teachers import OpenTeacher, answering, named_teachers, network_of, open_teachers, top1_together
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
@@ -102,6 +110,8 @@ def distill(
         progress = SILENT
     student = None if model is None else Path(model)
     target = _target(student, output)
+    teachers = [parse_spec(text).path for text in config.teachers]
+    refuse_input(target, *([] if student is None else [student]), *teachers)
     already_made(target, "", force=force)  # refuses what may not be replaced before any work
     leader = rank_from_environment() == 0
     with alone_with(target, progress) if leader else nullcontext(), Stop().listening() as stop, ExitStack() as opened:

@@ -15,11 +15,13 @@ from deploykit.base.artifact import (
     files_of,
     portable_data_name,
     read_manifest,
+    refuse_input,
     write_manifest,
 )
 from deploykit.base.config.export import ExportConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.lock import alone_with
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.cast_export import cast_export, check_cast, default_output, summary_of
@@ -98,7 +100,6 @@ def export(
         SystemTrouble: the disk is full.
     """
     from deploykit.base.checkpoint import check_file
-    from deploykit.exporting.placing import check_data_file
 
     config = config or ExportConfig()
     source = check_file(Path(model))
@@ -107,6 +108,14 @@ def export(
     target = Path(output) if output is not None else default_output(source, config)
     if target.suffix != ".onnx":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
+    refuse_input(target, source)
+    with alone_with(target, progress):
+        return _made(source, target, config, force, progress)
+
+
+def _made(source: Path, target: Path, config: ExportConfig, force: bool, progress: Progress) -> ExportResult:
+    from deploykit.exporting.placing import check_data_file
+
     parent = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
     manifest = Manifest(
         kind="onnx",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import (
@@ -16,11 +15,13 @@ from deploykit.base.artifact import (
     files_of,
     portable_data_name,
     read_manifest,
+    refuse_input,
     write_manifest,
 )
 from deploykit.base.config.prune import PruneConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
+from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.made import Made
 from deploykit.commands.prune_pictures import PruningPictures, pruning_pictures
@@ -103,6 +104,12 @@ def prune(
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.{suffix(config)}.pt")
     if target.suffix != ".pt":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .pt")
+    refuse_input(target, source)
+    with alone_with(target, progress):
+        return _made(source, target, config, force, progress)
+
+
+def _made(source: Path, target: Path, config: PruneConfig, force: bool, progress: Progress) -> PruneResult:
     pictures = pruning_pictures(config, progress)
     manifest = Manifest(
         kind="model",
@@ -218,11 +225,12 @@ def _save(
     """Write the file where nobody looks, load it as anybody would, and only then give it its name."""
     import torch
 
+    from deploykit.exporting.placing import place, scratch
     from deploykit.zoo import load_model, save_model
 
     module = cutter.module
-    with TemporaryDirectory(dir=target.parent, prefix=".deploykit-") as scratch:
-        trial = Path(scratch) / target.name
+    with scratch(target) as folder:
+        trial = folder / target.name
         save_model(
             trial,
             module,
@@ -238,7 +246,7 @@ def _save(
         with torch.inference_mode():
             if not torch.equal(again(x), module(x)):
                 raise RuntimeError("the pruned network answers differently when it is loaded again")
-        os.replace(trial, target)
+        place(folder, target, [target.name])
 
 
 def _attach(target: Path, cutter: Cutter, config: PruneConfig, force: bool) -> None:

@@ -21,6 +21,7 @@ from deploykit.base.artifact import (
     artifact_sha256,
     files_of,
     read_manifest,
+    refuse_input,
     write_manifest,
 )
 from deploykit.base.checkpoint import check_file
@@ -121,6 +122,7 @@ def train_for_int8(
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .pt")
     if config.weight_bits is not None:
         dialect = replace(dialect, weight_bits=config.weight_bits)
+    refuse_input(target, source)
     already_made(target, "", force=force)  # refuses what may not be replaced before any work
     with alone_with(target, progress), Stop().listening() as stop:
         images = calibration_pictures(config, progress)
@@ -274,6 +276,7 @@ def _write(
         samples=loaded.samples if loaded.samples is not None else _samples(data, loaded, classes),
         masks=loaded.masks,
         ranges=final.record.to_dict(),
+        claim=True,
     )
     if found.course is not None:
         attach(target, attachments_of("quantize", found.course, facts, loaded.lineage), force=force)

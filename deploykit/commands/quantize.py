@@ -7,9 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, already_made, files_of, read_manifest, write_manifest
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    files_of,
+    read_manifest,
+    refuse_input,
+    write_manifest,
+)
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.attachments import attach
 from deploykit.commands.batch_norm import with_batch_norm
@@ -81,6 +90,15 @@ def quantize(
     target = Path(output) if output is not None else source.with_name(default_name(source, config.target))
     if target.suffix != ".onnx":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
+    refuse_input(target, source)
+    with alone_with(target, progress):
+        return _made(source, target, config, dialect, force, progress)
+
+
+def _made(
+    source: Path, target: Path, config: QuantizeConfig, dialect: Dialect, force: bool, progress: Progress
+) -> QuantizeResult:
+    """Calibrate, or write out what was trained, unless the same is there."""
     if _trained(source):
         if config.precision != "fp32":
             raise BadInput(

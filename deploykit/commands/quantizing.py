@@ -346,7 +346,8 @@ def describe(made: onnx.ModelProto, source: onnx.ModelProto) -> None:
 
 
 def write_onnx(target: Path, made: onnx.ModelProto) -> None:
-    """Write the file whole or not at all."""
+    """Write the file whole or not at all; a manifest follows."""
+    from deploykit.base.artifact import claimed
     from deploykit.base.atomic import write_bytes
 
-    write_bytes(target, made.SerializeToString(deterministic=True))
+    write_bytes(target, made.SerializeToString(deterministic=True), claimed(target))

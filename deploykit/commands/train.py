@@ -13,6 +13,7 @@ from deploykit.base.artifact import (
     already_made,
     portable_data_name,
     read_manifest,
+    refuse_input,
 )
 from deploykit.base.config.train import TrainConfig
 from deploykit.base.environment import library_versions
@@ -98,6 +99,8 @@ def train(
     target = Path(output) if output is not None else Path("model.pt")
     if target.suffix != ".pt":
         raise BadInput("the output's name", got=target.name, expected="a name that ends with .pt")
+    if config.model.weights is not None:
+        refuse_input(target, Path(config.model.weights))
     already_made(target, "", force=force)  # refuses what may not be replaced before any work
     leader = rank_from_environment() == 0
     with alone_with(target, progress) if leader else nullcontext(), Stop().listening() as stop:

@@ -102,6 +102,7 @@ def write_trained(
         lineage=[*start.lineage, entry],
         samples=_samples(splits["test"], preprocessing),
         masks=start.masks,
+        claim=True,
     )
     attach(target, attachments_of(manifest.stage, outcome.course, facts, start.lineage), force=force)
     write_manifest(

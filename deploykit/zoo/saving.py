@@ -31,6 +31,7 @@ def save_model(
     samples: Mapping[str, Any] | None = None,
     masks: Mapping[str, Tensor] | None = None,
     ranges: Mapping[str, Any] | None = None,
+    claim: bool = False,
 ) -> None:
     """Write ``module`` whole or not at all.
 
@@ -45,6 +46,7 @@ def save_model(
         samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}`` arrays or tensors; the first 32 are kept.
         masks: tensor name → bool mask.
         ranges: activation ranges by module name.
+        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.claim`).
 
     Raises:
         BadInput: the class names do not fit the head, a tensor holds NaN or infinity, or a masked weight is not zero.
@@ -74,6 +76,7 @@ def save_model(
             if samples is None
             else {key: torch.as_tensor(value)[:MAX_SAMPLES] for key, value in samples.items()},
         ),
+        claim=claim,
     )
 
 

@@ -202,7 +202,7 @@ def test_artifacts_state_data_without_the_paths_of_a_machine(given, stated):
     assert portable_data_name(given) == stated
 
 
-def test_what_is_interrupted_before_its_manifest_leaves_no_file_of_nobody(
+def test_what_is_interrupted_before_its_manifest_is_claimed_and_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.engine"
@@ -210,9 +210,10 @@ def test_what_is_interrupted_before_its_manifest_leaves_no_file_of_nobody(
         patch.setattr(artifact, "write_manifest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             artifact.write_artifact(path, b"plan", Manifest("engine", {}, "build", 1))
-    assert list(tmp_path.iterdir()) == []
+    assert not already_made(path, "", force=False)
     written = artifact.write_artifact(path, b"plan", Manifest("engine", {}, "build", 1))
     found = read_manifest(path)
     assert found is not None
     assert found.files == written.files == files_of(path)
     assert already_made(path, written.key, force=False)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["m.engine", "m.engine.manifest.json"]
