@@ -324,8 +324,10 @@ def test_bad_wishes(tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: 
     if message is None:
         assert distill(given, None, wanted).made
         return
+    heard = Heard()
     with pytest.raises(BadInput, match=message):
-        distill(given, None, wanted)
+        distill(given, None, wanted, progress=heard)
+    assert "batch" in fields or not any("top-1" in line for line in heard.said)  # told before anything is judged
     assert [path.name for path in tmp_path.iterdir()] == ["small.pt"]
 
 
