@@ -30,7 +30,7 @@ def usable_folder(name: str, progress: Progress) -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        tell_unkept(error.strerror or str(error), progress)
+        tell_unkept(error, progress)
         return None
     if not os.access(folder, os.W_OK | os.X_OK):
         tell_unkept("no permission", progress)
@@ -38,8 +38,9 @@ def usable_folder(name: str, progress: Progress) -> Path | None:
     return folder
 
 
-def tell_unkept(why: str, progress: Progress) -> None:
+def tell_unkept(why: Exception | str, progress: Progress) -> None:
     """Warn that the work goes on without keeping what would save time the next time."""
+    why = why.strerror or str(why) if isinstance(why, OSError) else why
     progress.warn(
         f"nothing is kept in the cache folder {cache_folder()} ({why}): later runs do this work again; "
         "DEPLOYKIT_CACHE_DIR names another folder"

@@ -74,7 +74,7 @@ def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
     except (OSError, DeploykitError) as error:
-        tell_unkept(str(error), progress)
+        tell_unkept(error, progress)
 
 
 def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callable[[Sequence[LayerShape]], list[float]]:

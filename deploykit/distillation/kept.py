@@ -84,7 +84,7 @@ def _keep(path: Path, rows: np.ndarray, progress: Progress) -> bool:
             np.save(temporary, rows)
         forget_oldest(path.parent, MOST_BYTES)
     except (OSError, DeploykitError) as error:
-        tell_unkept(str(error), progress)
+        tell_unkept(error, progress)
         return False
     return True
 

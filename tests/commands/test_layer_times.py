@@ -65,5 +65,5 @@ def test_a_cache_that_takes_no_files_is_told_of(tmp_path: Path, monkeypatch: pyt
 
     keep_times(table_file("ort-cpu", 1), {conv(8, 8).key(): 0.5}, "ort-cpu", 1, Warned())
     (only,) = warned
-    assert f"nothing is kept in the cache folder {tmp_path / 'file'}" in only
+    assert f"nothing is kept in the cache folder {tmp_path / 'file'} (Not a directory): later runs" in only
     assert "DEPLOYKIT_CACHE_DIR names another folder" in only
