@@ -323,7 +323,7 @@ def test_a_multiple_that_leaves_nothing_to_remove(tiny_model, tmp_path):
 def test_budgets_below_the_floor_say_it(tiny_model, tmp_path):
     with pytest.raises(BadInput, match=r"--macs 0.001 is below .* narrowest widths cost; expected at least 0\.\d+"):
         prune(tiny_model, tmp_path / "out.pt", config(macs=0.001))
-    with pytest.raises(BadInput, match=r"--macs 0.5 is below what protected layers"):
+    with pytest.raises(BadInput, match=r"--macs 0.5 cannot be reached: protected layers"):
         prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, keep=("layer1", "layer2", "layer3", "conv1")))
     assert not list(tmp_path.iterdir())  # nothing half-made is left
 
