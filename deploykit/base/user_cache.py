@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from deploykit.base.progress import Progress
+
 PICTURES = "pictures.sqlite"
 FILES = (PICTURES,)
 TEACHERS = "teachers"
@@ -20,3 +22,26 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("deploykit")
+
+
+def usable_folder(name: str, progress: Progress) -> Path | None:
+    """The cache's folder ``name``, made where it is missing; None where nothing can be kept there, which is told."""
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        tell_unkept(error, progress)
+        return None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        tell_unkept("no permission", progress)
+        return None
+    return folder
+
+
+def tell_unkept(why: Exception | str, progress: Progress) -> None:
+    """Warn that the work goes on without keeping what would save time the next time."""
+    why = why.strerror or str(why) if isinstance(why, OSError) else why
+    progress.warn(
+        f"nothing is kept in the cache folder {cache_folder()} ({why}): later runs do this work again; "
+        "DEPLOYKIT_CACHE_DIR names another folder"
+    )

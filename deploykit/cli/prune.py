@@ -118,9 +118,14 @@ def _ratios(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         try:
-            found[name] = float(value)
+            ratio = float(value)
         except ValueError:
             equals = ""
         if not equals or not name:
             raise BadInput(f"cannot read --ratio {text!r}", expected="LAYER=FRACTION (layer1.0.conv1=0.5)")
+        if name in found:
+            raise BadInput(
+                f"--ratio names {name} twice", got=f"{found[name]:g} and {ratio:g}", expected="one ratio for a layer"
+            )
+        found[name] = ratio
     return found

@@ -65,14 +65,14 @@ def running(command: str, *, quiet: bool = False, debug: bool = False, as_json: 
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
-        _fail(runtime, *_told(error, command))
+        _fail(runtime, *_told(error))
     raise typer.Exit(runtime.exit_code)
 
 
-def _told(error: BaseException, command: str) -> tuple[str, str, int]:
+def _told(error: BaseException) -> tuple[str, str, int]:
     """Status, line and exit code of an error."""
     if isinstance(error, OSError):
-        error = from_os_error(error, f"deploykit {command}")
+        error = from_os_error(error, "the work stopped")
     if isinstance(error, DeploykitError):
         return error.status, error.line(), error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -132,9 +132,7 @@ def command(
                 fields["model"]["kwargs"] = {**before.get("kwargs", {}), **pairs(kwarg, "--kwarg")}
             # What only a recipe or a file names does not run without --allow-code.
             fields["allow_code"] = allow_code or (recipe is None and weights is None)
-            result = train(
-                output, build(TrainConfig, _with_data(fields), "deploykit train"), force=force, progress=run.progress
-            )
+            result = train(output, build(TrainConfig, _with_data(fields)), force=force, progress=run.progress)
         if first:
             run.finish(result.to_dict(), result.summary())
 

@@ -24,11 +24,20 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import parse_spec
 from deploykit.commands.made import Made
-from deploykit.commands.teachers import OpenTeacher, answering, named_teachers, network_of, open_teachers, top1_together
+from deploykit.commands.teacher_answers import answering
+from deploykit.commands.teachers import (
+    OpenTeacher,
+    judge_teachers,
+    named_teachers,
+    network_of,
+    open_teachers,
+    top1_together,
+)
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import nn
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
@@ -144,6 +153,7 @@ class _Work:
 
     def distilled(self) -> DistillResult:
         from deploykit.data import open_data
+        from deploykit.distillation.matching import check_pairs
         from deploykit.training.resume import ResumeFile
 
         config, target, progress = self.config, self.target, self.progress
@@ -158,8 +168,11 @@ class _Work:
             return DistillResult(target, False, made.facts)
         preprocessing = self._preprocessing(start, teachers, data)
         check_forward(start, preprocessing, len(data.classes))
+        if config.features is not None:
+            check_pairs(start.module, _looked_into(teachers[0]), config.layers)
         resume = ResumeFile(target, manifest.key, manifest.config)
         resume.check_writable()
+        judge_teachers(teachers, config, splits["select"], progress)
         facts = {
             **_told(teachers, config, splits["select"]),
             "student": {**student_facts, **_counted(start, preprocessing)},
@@ -264,7 +277,7 @@ class _Work:
         config, fabric, prefix = self.config, self.fabric, ""
         module = start.module
         if config.features is not None:
-            teacher = network_of(teachers[0], "layers", "Name its model file, or leave --features out.")
+            teacher = _looked_into(teachers[0])
             with seeded(seed_of(config.seed, "projections")):
                 module, notes = tapped(
                     start.module.to(fabric.device), teacher, config.layers, config.features, preprocessing.size
@@ -305,7 +318,7 @@ class _Work:
 
     def _answers(self, teachers: list[OpenTeacher], train: Split, preprocessing: Preprocessing) -> Teachers:
         folder = Path()
-        if not self.config.cache and self.config.view == "clean":
+        if self.config.view == "clean":
             made = self.opened.enter_context(TemporaryDirectory(prefix="deploykit-"))
             folder = Path(self.fabric.broadcast(made))
         return answering(teachers, self.config, train, preprocessing, self.fabric, folder, self.progress)
@@ -327,6 +340,10 @@ class _Work:
             versions=library_versions(LIBRARIES),
             hardware={"device": self.fabric.device.type},
         )
+
+
+def _looked_into(teacher: OpenTeacher) -> nn.Module:
+    return network_of(teacher, "layers", "Name its model file, or leave --features out.")
 
 
 def recorded(config: DistillConfig) -> dict[str, Any]:

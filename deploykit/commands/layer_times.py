@@ -9,38 +9,43 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.atomic import write_json
+from deploykit.base.config.prune import LATENCY_TARGETS
 from deploykit.base.environment import cpu, gpus, library_versions
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.user_cache import cache_folder
+from deploykit.base.user_cache import cache_folder, tell_unkept
 
 if TYPE_CHECKING:
     import onnx
 
     from deploykit.pruning.latency_table import LayerShape
 
-TARGETS = ("ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx")
 SESSION_SHAPES = 24
 CALLS = 21
 COPIES = 8
-
-
 RUNNERS = {
     "openvino": ("openvino",),
     "tensorrt": ("tensorrt",),
     "tensorrt-rtx": ("tensorrt_rtx",),
 }
+ORT = ("onnxruntime", "onnxruntime-gpu")
+ON_CPU = ("ort-cpu", "openvino")
 
 
-def _hardware(target: str) -> Any:
-    return cpu() if target in ("ort-cpu", "openvino") else [gpu["name"] for gpu in gpus()]
+def timing_hardware(target: str) -> Any:
+    """What decides times on ``target`` here: the processor, or the names of the GPUs."""
+    return cpu() if target in ON_CPU else [gpu["name"] for gpu in gpus()]
+
+
+def timing_versions(target: str) -> dict[str, str]:
+    """Of the libraries that decide times on ``target``."""
+    return library_versions(RUNNERS.get(target, ORT))
 
 
 def table_file(target: str, threads: int) -> Path:
     """Where the times of this machine's target are kept: by hardware, runner with version, precision and threads."""
-    hardware = _hardware(target)
-    versions = library_versions(RUNNERS.get(target, ("onnxruntime", "onnxruntime-gpu")))
+    hardware, versions = timing_hardware(target), timing_versions(target)
     key = value_sha256([target, hardware, versions, "fp32", threads, "least of", CALLS])
     return cache_folder() / "latency" / f"{target}-{key[:16]}.json"
 
@@ -57,16 +62,19 @@ def known_times(path: Path) -> dict[str, float]:
     return {key: float(value) for key, value in times.items() if isinstance(value, int | float) and value > 0}
 
 
-def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int) -> None:
-    """Write what is known, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int, progress: Progress = SILENT) -> None:
+    """Write what is known, whole; where the cache takes no files, only say so."""
     fields = {
         "schema": "deploykit.latency-table/1",
         "target": target,
         "threads": threads,
-        "hardware": _hardware(target),
+        "hardware": timing_hardware(target),
     }
-    write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**fields, "times_ms": dict(sorted(times_ms.items()))})
+    except (OSError, DeploykitError) as error:
+        tell_unkept(error, progress)
 
 
 def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callable[[Sequence[LayerShape]], list[float]]:
@@ -82,8 +90,8 @@ def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callab
     """
     from deploykit.commands.layer_engines import need_target
 
-    if target not in TARGETS:
-        raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(TARGETS))
+    if target not in LATENCY_TARGETS:
+        raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(LATENCY_TARGETS))
     need_target(target)
 
     def measure(shapes: Sequence[LayerShape]) -> list[float]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from deploykit.commands.prune_steps import Cutter
     from deploykit.zoo import LoadedModel
 
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
 
 
@@ -122,8 +122,8 @@ def _made(source: Path, target: Path, config: PruneConfig, force: bool, progress
             *(pictures.parents if pictures else ()),
         ),
         precision="fp32",
-        versions=library_versions(LIBRARIES),
-        hardware=_hardware(config),
+        versions=library_versions(LIBRARIES) | timing_of(config)[0],
+        hardware=timing_of(config)[1],
     )
     if already_made(target, manifest.key, force=force):
         made = read_manifest(target)
@@ -146,10 +146,15 @@ def _recorded(config: PruneConfig) -> dict[str, Any]:
     return fields
 
 
-def _hardware(config: PruneConfig) -> dict[str, Any]:
+def timing_of(config: PruneConfig) -> tuple[dict[str, str], dict[str, Any]]:
+    """Versions and hardware that decide widths by their time; both empty where no latency is asked for."""
     from deploykit.base.environment import cpu
+    from deploykit.commands.layer_times import ON_CPU, timing_hardware, timing_versions
 
-    return {"cpu": cpu()} if config.latency is not None else {}
+    if config.latency is None:
+        return {}, {}
+    gpus = {} if config.target in ON_CPU else {"gpus": timing_hardware(config.target)}
+    return timing_versions(config.target), {"cpu": cpu(), **gpus}
 
 
 def _prune(

@@ -63,6 +63,7 @@ class LatencySearch:
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
         target: what times it, one of :data:`deploykit.commands.layer_times.TARGETS`.
+        asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.
         progress: where it shows.
     """
@@ -74,14 +75,19 @@ class LatencySearch:
         costs: Costs,
         how: Plan,
         target: str,
+        asked: float,
         threads: int = 1,
         progress: Progress = SILENT,
     ) -> None:
-        self.module, self.size, self.costs, self.how = module, graph.size, costs, how
+        self.module, self.size, self.costs, self.how, self.asked = module, graph.size, costs, how, asked
         self.target, self.threads, self.progress = target, threads, progress
 
     def __enter__(self) -> LatencySearch:
-        """Open the input network on the target and measure its layers at the widths they may have."""
+        """Open the input network on the target and measure its layers at the widths they may have.
+
+        Raises:
+            BadInput: the table's narrowest widths take longer than what is asked; the floor is said.
+        """
         from deploykit.commands.layer_times import keep_times, known_times, measure_on, table_file
         from deploykit.pruning.latency_cost import LatencyCost, layer_shapes
         from deploykit.pruning.latency_table import LatencyTable
@@ -97,11 +103,19 @@ class LatencySearch:
             table = LatencyTable(measure, known)
             shapes = layer_shapes(self.module, self.size)
             self.cost = LatencyCost(self.costs, shapes, table, self.how.ladders, self._least_ms(self.base))
-            keep_times(place, known, self.target, self.threads)
+            keep_times(place, known, self.target, self.threads, self.progress)
             self.measured_shapes = len(known) - before
             self.full = self.cost.total(self.costs.widths.tolist())
+            self._check_floor(self.cost.total([one.widths[0] for one in self.how.ladders]))
             self.stack = guard.pop_all()
         return self
+
+    def _check_floor(self, floor_ms: float) -> None:
+        from deploykit.pruning.prune import too_small
+        from deploykit.pruning.widths import TooSmall
+
+        if floor_ms > self.asked * self.full:
+            raise too_small(TooSmall(floor_ms), self.asked, "latency", self.full)
 
     def __exit__(self, *reason: object) -> None:
         """Close the input network's runner."""
@@ -122,22 +136,18 @@ class LatencySearch:
             scores: of each group's channels.
 
         Raises:
-            TooSmall: the narrowest widths take longer, as predicted; the floor is a fraction.
             AnswerNo: no try measured within the budget.
         """
         import numpy as np
 
         from deploykit.pruning.allocated import choices
         from deploykit.pruning.allocation import allocate
-        from deploykit.pruning.widths import TooSmall
 
         offered = choices(graph, self.how, scores)
         tries: list[Try] = []
         aim, low, high = fraction, 0.0, inf
         for _ in range(TRIES):
             found = allocate(offered, self.cost, aim * self.full)
-            if not found.fits and not tries:
-                raise TooSmall(self.cost.total([one.widths[-1] for one in offered]) / self.full)
             if any(found.widths == one.widths for one in tries):
                 break
             tries.append(self._tried(found, module, graph, scores))
@@ -156,8 +166,9 @@ class LatencySearch:
                 aim = (low + high) / 2
         within = [one for one in tries if one.measured <= fraction]
         if not within:
+            step = "" if fraction == self.asked else f"{fraction:.3g} of it, a step towards "
             raise AnswerNo(
-                f"no widths measured within --latency {fraction:g} on {self.target}",
+                f"no widths measured within {step}--latency {self.asked:g} on {self.target}",
                 got=f"{min(one.measured for one in tries):.3f} at best",
                 fix="Ask for more, use a smaller --round-to, or measure on a quiet machine.",
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.config.prune import PruneConfig
 from deploykit.base.progress import Progress
 from deploykit.commands.prune_pictures import PruningPictures
+from deploykit.commands.prune_ratios import tell_widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +67,7 @@ class Cutter:
 
         size, config = self.preprocessing.size, self.config
         before = count(self.module, size)
+        unmasked = self._unmasked()
         times = self._layer_times()
         top1 = self._top1()
         kept: dict[str, str] = {}
@@ -73,7 +75,7 @@ class Cutter:
         if config.budget is not None or config.ratios:
             kept, one_shot, recalibrated, latency = self._channels(before)
         if config.pattern is not None or config.unstructured is not None:
-            sparsity = self._mask()
+            sparsity = self._mask(unmasked)
             one_shot, recalibrated = self._top1(), None
             if self._recalibrate():
                 recalibrated = self._top1()
@@ -113,6 +115,8 @@ class Cutter:
         ratios = sized(graph, config.ratios)
         sparse = config.pattern is not None
         how = plan(graph, config.scope, config.round_to, ratios, config.importance, sparse=sparse)
+        masks = sparse or config.unstructured is not None
+        tell_widths(graph, ratios, how, progress, alone=config.budget is None and not masks)
         costs = costs_of(self.module, graph, before.macs)
         name, fraction = config.budget or ("macs", 1.0)
         total: float = before.params if name == "params" else before.macs
@@ -122,7 +126,7 @@ class Cutter:
         one_shot, recalibrated, latency = None, None, None
         budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
         with ExitStack() as stack, progress.task("prune", len(budgets), "steps") as bar:
-            search = self._search(graph, costs, how, stack) if name == "latency" else None
+            search = self._search(graph, costs, how, fraction, stack) if name == "latency" else None
             for budget in budgets:
                 scores = self._scores(graph)
                 if search is None and how.scope == "allocated" and config.budget is not None:
@@ -132,7 +136,7 @@ class Cutter:
                 elif search is None:
                     widths = widths_for(budget, cost, graph, how, scores)
                 else:
-                    widths, latency = self._within(search, budget / total, graph, scores)
+                    widths, latency = search.widths(budget / total, self.module, graph, scores)
                 graph = narrow(self.module, graph, how, scores, widths)
                 one_shot, recalibrated = self._top1(), None
                 if self._recalibrate():
@@ -140,24 +144,13 @@ class Cutter:
                 bar.advance(1)
         return graph.kept, one_shot, recalibrated, latency
 
-    def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
+    def _search(self, graph: Graph, costs: Costs, how: Plan, asked: float, stack: ExitStack) -> LatencySearch:
         from deploykit.commands.prune_latency import LatencySearch
 
         threads = self.config.threads or 1
         return stack.enter_context(
-            LatencySearch(self.module, graph, costs, how, self.config.target, threads, self.progress)
+            LatencySearch(self.module, graph, costs, how, self.config.target, asked, threads, self.progress)
         )
-
-    def _within(
-        self, search: LatencySearch, fraction: float, graph: Graph, scores: list[np.ndarray]
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        from deploykit.pruning.prune import too_small
-        from deploykit.pruning.widths import TooSmall
-
-        try:
-            return search.widths(fraction, self.module, graph, scores)
-        except TooSmall as error:
-            raise too_small(error, fraction, "latency", 1.0) from error
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
         from deploykit.pruning.importance import weight_scores
@@ -172,17 +165,24 @@ class Cutter:
                 return data_scores(self.module, graph, config.importance, batches)
         return weight_scores(self.module, graph, config.importance, config.seed, self.progress)
 
-    def _mask(self) -> dict[str, Any]:
+    def _unmasked(self) -> set[str]:
+        """Layers that masks are to leave whole; told of before any work where no graph of channels knows them."""
+        from deploykit.pruning.sparsity import without_masks
+
+        config = self.config
+        return without_masks(self.module, config.keep) if config.pattern or config.unstructured else set()
+
+    def _mask(self, kept: set[str]) -> dict[str, Any]:
         from deploykit.pruning.sparsity import apply_masks, pattern_masks, sparsity_facts, unstructured_masks
 
         if self.config.pattern is not None:
-            self.masks = pattern_masks(self.module)
+            self.masks = pattern_masks(self.module, kept)
         else:
             assert self.config.unstructured is not None
             self.progress.warn("unstructured pruning is an experiment: no engine here is faster for it")
-            self.masks = unstructured_masks(self.module, self.config.unstructured)
+            self.masks = unstructured_masks(self.module, self.config.unstructured, kept)
         apply_masks(self.module, self.masks)
-        facts = sparsity_facts(self.module, self.masks, self.config.pattern)
+        facts = sparsity_facts(self.module, self.masks, self.config.pattern, kept)
         layers = facts["layers"] + len(facts["not_eligible"])
         self.progress.say(
             f"masks in {facts['layers']} of {layers} layers: {facts['zeros'] / facts['weights']:.0%} of their weights are zero"

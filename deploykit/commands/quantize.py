@@ -193,8 +193,7 @@ def _quantize(
     }
     if not facts["parity"]["ok"]:
         raise AnswerNo(
-            f"int8 of {source} is too far from float: SNR {facts['parity']['snr_db']} dB, "
-            f"top-1 agreement {facts['parity']['top1_agreement']}",
+            f"int8 of {source} is too far from float: {nearness(facts['parity'])}",
             expected="at least 10 dB and 0.95",
             fix="Keep layers float with --keep-float, or calibrate on more pictures.",
         )
@@ -259,3 +258,10 @@ def _hold_drop(
         return choice, None
     logits = logits_of(reference, x)
     return Held(config, images, classes, x, logits, opened, progress).choice(quantizer, choice)
+
+
+def nearness(parity: dict[str, Any]) -> str:
+    """SNR and agreement of a parity, rounded for people."""
+    snr, agreement = parity["snr_db"], parity["top1_agreement"]
+    shown = "undefined SNR" if snr is None else f"SNR {snr:.1f} dB"
+    return shown if agreement is None else f"{shown}, top-1 agreement {agreement:.3f}"

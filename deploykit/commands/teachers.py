@@ -1,34 +1,28 @@
-"""Teachers opened from their files: judged on ``select``, their classes mapped, ready to answer the student's batches."""
+"""Teachers opened from their files: judged on ``select``, their classes mapped."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Parent, artifact_sha256
 from deploykit.base.config.distill import DistillConfig
-from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.base.targets import Spec
-from deploykit.base.user_cache import TEACHERS, cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
-    from lightning_fabric import Fabric
     from torch import nn
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.runner import Runner
     from deploykit.data import DataSource, Split
-    from deploykit.distillation.teachers import Teacher, Teachers
-
-LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass
@@ -41,7 +35,7 @@ class OpenTeacher:
         runner: its engine.
         preprocessing: of its input.
         order: int64 ``[C]``, its output for each class of the data, or None where they are the same.
-        logits: float32 ``[pictures of select, C]``, in the order of the data's classes.
+        logits: float32 ``[pictures of select, C]``, in the order of the data's classes; of :func:`judge_teachers`.
         top1: of these, 0…1.
         weight: in the ensemble, or None.
     """
@@ -51,8 +45,8 @@ class OpenTeacher:
     runner: Runner
     preprocessing: Preprocessing
     order: np.ndarray | None
-    logits: np.ndarray
-    top1: float
+    logits: np.ndarray = field(init=False)
+    top1: float = field(init=False)
     weight: float | None = field(default=None)
 
     @property
@@ -88,14 +82,14 @@ def open_teachers(
     *,
     student: Path | None = None,
 ) -> list[OpenTeacher]:
-    """Open every teacher of ``config`` and judge it on ``select``.
+    """Open every teacher of ``config``; none has answered yet.
 
     Args:
-        config: ``teachers``, ``combine``, ``batch`` and ``threads`` of it.
+        config: ``teachers`` and ``threads`` of it.
         data: with the classes that count.
         device: of the student.
         opened: closes the engines.
-        progress: hears how classes were mapped and how good each is.
+        progress: hears what is taken of a teacher that does not say it itself.
         student: its file, whose architecture a teacher's bare tensors are taken to have where they fit several.
 
     Raises:
@@ -103,34 +97,64 @@ def open_teachers(
         Unavailable: this machine lacks its engine.
     """
     from deploykit.base.environment import cores
-    from deploykit.commands.logits import collect_logits, preprocessing_of
+    from deploykit.commands.logits import preprocessing_of
     from deploykit.data import map_classes
-    from deploykit.engines.choose import resolve
     from deploykit.training.threads import fixed_threads
 
-    select = data.split("select")
     fixed = fixed_threads(config.threads)
     found: list[OpenTeacher] = []
-    for text in config.teachers:
-        spec = resolve(text, device)
-        sha256 = artifact_sha256(spec.path)
-        if any((one.sha256, one.spec.target) == (sha256, spec.target) for one in found):
-            raise BadInput(f"the teacher {spec.path} is named twice", fix="Name each teacher once.")
+    for spec, sha256 in _resolved(config.teachers, device):
         threads = None if str(spec.target).startswith("torch") else (fixed.count if fixed else cores())
         with _backends_as_they_were():
             size = None if config.view == "clean" or _says_its_size(spec) else config.size
-            spec, runner = _run(spec, threads, device, size, config.allow_code, student, progress)
+            named, runner = _run(spec, threads, device, size, config.allow_code, student, progress)
         opened.enter_context(runner)
         preprocessing = preprocessing_of(runner, data, size, spec.name, progress)
-        logits = collect_logits(
-            runner, select, config.batch, progress=progress, name=f"teacher {spec.name}", preprocessing=preprocessing
-        )
         order, _ = map_classes(runner.classes, data.classes)
-        top1 = float((logits.argmax(axis=1) == select.labels).mean())
-        progress.say(f"teacher {spec.name}: top-1 {100 * top1:.2f} % on {len(select)} select pictures")
-        found.append(OpenTeacher(spec, sha256, runner, preprocessing, order, logits, top1))
-    _weigh(found, config, select, progress)
+        found.append(OpenTeacher(named, sha256, runner, preprocessing, order))
     return found
+
+
+def _resolved(texts: Sequence[str], device: str) -> list[tuple[Spec, str]]:
+    """Every teacher with its target and the sha256 of its file, each once."""
+    from deploykit.engines.choose import resolve
+
+    found: list[tuple[Spec, str]] = []
+    for text in texts:
+        spec = resolve(text, device)
+        sha256 = artifact_sha256(spec.path)
+        if any((other, one.target) == (sha256, spec.target) for one, other in found):
+            raise BadInput(f"the teacher {spec.path} is named twice", fix="Name each teacher once.")
+        found.append((spec, sha256))
+    return found
+
+
+def judge_teachers(
+    teachers: list[OpenTeacher], config: DistillConfig, select: Split, progress: Progress = SILENT
+) -> None:
+    """Let every teacher answer ``select``, and weigh them where ``config`` says so.
+
+    Args:
+        teachers: of :func:`open_teachers`; their ``logits``, ``top1`` and ``weight`` are set.
+        config: ``batch`` and ``combine`` of it.
+        select: the split that choices are made on.
+        progress: hears how good each is.
+    """
+    from deploykit.commands.logits import collect_logits
+
+    for teacher in teachers:
+        name = teacher.spec.name
+        teacher.logits = collect_logits(
+            teacher.runner,
+            select,
+            config.batch,
+            progress=progress,
+            name=f"teacher {name}",
+            preprocessing=teacher.preprocessing,
+        )
+        teacher.top1 = float((teacher.logits.argmax(axis=1) == select.labels).mean())
+        progress.say(f"teacher {name}: top-1 {100 * teacher.top1:.2f} % on {len(select)} select pictures")
+    _weigh(teachers, config, select, progress)
 
 
 def _run(
@@ -229,118 +253,6 @@ def top1_together(teachers: list[OpenTeacher], config: DistillConfig, labels: np
     weights = [teacher.weight or 0.0 for teacher in teachers]
     one = as_one(logits, config.at_temperature, config.combine, weights)
     return float((one.argmax(dim=1).numpy() == labels).mean())
-
-
-def answering(
-    teachers: list[OpenTeacher],
-    config: DistillConfig,
-    train: Split,
-    preprocessing: Preprocessing,
-    fabric: Fabric,
-    folder: Path,
-    progress: Progress = SILENT,
-) -> Teachers:
-    """The teachers as the student's step asks them, the layers of the first one looked into where they are matched.
-
-    Args:
-        teachers: of :func:`open_teachers`.
-        config: view, combination, layers, cache.
-        train: what is learned from.
-        preprocessing: of the student.
-        fabric: of the run.
-        folder: for answers where they may not be kept.
-        progress: says what is kept.
-
-    Raises:
-        BadInput: the same view does not exist.
-    """
-    from deploykit.distillation.teachers import Teachers
-
-    weights = [teacher.weight or 0.0 for teacher in teachers]
-    ready = [
-        _clean(teacher, config, train, fabric, folder, progress)
-        if config.view == "clean"
-        else _live(teacher, config, train, preprocessing, fabric, layers=number == 0)
-        for number, teacher in enumerate(teachers)
-    ]
-    return Teachers(ready, config.at_temperature, config.combine, weights)
-
-
-def _live(
-    teacher: OpenTeacher,
-    config: DistillConfig,
-    train: Split,
-    preprocessing: Preprocessing,
-    fabric: Fabric,
-    *,
-    layers: bool,
-) -> Teacher:
-    import torch
-
-    from deploykit.distillation.kept import RememberedTeacher, worth_keeping
-    from deploykit.distillation.matching import pairs_of
-    from deploykit.distillation.teachers import ModuleTeacher, RunnerTeacher
-    from deploykit.distillation.views import view_of
-
-    view = view_of(preprocessing, teacher.preprocessing, f"the teacher {teacher.spec.name}")
-    names = [its for _, its in pairs_of(config.layers)] if layers and config.features else []
-    live: Teacher
-    if teacher.module is not None:
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        module: Any = teacher.module
-        module = module.to(device=fabric.device, memory_format=layout)
-        live = ModuleTeacher(module, view, teacher.order, names, fabric.autocast)
-    else:
-        live = RunnerTeacher(teacher.answer, view)
-    mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
-    shape = (len(train), len(train.classes))
-    if not config.cache or names or mixed or fabric.world_size > 1 or not worth_keeping(*shape):
-        return live
-    identity = {
-        **_identity(teacher, train),
-        "student": preprocessing.to_dict(),
-        "augment": config.augment.plain(),
-        "seed": config.seed,
-        "batch": config.batch,
-        "device": fabric.device.type,
-        "precision": config.precision,
-    }
-    return RememberedTeacher(live, cache_folder() / TEACHERS, identity, shape)
-
-
-def _clean(
-    teacher: OpenTeacher, config: DistillConfig, train: Split, fabric: Fabric, folder: Path, progress: Progress
-) -> Teacher:
-    """Answers to the pictures as they are; one process of a machine makes them, the others wait and read."""
-    from deploykit.distillation.kept import prepared
-    from deploykit.distillation.teachers import PreparedTeacher
-
-    place = cache_folder() / TEACHERS if config.cache else folder
-    shape = (len(train), len(train.classes))
-    identity = {**_identity(teacher, train), "device": fabric.device.type}
-
-    def answers() -> Iterator[np.ndarray]:
-        with progress.task(f"teacher {teacher.spec.name}: answers", total=len(train), unit="images") as task:
-            for x, _ in train.batches(config.batch, teacher.preprocessing):
-                yield teacher.answer(x)
-                task.advance(len(x))
-
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
-        prepared(place, identity, shape, answers)
-    fabric.barrier()
-    return PreparedTeacher(prepared(place, identity, shape, answers))
-
-
-def _identity(teacher: OpenTeacher, train: Split) -> dict[str, Any]:
-    return {
-        "teacher": teacher.sha256,
-        "target": teacher.spec.target,
-        "options": dict(teacher.spec.options),
-        "preprocessing": teacher.preprocessing.to_dict(),
-        "data": train.sha256,
-        "classes": list(train.classes),
-        "versions": library_versions(LIBRARIES),
-    }
 
 
 def named_teachers(config: DistillConfig) -> list[str]:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from deploykit.base.atomic import atomic_path
-from deploykit.base.errors import from_os_error
+from deploykit.base.errors import DeploykitError, from_os_error
 from deploykit.base.hashing import value_sha256
+from deploykit.base.progress import SILENT, Progress
+from deploykit.base.user_cache import tell_unkept
 from deploykit.distillation.teachers import Moment, Teacher
 
 MOST_EPOCH_BYTES = 64 << 20
@@ -33,11 +35,14 @@ class RememberedTeacher:
         folder: where epochs are kept.
         identity: JSON-able, of everything that decides the answers but the epoch.
         shape: pictures and classes.
+        progress: hears once where they cannot be kept.
     """
 
-    def __init__(self, live: Teacher, folder: Path, identity: object, shape: tuple[int, int]) -> None:
-        self.live, self.folder, self.identity, self.shape = live, folder, identity, shape
-        self.epoch = -1
+    def __init__(
+        self, live: Teacher, folder: Path, identity: object, shape: tuple[int, int], progress: Progress = SILENT
+    ) -> None:
+        self.live, self.folder, self.identity, self.shape, self.progress = live, folder, identity, shape, progress
+        self.keeps, self.epoch = True, -1
         self.rows: np.ndarray = np.empty((0, 0), np.float32)
         self.filled = np.zeros(0, bool)
 
@@ -52,8 +57,8 @@ class RememberedTeacher:
         logits, features = self.live(x, moment)
         self.rows[moment.indices] = logits.cpu().numpy()
         self.filled[moment.indices] = True
-        if self.filled.all():
-            self._write()
+        if self.keeps and self.filled.all():
+            self.keeps = _keep(self._path(), self.rows, self.progress)
         return logits, features
 
     def _path(self) -> Path:
@@ -65,25 +70,69 @@ class RememberedTeacher:
         self.rows = np.empty(self.shape, np.float32) if stored is None else np.array(stored)
         self.filled = np.full(self.shape[0], stored is not None)
 
-    def _write(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self._path()) as temporary:
-            np.save(temporary, self.rows)
-        forget_oldest(self.folder)
-
 
 def worth_keeping(pictures: int, classes: int) -> bool:
     """Whether the answers of one epoch are few enough to be held in memory and kept."""
     return pictures * classes * 4 <= MOST_EPOCH_BYTES
 
 
+def _keep(path: Path, rows: np.ndarray, progress: Progress) -> bool:
+    """Write ``rows`` for later runs; whether that could be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            np.save(temporary, rows)
+        forget_oldest(path.parent, MOST_BYTES)
+    except (OSError, DeploykitError) as error:
+        tell_unkept(error, progress)
+        return False
+    return True
+
+
+def kept(
+    folder: Path,
+    identity: object,
+    shape: tuple[int, int],
+    answers: Callable[[], Iterable[np.ndarray]],
+    progress: Progress = SILENT,
+) -> np.ndarray:
+    """The answers to all pictures as they are: those kept under ``identity``, else made and kept where that can be.
+
+    Args:
+        folder: where they are kept; what was used longest ago leaves it.
+        identity: JSON-able, of everything that decides them.
+        shape: pictures and classes, :func:`worth_keeping`.
+        answers: logits ``[n, C]`` batch by batch, in order.
+        progress: hears where they cannot be kept.
+    """
+    path = _clean_path(folder, identity)
+    stored = _read(path, shape)
+    if stored is not None:
+        return stored
+    rows = _fill(np.empty(shape, np.float32), answers)
+    _keep(path, rows, progress)
+    return rows
+
+
+def _clean_path(folder: Path, identity: object) -> Path:
+    return folder / f"{value_sha256([identity, 'clean'])[:32]}.npy"
+
+
+def _fill(rows: np.ndarray, answers: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    done = 0
+    for part in answers():
+        rows[done : done + len(part)] = part
+        done += len(part)
+    return rows
+
+
 def prepared(
     folder: Path, identity: object, shape: tuple[int, int], answers: Callable[[], Iterable[np.ndarray]]
 ) -> np.ndarray:
-    """The answers to all pictures as they are: those kept under ``identity``, else made, in constant memory.
+    """The answers to all pictures as they are, for one run: those in the folder already, else made, in constant memory.
 
     Args:
-        folder: where they are kept.
+        folder: of the run.
         identity: JSON-able, of everything that decides them.
         shape: pictures and classes.
         answers: logits ``[n, C]`` batch by batch, in order.
@@ -94,7 +143,7 @@ def prepared(
     Raises:
         SystemTrouble: the disk is full.
     """
-    path = folder / f"{value_sha256([identity, 'clean'])[:32]}.npy"
+    path = _clean_path(folder, identity)
     stored = _read(path, shape)
     if stored is not None:
         return stored
@@ -102,10 +151,7 @@ def prepared(
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             rows = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-            done = 0
-            for part in answers():
-                rows[done : done + len(part)] = part
-                done += len(part)
+            _fill(rows, answers)
             rows.flush()
             del rows
     except OSError as error:

@@ -28,6 +28,18 @@ def pairs_of(layers: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
+def check_pairs(student: nn.Module, teacher: nn.Module, layers: Sequence[str]) -> list[tuple[str, str]]:
+    """:func:`pairs_of` layers that both networks have.
+
+    Raises:
+        BadInput: one does not have a layer, with the nearest name.
+    """
+    pairs = pairs_of(layers)
+    check_layers(student, [mine for mine, _ in pairs], "the student")
+    check_layers(teacher, [its for _, its in pairs], "the teacher")
+    return pairs
+
+
 def tapped(
     student: nn.Module, teacher: nn.Module, layers: Sequence[str], features: str, size: tuple[int, int]
 ) -> tuple[TappedStudent, list[str]]:
@@ -45,9 +57,7 @@ def tapped(
     Raises:
         BadInput: a layer that one of the two does not have, or outputs that cannot be compared.
     """
-    pairs = pairs_of(layers)
-    check_layers(student, [mine for mine, _ in pairs], "the student")
-    check_layers(teacher, [its for _, its in pairs], "the teacher")
+    pairs = check_pairs(student, teacher, layers)
     outputs = outputs_of(student, [mine for mine, _ in pairs], size)
     wanted = outputs_of(teacher, [its for _, its in pairs], size)
     projections: list[nn.Module] = []

@@ -10,6 +10,7 @@ from typing import Any
 from deploykit.base import environment
 from deploykit.base.artifact import artifact_sha256, attachments_path, manifest_path, read_manifest, stage_key
 from deploykit.base.config.common import Config
+from deploykit.base.config.prune import PruneConfig
 from deploykit.base.config.recipe_steps import KINDS
 from deploykit.base.config.stage import write_stage
 from deploykit.base.hashing import combined_sha256
@@ -78,8 +79,12 @@ def key_of(command: str, config: Config, parents: list[str], device: str = "auto
         device: that the configuration asks for.
     """
     version = importlib.import_module(f"deploykit.commands.{command}").STAGE_VERSION
-    versions = environment.library_versions(LIBRARIES[command])
-    return stage_key(command, version, config.plain(), parents, versions, _hardware(command, device))
+    versions, hardware = environment.library_versions(LIBRARIES[command]), _hardware(command, device)
+    if isinstance(config, PruneConfig):
+        from deploykit.commands.prune import timing_of
+
+        versions, hardware = (has | more for has, more in zip((versions, hardware), timing_of(config), strict=True))
+    return stage_key(command, version, config.plain(), parents, versions, hardware)
 
 
 def _hardware(command: str, device: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from deploykit.base.errors import BadInput, nearest
 from deploykit.pruning.graph import Graph, Group
@@ -17,7 +17,7 @@ def keep_layers(graph: Graph, names: Iterable[str]) -> Graph:
         BadInput: no such layer (the nearest one is suggested).
     """
     for name in names:
-        layers = _layers(graph, name)
+        layers = layers_named(graph.producer_names(), name)
         graph = graph.without([group for group in graph.groups if _makes(graph, group, layers)], ASKED)
     return graph
 
@@ -31,7 +31,7 @@ def sized(graph: Graph, ratios: Mapping[str, float]) -> dict[int, float]:
     found: dict[int, float] = {}
     named: dict[int, str] = {}
     for name, ratio in ratios.items():
-        layers = _layers(graph, name)
+        layers = layers_named(graph.producer_names(), name)
         indices = [index for index, group in enumerate(graph.groups) if _makes(graph, group, layers)]
         if not indices:
             why = next((graph.kept[layer] for layer in layers if layer in graph.kept), "it has no channels of its own")
@@ -47,8 +47,12 @@ def sized(graph: Graph, ratios: Mapping[str, float]) -> dict[int, float]:
     return found
 
 
-def _layers(graph: Graph, name: str) -> set[str]:
-    known = graph.producer_names()
+def layers_named(known: Sequence[str], name: str) -> set[str]:
+    """The layers of ``known`` that a layer's or a module's name means.
+
+    Raises:
+        BadInput: none (the nearest one is suggested).
+    """
     found = {layer for layer in known if layer == name or layer.startswith(f"{name}.")}
     if not found:
         close = nearest(name, [*known, *{part for layer in known for part in _modules(layer)}])

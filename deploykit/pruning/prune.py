@@ -123,7 +123,12 @@ def check_floor(fraction: float, name: str, total: float, cost: Callable[[np.nda
 
 def too_small(error: TooSmall, fraction: float, name: str, total: float) -> BadInput:
     """The floor in the user's terms."""
-    least = np.ceil(1000 * error.floor / total) / 1000
+    least = next((up for unit in (1e3, 1e6) if (up := np.ceil(unit * error.floor / total) / unit) < 1), None)
+    if least is None:
+        return BadInput(
+            f"--{name} {fraction:g} cannot be reached: protected layers and the narrowest widths cost as much as all",
+            fix="Name fewer --keep layers, or use a smaller --round-to.",
+        )
     return BadInput(
         f"--{name} {fraction:g} is below what protected layers and the narrowest widths cost",
         expected=f"at least {least:g}",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
+from deploykit.pruning.choices import ASKED, layers_named
 
 INPUTS, OUTPUTS = 16, 8
 """Multiples of channels that sparse kernels need."""
@@ -31,9 +32,23 @@ def eligible(layer: nn.Module) -> str | None:
     return None
 
 
-def eligibility(module: nn.Module) -> dict[str, str | None]:
-    """Name of every convolution and linear layer → why it is not eligible, or None."""
-    return {name: eligible(layer) for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+def eligibility(module: nn.Module, kept: Collection[str] = ()) -> dict[str, str | None]:
+    """Name of every convolution and linear layer → why it is not eligible, or None; ``kept`` ones are to stay whole."""
+    return {name: ASKED if name in kept else eligible(layer) for name, layer in _maskable(module).items()}
+
+
+def without_masks(module: nn.Module, names: Iterable[str]) -> set[str]:
+    """The convolutions and linear layers that these names of layers or modules keep whole.
+
+    Raises:
+        BadInput: no such layer (the nearest one is suggested).
+    """
+    known = list(_maskable(module))
+    return {layer for name in names for layer in layers_named(known, name)}
+
+
+def _maskable(module: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
 
 
 def two_of_four(weight: Tensor) -> Tensor:
@@ -47,38 +62,36 @@ def two_of_four(weight: Tensor) -> Tensor:
     return kept.reshape(columns.shape).movedim(-1, 1).contiguous()
 
 
-def pattern_masks(module: nn.Module) -> dict[str, Tensor]:
-    """Weight name → 2:4 mask, for every eligible layer.
+def pattern_masks(module: nn.Module, kept: Collection[str] = ()) -> dict[str, Tensor]:
+    """Weight name → 2:4 mask, for every eligible layer but those of ``kept``.
 
     Raises:
         BadInput: no layer is eligible; the first reasons are named.
     """
-    found = eligibility(module)
-    layers = dict(module.named_modules())
-    masks = {}
-    for name, why in found.items():
-        weight = layers[name].weight
-        assert isinstance(weight, Tensor)
-        if why is None:
-            masks[f"{name}.weight"] = two_of_four(weight)
+    found = eligibility(module, kept)
+    layers = _maskable(module)
+    masks = {f"{name}.weight": two_of_four(layers[name].weight) for name, why in found.items() if why is None}
     if not masks:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(found.items())[:3])
-        raise BadInput("no layer can have the 2:4 pattern", got=reasons, fix="Prune with --round-to 16.")
+        fits = any(eligible(layers[name]) is None for name in kept)
+        fix = "Name fewer --keep layers." if fits else "Prune with --round-to 16."
+        raise BadInput("no layer can have the 2:4 pattern", got=reasons, fix=fix)
     return masks
 
 
-def unstructured_masks(module: nn.Module, kept: float) -> dict[str, Tensor]:
-    """Weight name → mask that keeps the fraction ``kept`` of all weights of convolutions and linear layers, by magnitude.
+def unstructured_masks(module: nn.Module, fraction: float, kept: Collection[str] = ()) -> dict[str, Tensor]:
+    """Weight name → mask; together they keep ``fraction`` of all weights, by magnitude, in all layers but those of ``kept``.
 
     Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", with one threshold for the network.
+
+    Raises:
+        BadInput: no layer is left for them.
     """
-    weights = {
-        f"{name}.weight": layer.weight.detach()
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    }
+    weights = {f"{name}.weight": layer.weight.detach() for name, layer in _maskable(module).items() if name not in kept}
+    if not weights:
+        raise BadInput("no layer is left for masks", fix="Name fewer --keep layers.")
     sizes = torch.cat([weight.abs().ravel() for weight in weights.values()])
-    count = max(1, int(kept * len(sizes)))
+    count = max(1, int(fraction * len(sizes)))
     flat = torch.zeros(len(sizes), dtype=torch.bool)
     flat[sizes.topk(count).indices] = True
     parts = flat.split([weight.numel() for weight in weights.values()])
@@ -100,7 +113,9 @@ def follows_pattern(weight: Tensor) -> bool:
     return bool(((fours != 0).sum(dim=1) <= 2).all())
 
 
-def sparsity_facts(module: nn.Module, masks: Mapping[str, Tensor], pattern: str | None) -> dict[str, Any]:
+def sparsity_facts(
+    module: nn.Module, masks: Mapping[str, Tensor], pattern: str | None, kept: Collection[str] = ()
+) -> dict[str, Any]:
     """What the masks do, checked on the weights themselves.
 
     Raises:
@@ -111,5 +126,6 @@ def sparsity_facts(module: nn.Module, masks: Mapping[str, Tensor], pattern: str 
         assert all(follows_pattern(weight) for weight in weights.values())
     zeros = sum(int((weight == 0).sum()) for weight in weights.values())
     total = sum(weight.numel() for weight in weights.values())
-    not_eligible = {} if pattern is None else {n: why for n, why in eligibility(module).items() if why is not None}
+    reasons = dict.fromkeys(kept, ASKED) if pattern is None else eligibility(module, kept)
+    not_eligible = {name: why for name, why in reasons.items() if why is not None}
     return {"layers": len(masks), "weights": total, "zeros": zeros, "not_eligible": not_eligible}

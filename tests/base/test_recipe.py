@@ -197,6 +197,14 @@ def test_steps_that_train_know_the_data_and_their_teacher() -> None:
         ("{from: y, target: ort-cpu, precision: fp16}\n  y: {target: ort-cpu, steps: [{quantize: {}}]}", "r.yaml:9: the float part of y has its precision already"),
         ("{target: ort-cpu, steps: [{distill: {data: digits}}]}", "r.yaml:9: data does not belong here"),
         ("{target: ort-cpu, steps: [{distill: {teachers: [x]}}]}", "r.yaml:9: a cycle: x from x"),
+        ("{target: ort-cpu, steps: [{distill: {teachers: [nope.pt]}}]}", "r.yaml:9: teacher 'nope.pt' is no file and no variant, expected a file that exists, or one of model, eager, fp32"),
+        ("{target: ort-cpu, steps: [{distill: {teachers: [eagre]}}]}", "r.yaml:9: teacher 'eagre' is no file and no variant, did you mean 'eager'?"),
+        ("{target: ort-cpu, steps: [{distill: {teachers: [/tmp]}}]}", "r.yaml:9: teacher '/tmp' is a folder"),
+        ("{target: ort-cpu, steps: [{distill: {teachers: [nope.onnx@ort-cpux]}}]}", "r.yaml:9: teacher 'nope.onnx@ort-cpux': unknown target 'ort-cpux'"),
+        ("{target: ort-cpu, steps: [{quantize: {method: qat, qat_teacher: nope.pt}}]}", "r.yaml:9: teacher 'nope.pt' is no file and no variant"),
+        ("{target: ort-cpu, steps: [{prune: {macs: 0.5}}, {distill: {arch: auto}}]}", "r.yaml:9: arch auto makes a student, but the model that the step takes is one"),
+        ("{target: ort-cpu, steps: [{prune: {latency: 0.5, target: foo}}]}", "r.yaml:9: variants.x.steps.0.prune.target: got 'foo', expected 'ort-cpu'"),
+        ("{target: ort-cpu, steps: [{prune: {macs: 0.5, keep: layer1}}]}", "r.yaml:9: variants.x.steps.0.prune.keep: got 'layer1', expected a list"),
     ],
 )  # fmt: skip
 def test_each_error_of_a_chain_has_its_line(extra: str, line: str) -> None:

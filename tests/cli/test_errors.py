@@ -71,7 +71,7 @@ def test_every_command_says_wrong_flags_in_one_line(command: str) -> None:
         (errors.CannotTell("open"), 3, "open"),
         (errors.Unavailable("no GPU", fix="Buy one."), 4, "no GPU. Buy one."),
         (errors.SystemTrouble("disk"), 5, "disk"),
-        (OSError(28, "No space left on device"), 5, "deploykit export: the disk is full"),
+        (OSError(28, "No space left on device"), 5, "deploykit export: the work stopped: the disk is full"),
         (FileNotFoundError(2, "No such file", "x.pt"), 2, "x.pt does not exist"),
         (PermissionError(13, "Permission denied", "x.pt"), 2, "no permission for x.pt"),
         (MemoryError("big"), 5, "out of memory"),

@@ -324,8 +324,10 @@ def test_bad_wishes(tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: 
     if message is None:
         assert distill(given, None, wanted).made
         return
+    heard = Heard()
     with pytest.raises(BadInput, match=message):
-        distill(given, None, wanted)
+        distill(given, None, wanted, progress=heard)
+    assert "batch" in fields or not any("top-1" in line for line in heard.said)  # told before anything is judged
     assert [path.name for path in tmp_path.iterdir()] == ["small.pt"]
 
 
@@ -374,3 +376,28 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
         one, two = (getattr(read_model_file(made.output), part) for made in (resumed, whole))
         assert (one is None) == (two is None)
         assert one is None or all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("view", ["same", "clean"])
+def test_a_cache_that_takes_no_files_is_told_of_once_and_stops_nothing(
+    view: str, tmp_path: Path, digits_npz: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "file"))
+    heard = Heard()
+    made = distill(None, tmp_path / "s.pt", config(digits_npz, tiny_model, arch=SMALL, view=view), progress=heard)
+    assert made.output.exists()
+    told = [line for line in heard.said if "nothing is kept in the cache folder" in line]
+    assert len(told) == 1
+    assert str(tmp_path / "file") in told[0]
+
+
+def test_clean_answers_that_are_much_are_only_of_the_run(
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deploykit.distillation import kept
+
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(kept, "MOST_EPOCH_BYTES", 100)
+    distill(None, tmp_path / "s.pt", config(digits_npz, tiny_model, arch=SMALL, view="clean"))
+    assert not list(tmp_path.glob("cache/**/*.npy"))

@@ -198,6 +198,21 @@ def test_two_of_four(trained_model, tmp_path):
     assert any("masks in 8 of 10 layers: 50% of their weights are zero" in line for line in heard.said)
 
 
+@pytest.mark.parametrize(
+    "fields", [{"pattern": "2:4"}, {"unstructured": 0.5}, {"pattern": "2:4", "ratios": {"layer1.0.conv1": 0.5}}]
+)
+def test_layers_that_stay_get_no_masks(fields, tiny_model, tmp_path):
+    result = prune(tiny_model, tmp_path / "sparse.pt", config(keep=("layer3",), **fields))
+    before, after = load_model(tiny_model), load_model(result.output)
+    masked = {name.partition(".")[0] for name in after.masks}
+    assert "layer2" in masked
+    assert "layer3" not in masked
+    assert after.module.layer3[0].conv2.weight.count_nonzero() == before.module.layer3[0].conv2.weight.numel()
+    with pytest.raises(BadInput, match=r"unknown layer 'layr3'.*Did you mean 'layer3'"):
+        prune(tiny_model, tmp_path / "none.pt", config(keep=("layr3",), **fields))
+    assert not (tmp_path / "none.pt").exists()
+
+
 def test_masks_are_kept_in_training_and_checked_when_saved(trained_model, tmp_path):
     from deploykit.base.config.train import TrainConfig
     from deploykit.commands.train import train
@@ -268,6 +283,8 @@ def test_default_names(tiny_model, tmp_path):
         ({"macs": 0.5, "importance": "taylor"}, "importance taylor looks at pictures, expected data"),
         ({"macs": 0.5, "ratios": {"a": 0}}, "ratios.a: got 0.0, expected more than 0 and at most 1"),
         ({"macs": 0.5, "round_to": 0}, "round_to: got 0, expected auto or 1 and more"),
+        ({"macs": 0.5, "keep": "layer1"}, "keep: got 'layer1', expected a list"),
+        ({"latency": 0.5, "target": "foo"}, "target: got 'foo', expected 'ort-cpu', 'ort-cuda', 'openvino', 'tensor"),
         ({"pattern": "2:4", "unstructured": 0.5}, "got pattern and unstructured, expected one of them"),
         ({"mac": 0.5}, "unknown key 'mac', did you mean 'macs'?"),
     ],
@@ -278,10 +295,46 @@ def test_configurations_that_make_no_sense(fields, why):
     assert why in error.value.line()
 
 
+@pytest.mark.parametrize("value", [3.5, "3.5", True, "wide"])
+def test_a_multiple_that_is_none_is_told_of_once(value):
+    with pytest.raises(BadInput) as error:
+        config(macs=0.5, round_to=value)
+    assert error.value.line() == f"round_to: got {value!r}, expected auto or 1 and more"
+
+
+def test_ratios_that_rounding_does_not_honour_are_told_of(tiny_model, tmp_path):
+    heard = Heard()
+    fields: dict[str, Any] = {"ratios": {"layer2": 0.2, "layer3.0.conv1": 0.5}}
+    module = load_model(prune(tiny_model, tmp_path / "out.pt", config(**fields), progress=heard).output).module
+    assert module.layer2[0].conv1.out_channels == 8
+    told = [line for line in heard.said if "--ratio" in line]
+    assert "--ratio 0.2 of layer2.0.conv1: 3.2 of 16 channels asked, 8 stay by --round-to" in told
+    assert not any("layer3" in line for line in told)
+
+
+def test_ratios_that_change_nothing_are_refused(tiny_model, tmp_path):
+    wanted = (
+        r"no --ratio changes a width; got the ratios 0\.5 of 16 channels. Ask for less, or use a smaller --round-to"
+    )
+    with pytest.raises(BadInput, match=wanted):
+        prune(tiny_model, tmp_path / "out.pt", config(ratios={"layer2.0.conv1": 0.5}, round_to=16))
+    heard = Heard()
+    fields: dict[str, Any] = {"ratios": {"layer2.0.conv1": 0.5}, "round_to": 16, "pattern": "2:4"}
+    prune(tiny_model, tmp_path / "out.pt", config(**fields), progress=heard)
+    assert any("8 of 16 channels asked, 16 stay by --round-to" in line for line in heard.said)
+
+
+def test_a_multiple_that_leaves_nothing_to_remove(tiny_model, tmp_path):
+    with pytest.raises(
+        BadInput, match=r"--macs 0.5 cannot be reached: protected layers and the .* cost as much as all"
+    ):
+        prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, round_to=1000))
+
+
 def test_budgets_below_the_floor_say_it(tiny_model, tmp_path):
     with pytest.raises(BadInput, match=r"--macs 0.001 is below .* narrowest widths cost; expected at least 0\.\d+"):
         prune(tiny_model, tmp_path / "out.pt", config(macs=0.001))
-    with pytest.raises(BadInput, match=r"--macs 0.5 is below what protected layers"):
+    with pytest.raises(BadInput, match=r"--macs 0.5 cannot be reached: protected layers"):
         prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, keep=("layer1", "layer2", "layer3", "conv1")))
     assert not list(tmp_path.iterdir())  # nothing half-made is left
 
@@ -332,6 +385,9 @@ def test_the_command_line(tiny_model, tmp_path):
     wrong = CliRunner().invoke(app, ["prune", str(tiny_model), "--macs", "0.5", "--ratio", "layer3"])
     assert wrong.exit_code == 2
     assert "cannot read --ratio 'layer3'; expected LAYER=FRACTION" in wrong.stderr
+    twice = CliRunner().invoke(app, ["prune", str(tiny_model), "--ratio", "layer3=0.5", "--ratio", "layer3=0.75"])
+    assert twice.exit_code == 2
+    assert "--ratio names layer3 twice; got 0.5 and 0.75; expected one ratio for a layer" in twice.stderr
 
 
 def test_a_stored_stage_runs_again(tiny_model, tmp_path):

@@ -9,11 +9,15 @@ from typer.testing import CliRunner
 
 from deploykit import zoo
 from deploykit.base.artifact import read_manifest
+from deploykit.base.config.common import build
 from deploykit.base.config.prune import PruneConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.cli.main import app
-from deploykit.commands.prune import prune
+from deploykit.commands import layer_times
+from deploykit.commands.prune import prune, timing_of
+from deploykit.commands.prune_latency import LatencySearch
+from deploykit.pipeline import stages
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +53,56 @@ def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
         assert again.facts["latency"]["shapes_measured"] == 0
 
 
-def test_a_budget_below_the_floor_says_the_floor(model: Path, tmp_path: Path) -> None:
-    with pytest.raises((BadInput, AnswerNo), match=r"at least 0\.\d+|at best"):
-        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.01))
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_budget_below_the_floor_says_the_floor_before_the_first_step(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(LatencySearch, "widths", lambda *_: pytest.fail("a step was begun"))
+    with pytest.raises(BadInput, match=r"--latency 0\.01 is below what protected .*; expected at least 0\.\d+"):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.01, steps=steps))
     assert not list(tmp_path.glob("none*"))
 
 
-def test_a_target_without_layer_times_is_refused(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="layers cannot be timed on torch-eager"):
-        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.5, target="torch-eager"))
+def test_a_step_that_misses_names_the_budget_that_was_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LatencySearch, "_times", lambda *_: {"input": 1.0, "pruned": 2.0})
+    wanted = r"no widths measured within 0\.8 of it, a step towards --latency 0\.6 on ort-cpu; got 2\.000 at best"
+    with pytest.raises(AnswerNo, match=wanted):
+        prune(model, tmp_path / "none.pt", PruneConfig(latency=0.6, steps=2))
+
+
+def test_a_target_without_layer_times_is_refused(model: Path) -> None:
+    done = CliRunner().invoke(app, ["prune", str(model), "--latency", "0.5", "--target", "torch-eager"])
+    assert done.exit_code == 2
+    assert "target: got 'torch-eager', expected 'ort-cpu', 'ort-cuda', 'openvino', 'tensorrt' or" in done.stderr
+    assert list(model.parent.iterdir()) == [model]
+
+
+@pytest.mark.parametrize(("target", "library"), [("ort-cpu", "onnxruntime"), ("openvino", "openvino")])
+def test_another_version_of_what_times_is_another_result(
+    monkeypatch: pytest.MonkeyPatch, target: str, library: str
+) -> None:
+    config = build(PruneConfig, {"latency": 0.5, "target": target})
+    versions, hardware = timing_of(config)
+    names = [name for name in versions if name.startswith(library)]
+    assert names
+    assert set(hardware) == {"cpu"}
+    before = stages.key_of("prune", config, [])
+    monkeypatch.setattr(layer_times, "library_versions", lambda names: dict.fromkeys(names, "99"))
+    assert timing_of(config)[0][names[0]] == "99"
+    assert stages.key_of("prune", config, []) != before
+
+
+def test_another_gpu_is_another_result_where_it_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build(PruneConfig, {"latency": 0.5, "target": "tensorrt"})
+    keys = set()
+    for name in ("H100", "L4"):
+        monkeypatch.setattr(layer_times, "gpus", lambda name=name: [{"name": name}])
+        assert timing_of(config)[1]["gpus"] == [name]
+        keys.add(stages.key_of("prune", config, []))
+    assert len(keys) == 2
+    assert timing_of(build(PruneConfig, {"macs": 0.5})) == ({}, {})
 
 
 def test_openvino_measures_the_layers_and_the_whole(

@@ -127,3 +127,10 @@ def test_an_operator_that_the_engine_does_not_know_is_named(tmp_path):
     onnx.save(proto, tmp_path / "odd.onnx")
     with pytest.raises(BadInput, match="Strange"):
         quantize(tmp_path / "odd.onnx", config=QuantizeConfig(data="digits", size=16))
+
+
+def test_what_is_too_far_from_float_is_told_rounded() -> None:
+    from deploykit.commands.quantize import nearness
+
+    assert nearness({"snr_db": 25.968983, "top1_agreement": 0.914285}) == "SNR 26.0 dB, top-1 agreement 0.914"
+    assert nearness({"snr_db": None, "top1_agreement": None}) == "undefined SNR"

@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
-from deploykit.distillation.kept import RememberedTeacher, forget_oldest, prepared, worth_keeping
+from deploykit.base.progress import Silent
+from deploykit.distillation import kept as module
+from deploykit.distillation.kept import RememberedTeacher, forget_oldest, kept, prepared, worth_keeping
 from deploykit.distillation.teachers import Moment, PreparedTeacher, Teachers
 
 SHAPE = (10, 3)
@@ -22,6 +25,14 @@ class Counting:
     def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
         self.asked += len(x)
         return x[:, :1].repeat(1, 3) * torch.tensor([1.0, 2.0, 3.0]), []
+
+
+class Warned(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
 
 
 def epoch(teacher: RememberedTeacher, number: int) -> Tensor:
@@ -82,6 +93,32 @@ def test_prepared_answers_are_streamed_once(tmp_path: Path) -> None:
     teachers.announce(0, np.array([7, 2]))
     assert teachers(torch.zeros(2, 3, 4, 4))[0][:, 0].tolist() == [7, 2]
     assert teachers(torch.zeros(3, 3, 4, 4))[0][:, 0].tolist() == [0, 1, 2]
+
+
+def constant():
+    yield np.ones(SHAPE, np.float32)
+
+
+def test_clean_answers_are_kept_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 300)
+    for name in ("a", "b", "c"):
+        rows = kept(tmp_path, name, SHAPE, constant)
+        assert rows.tolist() == np.ones(SHAPE).tolist()
+    (only,) = tmp_path.iterdir()
+    assert only.stat().st_size <= 300
+    assert kept(tmp_path, "c", SHAPE, lambda: pytest.fail("asked again")).tolist() == rows.tolist()
+
+
+def test_an_unusable_folder_is_told_of_once_and_the_work_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    unusable, warned, live = tmp_path / "file" / "teachers", Warned(), Counting()
+    teacher = RememberedTeacher(live, unusable, {}, SHAPE, warned)
+    first = [epoch(teacher, number) for number in (0, 1)]
+    assert not torch.equal(first[0], first[1])
+    assert len(warned.warnings) == 1
+    assert "nothing is kept in the cache folder" in warned.warnings[0]
+    assert kept(unusable, "clean", SHAPE, constant, warned).tolist() == np.ones(SHAPE).tolist()
+    assert len(warned.warnings) == 2
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from deploykit.pruning.sparsity import (
     sparsity_facts,
     two_of_four,
     unstructured_masks,
+    without_masks,
 )
 from tests.pruning.nets import made
 
@@ -76,3 +77,26 @@ def test_unstructured_masks_keep_the_largest_of_all():
     kept = torch.cat([net.get_parameter(name)[mask].abs() for name, mask in masks.items()])
     gone = torch.cat([net.get_parameter(name)[~mask].abs() for name, mask in masks.items()])
     assert kept.min() >= gone.max()
+
+
+def test_no_masks_in_layers_that_stay():
+    net = made("Plain")
+    kept = without_masks(net, ["b"])
+    assert kept == {"b"}
+    masks = pattern_masks(net, kept)
+    assert set(masks) == {"c.weight"}
+    assert sparsity_facts(net, {}, "2:4", kept)["not_eligible"]["b"] == "it was asked to stay"
+    masks = unstructured_masks(net, 0.25, kept)
+    assert set(masks) == {"a.weight", "c.weight", "fc.weight"}
+    assert sum(int(mask.sum()) for mask in masks.values()) == sum(mask.numel() for mask in masks.values()) // 4
+    assert sparsity_facts(net, masks, None, kept)["not_eligible"] == {"b": "it was asked to stay"}
+
+
+def test_layers_that_stay_are_known_and_not_all():
+    net = made("Plain")
+    with pytest.raises(BadInput, match=r"unknown layer 'fcc'; .* Did you mean 'fc'"):
+        without_masks(net, ["fcc"])
+    with pytest.raises(BadInput, match=r"no layer can have the 2:4 pattern; .* Name fewer --keep layers"):
+        pattern_masks(net, {"b", "c"})
+    with pytest.raises(BadInput, match=r"no layer is left for masks. Name fewer --keep layers"):
+        unstructured_masks(net, 0.25, {"a", "b", "c", "fc"})

@@ -73,6 +73,8 @@ def explain(kind: type[BaseModel], error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "model_type":
         message = "a mapping"
+    if error["type"] == "tuple_type":
+        message = "a list"
     return (
         f"{place}: got {error['input']!r}, expected {message}"
         if error["type"] != "value_error"

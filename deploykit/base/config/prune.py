@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deploykit.base.config.common import Config
 
 Importance = Literal["l2", "l1", "bn-scale", "fpgm", "lamp", "taylor", "hessian", "activation", "random"]
+LatencyTarget = Literal["ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"]
+LATENCY_TARGETS: tuple[str, ...] = get_args(LatencyTarget)
+"""Where single layers can be timed, which a latency budget needs."""
 Fraction = Field(None, gt=0, lt=1)
 
 
@@ -48,7 +51,7 @@ class PruneConfig(Config):
     macs: float | None = Fraction
     params: float | None = Fraction
     latency: float | None = Fraction
-    target: str = "ort-cpu"
+    target: LatencyTarget = "ort-cpu"
     data: str | None = None
     importance: Importance = "l2"
     scope: Literal["local", "global", "isomorphic", "allocated"] = "local"
@@ -77,6 +80,13 @@ class PruneConfig(Config):
         given = [(name, getattr(self, name)) for name in ("macs", "params", "latency")]
         return next(((name, value) for name, value in given if value is not None), None)
 
+    @field_validator("round_to", mode="before")
+    @classmethod
+    def _multiple(cls, value: Any) -> Any:
+        if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"got {value!r}, expected auto or 1 and more")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         given = [name for name in ("macs", "params", "latency") if getattr(self, name) is not None]
@@ -84,8 +94,6 @@ class PruneConfig(Config):
             raise ValueError(f"got the budgets {' and '.join(given)}, expected one of them")
         if not given and not self.ratios and self.pattern is None and self.unstructured is None:
             raise ValueError("no budget, expected one of macs, params, latency (the fraction kept), pattern or ratios")
-        if isinstance(self.round_to, int) and self.round_to < 1:
-            raise ValueError(f"round_to: got {self.round_to}, expected auto or 1 and more")
         if self.pattern is not None and self.unstructured is not None:
             raise ValueError("got pattern and unstructured, expected one of them")
         for name, ratio in self.ratios.items():

@@ -18,6 +18,7 @@ from deploykit.base.config.recipe import (
 )
 from deploykit.base.config.recipe_chains import chain_problems
 from deploykit.base.config.recipe_steps import KINDS, is_qat
+from deploykit.base.config.recipe_teachers import teacher_problems
 from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.config.yaml_errors import Path as Place
 from deploykit.base.errors import BadInput, DeploykitError, nearest
@@ -131,7 +132,7 @@ def _variants(variants: dict[str, Any], model_file: str) -> list[tuple[Place, st
         except ValidationError:
             continue
     known = {name: one for name, one in chains.items() if all(kind in KINDS for kind, _ in one.chain)}
-    return found + chain_problems(known, model_file)
+    return found + chain_problems(known, model_file) + teacher_problems(variants)
 
 
 def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from deploykit.base.config.common import Config
 
+SPARSIFY_STRENGTH = 1e-4
+
 
 class ModelConfig(Config):
     """Which network.
@@ -129,6 +131,12 @@ class TrainConfig(LoopConfig):
     std: tuple[float, float, float] | None = None
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     sparsify: Literal["bn-scale", "group-norm"] | None = None
-    sparsify_strength: float = Field(1e-4, gt=0)
+    sparsify_strength: float = Field(SPARSIFY_STRENGTH, gt=0)
     allow_code: bool = False
     skip_broken: bool = False
+
+    @model_validator(mode="after")
+    def _sparsified(self) -> Self:
+        if self.sparsify is None and self.sparsify_strength != SPARSIFY_STRENGTH:
+            raise ValueError("sparsify_strength: expected with sparsify")
+        return self
