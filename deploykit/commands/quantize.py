@@ -30,6 +30,7 @@ from deploykit.commands.quantizing import (
     write_onnx,
 )
 from deploykit.commands.slower import slower_layers
+from deploykit.commands.whole_batches import one_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +162,7 @@ def _quantize(
         onnx.save(rest.judged, str(candidate))
         facts = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
         if facts["measured"] and facts["speedup"] < 1 and dialect.timed:
-            facts["slower"] = slower_layers(opened, proto, made, x[:1], progress)
+            facts["slower"] = slower_layers(opened, proto, made, one_batch(reference, x), progress)
     facts["lint"] = linted(made, config.target, progress)
     facts = {
         "choice": choice.said(),

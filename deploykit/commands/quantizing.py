@@ -21,6 +21,7 @@ from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
+from deploykit.commands.whole_batches import one_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +113,7 @@ class QuantizeResult(Made):
         output: the int8 ONNX file.
         made: False where the identical file was there already.
         facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
-            speedup (compute only, batch 1; None where not measured), lint (notes of ``quantize --lint``); trained (for which
+            speedup (compute only, batch 1 or the file's fixed one; None where not measured), lint (notes of ``quantize --lint``); trained (for which
             target, and against_float) where the ranges come from training for int8.
     """
 
@@ -127,7 +128,8 @@ class QuantizeResult(Made):
         else:
             blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
             slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
-            speed = f"{speedup:.2f}x over float at batch 1{slower}"
+            at = parity["by_batch"][0]["batch"]  # 1, or the only size that a fixed-batch file takes
+            speed = f"{speedup:.2f}x over float at batch {at}{slower}"
         held = self.facts.get("max_drop")
         drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
         quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
@@ -265,7 +267,7 @@ def choose(
         return opened.logits(proto, x)
 
     def time_graphs(protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return opened.times(protos, x[:1], config.seed)
+        return opened.times(protos, x, config.seed)
 
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
@@ -330,7 +332,7 @@ def judge(
         if not dialect.timed:
             audit = offered_int8(onnx.load(str(candidate)))
             return {"parity": parity.to_dict(), "audit": audit, "measured": False, "speedup": None}
-        times = interleaved_s({"float": reference, "int8": runner}, x[:1], rounds=30)
+        times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
         audit = share_of_int8(opened.optimized(candidate))
     speedup = round(times["float"] / times["int8"], 3)
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
