@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.errors import AnswerNo
 from deploykit.commands.whole_batches import filled, in_whole_batches, one_batch
 
 if TYPE_CHECKING:
@@ -53,11 +54,19 @@ class Opened:
 
     def graph(self, proto: onnx.ModelProto) -> Any:
         """A function from an input to all outputs by name, which are not copied; a fixed batch is fed in whole ones."""
+        from deploykit.engines.onnxruntime.session import ort_errors
+        from deploykit.engines.onnxruntime.words import plain_words
+
         session = self._session(proto)
         names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0]
 
         def run(x: np.ndarray) -> dict[str, np.ndarray]:
-            return dict(zip(names, session.run(None, {source.name: x}), strict=True))
+            try:
+                return dict(zip(names, session.run(None, {source.name: x}), strict=True))
+            except ort_errors() as error:
+                raise AnswerNo(
+                    f"ONNX Runtime does not run this network on an input of shape {list(x.shape)}: {plain_words(error)}"
+                ) from error
 
         fixed = source.shape[0] if source.shape else None
         return in_whole_batches(run, fixed) if isinstance(fixed, int) else run
