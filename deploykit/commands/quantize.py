@@ -26,6 +26,7 @@ from deploykit.commands.quantizing import (
     linted,
     manifest_of,
     recovery_of,
+    refuse_float,
     see,
     write_onnx,
 )
@@ -154,6 +155,7 @@ def _quantize(
         )
         shown = _sensitivity(quantizer, choice, config, images, manifest, x, opened, progress)
         made = quantizer.make(choice)
+        refuse_float(made, quantizer, choice, source, opened, x)
         describe(made, proto)
         onnx.checker.check_model(made, full_check=True)
         rest = cast_rest(made, config, images, preprocessing, scratch, progress)

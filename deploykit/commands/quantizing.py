@@ -21,6 +21,7 @@ from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
+from deploykit.commands.sound import refuse_other_pictures, refuse_unsound
 from deploykit.commands.whole_batches import one_batch
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def manifest_of(
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
     """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
     if source.suffix.lower() == ".onnx":
+        refuse_unsound(source)
         return source
     from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
@@ -189,11 +191,12 @@ def see(
     if reference.preprocessing is None:
         raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
     proto = onnx.load(str(path))
+    wide = prepare(proto, str(path))
     check_kept(proto, config, dialect)
-    wide = prepare(proto)
+    pictures = prepare_images(images.chosen, reference.preprocessing)
+    refuse_other_pictures(reference, pictures[:1])
     values = observed_values(wide)
     seen = observed(ir.to_proto(wide), values, images, reference.preprocessing, config, opened, progress)
-    pictures = prepare_images(images.chosen, reference.preprocessing)
     x = pictures[: config.select_images]
     return Seen(
         proto,
@@ -277,6 +280,41 @@ def choose(
     if timed:
         base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)
     return base, snr
+
+
+def refuse_float(
+    made: onnx.ModelProto, quantizer: Quantizer, choice: Choice, source: Path, opened: Opened, x: np.ndarray
+) -> None:
+    """Where the choice left nothing on integers, say what was found instead of writing a float file.
+
+    Args:
+        made: the network of ``choice``.
+        quantizer: that made it.
+        choice: of the search.
+        source: the model, for the message.
+        opened: times all of it in int8.
+        x: prepared pictures.
+
+    Raises:
+        AnswerNo: int8 is nowhere faster here, or no layer can be quantized.
+    """
+    from deploykit.quantization.reverting import is_float
+    from deploykit.quantization.search import Choice
+
+    if not is_float(made):
+        return
+    target = quantizer.dialect.target
+    whole = quantizer.make(Choice(keep_float=choice.keep_float, method=choice.method))
+    if is_float(whole):
+        kept = " beside those of --keep-float" if choice.keep_float else ""
+        raise AnswerNo(f"{source} has no layer{kept} that can be int8 on {target}: nothing was quantized")
+    times = opened.times({"float": quantizer.proto, "int8": whole}, x)
+    raise AnswerNo(
+        f"int8 is nowhere faster than float in {source} on this machine: nothing was quantized "
+        f"(all in int8 takes {1e3 * times['int8']:.3g} ms, in float {1e3 * times['float']:.3g} ms, and no part of it "
+        "was measured to gain)",
+        fix="Keep the float engine, or quantize all the same with --force-int8.",
+    )
 
 
 def judge(

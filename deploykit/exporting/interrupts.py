@@ -13,11 +13,11 @@ from types import FrameType
 def interrupts_kept() -> Iterator[None]:
     """Let a SIGINT inside the block end it with ``KeyboardInterrupt``, whatever the code inside makes of it.
 
-    The handler that was there runs as before. In a thread other than the main one, which gets no signals, and where a
+    The handler that was there runs as before; where it raises nothing, it has its own way to end. In a thread other than the main one, which gets no signals, and where a
     handler is not Python's, nothing changes.
 
     Raises:
-        KeyboardInterrupt: SIGINT came, and the block failed otherwise or went on as if nothing had happened.
+        KeyboardInterrupt: SIGINT raised it, and the block failed otherwise or went on as if nothing had happened.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
@@ -27,8 +27,11 @@ def interrupts_kept() -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal came
-        came = True
-        before(number, frame)
+        try:
+            before(number, frame)
+        except KeyboardInterrupt:
+            came = True
+            raise
 
     signal.signal(signal.SIGINT, note)
     try:
