@@ -133,7 +133,7 @@ def _as_fp8(
 
     from deploykit.engines.tensorrt.fp8 import to_fp8
 
-    made, pairs = to_fp8(proto, str(source))
+    made, pairs = to_fp8(proto, str(source), target)
     path = scratch / f"{source.stem}.fp8.onnx"
     onnx.save(made, str(path))
     said = f"int8 Q/DQ turned into fp8 (E4M3) over the same ranges: {pairs} nodes; weights were rounded twice"
