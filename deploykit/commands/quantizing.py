@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, Parent, artifact_sha256, portable_data_name
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
-from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened, logits_of
@@ -39,10 +39,11 @@ LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "
 
 def dialect_of(target: str) -> Dialect:
     """The dialect of a target on this machine's CPU, or why it has none."""
-    from deploykit.base.targets import check_target
+    from deploykit.base.targets import TARGETS
     from deploykit.quantization.dialects import DIALECTS, dialect_for
 
-    check_target(target)
+    if target not in TARGETS:
+        raise unknown("int8 target", target, DIALECTS)
     if target == "ort-cuda":
         raise BadInput(
             "int8 for ort-cuda",

@@ -75,7 +75,11 @@ def test_choices_by_measurement_are_recorded(tiny_model, tmp_path):
         (QuantizeConfig(), r"no calibration data; expected --data"),
         (QuantizeConfig(data="digits", target="ort-cuda"), r"int8 for ort-cuda; .*use fp16 there"),
         (QuantizeConfig(data="digits", target="torch-eager"), r"torch-eager has no int8 dialect"),
-        (QuantizeConfig(data="digits", target="ort_cpu"), r"unknown target 'ort_cpu'.*Did you mean 'ort-cpu'"),
+        (QuantizeConfig(data="digits", target="ort_cpu"), r"unknown int8 target 'ort_cpu'.*Did you mean 'ort-cpu'"),
+        (
+            QuantizeConfig(data="digits", target="cuda"),
+            r"^unknown int8 target 'cuda'; expected one of (?!.*(?:ort-cuda|torch)).*tensorrt",
+        ),
         (QuantizeConfig(data="digits", keep_float=("nowhere",), images=8), r"no node is called 'nowhere'"),
         (QuantizeConfig(data="nothing"), r"nothing"),
     ],
