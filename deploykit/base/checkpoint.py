@@ -246,11 +246,22 @@ def _foreign_class(error: Exception) -> str | None:
     return found.group(1) if found else None
 
 
+def _cause(error: Exception) -> str:
+    """What PyTorch found, without its advice on ``weights_only`` before and after it."""
+    import re
+
+    text = " ".join(str(error).split())
+    text = re.sub(r"^Weights only load failed\..*?(?:trusted source\.|WeightsUnpickler error:) ?", "", text)
+    text = re.sub(r"^.*WeightsUnpickler error: ?", "", text)
+    text = re.sub(r" ?Check the documentation of torch\.load .*$", "", text) or "its pickle cannot be read"
+    return text if len(text) <= 120 else f"{text[:120].rsplit(' ', 1)[0]} …"
+
+
 def _why_unreadable(path: Path, error: Exception) -> str:
     if (name := _foreign_class(error)) is not None:
         return f"{path} is a pickle that holds objects of class {name}, and unpickling runs foreign code"
     if zipfile.is_zipfile(path):
-        return f"{path} is a damaged .pt file: {str(error)[:120]}"
+        return f"{path} is a damaged .pt file: {_cause(error)}"
     return f"{path} is no PyTorch file, or a truncated one"
 
 

@@ -26,6 +26,7 @@ from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import LIBRARIES, dialect_of, float_onnx
+from deploykit.commands.sound import refuse_other_pictures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,16 +159,17 @@ def _analysis(
     opened = Opened(scratch, threads=config.threads, size=config.size)
     with opened.runner(path) as reference:
         preprocessing = reference.preprocessing
-    if preprocessing is None:
-        raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+        if preprocessing is None:
+            raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+        x = prepare_images(images.chosen, preprocessing)
+        refuse_other_pictures(reference, x[:1])
     proto = onnx.load(str(path))
-    wide = prepare(proto)
+    wide = prepare(proto, str(path))
     float_proto = ir.to_proto(wide)
     seen = observed(float_proto, observed_values(wide), images, preprocessing, config, opened, progress)
     method = "mse" if config.method == "auto" else config.method
     choice = Choice(keep_float=frozenset(config.keep_float), method=method)
     quantizer = Quantizer(proto, seen, config.percentile, dialect)
-    x = prepare_images(images.chosen, preprocessing)
     return {
         "target": config.target,
         "method": method,

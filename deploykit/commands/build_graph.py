@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.build_indices import refuse_outside_indices
+from deploykit.commands.sound import described, refuse_not_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,11 +49,10 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     """
     from deploykit.engines.knowledge import of_file
 
-    facts = _described(source)
+    facts = described(source)
     quantized = any(op in facts["operators"] for op in QDQ)
     notes: list[str] = []
-    if facts["not_finite"]:
-        raise BadInput(f"{source} holds weights that are not finite", got=facts["not_finite"][0])
+    refuse_not_finite(source, facts)
     if quantized:
         notes += _linted(source, config.target)
     embedded = facts["inputs"][0]["dtype"] == "uint8" if facts["inputs"] else False
@@ -133,7 +133,7 @@ def _as_fp8(
 
     from deploykit.engines.tensorrt.fp8 import to_fp8
 
-    made, pairs = to_fp8(proto, str(source))
+    made, pairs = to_fp8(proto, str(source), target)
     path = scratch / f"{source.stem}.fp8.onnx"
     onnx.save(made, str(path))
     said = f"int8 Q/DQ turned into fp8 (E4M3) over the same ranges: {pairs} nodes; weights were rounded twice"
@@ -189,23 +189,6 @@ def sparse_note(model: onnx.ModelProto) -> str:
             f"none of {count} weights has the 2:4 pattern, so --sparse changes nothing: prune with --pattern 2:4 first"
         )
     return f"{fitting} of {count} weights have the 2:4 pattern, which sparse kernels may use"
-
-
-def _described(source: Path) -> dict[str, Any]:
-    """Facts of the file; where its nodes are not as ONNX has them, the checker's own words."""
-    import onnx
-
-    from deploykit.exporting.describing import describe_onnx
-
-    try:
-        return describe_onnx(source)[0]
-    except (IndexError, KeyError, TypeError) as error:
-        try:
-            onnx.checker.check_model(str(source))
-        except onnx.checker.ValidationError as found:
-            text = " ".join(str(found).split())[:250]
-            raise BadInput(f"{source} is no valid ONNX file: {text}", fix="Export or copy it again.") from error
-        raise
 
 
 def _metadata(source: Path) -> dict[str, str]:

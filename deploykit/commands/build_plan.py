@@ -60,7 +60,7 @@ def build_engine(
         network = describe_network(api, parsed.network)
         precision, rest = stated(network)
         refuse_up_cast(config.precision, rest, source)
-        accepted = check_precision(config.precision, network, config.allow_fallback, source)
+        accepted = check_precision(config.precision, network, config.allow_fallback, source, config.target)
         profiles = make_profiles(config.profiles, parsed.inputs(), config.batch)
         tf32 = config.precision == "tf32"
         started = time.perf_counter()
@@ -133,6 +133,9 @@ def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:
     from deploykit.engines.tensorrt.hardware import driver
 
     flavour = api.flavour
+    for name, on in (("optimize", config.optimize != "none"), ("cuda-graph", config.cuda_graph)):
+        if on:
+            raise BadInput(f"{flavour.target} has no --{name}", fix="Leave it away, or name another --target.")
     if config.version_compatible and not flavour.lean_runtime:
         raise BadInput(
             f"{flavour.target} has no lean runtime to put into a version-compatible plan",

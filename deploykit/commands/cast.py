@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.graphs import Opened
+from deploykit.commands.sound import refuse_other_pictures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -177,6 +178,7 @@ def _measured(
         if known is None:
             raise BadInput(f"{work.source} does not carry its preprocessing", fix="Name the input size with --size.")
         batch = reference.inputs[0].fixed_batch
+        refuse_other_pictures(reference, next(_inputs(held[:1], known, 1)))
         seen = _observe(work, runs, images, known, batch or 1)
         sizes = BATCHES if batch is None else (batch,)
         also: dict[str, str] = {}

@@ -140,6 +140,9 @@ def _float_graph(
 ) -> tuple[Path, dict[str, Any] | None]:
     """The float ONNX file, and the facts of its export where that was done here."""
     if source.suffix.lower() == ".onnx":
+        from deploykit.commands.sound import refuse_unsound
+
+        refuse_unsound(source)
         return source, None
     from deploykit.commands.export import export
 

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.errors import AnswerNo
+from deploykit.commands.whole_batches import filled, in_whole_batches, one_batch
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx
@@ -50,10 +53,23 @@ class Opened:
             path.unlink()
 
     def graph(self, proto: onnx.ModelProto) -> Any:
-        """A function from an input to all outputs by name, which are not copied."""
+        """A function from an input to all outputs by name, which are not copied; a fixed batch is fed in whole ones."""
+        from deploykit.engines.onnxruntime.session import ort_errors
+        from deploykit.engines.onnxruntime.words import plain_words
+
         session = self._session(proto)
-        names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0].name
-        return lambda x: dict(zip(names, session.run(None, {source: x}), strict=True))
+        names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0]
+
+        def run(x: np.ndarray) -> dict[str, np.ndarray]:
+            try:
+                return dict(zip(names, session.run(None, {source.name: x}), strict=True))
+            except ort_errors() as error:
+                raise AnswerNo(
+                    f"ONNX Runtime does not run this network on an input of shape {list(x.shape)}: {plain_words(error)}"
+                ) from error
+
+        fixed = source.shape[0] if source.shape else None
+        return in_whole_batches(run, fixed) if isinstance(fixed, int) else run
 
     def logits(self, proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
         """The first output of a graph for all of ``x``; see :func:`logits_of`."""
@@ -61,14 +77,14 @@ class Opened:
             return logits_of(runner, x)
 
     def times(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, float]:
-        """Seconds a call of each graph on the same input, measured in turns."""
+        """Seconds a call of each graph, measured in turns on the first of ``x``: one picture, or the fixed batch."""
         from contextlib import ExitStack
 
         from deploykit.commands.timing import interleaved_s
 
         with ExitStack() as stack:
             runners = {name: stack.enter_context(self.proto(proto)) for name, proto in protos.items()}
-            return interleaved_s(runners, x, seed=seed)
+            return interleaved_s(runners, one_batch(next(iter(runners.values())), x), seed=seed)
 
     def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
         """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""
@@ -105,10 +121,10 @@ class Opened:
 
 
 def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
-    """The answers to ``x`` in batches, float32 [N, C]; of a fixed batch only whole ones are run."""
+    """The answers to ``x`` in batches, float32 [N, C]; the last one of a fixed batch is filled up."""
     import numpy as np
 
-    step = runner.inputs[0].fixed_batch or BATCH
-    if len(x) % step and runner.inputs[0].fixed_batch:
-        x = x[: max(step, len(x) // step * step)]
-    return np.concatenate([runner(np.ascontiguousarray(x[i : i + step])) for i in range(0, len(x), step)])
+    fixed = runner.inputs[0].fixed_batch
+    step = fixed or BATCH
+    parts = (np.ascontiguousarray(x[i : i + step]) for i in range(0, len(x), step))
+    return np.concatenate([runner(filled(part, fixed or 0))[: len(part)] for part in parts])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.targets import Spec
 from deploykit.commands.audited import LEFT, audit_and_left
+from deploykit.commands.build_indices import refuse_outside_indices
 from deploykit.commands.layers import picture_for
+from deploykit.commands.sound import described
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def timed(
@@ -29,6 +34,8 @@ def timed(
     """
     from deploykit.engines import open_runner
 
+    if path.suffix.lower() == ".onnx":
+        refuse_outside_indices(_valid(path), str(path))
     with open_runner(Spec(path.stem, path, target), threads=threads, size=size, allow_code=allow_code) as runner:
         if not hasattr(runner, "timed_layers"):
             raise BadInput(
@@ -48,3 +55,10 @@ def timed(
         LEFT: left,
     }
     return facts, rows
+
+
+def _valid(path: Path) -> onnx.ModelProto:
+    import onnx
+
+    described(path)
+    return onnx.load(str(path))

@@ -96,9 +96,9 @@ def by_rule(findings: Sequence[Finding]) -> list[str]:
 def _loaded(path: Path) -> onnx.ModelProto:
     import onnx
 
-    from deploykit.exporting.describing import describe_onnx
+    from deploykit.commands.sound import described
 
     if path.suffix.lower() != ".onnx":
         raise BadInput(f"{path} is no ONNX file", got=path.suffix or "no suffix", expected=".onnx")
-    describe_onnx(path)
+    described(path)
     return onnx.load(str(path))

@@ -103,7 +103,7 @@ class Held:
                 )
 
     def _times(self, protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return self.opened.times(protos, self.x[:1], self.config.seed)
+        return self.opened.times(protos, self.x, self.config.seed)
 
     def _drop(self, made: onnx.ModelProto) -> Mapping[str, Any]:
         from deploykit.commands.logits import in_data_order

@@ -44,6 +44,7 @@ def judged_there(
     from deploykit.commands.audited import audited
     from deploykit.commands.parity import BATCHES, parity_of
     from deploykit.commands.timing import interleaved_s
+    from deploykit.commands.whole_batches import one_batch
     from deploykit.engines import open_runner
 
     def opened(path: Path) -> Any:
@@ -56,7 +57,7 @@ def judged_there(
         return None
     with runner, opened(plain) as reference:
         parity = parity_of(right, runner, images, BATCHES, "int8", progress, name=name)
-        times = interleaved_s({"float": reference, "int8": runner}, x[:1], rounds=30)
+        times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
         audit = audited(runner)
     speedup = round(times["float"] / times["int8"], 3)
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}

@@ -245,7 +245,7 @@ def _choice(
         )
     choice = Choice(keep_float=kept)
     if quantizer.dialect.timed and not config.force_int8:
-        return choose_prefix(quantizer, choice, lambda protos: opened.times(protos, x[:1], config.seed), progress)
+        return choose_prefix(quantizer, choice, lambda protos: opened.times(protos, x, config.seed), progress)
     return choice
 
 

@@ -35,10 +35,12 @@ from deploykit.commands.quantizing import (
     linted,
     manifest_of,
     recovery_of,
+    refuse_float,
     see,
     write_onnx,
 )
 from deploykit.commands.slower import slower_layers
+from deploykit.commands.whole_batches import one_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,6 +173,7 @@ def _quantize(
         )
         shown = _sensitivity(quantizer, choice, config, images, manifest, x, opened, progress)
         made = quantizer.make(choice)
+        refuse_float(made, quantizer, choice, source, opened, x)
         describe(made, proto)
         onnx.checker.check_model(made, full_check=True)
         rest = cast_rest(made, config, images, preprocessing, scratch, progress)
@@ -179,7 +182,7 @@ def _quantize(
         onnx.save(rest.judged, str(candidate))
         facts = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
         if facts["measured"] and facts["speedup"] < 1 and dialect.timed:
-            facts["slower"] = slower_layers(opened, proto, made, x[:1], progress)
+            facts["slower"] = slower_layers(opened, proto, made, one_batch(reference, x), progress)
     facts["lint"] = linted(made, config.target, progress)
     facts = {
         "choice": choice.said(),

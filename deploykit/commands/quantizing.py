@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, Parent, artifact_sha256, portable_data_name
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
-from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened, logits_of
@@ -21,6 +21,8 @@ from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
+from deploykit.commands.sound import refuse_other_pictures, refuse_unsound
+from deploykit.commands.whole_batches import one_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,10 +39,11 @@ LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "
 
 def dialect_of(target: str) -> Dialect:
     """The dialect of a target on this machine's CPU, or why it has none."""
-    from deploykit.base.targets import check_target
+    from deploykit.base.targets import TARGETS
     from deploykit.quantization.dialects import DIALECTS, dialect_for
 
-    check_target(target)
+    if target not in TARGETS:
+        raise unknown("int8 target", target, DIALECTS)
     if target == "ort-cuda":
         raise BadInput(
             "int8 for ort-cuda",
@@ -83,6 +86,7 @@ def manifest_of(
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
     """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
     if source.suffix.lower() == ".onnx":
+        refuse_unsound(source)
         return source
     from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
@@ -112,7 +116,7 @@ class QuantizeResult(Made):
         output: the int8 ONNX file.
         made: False where the identical file was there already.
         facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
-            speedup (compute only, batch 1; None where not measured), lint (notes of ``quantize --lint``); trained (for which
+            speedup (compute only, batch 1 or the file's fixed one; None where not measured), lint (notes of ``quantize --lint``); trained (for which
             target, and against_float) where the ranges come from training for int8.
     """
 
@@ -127,7 +131,8 @@ class QuantizeResult(Made):
         else:
             blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
             slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
-            speed = f"{speedup:.2f}x over float at batch 1{slower}"
+            at = parity["by_batch"][0]["batch"]  # 1, or the only size that a fixed-batch file takes
+            speed = f"{speedup:.2f}x over float at batch {at}{slower}"
         held = self.facts.get("max_drop")
         drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
         quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
@@ -187,11 +192,12 @@ def see(
     if reference.preprocessing is None:
         raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
     proto = onnx.load(str(path))
+    wide = prepare(proto, str(path))
     check_kept(proto, config, dialect)
-    wide = prepare(proto)
+    pictures = prepare_images(images.chosen, reference.preprocessing)
+    refuse_other_pictures(reference, pictures[:1])
     values = observed_values(wide)
     seen = observed(ir.to_proto(wide), values, images, reference.preprocessing, config, opened, progress)
-    pictures = prepare_images(images.chosen, reference.preprocessing)
     x = pictures[: config.select_images]
     return Seen(
         proto,
@@ -265,7 +271,7 @@ def choose(
         return opened.logits(proto, x)
 
     def time_graphs(protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return opened.times(protos, x[:1], config.seed)
+        return opened.times(protos, x, config.seed)
 
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
@@ -275,6 +281,41 @@ def choose(
     if timed:
         base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)
     return base, snr
+
+
+def refuse_float(
+    made: onnx.ModelProto, quantizer: Quantizer, choice: Choice, source: Path, opened: Opened, x: np.ndarray
+) -> None:
+    """Where the choice left nothing on integers, say what was found instead of writing a float file.
+
+    Args:
+        made: the network of ``choice``.
+        quantizer: that made it.
+        choice: of the search.
+        source: the model, for the message.
+        opened: times all of it in int8.
+        x: prepared pictures.
+
+    Raises:
+        AnswerNo: int8 is nowhere faster here, or no layer can be quantized.
+    """
+    from deploykit.quantization.reverting import is_float
+    from deploykit.quantization.search import Choice
+
+    if not is_float(made):
+        return
+    target = quantizer.dialect.target
+    whole = quantizer.make(Choice(keep_float=choice.keep_float, method=choice.method))
+    if is_float(whole):
+        kept = " beside those of --keep-float" if choice.keep_float else ""
+        raise AnswerNo(f"{source} has no layer{kept} that can be int8 on {target}: nothing was quantized")
+    times = opened.times({"float": quantizer.proto, "int8": whole}, x)
+    raise AnswerNo(
+        f"int8 is nowhere faster than float in {source} on this machine: nothing was quantized "
+        f"(all in int8 takes {1e3 * times['int8']:.3g} ms, in float {1e3 * times['float']:.3g} ms, and no part of it "
+        "was measured to gain)",
+        fix="Keep the float engine, or quantize all the same with --force-int8.",
+    )
 
 
 def judge(
@@ -330,7 +371,7 @@ def judge(
         if not dialect.timed:
             audit = offered_int8(onnx.load(str(candidate)))
             return {"parity": parity.to_dict(), "audit": audit, "measured": False, "speedup": None}
-        times = interleaved_s({"float": reference, "int8": runner}, x[:1], rounds=30)
+        times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
         audit = share_of_int8(opened.optimized(candidate))
     speedup = round(times["float"] / times["int8"], 3)
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}

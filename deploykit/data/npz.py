@@ -82,7 +82,15 @@ def _labels(path: Path, labels: np.ndarray, classes: np.ndarray | None) -> tuple
     if labels.dtype.kind not in "iu":
         raise BadInput(f"{path}: labels", got=labels.dtype, expected="whole numbers or text")
     numbers = labels.astype(np.int64)
-    names = names or tuple(str(index) for index in range(max(int(numbers.max()), 0) + 1))
+    if numbers.size and numbers.min() < 0:
+        i = int(np.flatnonzero(numbers < 0)[0])
+        raise BadInput(
+            f"{path}: label of picture {i}",
+            got=int(numbers[i]),
+            expected=f"0…{len(names) - 1}" if names else "0 or more",
+            fix="Leave out pictures without a label.",
+        )
+    names = names or tuple(str(index) for index in range(int(numbers.max()) + 1))
     wrong = (numbers < 0) | (numbers >= len(names))
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])

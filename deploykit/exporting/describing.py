@@ -37,7 +37,9 @@ def describe_onnx(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} is no readable ONNX file: {error}", fix="Is it truncated?") from error
-    if not model.graph.node or not model.opset_import:
+    if model.graph.node and not model.opset_import:
+        raise BadInput(f"{path} does not say its opset", fix="Export it again.")
+    if not model.graph.node:
         raise BadInput(f"{path} is no ONNX file: it has no graph")
     external = _external(model, path)
     metadata = {prop.key: prop.value for prop in model.metadata_props}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.exporting.interrupts import interrupts_kept
 from deploykit.exporting.quiet import quiet
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def export_with(
         AnswerNo: the exporter failed; the line names its reason (operator, module).
     """
     try:
-        with quiet():
+        with interrupts_kept(), quiet():
             return (_dynamo if exporter == "dynamo" else _torchscript)(module, example, names, opset, dynamic, folder)
     except (KeyboardInterrupt, MemoryError, OSError, BadInput):
         raise

@@ -86,12 +86,12 @@ class _Reader:
     ) -> None:
         source = next(one for one in proto.graph.input)
         self._source = source.name
-        fixed = source.type.tensor_type.shape.dim[0].HasField("dim_value")
-        first = batch if fixed else batch[:1]
+        fixed = source.type.tensor_type.shape.dim[0].dim_value
+        first = batch[: fixed or 1]
         sizes = {name: first.nbytes if name == self._source else 0 for name in names}
         run = open_graph(with_outputs(proto, names))
         sizes |= {name: np.asarray(one).nbytes for name, one in run(first).items() if name in sizes}
-        self.part = len(batch) if fixed else max(1, min(len(batch), budget // max(1, sum(sizes.values()))))
+        self.part = fixed or max(1, min(len(batch), budget // max(1, sum(sizes.values()))))
         groups = grouped(sizes, budget)
         self._runs = [(group, run if len(groups) == 1 else open_graph(with_outputs(proto, group))) for group in groups]
 

@@ -26,7 +26,7 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
     """A rewritten copy of ``proto``.
 
     Raises:
-        BadInput: already quantized, more than one input, opset below 13, 2 GB or more, weights that are not finite.
+        BadInput: already quantized, more than one input, control flow, opset below 13, 2 GB or more, weights that are not finite.
     """
     found = sorted({node.op_type for node in proto.graph.node if node.op_type in QUANTIZED_OPS})
     if found:
@@ -50,12 +50,22 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
         common.RemoveUnusedNodesPass(),
     ):
         model = step(model).model
+    for node in model.graph:
+        if any(one.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for one in node.attributes.values()):
+            raise BadInput(
+                f"{name} has control flow: {node.op_type} (node {node.name or node.outputs[0].name}) with a graph inside",
+                expected="a graph without control flow",
+                fix="Export the model with that decision made.",
+            )
     if len(model.graph.inputs) != 1:
         raise BadInput(f"{name} has {len(model.graph.inputs)} inputs", expected="one picture input")
     for value in model.graph.initializers.values():
         array = constant(value)
         if array is not None and array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise BadInput(f"{name}: weight {value.name!r} holds NaN or infinity")
+            raise BadInput(
+                f"{name}: weight {value.name!r} holds NaN or infinity",
+                fix="Take a checkpoint from before, or train again with a lower rate.",
+            )
     rules = (_fold_batch_norm, _pool_of_reduce_mean, _pool_first, _fold_batch_norm, _relu_of_clip, _bias_everywhere)
     for rule in rules:
         for node in list(model.graph):

@@ -135,5 +135,5 @@ def logits_of(proto: onnx.ModelProto, x: np.ndarray, open_graph: OpenGraph) -> n
     step = first.dim_value if first.HasField("dim_value") else BATCH
     run: Callable[[np.ndarray], Mapping[str, np.ndarray]] = open_graph(proto)
     name = proto.graph.output[0].name
-    whole = len(x) // step * step if first.HasField("dim_value") else len(x)
+    whole = max(step, len(x) // step * step) if first.HasField("dim_value") else len(x)
     return np.concatenate([np.asarray(run(x[i : i + step])[name]) for i in range(0, whole, step)])

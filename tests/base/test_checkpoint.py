@@ -26,7 +26,14 @@ def _truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:8000])
 
 
+def _newer_pickle(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("m/data.pkl", pickle.dumps({"w": b"0" * 9}, protocol=4))
+        archive.writestr("m/version", "3")
+
+
 FOREIGN = {
+    "newer.pt": (_newer_pickle, "newer.pt is a damaged .pt file: Unsupported operand 149"),
     "empty.pt": (lambda p: p.touch(), "is empty"),
     "text.pt": (lambda p: p.write_text("epochs: 3\n"), "it is text"),
     "picture.pt": (lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)), "it is a PNG picture"),

@@ -8,6 +8,7 @@ import pytest
 
 from deploykit.base.config.common import build
 from deploykit.base.config.export import ExportConfig
+from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 
 
@@ -26,3 +27,8 @@ def test_one_line_says_what_got_and_expected(fields: dict[str, Any], line: str) 
     with pytest.raises(BadInput) as error:
         build(ExportConfig, fields, "a.yaml")
     assert error.value.line() == f"a.yaml: {line}"
+
+
+def test_synthetic_pictures_and_data_exclude_each_other() -> None:
+    with pytest.raises(BadInput, match=r"^synthetic pictures stand in for data: leave one .*; got data 'digits'$"):
+        build(QuantizeConfig, {"data": "digits", "synthetic": True})

@@ -145,7 +145,7 @@ def test_fp8_comes_from_int8_over_the_same_ranges(int8, exported, tmp_path, digi
     assert read_header(made.output).capabilities == ("8.9", "12.0")
     with pytest.raises(AnswerNo, match=r"cannot build fp8 for a compute capability below 8\.9"):
         build(int8, tmp_path / "n.engine", rtx(precision="fp8", compute_capabilities=("8.6",)))
-    proto, _ = to_fp8(onnx.load(str(int8)), "m")
+    proto, _ = to_fp8(onnx.load(str(int8)), "m", "tensorrt")
     onnx.checker.check_model(proto, full_check=True)
     path = tmp_path / "fp8.onnx"
     onnx.save(proto, str(path))
@@ -156,6 +156,14 @@ def test_fp8_comes_from_int8_over_the_same_ranges(int8, exported, tmp_path, digi
     snr_db = 10 * np.log10(np.square(wanted).sum() / np.square(wanted - found).sum())
     assert snr_db > 15
     assert (wanted.argmax(1) == found.argmax(1)).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("fields", "flag"), [({"cuda_graph": True}, "cuda-graph"), ({"optimize": "basic"}, "optimize")]
+)
+def test_a_plan_refuses_options_of_onnx_runtime(exported, tmp_path, fields, flag):
+    with pytest.raises(BadInput, match=rf"^tensorrt-rtx has no --{flag}\. Leave it away, or name another --target\."):
+        build(exported, tmp_path / "m.engine", rtx(**fields))
 
 
 def test_fp8_without_int8_is_refused(exported, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.config.quantize import QuantizeConfig
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands.quantize import quantize
 
 QUICK = QuantizeConfig(data="digits", images=32, select_images=32, method="minmax", force_int8=True)
@@ -75,7 +75,11 @@ def test_choices_by_measurement_are_recorded(tiny_model, tmp_path):
         (QuantizeConfig(), r"no calibration data; expected --data"),
         (QuantizeConfig(data="digits", target="ort-cuda"), r"int8 for ort-cuda; .*use fp16 there"),
         (QuantizeConfig(data="digits", target="torch-eager"), r"torch-eager has no int8 dialect"),
-        (QuantizeConfig(data="digits", target="ort_cpu"), r"unknown target 'ort_cpu'.*Did you mean 'ort-cpu'"),
+        (QuantizeConfig(data="digits", target="ort_cpu"), r"unknown int8 target 'ort_cpu'.*Did you mean 'ort-cpu'"),
+        (
+            QuantizeConfig(data="digits", target="cuda"),
+            r"^unknown int8 target 'cuda'; expected one of (?!.*(?:ort-cuda|torch)).*tensorrt",
+        ),
         (QuantizeConfig(data="digits", keep_float=("nowhere",), images=8), r"no node is called 'nowhere'"),
         (QuantizeConfig(data="nothing"), r"nothing"),
     ],
@@ -134,3 +138,33 @@ def test_what_is_too_far_from_float_is_told_rounded() -> None:
 
     assert nearness({"snr_db": 25.968983, "top1_agreement": 0.914285}) == "SNR 26.0 dB, top-1 agreement 0.914"
     assert nearness({"snr_db": None, "top1_agreement": None}) == "undefined SNR"
+
+
+def test_where_int8_gains_nowhere_it_is_said_and_nothing_is_written(tiny_model, tmp_path, monkeypatch):
+    from deploykit.commands import quantize as command
+    from deploykit.quantization.search import Choice, prepare
+
+    def all_float(quantizer, config, x, logits, opened, progress):
+        names = frozenset(node.name for node in prepare(quantizer.proto).graph)
+        return Choice(prefix=names, method="minmax"), {"minmax": 100.0}
+
+    monkeypatch.setattr(command, "choose", all_float)
+    config = QUICK.but(force_int8=False)
+    message = (
+        r"^int8 is nowhere faster than float in \S+ on this machine: nothing was quantized \(all in int8 takes [\d.]+ ms, "
+        r"in float [\d.]+ ms, .*quantize all the same with --force-int8\.$"
+    )
+    with pytest.raises(AnswerNo, match=message):
+        quantize(tiny_model, tmp_path / "float.onnx", config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_is_kept_float_altogether_is_no_int8_file(tiny_model, tmp_path):
+    from deploykit.commands.export import export
+    from deploykit.quantization.prepare import prepare
+
+    source = export(tiny_model, tmp_path / "net.onnx").output
+    names = tuple(node.name for node in prepare(onnx.load(source)).graph)
+    message = r"no layer beside those of --keep-float that can be int8 on ort-cpu: nothing was quantized"
+    with pytest.raises(AnswerNo, match=message):
+        quantize(source, tmp_path / "made.onnx", QUICK.but(keep_float=names))

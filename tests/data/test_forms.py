@@ -285,7 +285,7 @@ def test_npz_without_split_or_classes_and_with_text_labels(tmp_path: Path) -> No
         ({"labels": np.zeros(59, np.int64)}, "labels; got [59]; expected [60], one for each picture"),
         ({"labels": np.zeros(60)}, "labels; got float64; expected whole numbers or text"),
         ({"labels": np.zeros(60, np.int64)}, "holds one class only"),
-        ({"labels": np.full(60, -1)}, "label of picture 0; got -1"),
+        ({"labels": np.full(60, -1)}, "label of picture 0; got -1; expected 0 or more. Leave out"),
         ({"classes": np.array(["a", "b"])}, "label of picture 2; got 2; expected 0…1"),
         ({"classes": np.array(["a", "b", "a"])}, "classes hold a name twice"),
         ({"labels": np.array(["a", "b", "z"] * 20), "classes": np.array(["a", "b"])}, "unknown label of picture 2; got 'z'"),

@@ -85,10 +85,13 @@ def test_a_precision_that_is_not_there_is_refused_unless_fallback_is_allowed(api
     with pytest.raises(
         AnswerNo, match=rf"{wanted} was asked for, and the network of m does not compute in it \(2 in fp32"
     ):
-        check_precision(wanted, network, False, "m")
-    assert "accepted by --allow-fallback" in check_precision(wanted, network, True, "m")
-    assert check_precision("fp32", network, False, "m") is None
-    assert check_precision("tf32", network, False, "m") is None
+        check_precision(wanted, network, False, "m", "tensorrt-rtx")
+    if wanted in ("int8", "fp8"):
+        with pytest.raises(AnswerNo, match=r"Quantize it first: deploykit quantize --target tensorrt-rtx[.;]"):
+            check_precision(wanted, network, False, "m", "tensorrt-rtx")
+    assert "accepted by --allow-fallback" in check_precision(wanted, network, True, "m", "tensorrt-rtx")
+    assert check_precision("fp32", network, False, "m", "tensorrt-rtx") is None
+    assert check_precision("tf32", network, False, "m", "tensorrt-rtx") is None
 
 
 @pytest.mark.parametrize(
@@ -353,3 +356,25 @@ def test_a_missing_library_is_named_with_what_brings_it():
         Unavailable, match=r"the Python package tensorrt is not installed. pip install 'deploykit\[trt\]'"
     ):
         load("tensorrt")
+
+
+def test_a_weight_of_a_type_without_import_is_named(api, tmp_path):
+    nodes = [
+        helper.make_node("BitShift", ["bits", "one"], ["shifted"], name="bs", direction="LEFT"),
+        helper.make_node("Cast", ["shifted"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["input", "number"], ["output"]),
+    ]
+    stored = [numpy_helper.from_array(np.array([1], np.uint32), name) for name in ("bits", "one")]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("input", "output")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], stored)
+    path = tmp_path / "n.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    message = r"n\.onnx: the weight 'bits' has a type that it does not hold\. Convert it to float32, .*export again\."
+    with pytest.raises(BadInput, match=message) as caught:
+        parse(api, path)
+    assert "node -1" not in caught.value.line()
+
+
+def test_integer_operators_are_to_be_quantized_again_for_the_target_in_use(api, tmp_path):
+    with pytest.raises(BadInput, match=r"ConvInteger .*quantize --target tensorrt-rtx"):
+        parse(api, one_node(tmp_path / "n.onnx", "ConvInteger"))

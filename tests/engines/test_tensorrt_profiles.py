@@ -41,6 +41,9 @@ def test_a_fixed_network_has_no_profile():
         ("input=1x3x8:1x3x8:1x3x8", r"wrong rank; got 3 dimensions; expected \[-1, 3, 8, 8\]"),
         ("input=1x3x9x8:1x3x9x8:1x3x9x8", r"changes a fixed dimension; got \[1, 3, 9, 8\]"),
         ("input=2x3x8x8:1x3x8x8:4x3x8x8", "1 <= MIN <= OPT <= MAX"),
+        ("1:8:2147483648", "a profile's batch sizes; got 1:8:2147483648; expected at most 2147483647"),
+        ("1:8:99999999999999999999", "got 1:8:99999999999999999999; expected at most 2147483647"),
+        ("input=1x3x8x8:1x3x8x8:99999999999x3x8x8", "'input'; got 1, 1, 99999999999; expected at most 2147483647"),
     ],
 )
 def test_what_the_library_would_take_in_silence_is_refused(text, message):

@@ -62,3 +62,24 @@ def test_extremes_tell_networks_apart():
     assert first["input"] == second["input"] == (x.min(), x.max())
     assert first["relu_1"][0] == 0
     assert first["relu_1"][1] != pytest.approx(second["relu_1"][1], rel=1e-2)
+
+
+def test_a_fixed_batch_is_run_whole_and_as_often_as_it_takes():
+    proto, sizes = residual_net(), []
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+    def fixed(graph):
+        run = opener(graph)
+
+        def counted(x):
+            sizes.append(len(x))
+            return run(x)
+
+        return counted
+
+    wide, batches = prepare(proto), np.array_split(pictures(16), 2)
+    seen = observe(ir.to_proto(wide), observed_values(wide), batches, fixed)
+    assert set(sizes) == {4}
+    whole = observing(batches=batches)
+    for name, one in whole.items():
+        assert (seen[name].low, seen[name].high) == pytest.approx((one.low, one.high), rel=1e-5)

@@ -94,6 +94,12 @@ class QuantizeConfig(Config):
     qat_device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")
+    def _of_one_source(self) -> Self:
+        if self.synthetic and self.data is not None:
+            raise ValueError(f"synthetic pictures stand in for data: leave one of them away; got data {self.data!r}")
+        return self
+
+    @model_validator(mode="after")
     def _of_one_method(self) -> Self:
         fields = type(self).model_fields
         of_qat = [name for name in fields if name.startswith("qat_") and getattr(self, name) != fields[name].default]

@@ -18,6 +18,7 @@ from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.knowledge import of_file
 from deploykit.engines.onnxruntime.binding import Bound, bind, run_where_it_lies
 from deploykit.engines.onnxruntime.session import building, create_session, ort_errors
+from deploykit.engines.onnxruntime.words import plain_words
 
 _DTYPES = {
     "tensor(float)": "float32",
@@ -107,7 +108,10 @@ class OrtRunner:
         from deploykit.engines.onnxruntime.layers import timed_layers
 
         check_input(x, self._input, self.target)
-        return timed_layers(self.spec, self.threads, x.astype(self._dtype, copy=False))
+        try:
+            return timed_layers(self.spec, self.threads, x.astype(self._dtype, copy=False))
+        except self._errors as error:
+            raise self._failed(error, x) from error
 
     def _binding(self, x: np.ndarray) -> Bound:
         bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype in self._taken else None
@@ -149,8 +153,9 @@ class OrtRunner:
         return run_where_it_lies(self._session, self.inputs, self.outputs, seen, self.device)
 
     def _failed(self, error: BaseException, x: Any) -> Exception:
-        text = " ".join(str(error).split())[:300]
-        return AnswerNo(f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {text}")
+        return AnswerNo(
+            f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {plain_words(error)}"
+        )
 
     def close(self) -> None:
         """Free the session and its buffers."""

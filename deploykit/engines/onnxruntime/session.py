@@ -11,6 +11,7 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.engines.check import refuse_options, switch
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
 from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, alone_in_cache, provider_fields
+from deploykit.engines.onnxruntime.words import plain_words
 from deploykit.engines.unsupported import unsupported
 
 LEVELS = {
@@ -160,8 +161,7 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
     if not isinstance(error, ort_errors()):
         return error
     text = " ".join(str(error).split())
-    short = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    short = re.sub(r"/\S*/onnxruntime/\S+\.(?:cc|h):\d+ ", "", short)[:300]
+    short = plain_words(text).rstrip(".")
     if path.stat().st_size == 0:
         return BadInput(f"{path} is empty", expected="an ONNX model")
     if "INVALID_PROTOBUF" in text or "No graph was found" in text:
@@ -179,13 +179,16 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         return BadInput(
             f"{path} needs a newer ONNX Runtime: {short}", fix="Export with a lower --opset, or upgrade onnxruntime."
         )
-    if foreign := re.findall(r"([\w.]+)\(-?\d+\) is not a registered function/op", text):
+    if foreign := re.findall(r"(?:No Op registered for (\w+)|(\w+)\(-?\d+\) is not a registered function/op)", text):
+        foreign = [one or other for one, other in foreign]
         return unsupported(path, foreign, "ONNX Runtime")
     if lacking := re.search(r"Could not find an implementation for (\w+)\(\d+\)", text):
         return Unavailable(
             f"{target} has no kernel for {lacking.group(1)} in the precision of {path}",
             fix="Use fp16 or fp32 there; bf16 runs on GPU targets.",
         )
+    if re.search(r"data size mismatch|path not allowed|escapes|External initializer.*size to read", text):
+        return BadInput(f"the external data of {path} cannot be used: {short}", fix="Export or copy it again.")
     if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
     if wrong := re.search(r"provider option \"(\w+)\"\W*(?:\S+\.cc:\d+ )?(?:operator\(\) )?(.*)", text):

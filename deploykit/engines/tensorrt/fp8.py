@@ -22,12 +22,13 @@ LEAST_OPSET = 19
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 
 
-def to_fp8(model: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, int]:
+def to_fp8(model: onnx.ModelProto, name: str, target: str) -> tuple[onnx.ModelProto, int]:
     """Turn a graph's int8 Q/DQ into fp8.
 
     Args:
         model: with Q/DQ whose zero points are 0, as the TensorRT dialect has them.
         name: of the file, for messages.
+        target: that is built for, for the mend.
 
     Returns:
         A new graph, and how many Q and DQ were turned.
@@ -46,7 +47,7 @@ def to_fp8(model: onnx.ModelProto, name: str) -> tuple[onnx.ModelProto, int]:
     pairs = [node for node in made.graph.node if node.op_type in (Q, DQ)]
     weights = {node.input[0] for node in pairs if node.op_type == DQ and node.input[0] in stored}
     if not any(node.op_type == Q for node in pairs) and not weights:
-        raise BadInput(f"{name} has no int8 Q/DQ", fix="Quantize it first: deploykit quantize --target tensorrt.")
+        raise BadInput(f"{name} has no int8 Q/DQ", fix=f"Quantize it first: deploykit quantize --target {target}.")
     scales: dict[str, str] = {}
     for node in pairs:
         _zero(made, node, stored, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.log import listening, logger, reason
 from deploykit.engines.tensorrt.profiles import Declared
 
-_AGAIN = "quantize the float model with deploykit quantize --target tensorrt"
+_AGAIN = "quantize the float model with deploykit quantize --target {target}"
 ALTERNATIVES = {
     "MaxUnpool": "use Resize or ConvTranspose for upsampling",
     "QLinearConv": _AGAIN,
@@ -39,6 +40,7 @@ ALTERNATIVES = {
     "CenterCropPad": "use Slice and Pad",
 }
 """operator that the parser does not take → what to use in its place."""
+MOST = 200
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ def _refused(api: Api, path: Path, parser: Any, said: list[str]) -> BadInput:
     shown = "; ".join(dict.fromkeys(text for text, _ in named[:6]))
     more = f" (and {len(named) - 6} more)" if len(named) > 6 else ""
     mends = list(dict.fromkeys(mend for _, mend in named if mend))
-    fix = f"{'; '.join(mends[:3])}." if mends else "Run `deploykit inspect --layers` to see the node."
+    fix = (
+        f"{'; '.join(mends[:3])}.".format(target=api.flavour.target)
+        if mends
+        else "Run `deploykit inspect --layers` to see the node."
+    )
     return BadInput(f"{api.flavour.target} cannot take {path}: {shown}{more}", fix=fix[:1].upper() + fix[1:])
 
 
@@ -117,8 +123,14 @@ def _told(error: Any) -> tuple[str, str | None]:
     """One parser error in words, and the mend where one is known."""
     op, node = error.node_operator(), error.node_name()
     said = " ".join(error.desc().split())
+    if weight := re.search(r"Failed to import initializer: (\S+)$", said):
+        return (
+            f"the weight {weight.group(1)!r} has a type that it does not hold",
+            "convert it to float32, float16, int64, int32 or int8 and export again",
+        )
     if not op:
-        return said[:200], None
+        text = re.sub(r"In node -1 with name:\s+and operator:\s+(?:\(\w+\): )?(?:[A-Z_]+: )?", "", said)
+        return (text if len(text) <= MOST else f"{text[:MOST].rsplit(' ', 1)[0]} …"), None
     what = f"{op} (node {node or error.node()})"
     if error.code().name.startswith("UNSUPPORTED_NODE") and said in ("false", ""):
         return f"{what} has no importer", ALTERNATIVES.get(op)

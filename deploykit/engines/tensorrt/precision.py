@@ -24,7 +24,9 @@ def stated(network: dict[str, Any]) -> tuple[str, str]:
     return quantized or rest, rest
 
 
-def check_precision(wanted: str | None, network: dict[str, Any], allow_fallback: bool, path: Any) -> str | None:
+def check_precision(
+    wanted: str | None, network: dict[str, Any], allow_fallback: bool, path: Any, target: str
+) -> str | None:
     """Refuse a network that does not hold the precision asked for.
 
     Args:
@@ -32,6 +34,7 @@ def check_precision(wanted: str | None, network: dict[str, Any], allow_fallback:
         network: its description.
         allow_fallback: accept it anyway.
         path: of the file, for the message.
+        target: that is built for, for the mend.
 
     Returns:
         What to say where it is accepted nevertheless.
@@ -50,8 +53,8 @@ def check_precision(wanted: str | None, network: dict[str, Any], allow_fallback:
     if allow_fallback:
         return f"{text}; accepted by --allow-fallback"
     mend = {
-        "int8": "Quantize it first: deploykit quantize --target tensorrt.",
-        "fp8": "Quantize it first: deploykit quantize --target tensorrt; --precision fp8 then turns int8 into fp8.",
+        "int8": f"Quantize it first: deploykit quantize --target {target}.",
+        "fp8": f"Quantize it first: deploykit quantize --target {target}; --precision fp8 then turns int8 into fp8.",
     }.get(wanted, "Build from the float32 file, which is cast; or pass --allow-fallback.")
     raise AnswerNo(text, fix=mend)
 

@@ -14,6 +14,8 @@ from deploykit.base.errors import BadInput, nearest
 
 Shape = tuple[int, ...]
 LARGEST = 32
+MOST = 2**31 - 1
+"""The library holds a dimension in 32 bits."""
 _FORM = "MIN:OPT:MAX batch sizes (1:8:32), or NAME=1x3x224x224:8x3x224x224:32x3x224x224"
 
 
@@ -80,7 +82,7 @@ def make_profiles(texts: Sequence[str], inputs: Sequence[Declared], batch: int =
         Empty where no input is dynamic, else at least one.
 
     Raises:
-        BadInput: a form that cannot be read, a name or rank that the network does not have, sizes that do not rise, a
+        BadInput: a form that cannot be read, a name or rank that the network does not have, sizes that do not rise or are too large, a
             dynamic height or width that nothing names.
     """
     dynamic = [one for one in inputs if one.dynamic]
@@ -124,6 +126,8 @@ def _of_batches(batches: tuple[int, int, int], dynamic: Sequence[Declared]) -> P
             )
     if not 1 <= batches[0] <= batches[1] <= batches[2]:
         raise BadInput("a profile's batch sizes", got=":".join(map(str, batches)), expected="1 <= MIN <= OPT <= MAX")
+    if batches[2] > MOST:
+        raise BadInput("a profile's batch sizes", got=":".join(map(str, batches)), expected=f"at most {MOST}")
     return Profile({one.name: tuple((n, *one.shape[1:]) for n in batches) for one in dynamic})  # type: ignore[misc]
 
 
@@ -149,4 +153,6 @@ def _checked(name: str, shapes: list[Shape], inputs: Sequence[Declared]) -> tupl
     for a, b, c in zip(*shapes, strict=True):
         if not 1 <= a <= b <= c:
             raise BadInput(f"a profile of {name!r}", got=f"{a}, {b}, {c}", expected="1 <= MIN <= OPT <= MAX")
+        if c > MOST:
+            raise BadInput(f"a profile of {name!r}", got=f"{a}, {b}, {c}", expected=f"at most {MOST}")
     return shapes[0], shapes[1], shapes[2]

@@ -1,0 +1,135 @@
+"""Whether an ONNX file is valid and one picture network, asked before a library meets it and says it in its own words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.errors import BadInput
+from deploykit.commands.build_indices import refuse_outside_indices
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from deploykit.base.runner import Runner
+
+MOST = 250
+_AGAIN = "Export or copy it again."
+_LEFT_TO_ENGINES = ("No Op registered for", "Field 'shape' of 'type' is required")
+"""Operators may be an engine's own (a plugin), and outputs without a shape run."""
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Facts of a file that ONNX's checker and its shape inference find valid.
+
+    Args:
+        path: of the ``.onnx``; it may be larger than 2 GB.
+
+    Raises:
+        BadInput: not readable, external data missing or elsewhere, invalid (in the checker's words), a newer opset than
+            is known, no output, or an input without a shape or with an empty dimension.
+    """
+    from deploykit.exporting.describing import describe_onnx
+
+    try:
+        facts = describe_onnx(path)[0]
+    except (IndexError, KeyError, TypeError):
+        _check(path)
+        raise
+    _check(path)
+    _check_opset(path, facts["opset"].get("ai.onnx", 0))
+    if not facts["outputs"]:
+        raise BadInput(f"{path} has no outputs", expected="a graph with at least one output", fix="Export it again.")
+    _check_inputs(path)
+    return facts
+
+
+def refuse_unsound(path: Path) -> None:
+    """Refuse a file that no computation can be made of: :func:`described`, finite weights, indices inside.
+
+    Raises:
+        BadInput: naming what is wrong.
+    """
+    import onnx
+
+    refuse_not_finite(path, described(path))
+    refuse_outside_indices(onnx.load(str(path)), str(path))
+
+
+def refuse_not_finite(path: Path, facts: dict[str, Any]) -> None:
+    """Refuse weights that hold NaN or infinity, by the facts of the file."""
+    if facts["not_finite"]:
+        raise BadInput(
+            f"{path} holds weights that are not finite",
+            got=facts["not_finite"][0],
+            fix="One of them spoils every answer: take a checkpoint from before, or train again with a lower rate.",
+        )
+
+
+def refuse_other_pictures(runner: Runner, x: np.ndarray) -> None:
+    """Refuse a network whose input is not what prepared pictures ``x`` are, in any number of them."""
+    from deploykit.engines.check import check_shape
+
+    spec = runner.inputs[0]
+    check_shape((spec.fixed_batch or len(x), *x.shape[1:]), x.dtype.name, spec, f"{runner.spec.path}")  # type: ignore[attr-defined]
+
+
+def _check(path: Path) -> None:
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        said = _words(str(error))
+        if not said.startswith(_LEFT_TO_ENGINES):
+            raise BadInput(f"{path} is no valid ONNX file: {said}", fix=_AGAIN) from error
+
+
+def _words(said: str) -> str:
+    """The checker's first complaint: those that follow from it and its brackets are left out."""
+    text = " ".join(said.split())
+    text = re.sub(r"\[\w*InferenceError\] (?:Inference error\(s\): )?", "", text)
+    first = re.split(r" (?=\(op_type:)", text)[0]
+    first = re.sub(r"^\(op_type:(\w+), node name: ([^)]*)\):", r"\1 (node \2):", first)
+    first = re.sub(r"\.? ==> Context:", ";", first).rstrip(". ")
+    return first if len(first) <= MOST else f"{first[:MOST].rsplit(' ', 1)[0]} …"
+
+
+def _check_opset(path: Path, opset: int) -> None:
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise BadInput(
+            f"{path} is of an opset that is not known",
+            got=f"opset {opset}",
+            expected=f"{newest} or lower",
+            fix="Export it with a lower --opset.",
+        )
+
+
+def _check_inputs(path: Path) -> None:
+    import onnx
+
+    graph: onnx.GraphProto = onnx.load(str(path), load_external_data=False).graph
+    stored = {one.name for one in graph.initializer}
+    for one in graph.input:
+        kind = one.type.tensor_type
+        if one.name in stored:
+            continue
+        if not kind.HasField("shape"):
+            raise BadInput(
+                f"{path}: the input {one.name!r} has no shape",
+                expected="one like [N, 3, 224, 224]",
+                fix="Export it with the sizes of its input.",
+            )
+        dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
+        if any(isinstance(dim, int) and dim < 1 for dim in dims):
+            raise BadInput(
+                f"{path}: the input {one.name!r} has an empty or negative dimension",
+                got=str(dims),
+                expected="sizes of at least 1",
+                fix="Export it again; a free batch size is --batch dynamic.",
+            )
