@@ -22,6 +22,7 @@ from deploykit.training.batches import Batch, Batches
 from deploykit.training.course import Course, Diverged, Outcome
 from deploykit.training.draws import seed_of
 from deploykit.training.ema import MovingAverage
+from deploykit.training.layouts import training_layout
 from deploykit.training.modes import train_mode
 from deploykit.training.optimizers import make_optimizer
 from deploykit.training.processes import broadcast_buffers, local_world, share_statistics, summed
@@ -114,10 +115,12 @@ class _Run:
         self.announce: Announce | None = None
         self.course = Course()
         self.best: dict[str, Any] | None = None
-        self.layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        device = fabric.device.type
+        self.layout, said = training_layout(module, device, channels_last=config.channels_last)
         self.module, note = share_statistics(module, fabric)
-        if note:
-            progress.say(note)
+        for one in (note, said):
+            if one:
+                progress.say(one)
         self.module = self.module.to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.mean, self.std = (
             torch.tensor(values, device=fabric.device).view(1, 3, 1, 1)
