@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.config.quantize import QuantizeConfig
+from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
@@ -39,7 +40,7 @@ class Verdict:
         won: ``qat`` or ``ptq``.
         tensors: state dict of what won.
         record: its ranges.
-        facts: top1_select, top1_float, top1_ptq, top1_qat, agreement, select_images.
+        facts: top1_select, top1_float, top1_ptq, top1_qat (None: it does not run on integers), agreement, select_images.
     """
 
     won: str
@@ -76,11 +77,16 @@ def verdict(
         "select_images": len(select),
     }
     won, tensors, ranges, limits = "ptq", found.start, found.ranges, {}
+    after: _Score | None = None
     if found.course is not None:
         trained, after_ranges = _trained(loaded, found, choice, config, dialect, images, opened, scratch, progress)
         after_limits = found.network.limits() if found.network.learned else {}
         made = Quantizer(trained, {}, dialect=dialect, ranges=after_ranges, limits=after_limits).make(choice)
-        after = _score(opened, made, select, seen.preprocessing, found)
+        try:
+            after = _score(opened, made, select, seen.preprocessing, found)
+        except AnswerNo as error:  # a network thrown off has ranges that the engine's kernels refuse
+            progress.warn(f"the trained network does not run on integers: {error.what}")
+    if after is not None:
         agreement = _agreement(found, after, select, seen.preprocessing)
         facts |= {"top1_qat": after.top1, "agreement": agreement}
         if agreement < ENOUGH_AGREEMENT:
@@ -101,7 +107,7 @@ def verdict(
         won=won,
         weights_sha256=weights_sha256(tensors),
     )
-    shown = {"float": floats, "calibrated": before, **({"trained": after} if found.course is not None else {})}
+    shown = {"float": floats, "calibrated": before, **({} if after is None else {"trained": after})}
     progress.say(
         f"{'training' if won == 'qat' else 'calibration'} wins on {len(select)} select pictures: "
         + ", ".join(f"{name} {100 * one.top1:.2f} % (loss {one.loss:.4f})" for name, one in shown.items())

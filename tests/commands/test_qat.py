@@ -152,7 +152,7 @@ def test_harmful_training_returns_the_calibrated_model(trained_model, tmp_path):
     result = quantize(trained_model, tmp_path / "m.qat.pt", config)
     facts = result.facts
     assert facts["won"] == "ptq"
-    assert facts["top1_qat"] < facts["top1_ptq"] == facts["top1_select"]
+    assert (facts["top1_qat"] or 0) < facts["top1_ptq"] == facts["top1_select"]  # None: it ran no more
     assert "training did not help" in result.summary()
     before, after = load_model(trained_model), load_model(result.output)
     for name, tensor in before.module.state_dict().items():
@@ -256,3 +256,22 @@ def test_configurations_that_contradict_themselves(fields, message):
 def test_export_of_the_file_is_the_float_network(made, tmp_path):
     out = export(made[0].output, tmp_path / "float.onnx").output
     assert not [node for node in onnx.load(out).graph.node if node.op_type == "QuantizeLinear"]
+
+
+def test_a_trained_network_that_the_engine_refuses_loses(trained_model, tmp_path, monkeypatch):
+    from deploykit.base.errors import AnswerNo
+    from deploykit.commands import qat_judge
+
+    score, scored = qat_judge._score, []
+
+    def refusing(*arguments):
+        scored.append(arguments)
+        if len(scored) == 3:  # after the float and the calibrated network
+            raise AnswerNo("parameter out of computation range")
+        return score(*arguments)
+
+    monkeypatch.setattr(qat_judge, "_score", refusing)
+    told = Listening()
+    facts = quantize(trained_model, tmp_path / "m.qat.pt", QAT, progress=told).facts
+    assert (facts["won"], facts["top1_qat"], facts["agreement"]) == ("ptq", None, None)
+    assert "the trained network does not run on integers: parameter out of computation range" in told.warned
