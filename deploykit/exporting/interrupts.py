@@ -13,8 +13,8 @@ from types import FrameType
 def interrupts_kept() -> Iterator[None]:
     """Let a SIGINT inside the block end it with ``KeyboardInterrupt``, whatever the code inside makes of it.
 
-    The handler that was there runs as before; where it raises nothing, it has its own way to end. In a thread other than the main one, which gets no signals, and where a
-    handler is not Python's, nothing changes.
+    The handler that was there runs as before; where it raises nothing, it has its own way to end. In a thread other than
+    the main one, which gets no signals, and where a handler is not Python's, nothing changes.
 
     Raises:
         KeyboardInterrupt: SIGINT raised it, and the block failed otherwise or went on as if nothing had happened.
