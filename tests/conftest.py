@@ -6,10 +6,14 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by a suite in the background; tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = {"num_classes": 10, "depth": 8, "widths": [8, 16, 32], "stem_stride": 2}
 

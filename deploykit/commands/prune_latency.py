@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 TRIES = 8
 NEAR = 0.97
 """A network that takes this share of the budget or more is near enough to it."""
+LOWER = 0.95
+"""What the aim is multiplied with where it gives widths that were too much already."""
 ROUNDS = 15
 LEAST_OF = 30
 
@@ -149,7 +151,10 @@ class LatencySearch:
         for _ in range(TRIES):
             found = allocate(offered, self.cost, aim * self.full)
             if any(found.widths == one.widths for one in tries):
-                break
+                if any(one.measured <= fraction for one in tries):
+                    break
+                aim *= LOWER  # the same widths again, and they were too much
+                continue
             tries.append(self._tried(found, module, graph, scores))
             self.progress.say(
                 f"latency: predicted {tries[-1].predicted:.3f}, measured {tries[-1].measured:.3f} of the input network, "
@@ -165,10 +170,11 @@ class LatencySearch:
             if not low < aim < high:  # the whole falls in stairs too: look between what was too much and what was not
                 aim = (low + high) / 2
         within = [one for one in tries if one.measured <= fraction]
+        if not within and fraction > self.asked:  # a step on the way: the next one sees to it
+            within = [min(tries, key=lambda one: one.measured)]
         if not within:
-            step = "" if fraction == self.asked else f"{fraction:.3g} of it, a step towards "
             raise AnswerNo(
-                f"no widths measured within {step}--latency {self.asked:g} on {self.target}",
+                f"no widths measured within --latency {self.asked:g} on {self.target}",
                 got=f"{min(one.measured for one in tries):.3f} at best",
                 fix="Ask for more, use a smaller --round-to, or measure on a quiet machine.",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -63,13 +64,25 @@ def test_a_budget_below_the_floor_says_the_floor_before_the_first_step(
     assert not list(tmp_path.glob("none*"))
 
 
-def test_a_step_that_misses_names_the_budget_that_was_asked_for(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_budget_that_is_missed_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LatencySearch, "_times", lambda *_: {"input": 1.0, "pruned": 2.0})
-    wanted = r"no widths measured within 0\.8 of it, a step towards --latency 0\.6 on ort-cpu; got 2\.000 at best"
-    with pytest.raises(AnswerNo, match=wanted):
+    with pytest.raises(AnswerNo, match=r"no widths measured within --latency 0\.6 on ort-cpu; got 2\.000 at best"):
         prune(model, tmp_path / "none.pt", PruneConfig(latency=0.6, steps=2))
+
+
+def test_a_step_on_the_way_may_miss(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    widths = LatencySearch.widths
+
+    def noted(self: LatencySearch, fraction: float, *rest: Any) -> Any:
+        asked.append(fraction)
+        return widths(self, fraction, *rest)
+
+    monkeypatch.setattr(LatencySearch, "widths", noted)
+    monkeypatch.setattr(LatencySearch, "_times", lambda *_: {"input": 1.0, "pruned": 0.9 if len(asked) == 1 else 0.59})
+    latency = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, steps=2)).facts["latency"]
+    assert asked == pytest.approx([0.8, 0.6])
+    assert latency["measured"] == 0.59
 
 
 def test_a_target_without_layer_times_is_refused(model: Path) -> None:

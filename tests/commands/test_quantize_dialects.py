@@ -88,7 +88,7 @@ def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(exported, tmp_
         ("notes.txt", b"text", "tensorrt", r"notes\.txt is no ONNX file; got \.txt; expected \.onnx"),
         ("cut.onnx", b"\x08\x0aonnx", "tensorrt", r"cut\.onnx is no (readable )?ONNX file"),
         ("cut.onnx", b"\x08\x0aonnx", "ort-cuda", r"int8 for ort-cuda; .*fp16"),
-        ("cut.onnx", b"\x08\x0aonnx", "tensort", r"unknown target 'tensort'.*Did you mean 'tensorrt'"),
+        ("cut.onnx", b"\x08\x0aonnx", "tensort", r"unknown int8 target 'tensort'.*Did you mean 'tensorrt'"),
     ],
 )
 def test_lint_of_bad_input_is_one_line(tmp_path, name, content, target, message):

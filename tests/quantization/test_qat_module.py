@@ -10,13 +10,13 @@ from torch import nn
 
 from deploykit.base.errors import BadInput
 from deploykit.exporting.scopes import module_of
-from deploykit.quantization.dialects import DIALECTS
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.qat_binding import bind
 from deploykit.quantization.qat_module import FakeQuantized
 from deploykit.quantization.qat_points import learned_ranges, plan_to_train, points_of
 from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice, Quantizer, snr_db
+from tests.quantization.graphs_for_tests import HERE
 from tests.quantization.qat_nets import exported, observers, session_of, trained_net
 
 NETS = ("resnet", "mobilenetv2", "mobilenetv3")
@@ -61,7 +61,7 @@ def answers(module, x):
 @pytest.mark.parametrize("target", ["ort-cpu", "tensorrt", "openvino"])
 def test_fake_and_written_networks_agree(net, target):
     found, seen = net
-    dialect, x = DIALECTS[target], found.x[-500:]
+    dialect, x = HERE[target], found.x[-500:]
     made, _ = fake(found.module, found.proto, seen, dialect)
     assert len(made.bound) == len([n for n in prepare(found.proto).graph if n.op_type in ("Conv", "Gemm", "MatMul")])
     mine, theirs = answers(made, x), written(found.proto, dialect, x, seen=seen)
@@ -72,7 +72,7 @@ def test_fake_and_written_networks_agree(net, target):
 @pytest.mark.parametrize("bits", [8, 4])
 def test_they_agree_after_training_too(net, bits):
     found, seen = net
-    dialect, x = replace(DIALECTS["ort-cpu"], weight_bits=bits), found.x[-500:]
+    dialect, x = replace(HERE["ort-cpu"], weight_bits=min(bits, HERE["ort-cpu"].weight_bits)), found.x[-500:]
     choice = Choice(float_head=bits == 4)
     made, ranges = fake(found.module, found.proto, seen, dialect, choice=choice, freeze_after=3)
     before = made.steps().detach().clone()
@@ -103,7 +103,7 @@ def test_they_agree_after_training_too(net, bits):
 def test_fixed_steps_stay_and_weights_learn():
     found = trained_net("resnet")
     seen = observers(found.proto, found.x[:64])
-    made, _ = fake(found.module, found.proto, seen, DIALECTS["tensorrt"], learned=False)
+    made, _ = fake(found.module, found.proto, seen, HERE["tensorrt"], learned=False)
     made.train()
     made(torch.from_numpy(found.x[:8])).sum().backward()
     assert made.theta.grad is None
@@ -114,7 +114,7 @@ def test_fixed_steps_stay_and_weights_learn():
 def test_batch_norm_learns_statistics_until_it_is_frozen():
     found = trained_net("resnet")
     seen = observers(found.proto, found.x[:64])
-    made, _ = fake(found.module, found.proto, seen, DIALECTS["ort-cpu"], freeze_after=1)
+    made, _ = fake(found.module, found.proto, seen, HERE["ort-cpu"], freeze_after=1)
     norm = next(m for m in made.net.modules() if isinstance(m, nn.BatchNorm2d))
     x = torch.from_numpy(found.x[:16])
     before = norm.running_mean.clone()
@@ -132,7 +132,7 @@ def test_batch_norm_learns_statistics_until_it_is_frozen():
 def test_learned_scale_never_opens_an_absorbed_clip():
     found = trained_net("mobilenetv2")
     seen = observers(found.proto, found.x[:64])
-    made, ranges = fake(found.module, found.proto, seen, DIALECTS["ort-cpu"])
+    made, ranges = fake(found.module, found.proto, seen, HERE["ort-cpu"])
     bounded = [number for number, group in enumerate(made.points.groups) if group.most is not None]
     assert bounded
     with torch.no_grad():
@@ -148,11 +148,11 @@ def test_one_set_of_ranges_serves_every_dialect():
     found = trained_net("mobilenetv2")
     seen = observers(found.proto, found.x[:128])
     x = found.x[-300:]
-    made, ranges = fake(found.module, found.proto, seen, DIALECTS["tensorrt"])
+    made, ranges = fake(found.module, found.proto, seen, HERE["tensorrt"])
     after = learned_ranges(made.points, made.steps().tolist(), ranges)
     floats = answers(found.module, x)
     for target in ("tensorrt", "ort-cpu", "openvino"):
-        theirs = written(found.proto, DIALECTS[target], x, ranges=after, limits=made.limits())
+        theirs = written(found.proto, HERE[target], x, ranges=after, limits=made.limits())
         assert (theirs.argmax(1) == floats.argmax(1)).mean() > 0.97, target
         assert snr_db(floats, theirs) > 15, target
 
@@ -173,10 +173,10 @@ def test_weights_that_are_no_modules_own_are_quantized_but_not_trained():
     module = Scaled().eval()
     proto, x = exported(module), np.random.default_rng(0).normal(size=(32, 3, 32, 32)).astype(np.float32)
     seen = observers(proto, x)
-    made, _ = fake(module, proto, seen, DIALECTS["ort-cpu"])
+    made, _ = fake(module, proto, seen, HERE["ort-cpu"])
     assert {one.module for one in made.bound.values()} == {"fc"}
     assert len(made.points.layers) == 2
-    assert snr_db(written(proto, DIALECTS["ort-cpu"], x, seen=seen), answers(made, x)) > 40
+    assert snr_db(written(proto, HERE["ort-cpu"], x, seen=seen), answers(made, x)) > 40
 
 
 def test_a_batch_norm_that_cannot_be_folded_is_trained_as_it_is_written():
@@ -201,9 +201,9 @@ def test_a_batch_norm_that_cannot_be_folded_is_trained_as_it_is_written():
     proto = exported(module)
     seen = observers(proto, x)
     for target in ("ort-cpu", "tensorrt"):
-        made, _ = fake(module, proto, seen, DIALECTS[target])
+        made, _ = fake(module, proto, seen, HERE[target])
         assert ("norm/BatchNormalization" in made.points.layers) is (target == "ort-cpu")
-        assert snr_db(written(proto, DIALECTS[target], x, seen=seen), answers(made, x)) > 40, target
+        assert snr_db(written(proto, HERE[target], x, seen=seen), answers(made, x)) > 40, target
 
 
 def test_an_operator_that_is_not_known_is_named():
@@ -212,10 +212,10 @@ def test_an_operator_that_is_not_known_is_named():
             return torch.cumsum(x.mean((2, 3)), dim=1)
 
     with pytest.raises(BadInput, match=r"cannot be trained through; got CumSum"):
-        fake(Odd().eval(), exported(Odd().eval()), {}, DIALECTS["ort-cpu"], ranges={"input": (0.0, 1.0)})
+        fake(Odd().eval(), exported(Odd().eval()), {}, HERE["ort-cpu"], ranges={"input": (0.0, 1.0)})
 
 
 def test_a_missing_range_is_named():
     found = trained_net("resnet")
     with pytest.raises(BadInput, match=r"there is no range for .*--method qat"):
-        fake(found.module, found.proto, {}, DIALECTS["ort-cpu"], ranges={"input": (0.0, 1.0)})
+        fake(found.module, found.proto, {}, HERE["ort-cpu"], ranges={"input": (0.0, 1.0)})
