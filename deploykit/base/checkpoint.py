@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.errors import BadInput, from_os_error, shortened
 from deploykit.base.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def _cause(error: Exception) -> str:
     text = re.sub(r"^Weights only load failed\..*?(?:trusted source\.|WeightsUnpickler error:) ?", "", text)
     text = re.sub(r"^.*WeightsUnpickler error: ?", "", text)
     text = re.sub(r" ?Check the documentation of torch\.load .*$", "", text) or "its pickle cannot be read"
-    return text if len(text) <= 120 else f"{text[:120].rsplit(' ', 1)[0]} …"
+    return shortened(text, 120)
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

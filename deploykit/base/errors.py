@@ -104,3 +104,8 @@ def unknown(kind: str, word: str, known: Iterable[str]) -> BadInput:
         expected="one of " + ", ".join(names),
         fix=f"Did you mean {close!r}?" if close else None,
     )
+
+
+def shortened(text: str, most: int) -> str:
+    """``text``, or its first ``most`` characters up to a word's end, with an ellipsis."""
+    return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"

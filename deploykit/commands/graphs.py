@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo
-from deploykit.commands.whole_batches import filled, in_whole_batches, one_batch
+from deploykit.commands.whole_batches import in_whole_batches, one_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +124,9 @@ def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
     """The answers to ``x`` in batches, float32 [N, C]; the last one of a fixed batch is filled up."""
     import numpy as np
 
+    from deploykit.commands.logits import rows_of
+
     fixed = runner.inputs[0].fixed_batch
     step = fixed or BATCH
     parts = (np.ascontiguousarray(x[i : i + step]) for i in range(0, len(x), step))
-    return np.concatenate([runner(filled(part, fixed or 0))[: len(part)] for part in parts])
+    return np.concatenate([rows_of(runner, part, fixed) for part in parts])

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.targets import Spec
 from deploykit.commands.audited import LEFT, audit_and_left
-from deploykit.commands.build_indices import refuse_outside_indices
 from deploykit.commands.layers import picture_for
-from deploykit.commands.sound import described
-
-if TYPE_CHECKING:
-    import onnx
+from deploykit.commands.sound import refuse_unsound
 
 
 def timed(
@@ -35,7 +31,7 @@ def timed(
     from deploykit.engines import open_runner
 
     if path.suffix.lower() == ".onnx":
-        refuse_outside_indices(_valid(path), str(path))
+        refuse_unsound(path, finite=False)
     with open_runner(Spec(path.stem, path, target), threads=threads, size=size, allow_code=allow_code) as runner:
         if not hasattr(runner, "timed_layers"):
             raise BadInput(
@@ -55,10 +51,3 @@ def timed(
         LEFT: left,
     }
     return facts, rows
-
-
-def _valid(path: Path) -> onnx.ModelProto:
-    import onnx
-
-    described(path)
-    return onnx.load(str(path))

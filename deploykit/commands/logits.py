@@ -9,6 +9,7 @@ import numpy as np
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
+from deploykit.commands.whole_batches import filled
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
@@ -66,10 +67,7 @@ def collect_logits(
 
 def rows_of(runner: Runner, x: np.ndarray, fixed: int | None) -> np.ndarray:
     """The output rows of ``x``; a fixed batch is filled up with copies of the last image, whose rows are dropped again."""
-    if fixed is None or len(x) == fixed:
-        return runner(x)
-    filled = np.concatenate([x, np.repeat(x[-1:], fixed - len(x), axis=0)])
-    return runner(filled)[: len(x)]
+    return runner(filled(x, fixed or 0))[: len(x)]
 
 
 def _refuse_if_no_classifier(runner: Runner, rows: np.ndarray, images: int, name: str) -> None:

@@ -14,6 +14,7 @@ from deploykit.base.config.predict import PredictConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
+from deploykit.commands.whole_batches import filled
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
@@ -176,8 +177,7 @@ def _probabilities(
     is_softmax: bool | None = None
     for x, _ in split.batches(fixed or batch, preprocessing):
         count = len(x)
-        if fixed is not None and count < fixed:
-            x = np.concatenate([x, np.repeat(x[-1:], fixed - count, axis=0)])
+        x = filled(x, fixed or 0)
         rows = runner(x)
         _check(rows, len(x), name, runner.classes)
         rows = rows[:count].astype(np.float64)

@@ -111,6 +111,7 @@ def prune(
 
 def _made(source: Path, target: Path, config: PruneConfig, force: bool, progress: Progress) -> PruneResult:
     pictures = pruning_pictures(config, progress)
+    versions, hardware = timing_of(config)
     manifest = Manifest(
         kind="model",
         files={},
@@ -122,8 +123,8 @@ def _made(source: Path, target: Path, config: PruneConfig, force: bool, progress
             *(pictures.parents if pictures else ()),
         ),
         precision="fp32",
-        versions=library_versions(LIBRARIES) | timing_of(config)[0],
-        hardware=timing_of(config)[1],
+        versions=library_versions(LIBRARIES) | versions,
+        hardware=hardware,
     )
     if already_made(target, manifest.key, force=force):
         made = read_manifest(target)

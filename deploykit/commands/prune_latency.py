@@ -64,7 +64,7 @@ class LatencySearch:
         graph: of its channels.
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
-        target: what times it, one of :data:`deploykit.commands.layer_times.TARGETS`.
+        target: what times it, one of :data:`deploykit.base.config.prune.LATENCY_TARGETS`.
         asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.
         progress: where it shows.

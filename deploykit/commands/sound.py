@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, shortened
 from deploykit.commands.build_indices import refuse_outside_indices
 
 if TYPE_CHECKING:
@@ -46,15 +46,21 @@ def described(path: Path) -> dict[str, Any]:
     return facts
 
 
-def refuse_unsound(path: Path) -> None:
+def refuse_unsound(path: Path, *, finite: bool = True) -> None:
     """Refuse a file that no computation can be made of: :func:`described`, finite weights, indices inside.
+
+    Args:
+        path: of the ``.onnx``.
+        finite: whether its weights have to be.
 
     Raises:
         BadInput: naming what is wrong.
     """
     import onnx
 
-    refuse_not_finite(path, described(path))
+    facts = described(path)
+    if finite:
+        refuse_not_finite(path, facts)
     refuse_outside_indices(onnx.load(str(path)), str(path))
 
 
@@ -94,7 +100,7 @@ def _words(said: str) -> str:
     first = re.split(r" (?=\(op_type:)", text)[0]
     first = re.sub(r"^\(op_type:(\w+), node name: ([^)]*)\):", r"\1 (node \2):", first)
     first = re.sub(r"\.? ==> Context:", ";", first).rstrip(". ")
-    return first if len(first) <= MOST else f"{first[:MOST].rsplit(' ', 1)[0]} …"
+    return shortened(first, MOST)
 
 
 def _check_opset(path: Path, opset: int) -> None:

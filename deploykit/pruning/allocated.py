@@ -12,8 +12,8 @@ from deploykit.pruning.cost import Costs
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.importance import Scores
 from deploykit.pruning.latency_cost import losses_of
-from deploykit.pruning.prune import Plan
-from deploykit.pruning.widths import TooSmall, comparable
+from deploykit.pruning.prune import Plan, ranked
+from deploykit.pruning.widths import TooSmall
 
 
 def allocated_widths(
@@ -63,11 +63,10 @@ def choices(graph: Graph, how: Plan, scores: Scores) -> list[Choices]:
     of them. Measured on a trained residual network, what a group costs in answers follows that rule within its stages and
     between them.
     """
-    one_unit, ranked = how.absolute, scores
-    if how.scope == "global" or how.scope == "isomorphic":
-        one_unit, ranked = True, comparable(scores, graph, how.scope, how.absolute)
+    between = ranked(scores, graph, how)
+    one_unit = how.absolute or between is not None
     found = []
-    for group, one, own in zip(graph.groups, how.ladders, ranked, strict=True):
+    for group, one, own in zip(graph.groups, how.ladders, scores if between is None else between, strict=True):
         widths = tuple(width for width in reversed(one.widths) if width <= group.width)
         losses = losses_of(own, widths, comparable=one_unit)
         weight = 1.0 if one_unit else len(group.producers) / one.widths[-1]

@@ -45,6 +45,12 @@ class LayerCost:
     per_pair: float
     depthwise: bool
 
+    @property
+    def touched(self) -> np.ndarray:
+        """The groups that it depends on, bool [groups]."""
+        found: np.ndarray = (self.inputs.share != 0) | (self.outputs.share != 0)
+        return found
+
     def macs(self, widths: np.ndarray) -> float:
         """Multiply-accumulates for one picture."""
         outputs = self.outputs(widths)
@@ -84,7 +90,7 @@ class Costs:
 
     def macs_parts(self) -> list[tuple[Callable[[np.ndarray], float], np.ndarray]]:
         """The cost of each layer as a function of the widths, and the groups that it depends on, bool [groups]."""
-        return [(one.macs, (one.inputs.share != 0) | (one.outputs.share != 0)) for one in self.layers]
+        return [(one.macs, one.touched) for one in self.layers]
 
     def params_parts(self) -> list[tuple[Callable[[np.ndarray], float], np.ndarray]]:
         """As :meth:`macs_parts` for the parameters of each tensor that can change."""

@@ -106,10 +106,8 @@ class LatencyCost:
             [_possible(layer.inputs, shape.c_in, ladders) for layer, shape in self.layers],
             [_possible(layer.outputs, shape.c_out, ladders) for layer, shape in self.layers],
         )
-        self.touching = [
-            [i for i, (layer, _) in enumerate(self.layers) if layer.inputs.share[g] or layer.outputs.share[g]]
-            for g in range(len(costs.widths))
-        ]
+        touched = [layer.touched for layer, _ in self.layers]
+        self.touching = [[i for i, groups in enumerate(touched) if groups[g]] for g in range(len(costs.widths))]
         explained = sum(self._layer(i, costs.widths) for i in range(len(self.layers)))
         self.rest_ms = max(0.0, whole_ms - explained)
         self.written = [layer.outputs for layer, _ in self.layers]

@@ -99,10 +99,14 @@ def widths_for(
     start = np.array([group.width for group in graph.groups], dtype=np.int64)
     for index, width in how.sized.items():
         start[index] = width
-    ranked = None
+    return channels_for(budget, cost, how.ladders, start, ranked(scores, graph, how))
+
+
+def ranked(scores: Scores, graph: Graph, how: Plan) -> Scores | None:
+    """The scores as they compete between layers; None where the scope lets channels compete within theirs only."""
     if how.scope == "global" or how.scope == "isomorphic":
-        ranked = comparable(scores, graph, how.scope, how.absolute)
-    return channels_for(budget, cost, how.ladders, start, ranked)
+        return comparable(scores, graph, how.scope, how.absolute)
+    return None
 
 
 def step_budgets(total: float, fraction: float, steps: int) -> Sequence[float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from deploykit.base.errors import shortened
+
 MOST = 300
 _ARGUMENTS = r"\((?:[^()]|\([^()]*\))*\)"
 _NOISE = (
@@ -24,4 +26,4 @@ def plain_words(error: object, most: int = MOST) -> str:
     for noise in _NOISE:
         text = re.sub(noise, "", text)
     text = re.sub(r"failed:(?=\S)", "failed: ", text).strip()
-    return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"
+    return shortened(text, most)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, shortened
 from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.log import listening, logger, reason
 from deploykit.engines.tensorrt.profiles import Declared
@@ -130,7 +130,7 @@ def _told(error: Any) -> tuple[str, str | None]:
         )
     if not op:
         text = re.sub(r"In node -1 with name:\s+and operator:\s+(?:\(\w+\): )?(?:[A-Z_]+: )?", "", said)
-        return (text if len(text) <= MOST else f"{text[:MOST].rsplit(' ', 1)[0]} …"), None
+        return shortened(text, MOST), None
     what = f"{op} (node {node or error.node()})"
     if error.code().name.startswith("UNSUPPORTED_NODE") and said in ("false", ""):
         return f"{what} has no importer", ALTERNATIVES.get(op)
