@@ -157,3 +157,14 @@ def made(name: str) -> nn.Module:
                 layer.running_var.uniform_(0.5, 2.0)
                 nn.init.uniform_(layer.weight, 0.5, 1.5)
     return net
+
+
+def check_used(widths, how, cost, budget):
+    """The budget holds, and no group could be one step wider."""
+    assert cost(widths) <= budget
+    for index, one in enumerate(how.ladders):
+        assert widths[index] in one.widths
+        wider = widths.copy()
+        if (more := one.above(int(widths[index]))) is not None:
+            wider[index] = more
+            assert cost(wider) > budget

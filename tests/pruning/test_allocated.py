@@ -9,17 +9,9 @@ from hypothesis import strategies as st
 
 from deploykit.pruning.allocated import _Parts, allocated_widths, choices
 from deploykit.pruning.importance import weight_scores
-from deploykit.pruning.probing import prunable_graph
-from deploykit.pruning.prune import costs_of, plan
+from deploykit.pruning.prune import plan
 from deploykit.pruning.widths import TooSmall
-from deploykit.zoo import build, count
-
-
-@pytest.fixture(scope="module")
-def resnet():
-    net = build("deploykit:resnet", 10, kwargs={"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}).eval()
-    graph = prunable_graph(net, (32, 32))
-    return net, graph, costs_of(net, graph, count(net, (32, 32)).macs)
+from tests.pruning.nets import check_used
 
 
 @settings(max_examples=40, deadline=None)
@@ -39,13 +31,7 @@ def test_the_budget_holds_and_is_used(resnet, fraction, round_to, unit):
             allocated_widths(fraction * total, unit, costs, graph, how, scores)
         return
     widths = allocated_widths(fraction * total, unit, costs, graph, how, scores)
-    assert cost(widths) <= fraction * total
-    for index, one in enumerate(how.ladders):
-        assert widths[index] in one.widths
-        wider = widths.copy()
-        if (more := one.above(int(widths[index]))) is not None:
-            wider[index] = more
-            assert cost(wider) > fraction * total
+    check_used(widths, how, cost, fraction * total)
 
 
 @settings(max_examples=40, deadline=None)

@@ -8,17 +8,9 @@ from hypothesis import strategies as st
 from deploykit.base.errors import BadInput
 from deploykit.pruning.importance import weight_scores
 from deploykit.pruning.probing import prunable_graph
-from deploykit.pruning.prune import check_floor, costs_of, narrow, plan, step_budgets, widths_for
+from deploykit.pruning.prune import check_floor, narrow, plan, step_budgets, widths_for
 from deploykit.pruning.widths import Ladder, TooSmall, channels_for, chosen, comparable, ladder, structure
-from deploykit.zoo import build, count
-from tests.pruning.nets import made
-
-
-@pytest.fixture(scope="module")
-def resnet():
-    net = build("deploykit:resnet", 10, kwargs={"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}).eval()
-    graph = prunable_graph(net, (32, 32))
-    return net, graph, costs_of(net, graph, count(net, (32, 32)).macs)
+from tests.pruning.nets import check_used, made
 
 
 @settings(max_examples=60, deadline=None)
@@ -40,13 +32,7 @@ def test_the_budget_holds_and_is_used(resnet, fraction, round_to, scope, unit):
             widths_for(fraction * total, cost, graph, how, scores)
         return
     widths = widths_for(fraction * total, cost, graph, how, scores)
-    assert cost(widths) <= fraction * total
-    for index, one in enumerate(how.ladders):
-        assert widths[index] in one.widths
-        wider = widths.copy()
-        if (more := one.above(int(widths[index]))) is not None:
-            wider[index] = more
-            assert cost(wider) > fraction * total
+    check_used(widths, how, cost, fraction * total)
 
 
 def test_rounding():

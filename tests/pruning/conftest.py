@@ -1,0 +1,14 @@
+"""One residual network, its graph of channels and its costs."""
+
+import pytest
+
+from deploykit.pruning.probing import prunable_graph
+from deploykit.pruning.prune import costs_of
+from deploykit.zoo import build, count
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    net = build("deploykit:resnet", 10, kwargs={"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}).eval()
+    graph = prunable_graph(net, (32, 32))
+    return net, graph, costs_of(net, graph, count(net, (32, 32)).macs)
