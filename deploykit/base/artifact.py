@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -81,6 +82,25 @@ class Manifest:
         return stage_key(
             self.stage, self.version, self.config, [p.sha256 for p in self.parents], self.versions, self.hardware
         )
+
+
+@dataclass(frozen=True)
+class Made:
+    """One artifact, made now or there already.
+
+    Attributes:
+        output: the artifact.
+        made: False where the identical file was there already.
+        facts: what was found out while it was made, as the command's own result says.
+    """
+
+    output: Path
+    made: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of ``--json``."""
+        return {"output": str(self.output), "made": self.made, **self.facts}
 
 
 def stage_key(
@@ -189,6 +209,22 @@ def artifact_sha256(path: Path) -> str:
     if len(names) == 1:
         return file_sha256(path)
     return value_sha256({name: file_sha256(path.parent / name) for name in names if (path.parent / name).is_file()})
+
+
+def safe_name(name: str) -> str:
+    """A variant's name as a file name: letters, digits, dot, dash, underscore; others and doubtful ones are hashed."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name):
+        return name
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] + "-" + value_sha256(name)[:8]
+
+
+def artifact_of(path: Path, folder: Path | None) -> dict[str, Any]:
+    """The ``artifact`` of a report's variant: its path seen from ``folder`` (only its name without one), hash and size."""
+    manifest = read_manifest(path)
+    names = sorted({path.name, *(manifest.files if manifest else ())})
+    size = sum((path.parent / name).stat().st_size for name in names if (path.parent / name).is_file())
+    shown = path.name if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+    return {"path": shown, "sha256": artifact_sha256(path), "bytes": size}
 
 
 def write_artifact(output: Path, content: bytes, manifest: Manifest) -> Manifest:

@@ -9,6 +9,8 @@ from pathlib import Path
 from deploykit.base.errors import BadInput, unknown
 
 TARGETS = ("torch-eager", "torch-compile", "ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
+PLANS = ("tensorrt", "tensorrt-rtx")
+"""Targets that run a plan of their own, built for a GPU."""
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8")
 NATURAL = {
     ".pt": "torch-eager",

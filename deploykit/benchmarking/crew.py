@@ -10,9 +10,9 @@ import numpy as np
 
 from deploykit.base.progress import Progress
 from deploykit.benchmarking.noise import quietest_core
-from deploykit.benchmarking.pool import Block, Worker, WorkerFailed
+from deploykit.benchmarking.pool import Worker, WorkerFailed
 from deploykit.benchmarking.subject import Opener
-from deploykit.benchmarking.times import Measured, Settings
+from deploykit.benchmarking.times import Block, Measured, Settings
 from deploykit.benchmarking.warmup import warm_up
 
 WARMUP_SHARE = 0.25

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from deploykit.benchmarking.arrivals import Arrivals
 from deploykit.benchmarking.subject import Opener
+from deploykit.benchmarking.times import Block
 from deploykit.benchmarking.worker import serve
 
 ANSWER_LIMIT_S = 900.0
@@ -24,21 +24,6 @@ class WorkerFailed(Exception):
     def __init__(self, status: str, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
-
-
-@dataclass(frozen=True)
-class Block:
-    """What one block gave.
-
-    Attributes:
-        host: float64 [n] ms by the host's clock.
-        device: float64 [n] ms by the device's own clock, or None.
-        energy_mj: of one call, or None.
-    """
-
-    host: np.ndarray
-    device: np.ndarray | None = None
-    energy_mj: float | None = None
 
 
 class Worker:

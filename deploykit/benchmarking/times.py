@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.benchmarking.pool import Block
 from deploykit.stats.ratio import speed_up, speed_up_interval
 
 LEAST_ROUNDS = 5
@@ -34,6 +33,21 @@ class Settings:
     sweeps: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
     """(variant, its own reference): speed-ups that must be tight as well, beside those over the baseline."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one block gave.
+
+    Attributes:
+        host: float64 [n] ms by the host's clock.
+        device: float64 [n] ms by the device's own clock, or None.
+        energy_mj: of one call, or None.
+    """
+
+    host: np.ndarray
+    device: np.ndarray | None = None
+    energy_mj: float | None = None
 
 
 @dataclass

@@ -25,7 +25,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
-from deploykit.commands.quantizing import LIBRARIES, dialect_of, float_onnx
+from deploykit.commands.quantizing import LIBRARIES, float_onnx
 from deploykit.commands.sound import refuse_other_pictures
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def analyze(
     """
     from deploykit.base.atomic import write_json, write_text
     from deploykit.base.checkpoint import check_file
+    from deploykit.quantization.dialects import dialect_of
     from deploykit.reporting.sensitivity_page import to_page
 
     config = config or AnalyzeConfig()

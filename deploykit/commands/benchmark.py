@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
+from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, safe_name, write_manifest
 from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import cores, library_versions
@@ -23,7 +23,7 @@ from deploykit.benchmarking.subject import Opener
 from deploykit.commands.against import SUFFIX, other_side
 from deploykit.commands.attachments import gather
 from deploykit.commands.chain import Chain, chain_of
-from deploykit.commands.evaluate import run_folder_of, safe_name, unique_specs
+from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics
 from deploykit.commands.run_specs import specs_of_run

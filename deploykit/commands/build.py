@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import (
+    Made,
     Manifest,
     Parent,
     already_made,
@@ -15,14 +16,14 @@ from deploykit.base.artifact import (
     portable_data_name,
     read_manifest,
     refuse_input,
+    write_manifest,
 )
 from deploykit.base.config.build import BuildConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import check_target
-from deploykit.commands.made import Made
+from deploykit.base.targets import PLANS, check_target
 
 STAGE_VERSION = 1
 LIBRARIES = {
@@ -33,7 +34,6 @@ LIBRARIES = {
     "ort-trt": ("deploykit", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt"),
     "openvino": ("deploykit", "onnx", "openvino"),
 }
-PLANS = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def default_output(source: Path, target: str) -> Path:
 
 
 def _build(source: Path, target: Path, config: BuildConfig, force: bool, progress: Progress) -> BuildResult:
+    from deploykit.commands.build_beside import build_beside, wants_beside
     from deploykit.commands.build_ort import build_file, ort_hardware
     from deploykit.commands.build_plan import build_engine, plan_hardware
 
@@ -144,8 +145,14 @@ def _build(source: Path, target: Path, config: BuildConfig, force: bool, progres
         made = read_manifest(target)
         assert made is not None
         return BuildResult(target, False, made.facts)
-    make = build_engine if is_plan else build_file
-    facts, described = make(source, target, config, manifest, force, progress)
+    if is_plan:
+        facts, described = build_engine(source, target, config, manifest, force, progress)
+        if wants_beside(config, facts["precision"]):
+            facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
+            facts["notes"].append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
+        write_manifest(target, described)
+    else:
+        facts, described = build_file(source, target, config, manifest, force, progress)
     return BuildResult(target, True, replace_layers(facts, described))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, already_made, read_manifest
+from deploykit.base.artifact import Manifest, already_made, read_manifest, write_manifest
 from deploykit.base.errors import DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import Progress
@@ -26,6 +26,11 @@ SLOWER = "int8 is slower than fp16 on this GPU"
 def beside_name(target: Path) -> Path:
     """``model.int8.engine`` → ``model.int8.fp16.engine``."""
     return target.with_name(f"{target.stem}.fp16.engine")
+
+
+def wants_beside(config: BuildConfig, precision: str) -> bool:
+    """Whether a plan of this precision gets one in fp16 beside it; without weights there is nothing to compare."""
+    return config.beside == "fp16" and precision == "int8" and not config.strip
 
 
 def build_beside(
@@ -53,7 +58,8 @@ def build_beside(
         described = replace(manifest, config={**own.plain(), "made_from": made_from}, files={}, facts={})
         if not already_made(place, described.key, force=force):
             progress.say(f"fp16 beside int8: {place.name}")
-            build_engine(graph, place, own, described, force, progress)
+            _, finished = build_engine(graph, place, own, described, force, progress)
+            write_manifest(place, finished)
         known = read_manifest(place)
         assert known is not None
         said: dict[str, Any] = {"file": place.name, "bytes": known.facts["bytes"], "made_from": made_from}

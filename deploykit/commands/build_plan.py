@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, write_artifact, write_manifest
+from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.commands.build_graph import prepared_graph
@@ -38,10 +38,10 @@ def plan_hardware(config: BuildConfig) -> dict[str, Any]:
 def build_engine(
     source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
 ) -> tuple[dict[str, Any], Manifest]:
-    """Build ``source`` into the plan ``target`` and write its manifest.
+    """Build ``source`` into the plan ``target``, whose manifest says unfinished until the caller writes the one returned.
 
     Returns:
-        The facts, and the manifest as written.
+        The facts, and the manifest to write when all that belongs to the build is there; it holds the same facts.
     """
     from deploykit.engines.tensorrt.describing import describe_network
     from deploykit.engines.tensorrt.flavour import load
@@ -97,14 +97,6 @@ def build_engine(
     described = write_artifact(target, plan.content, replace(described, stage=UNFINISHED))
     described = replace(described, stage=manifest.stage)
     _attach_layers(target, network, force)
-    if (
-        config.beside == "fp16" and precision == "int8" and not config.strip
-    ):  # without weights there is nothing to compare
-        from deploykit.commands.build_beside import build_beside
-
-        facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
-        notes.append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
-    write_manifest(target, described)
     return facts, described
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import (
+    Made,
     Manifest,
     Parent,
     already_made,
@@ -23,7 +24,6 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import parse_spec
-from deploykit.commands.made import Made
 from deploykit.commands.teacher_answers import answering
 from deploykit.commands.teachers import (
     OpenTeacher,

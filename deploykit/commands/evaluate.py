@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +15,16 @@ from deploykit.base.artifact import (
     Manifest,
     Parent,
     already_made,
+    artifact_of,
     artifact_sha256,
     files_of,
-    read_manifest,
+    safe_name,
     write_manifest,
 )
 from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import EvaluateConfig
 from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
-from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
 from deploykit.commands.chain import chain_of
@@ -248,22 +247,6 @@ def _measure(
         save_logits(folder / place, SavedLogits(logits, labels, split.sha256, tuple(split.classes)))
         judged["logits_file"] = place
     return {**variant, "accuracy": judged}, logits, answers
-
-
-def safe_name(name: str) -> str:
-    """A variant's name as a file name: letters, digits, dot, dash, underscore; others and doubtful ones are hashed."""
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name):
-        return name
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] + "-" + value_sha256(name)[:8]
-
-
-def artifact_of(path: Path, folder: Path | None) -> dict[str, Any]:
-    """The ``artifact`` of a report's variant: its path seen from ``folder`` (only its name without one), hash and size."""
-    manifest = read_manifest(path)
-    names = sorted({path.name, *(manifest.files if manifest else ())})
-    size = sum((path.parent / name).stat().st_size for name in names if (path.parent / name).is_file())
-    shown = path.name if folder is None else Path(os.path.relpath(path, folder)).as_posix()
-    return {"path": shown, "sha256": artifact_sha256(path), "bytes": size}
 
 
 def _report(variants: list[dict[str, Any]], baseline: str, split: Split, config: EvaluateConfig) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Opened:
 
     def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
         """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""
-        from deploykit.quantization.profile import kernel_times
+        from deploykit.engines.onnxruntime.layers import kernel_times
 
         session = self._session(proto, enable_profiling=True, profile_file_prefix=str(self.scratch / "profile"))
         source = session.get_inputs()[0].name

@@ -182,7 +182,8 @@ def _onnxruntime(spec: Spec, x: np.ndarray, threads: int) -> Times:
     import onnx_ir as ir
     import onnxruntime as ort
 
-    from deploykit.quantization.profile import by_layer, kernel_times, owners
+    from deploykit.engines.onnxruntime.layers import kernel_times
+    from deploykit.quantization.profile import by_layer, owners
 
     with TemporaryDirectory(prefix="deploykit-profile-") as scratch:
         options = ort.SessionOptions()

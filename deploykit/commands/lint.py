@@ -65,7 +65,7 @@ def lint(model: Path | str, target: str = "ort-cpu") -> LintResult:
         BadInput: no ONNX file, or a target without int8.
     """
     from deploykit.base.checkpoint import check_file
-    from deploykit.commands.quantizing import dialect_of
+    from deploykit.quantization.dialects import dialect_of
 
     dialect_of(target)
     path = check_file(Path(model))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import (
+    Made,
     Manifest,
     Parent,
     already_made,
@@ -23,7 +24,6 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.made import Made
 from deploykit.commands.prune_pictures import PruningPictures, pruning_pictures
 
 if TYPE_CHECKING:

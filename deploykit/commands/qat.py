@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import (
+    Made,
     Manifest,
     Parent,
     already_made,
@@ -32,7 +33,6 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import calibration_pictures
 from deploykit.commands.graphs import Opened
-from deploykit.commands.made import Made
 from deploykit.commands.qat_equalize import equalized_start
 from deploykit.commands.qat_fit import Fitted, fitted
 from deploykit.commands.qat_judge import Verdict, verdict

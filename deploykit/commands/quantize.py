@@ -29,7 +29,6 @@ from deploykit.commands.quantizing import (
     QuantizeResult,
     choose,
     describe,
-    dialect_of,
     float_onnx,
     judge,
     linted,
@@ -80,6 +79,7 @@ def quantize(
         AnswerNo: the int8 file does not agree with the float one within int8's budget; nothing is written.
     """
     from deploykit.base.checkpoint import check_file
+    from deploykit.quantization.dialects import dialect_of
 
     config = config or QuantizeConfig()
     dialect = dialect_of(config.target)

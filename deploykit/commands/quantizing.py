@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, Parent, artifact_sha256, portable_data_name
+from deploykit.base.artifact import Made, Manifest, Parent, artifact_sha256, portable_data_name
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
-from deploykit.base.errors import AnswerNo, BadInput, unknown
+from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened, logits_of
-from deploykit.commands.made import Made
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
@@ -35,24 +33,6 @@ if TYPE_CHECKING:
     from deploykit.quantization.search import Choice, Quantizer
 
 LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
-
-
-def dialect_of(target: str) -> Dialect:
-    """The dialect of a target on this machine's CPU, or why it has none."""
-    from deploykit.base.targets import TARGETS
-    from deploykit.quantization.dialects import DIALECTS, dialect_for
-
-    if target not in TARGETS:
-        raise unknown("int8 target", target, DIALECTS)
-    if target == "ort-cuda":
-        raise BadInput(
-            "int8 for ort-cuda",
-            expected="a target with int8 kernels",
-            fix="ONNX Runtime's CUDA provider runs Q/DQ in float and slower: use fp16 there, or --target tensorrt.",
-        )
-    if target not in DIALECTS:
-        raise BadInput(f"{target} has no int8 dialect", expected="one of " + ", ".join(DIALECTS))
-    return dialect_for(target, cpu()["isa"], platform.machine())
 
 
 def recorded(config: QuantizeConfig) -> dict[str, Any]:

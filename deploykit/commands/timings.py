@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import read_manifest
+from deploykit.base.artifact import artifact_of, read_manifest
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import describe
 from deploykit.benchmarking.times import Measured, Times
 from deploykit.commands.against import SUFFIX
 from deploykit.commands.counterparts import add_counterparts, speedup_over
-from deploykit.commands.evaluate import artifact_of
 from deploykit.commands.judged import Judged
 from deploykit.commands.measurements import measurements_of
 from deploykit.reporting.decide import settle

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import (
+    Made,
     Manifest,
     Parent,
     already_made,
@@ -20,7 +21,6 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.made import Made
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:

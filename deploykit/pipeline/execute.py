@@ -20,7 +20,7 @@ from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.measure import measure, measurement_key
 from deploykit.pipeline.plan import Plan, Stage, plan
 from deploykit.pipeline.shipped import find_recipe
-from deploykit.pipeline.summary import summary_of
+from deploykit.pipeline.summary import plan_of, summary_of
 
 if TYPE_CHECKING:
     from deploykit.commands.gate import GateResult
@@ -98,7 +98,10 @@ class RunResult:
 
     def summary(self) -> str:
         """For people: the plan of a dry run, else the table of variants and where the report lies."""
-        return summary_of(self)
+        if self.report is None:
+            return plan_of(self.name, self.folder, [[one.name, one.status, one.reason or ""] for one in self.stages])
+        gate = None if self.gate is None else self.gate.gate.summary()
+        return summary_of(self.report, self.folder, [one.status for one in self.stages], gate)
 
 
 @dataclass

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from deploykit.pipeline.execute import RunResult
+
+def plan_of(name: str, folder: Path, stages: Sequence[Sequence[str]]) -> str:
+    """What a run would do.
+
+    Args:
+        name: of the recipe.
+        folder: of the run.
+        stages: name, status and reason of each.
+    """
+    return "\n".join([f"{name}: what `deploykit run` would do in {folder}", *table(stages)])
 
 
-def summary_of(result: RunResult) -> str:
-    """The plan of a dry run, else variants, pick, stages and the report's place."""
-    if result.report is None:
-        lines = [f"{result.name}: what `deploykit run` would do in {result.folder}"]
-        rows = [[one.name, one.status, one.reason or ""] for one in result.stages]
-        return "\n".join([*lines, *table(rows)])
-    report = result.report
+def summary_of(report: dict[str, Any], folder: Path, statuses: Sequence[str], gate: str | None) -> str:
+    """Variants, pick, stages, gate and the report's place.
+
+    Args:
+        report: of the run.
+        folder: of the run.
+        statuses: what became of each stage.
+        gate: its verdict for people, or None where the recipe has none.
+    """
     head = ["variant", "target", "status", "p50", "speed-up", "top-1", "drop", "size"]
     lines = table([head, *([*_cells(variant, report["baseline"])] for variant in report["variants"])])
     for variant in report["variants"]:
@@ -22,15 +34,15 @@ def summary_of(result: RunResult) -> str:
             lines.append(f"{variant['name']} {variant['status']}: {variant['reason']}")
     pick = report.get("pick")
     lines.append(f"pick: {pick['name']}: {pick['why']}" if pick else "pick: none")
-    kept = sum(one.status == "kept" for one in result.stages)
-    lines.append(f"stages: {len(result.stages) - kept} run, {kept} kept")
-    if result.gate is not None:
-        lines.append(f"gate: {result.gate.gate.summary()}")
-    lines.append(f"report: {(result.folder / 'report.html').as_posix()}")
+    kept = sum(one == "kept" for one in statuses)
+    lines.append(f"stages: {len(statuses) - kept} run, {kept} kept")
+    if gate is not None:
+        lines.append(f"gate: {gate}")
+    lines.append(f"report: {(folder / 'report.html').as_posix()}")
     return "\n".join(lines)
 
 
-def table(rows: list[list[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as aligned lines."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -14,13 +14,16 @@ Weights are int8, symmetric, with a scale for each output channel, everywhere.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import onnx_ir as ir
 
-from deploykit.base.errors import unknown
+from deploykit.base.environment import cpu
+from deploykit.base.errors import BadInput, unknown
+from deploykit.base.targets import TARGETS
 from deploykit.quantization.placement import Plan, plan_ort_cpu
 from deploykit.quantization.placement_inputs import plan_at_inputs
 from deploykit.quantization.schemes import S8, S8_ASYMMETRIC, U8, Scheme
@@ -96,3 +99,22 @@ def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str 
     if not set(isa) & set(SUMS_IN_INT32):
         return replace(made, weight_bits=7)
     return made
+
+
+def dialect_of(target: str) -> Dialect:
+    """The dialect of a target on this machine's CPU.
+
+    Raises:
+        BadInput: a target that is not known, or has no int8; the line says what to use.
+    """
+    if target not in TARGETS:
+        raise unknown("int8 target", target, DIALECTS)
+    if target == "ort-cuda":
+        raise BadInput(
+            "int8 for ort-cuda",
+            expected="a target with int8 kernels",
+            fix="ONNX Runtime's CUDA provider runs Q/DQ in float and slower: use fp16 there, or --target tensorrt.",
+        )
+    if target not in DIALECTS:
+        raise BadInput(f"{target} has no int8 dialect", expected="one of " + ", ".join(DIALECTS))
+    return dialect_for(target, cpu()["isa"], platform.machine())

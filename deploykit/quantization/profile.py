@@ -6,15 +6,12 @@ A profile names kernels after nodes or after the tensors they make, with what fu
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from deploykit.quantization.graphs import activation_inputs
@@ -23,7 +20,6 @@ from deploykit.quantization.placement import ANCHORS
 MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "SpaceToDepth", "QuantizeLinear", "DequantizeLinear", "Cast")
 _ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|_quant)+$")
 _LAST = re.compile(r"[./][^./]*$|^[^./]*$")
-_KERNEL = "_kernel_time"
 
 
 @dataclass(frozen=True)
@@ -43,20 +39,6 @@ class LayerTime:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return {key: round(value, 2) if isinstance(value, float) else value for key, value in asdict(self).items()}
-
-
-def kernel_times(path: Path, statistic: Callable[[Sequence[float]], Any] = np.median) -> dict[tuple[str, str], float]:
-    """Microseconds of each kernel of a profile, the median over calls or another ``statistic``: (node, operator) → time.
-
-    The first call, which touches memory for the first time, is left out where there are more.
-    """
-    events = json.loads(path.read_text(encoding="utf-8"))
-    calls: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
-            key = (event["name"].removesuffix(_KERNEL), event["args"].get("op_name", ""))
-            calls[key].append(float(event["dur"]))
-    return {key: float(statistic(times[1:] or times)) for key, times in calls.items()}
 
 
 def owners(model: ir.Model) -> dict[str, str]:

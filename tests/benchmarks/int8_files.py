@@ -144,7 +144,8 @@ def _ours(source: Path, path: Path) -> None:
     from deploykit.commands.calibration import calibration_pictures
     from deploykit.commands.graphs import Opened
     from deploykit.commands.quantize import STAGE_VERSION
-    from deploykit.commands.quantizing import choose, dialect_of, recovery_of, see
+    from deploykit.commands.quantizing import choose, recovery_of, see
+    from deploykit.quantization.dialects import dialect_of
     from deploykit.quantization.search import Choice
 
     said = path.with_suffix(".json")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deploykit.base.errors import AnswerNo, Unavailable
-from deploykit.commands.build import PLANS
+from deploykit.base.targets import PLANS
 from deploykit.commands.layer_engines import need_target, time_of
 from deploykit.engines.tensorrt.hardware import gpu_or_none
 

@@ -6,7 +6,6 @@ import pytest
 from deploykit.base.artifact import read_manifest
 from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.commands import quantize as command
 from deploykit.commands import quantizing
 from deploykit.commands.export import export
 from deploykit.commands.lint import lint
@@ -70,12 +69,13 @@ def test_lint_of_the_command_agrees_with_what_quantize_recorded(made):
 
 def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(quantizing, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
+    monkeypatch.setattr("deploykit.quantization.dialects.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     monkeypatch.setattr("deploykit.commands.lint.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     config = options("ort-cpu", force_int8=True)
     narrow = quantize(exported, tmp_path / "narrow.onnx", config)
     stored = [onnx.numpy_helper.to_array(t) for t in onnx.load(narrow.output).graph.initializer if t.data_type == 3]
     assert max(abs(int(array.min())) for array in stored if array.ndim == 4) == 63
-    monkeypatch.setattr(command, "dialect_of", lambda *_: dialect_for("ort-cpu"))
+    monkeypatch.setattr("deploykit.quantization.dialects.dialect_of", lambda *_: dialect_for("ort-cpu"))
     with pytest.raises(AnswerNo, match=r"ort-cpu would not run this file: breaks saturation: .*no VNNI"):
         quantize(exported, tmp_path / "wide.onnx", config)
     assert not (tmp_path / "wide.onnx").exists()

@@ -7,8 +7,9 @@ import onnxruntime as ort
 import pytest
 
 from deploykit.commands.slower import in_words
+from deploykit.engines.onnxruntime.layers import kernel_times
 from deploykit.quantization.prepare import prepare
-from deploykit.quantization.profile import MOVES, by_layer, compared, kernel_times, owners
+from deploykit.quantization.profile import MOVES, by_layer, compared, owners
 from deploykit.quantization.search import Choice
 from tests.quantization.graphs_for_tests import mobile_net, pictures, residual_net
 from tests.quantization.test_sensitivity import quantizer_of

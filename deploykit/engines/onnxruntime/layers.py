@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,20 @@ def optimized_graph(spec: Spec, threads: int | None) -> onnx.GraphProto | None:
         place = Path(folder) / "optimized.onnx"
         create_session(spec.path, spec.target, spec.options, threads, optimized_to=place)
         return onnx.load(place, load_external_data=False).graph
+
+
+def kernel_times(path: Path, statistic: Callable[[Sequence[float]], Any] = np.median) -> dict[tuple[str, str], float]:
+    """Microseconds of each kernel of a profile, the median over calls or another ``statistic``: (node, operator) → time.
+
+    The first call, which touches memory for the first time, is left out where there are more.
+    """
+    events = json.loads(path.read_text(encoding="utf-8"))
+    calls: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
+            key = (event["name"].removesuffix(_KERNEL), event["args"].get("op_name", ""))
+            calls[key].append(float(event["dur"]))
+    return {key: float(statistic(times[1:] or times)) for key, times in calls.items()}
 
 
 def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUNS) -> list[dict[str, Any]]:

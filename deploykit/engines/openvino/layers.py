@@ -1,7 +1,8 @@
-"""The time of each layer by OpenVINO's own profile, and the Q and DQ that it computes on their own."""
+"""What a compiled OpenVINO model runs: its layers with their precision and time, and the Q and DQ left on their own."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from statistics import median
@@ -9,11 +10,57 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.engines.openvino.audit import NOT_RUN, text_of
 from deploykit.engines.openvino.loading import compiled, library
 
+INT8 = ("u8", "i8")
+CONVS = ("Convolution", "Deconvolution")
+NOT_RUN = ("Const", "Input", "Output")
+MOVES = ("Reorder", "Transpose", "Reshape", "Convert")
 RUNS = 30
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
+
+
+def audit(made: Any, path: Path) -> dict[str, Any]:
+    """Count the layers of a compiled model, read from ``path``.
+
+    Returns:
+        ``nodes`` (that run), ``convs``, ``int8_convs``, ``fully_connected``, ``int8_fully_connected``, ``reformats``,
+        ``precisions`` (precision → nodes), ``ops`` (type → nodes), ``float_convs`` (names of those not in int8, where some are),
+        ``qdq_left`` (see :func:`left_over`).
+    """
+    ops: Counter[str] = Counter()
+    precisions: Counter[str] = Counter()
+    dense: Counter[bool] = Counter()
+    convs: dict[str, bool] = {}
+    for node in made.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        kind, precision = text_of(info["layerType"]), text_of(info["runtimePrecision"])
+        if kind in NOT_RUN:
+            continue
+        ops[kind] += 1
+        precisions[precision] += 1
+        if kind in CONVS:
+            convs[node.get_friendly_name()] = precision in INT8
+        if kind in ("FullyConnected", "MatMul"):
+            dense[precision in INT8] += 1
+    some = any(convs.values())
+    return {
+        "nodes": sum(ops.values()),
+        "convs": len(convs),
+        "int8_convs": sum(convs.values()),
+        "fully_connected": sum(dense.values()),
+        "int8_fully_connected": dense[True],
+        "reformats": sum(ops[kind] for kind in MOVES),
+        "precisions": dict(sorted(precisions.items())),
+        "ops": dict(sorted(ops.items())),
+        "float_convs": sorted(name for name, is_int in convs.items() if not is_int) if some else [],
+        "qdq_left": left_over(made, path),
+    }
+
+
+def text_of(value: Any) -> str:
+    """A run-time fact of a layer as text."""
+    return str(value.astype(str) if hasattr(value, "astype") else value)
 
 
 def timed_layers(

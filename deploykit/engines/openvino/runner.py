@@ -110,7 +110,7 @@ class OpenVinoRunner:
 
     def audit(self) -> dict[str, Any]:
         """What the layers became and in which precision they run; see :mod:`.audit`."""
-        from deploykit.engines.openvino.audit import audit
+        from deploykit.engines.openvino.layers import audit
 
         if not self._bound:
             raise BadInput(f"nothing was run with {self.spec.path} yet")
