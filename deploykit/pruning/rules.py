@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from deploykit.pruning.labels import compressed, expanded
+from deploykit.pruning.records import Tracing
 
-if TYPE_CHECKING:
-    from deploykit.pruning.trace import _Tracer as Tracer
-
-Rule = Callable[["Tracer", Any, Any, Any, Any], None]
+Rule = Callable[[Tracing, Any, Any, Any, Any], None]
 
 # Element by element, but not tagged so in every supported version of torch.
 POINTWISE = frozenset(
@@ -143,22 +141,22 @@ def _tensors(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
-def _give(t: Tracer, result: Any, labels: Tensor) -> None:
+def _give(t: Tracing, result: Any, labels: Tensor) -> None:
     for tensor in _tensors(result):
         t.put(tensor, labels)
 
 
-def _free(t: Tracer, result: Any) -> None:
+def _free(t: Tracing, result: Any) -> None:
     for tensor in _tensors(result):
         t.put(tensor, torch.zeros([1] * tensor.ndim, dtype=torch.int64))
 
 
-def _unknown(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _unknown(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     t.fix((args, kwargs), f"{t.place} uses {func.overloadpacket.__name__}, which mixes channels or is not known")
     _free(t, result)
 
 
-def _pointwise(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _pointwise(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     """Operands are aligned from the right. Channels tie where both are wide; what is the same for all ties nothing."""
     out = _tensors(result)[0]
     operands = []
@@ -187,7 +185,7 @@ def _pointwise(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> Non
     _give(t, result, compressed(found))
 
 
-def _moving(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _moving(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     source = args[0]
     name = func.overloadpacket.__name__
     labels = expanded(t.get(source), source.shape)
@@ -207,7 +205,7 @@ def _moving(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
         t.put(tensor, compressed(piece))
 
 
-def _cat(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _cat(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     tensors = [tensor for tensor in args[0] if tensor.numel()]
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.ndim
     parts = [t.get(tensor) for tensor in tensors]
@@ -220,12 +218,12 @@ def _cat(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     _give(t, result, compressed(torch.cat(pieces, dim)))
 
 
-def _stack(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _stack(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     whole = [expanded(t.get(tensor), tensor.shape) for tensor in args[0]]
     _give(t, result, compressed(func(whole, *args[1:], **kwargs)))
 
 
-def _pooling(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _pooling(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     labels = t.get(args[0])
     if any(extent > 1 for extent in labels.shape[-2:]):
         _unknown(t, func, result, args, kwargs)
@@ -233,7 +231,7 @@ def _pooling(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
         _give(t, result, labels)
 
 
-def _padding(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _padding(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     """New places are unit 0; where channels are padded with constants these stay."""
     labels = t.get(args[0])
     pads = args[1]
@@ -245,7 +243,7 @@ def _padding(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     _give(t, result, compressed(padded))
 
 
-def _reducing(t: Tracer, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _reducing(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     source = args[0]
     labels = t.get(source)
     given = args[1] if len(args) > 1 else kwargs.get("dim")

@@ -1,0 +1,160 @@
+"""How the functions whose arguments are parameters, of convolutions, linear layers and norms, pass labels on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._pytree import tree_leaves
+
+from deploykit.pruning.labels import constant_along
+from deploykit.pruning.records import BATCH, LayerUse, Tracing
+
+
+def _convolution(
+    t: Tracing,
+    out: Tensor,
+    input: Tensor,  # torch's own names: callers pass them as keywords
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor | None:
+    dim = input.ndim - (weight.ndim - 1)
+    name = t.name(weight)
+    inputs = t.channels(input, dim, f"{t.place} reads its channels from several places of the picture")
+    if name is None or dim != 1:
+        t.records.fix(inputs, f"{t.place} computes its weights")
+        t.fix((weight, bias), f"{t.place} computes its weights")
+        return None
+    depthwise = groups > 1 and groups == len(inputs) and weight.shape[1] == 1
+    if depthwise:
+        outputs = np.repeat(inputs, weight.shape[0] // groups)
+        t.site(name, 0, outputs, "follow")
+    else:
+        outputs = t.units(name, 0, weight.shape[0])
+        t.site(name, 0, outputs, "produce")
+        t.site(name, 1, inputs if groups == 1 else inputs.reshape(groups, -1), "consume")
+        if groups > 1:
+            t.records.blocks += [(inputs, groups), (outputs, groups)]
+    _bias(t, bias, outputs)
+    t.records.layers.append(
+        LayerUse(
+            name.rpartition(".")[0] or name,
+            f"Conv{weight.ndim - 2}d",
+            name,
+            out[0, 0].numel(),
+            weight[0, 0].numel(),
+            groups,
+            depthwise,
+            outputs,
+            inputs,
+        )
+    )
+    return torch.from_numpy(outputs).reshape([1, -1] + [1] * (out.ndim - 2))
+
+
+def _linear(t: Tracing, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+    name = t.name(weight)
+    inputs = t.channels(input, -1, f"{t.place} reads its channels from several places")
+    if name is None:
+        t.records.fix(inputs, f"{t.place} computes its weights")
+        t.fix((weight, bias), f"{t.place} computes its weights")
+        return None
+    outputs = t.units(name, 0, weight.shape[0])
+    t.site(name, 0, outputs, "produce")
+    t.site(name, 1, inputs, "consume")
+    _bias(t, bias, outputs)
+    positions = out.numel() // (BATCH * out.shape[-1])
+    layer = name.rpartition(".")[0] or name
+    t.records.layers.append(LayerUse(layer, "Linear", name, positions, 1, 1, False, outputs, inputs))
+    return torch.from_numpy(outputs).reshape([1] * (out.ndim - 1) + [-1])
+
+
+def _bias(t: Tracing, bias: Tensor | None, outputs: np.ndarray) -> None:
+    if bias is None:
+        return
+    name = t.name(bias)
+    if name is None:
+        t.records.fix(outputs, f"{t.place} computes its bias")
+        t.fix(bias, f"{t.place} computes its bias")
+    else:
+        t.site(name, 0, outputs, "follow")
+
+
+def _per_channel_norm(
+    t: Tracing,
+    out: Tensor,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    units = t.channels(input, 1, f"{t.place} normalises what is no plain channel")
+    for tensor in (running_mean, running_var, weight, bias):
+        if tensor is None:
+            continue
+        name = t.name(tensor)
+        if name is None:
+            t.records.fix(units, f"{t.place} computes its parameters")
+            t.fix(tensor, f"{t.place} computes its parameters")
+        else:
+            t.site(name, 0, units, "follow")
+    return torch.from_numpy(units).reshape([1, -1] + [1] * (out.ndim - 2))
+
+
+def _torch_batch_norm(
+    t: Tracing,
+    out: Tensor,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    return _per_channel_norm(t, out, input, running_mean, running_var, weight, bias)
+
+
+def _layer_norm(t: Tracing, out: Tensor, input: Tensor, normalized_shape: Any, *_: Any, **__: Any) -> Tensor:
+    labels, dims = t.get(input), range(input.ndim - len(normalized_shape), input.ndim)
+    if not constant_along(labels, dims):
+        t.records.fix(labels.numpy().ravel(), f"{t.place} (LayerNorm) computes its statistics over the channels")
+    return labels
+
+
+def _group_norm(t: Tracing, out: Tensor, input: Tensor, *_: Any, **__: Any) -> Tensor:
+    t.fix(input, f"{t.place} (GroupNorm) computes its statistics over several channels")
+    return t.get(input)
+
+
+def _attention(t: Tracing, out: Any, *args: Any, **kwargs: Any) -> None:
+    tensors = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
+    t.fix([tensor for tensor in tensors if t.name(tensor) is None], f"{t.place} (attention) mixes its channels")
+
+
+LAYER_RULES: dict[Any, Callable[..., Tensor | None]] = {
+    torch.conv1d: _convolution,
+    torch.conv2d: _convolution,
+    torch.conv3d: _convolution,
+    functional.linear: _linear,
+    functional.batch_norm: _per_channel_norm,
+    functional.instance_norm: _per_channel_norm,
+    torch.batch_norm: _torch_batch_norm,
+    functional.layer_norm: _layer_norm,
+    torch.layer_norm: _layer_norm,
+    functional.group_norm: _group_norm,
+    functional.scaled_dot_product_attention: _attention,
+    functional.multi_head_attention_forward: _attention,
+    torch._native_multi_head_attention: _attention,
+}
