@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 
 if TYPE_CHECKING:
+    from deploykit.base.config.measure import BenchmarkConfig
+    from deploykit.base.targets import Spec
     from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
 
@@ -132,6 +135,12 @@ def _looked(
     place: Path, new: Evidence, old: Evidence | None, policy: GatePolicy, config: GateConfig, progress: Progress
 ) -> Gate:
     """The verdict after as many looks as were asked for and needed; each look spends its share of the error."""
+
+    def benchmarked(artifacts: Sequence[Spec], folder: Path, asked: BenchmarkConfig) -> Mapping[str, Any]:
+        from deploykit.commands.benchmark import benchmark
+
+        return benchmark(artifacts, folder, asked, progress=progress).report
+
     confidence = 1 - (1 - policy.confidence) / (config.retry + 1)
     found = verdict_of(new, old, policy, confidence)
     for number in range(1, config.retry + 1):
@@ -141,7 +150,7 @@ def _looked(
         if found.verdict != "cannot_tell" or not names:
             break
         progress.say(f"look {number + 1} of {config.retry + 1}: measuring {', '.join(names)} again")
-        again = measure_again(place, new, names, policy, config, number, progress)
+        again = measure_again(place, new, names, policy, config, number, benchmarked, progress)
         new.sessions += again.sessions
         new.floors += again.floors
         found = verdict_of(new, old, policy, confidence, number + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
 
+    Benchmark = Callable[[Sequence[Spec], Path, BenchmarkConfig], Mapping[str, Any]]
+
 SPEED = ("min_speedup", "max_latency_ratio", "max_latency_ratio_vs_baseline")
 FEW_IMAGES = 16
 
@@ -37,6 +40,7 @@ def measure_again(
     policy: GatePolicy,
     config: GateConfig,
     number: int,
+    benchmark: Benchmark,
     progress: Progress,
 ) -> Evidence:
     """Time the variants and what they are divided by once more, in new processes.
@@ -48,6 +52,7 @@ def measure_again(
         policy: tells the reference and the measurement.
         config: limit of time, and the data where the run folder does not tell it.
         number: of the retry, from 1; part of the seed.
+        benchmark: measures these artifacts into this folder and returns the report.
         progress: where it shows.
 
     Returns:
@@ -56,7 +61,6 @@ def measure_again(
     Raises:
         BadInput: the artifacts are not there or were changed, or the data is not known.
     """
-    from deploykit.commands.benchmark import benchmark
     from deploykit.commands.gate_evidence import read_evidence
 
     folder = place if place.is_dir() else place.parent
@@ -74,8 +78,8 @@ def measure_again(
         **_asked_measurement(policy),
     )
     with TemporaryDirectory(prefix="deploykit-gate-") as scratch:
-        result = benchmark(chosen, Path(scratch) / "again", again, progress=progress)
-        for variant in result.report["variants"]:
+        report = benchmark(chosen, Path(scratch) / "again", again)
+        for variant in report["variants"]:
             if variant["status"] != "ok":
                 progress.warn(f"{variant['name']} {variant['status']} when measured again: {variant['reason']}")
         return read_evidence(Path(scratch) / "again", policy.measurement, progress)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo
-from deploykit.base.targets import Spec
-from deploykit.commands.build import PLANS, build
+from deploykit.base.targets import PLANS, Spec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from deploykit.base.config.build import BuildConfig
     from deploykit.base.runner import Runner
+
+    BuildPlan = Callable[[Path, BuildConfig], Path]
 
 
 def need_target(target: str) -> None:
@@ -31,8 +33,14 @@ def need_target(target: str) -> None:
         gpu()  # TensorRT-RTX builds without one, and runs on none
 
 
-def open_on(path: Path, target: str, threads: int) -> Runner:
-    """A runner of an fp32 ``.onnx`` on ``target``; TensorRT's plan is built beside the file, for the GPU at hand.
+def open_on(path: Path, target: str, threads: int, build: BuildPlan | None) -> Runner:
+    """A runner of an fp32 ``.onnx`` on ``target``.
+
+    Args:
+        path: of the file.
+        target: that runs it.
+        threads: of a target on the CPU.
+        build: builds TensorRT's plan of a file for the GPU at hand and returns where it lies; only for such targets.
 
     Raises:
         AnswerNo: the builder failed.
@@ -45,11 +53,11 @@ def open_on(path: Path, target: str, threads: int) -> Runner:
     from deploykit.base.config.build import BuildConfig
 
     config = BuildConfig(target=target, precision="fp32", batch=1, beside="none")
-    plan = build(path, path.with_suffix(".engine"), config, force=True).output
-    return open_runner(Spec(path.stem, plan, target))
+    assert build is not None, f"{target} runs plans only"
+    return open_runner(Spec(path.stem, build(path, config), target))
 
 
-def layer_ms(path: Path, target: str, threads: int, nodes: Collection[str]) -> float:
+def layer_ms(path: Path, target: str, threads: int, nodes: Collection[str], build: BuildPlan | None) -> float:
     """Milliseconds that an engine of ``path`` spends in the layers made of ``nodes``, by its own profile.
 
     Layers that only change the layout are left out: inside a network a layer reads what the one before it wrote.
@@ -60,7 +68,7 @@ def layer_ms(path: Path, target: str, threads: int, nodes: Collection[str]) -> f
     """
     import numpy as np
 
-    with open_on(path, target, threads) as runner:
+    with open_on(path, target, threads, build) as runner:
         wanted = runner.inputs[0]
         x = np.random.default_rng(0).standard_normal([int(dim) for dim in wanted.shape], dtype=np.float32)
         told: Any = runner

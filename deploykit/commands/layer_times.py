@@ -19,6 +19,7 @@ from deploykit.base.user_cache import cache_folder, tell_unkept
 if TYPE_CHECKING:
     import onnx
 
+    from deploykit.commands.layer_engines import BuildPlan
     from deploykit.pruning.latency_table import LayerShape
 
 SESSION_SHAPES = 24
@@ -77,12 +78,15 @@ def keep_times(path: Path, times_ms: dict[str, float], target: str, threads: int
         tell_unkept(error, progress)
 
 
-def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callable[[Sequence[LayerShape]], list[float]]:
+def measure_on(
+    target: str, threads: int, progress: Progress = SILENT, build: BuildPlan | None = None
+) -> Callable[[Sequence[LayerShape]], list[float]]:
     """A function that measures shapes on ``target``: fp32, batch 1, with a Relu behind them as networks have.
 
     On the CPU many convolutions run in one session and its profile tells the time of each kernel, without the changes
     of layout around it; that is what the same kernel takes inside a whole network. On CUDA a session runs copies of one.
-    OpenVINO and TensorRT tell the time of each layer themselves, of an engine that holds one.
+    OpenVINO and TensorRT tell the time of each layer themselves, of an engine that holds one. ``build`` builds
+    TensorRT's, see :func:`deploykit.commands.layer_engines.open_on`.
 
     Raises:
         BadInput: layers cannot be measured on this target.
@@ -100,14 +104,16 @@ def measure_on(target: str, threads: int, progress: Progress = SILENT) -> Callab
         with progress.task("measuring layers", len(shapes)) as bar, TemporaryDirectory(prefix="deploykit-") as scratch:
             for start in range(0, len(shapes), step):
                 part = shapes[start : start + step]
-                times += _timed(part, target, threads, Path(scratch))
+                times += _timed(part, target, threads, Path(scratch), build)
                 bar.advance(len(part))
         return times
 
     return measure
 
 
-def _timed(part: Sequence[LayerShape], target: str, threads: int, scratch: Path) -> list[float]:
+def _timed(
+    part: Sequence[LayerShape], target: str, threads: int, scratch: Path, build: BuildPlan | None
+) -> list[float]:
     if target == "ort-cpu":
         return _profiled(part, threads, scratch)
     if target == "ort-cuda":
@@ -116,7 +122,7 @@ def _timed(part: Sequence[LayerShape], target: str, threads: int, scratch: Path)
 
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph(part).SerializeToString())
-    return [max(layer_ms(path, target, threads, ("layer0.node", "layer0.relu")), 1e-4)]
+    return [max(layer_ms(path, target, threads, ("layer0.node", "layer0.relu"), build), 1e-4)]
 
 
 def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list[float]:

@@ -27,6 +27,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.prune_pictures import PruningPictures, pruning_pictures
 
 if TYPE_CHECKING:
+    from deploykit.base.config.build import BuildConfig
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.prune_steps import Cutter
     from deploykit.zoo import LoadedModel
@@ -176,7 +177,7 @@ def _prune(
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads or cores())
     try:
-        cutter = Cutter(loaded, preprocessing, config, pictures, progress)
+        cutter = Cutter(loaded, preprocessing, config, pictures, built_plan, progress)
         facts = cutter.cut()
         lineage = [*loaded.lineage, _entry(manifest, facts)]
         _save(cutter, loaded, preprocessing, target, lineage)
@@ -189,6 +190,13 @@ def _prune(
         replace(manifest, files=files_of(target), preprocessing=preprocessing.to_dict(), classes=classes, facts=facts),
     )
     return PruneResult(target, True, facts)
+
+
+def built_plan(source: Path, config: BuildConfig) -> Path:
+    """Build the plan of an ``.onnx`` beside it, in place of an earlier one, and return where it lies."""
+    from deploykit.commands.build import build
+
+    return build(source, source.with_suffix(".engine"), config, force=True).output
 
 
 def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[LoadedModel, Preprocessing]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deploykit.base.runner import Runner
+    from deploykit.commands.layer_engines import BuildPlan
     from deploykit.pruning.allocation import Allocation
     from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
@@ -65,6 +66,7 @@ class LatencySearch:
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
         target: what times it, one of :data:`deploykit.base.config.prune.LATENCY_TARGETS`.
+        build: of TensorRT's plans, see :func:`deploykit.commands.layer_engines.open_on`.
         asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.
         progress: where it shows.
@@ -77,12 +79,13 @@ class LatencySearch:
         costs: Costs,
         how: Plan,
         target: str,
+        build: BuildPlan,
         asked: float,
         threads: int = 1,
         progress: Progress = SILENT,
     ) -> None:
         self.module, self.size, self.costs, self.how, self.asked = module, graph.size, costs, how, asked
-        self.target, self.threads, self.progress = target, threads, progress
+        self.target, self.build, self.threads, self.progress = target, build, threads, progress
 
     def __enter__(self) -> LatencySearch:
         """Open the input network on the target and measure its layers at the widths they may have.
@@ -94,7 +97,7 @@ class LatencySearch:
         from deploykit.pruning.latency_cost import LatencyCost, layer_shapes
         from deploykit.pruning.latency_table import LatencyTable
 
-        measure = measure_on(self.target, self.threads, self.progress)
+        measure = measure_on(self.target, self.threads, self.progress, self.build)
         place = table_file(self.target, self.threads)
         known = known_times(place)
         before = len(known)
@@ -223,7 +226,7 @@ class LatencySearch:
         finally:
             module.train(training)
         ir.save(model, path)
-        return open_on(path, self.target, self.threads)
+        return open_on(path, self.target, self.threads, self.build)
 
     def _least_ms(self, runner: Runner) -> float:
         """The least of many calls, which is what the table's times are: other work only ever adds."""

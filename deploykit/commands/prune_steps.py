@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deploykit.base.preprocessing import Preprocessing
+    from deploykit.commands.layer_engines import BuildPlan
     from deploykit.commands.prune_latency import LatencySearch
     from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
@@ -33,6 +34,7 @@ class Cutter:
         preprocessing: of it.
         config: the budget, and how.
         pictures: None without data.
+        build: of TensorRT's plans that a latency budget times.
         progress: where it tells what it does.
 
     Attributes:
@@ -48,12 +50,13 @@ class Cutter:
         preprocessing: Preprocessing,
         config: PruneConfig,
         pictures: PruningPictures | None,
+        build: BuildPlan,
         progress: Progress,
     ) -> None:
         from deploykit.zoo.placing import chosen_device
 
         self.module, self.preprocessing, self.config = loaded.module, preprocessing, config
-        self.pictures, self.progress = pictures, progress
+        self.pictures, self.build, self.progress = pictures, build, progress
         self.device = chosen_device(config.device)
         self.order = None if pictures is None else pictures.order(loaded, progress)
         self.masks: dict[str, Tensor] | None = None
@@ -147,9 +150,11 @@ class Cutter:
     def _search(self, graph: Graph, costs: Costs, how: Plan, asked: float, stack: ExitStack) -> LatencySearch:
         from deploykit.commands.prune_latency import LatencySearch
 
-        threads = self.config.threads or 1
+        config = self.config
         return stack.enter_context(
-            LatencySearch(self.module, graph, costs, how, self.config.target, asked, threads, self.progress)
+            LatencySearch(
+                self.module, graph, costs, how, config.target, self.build, asked, config.threads or 1, self.progress
+            )
         )
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:

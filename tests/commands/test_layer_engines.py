@@ -41,6 +41,7 @@ def test_a_plan_is_built_of_a_single_layer(tmp_path: Path, monkeypatch: pytest.M
     """All but the run, which needs the GPU: TensorRT-RTX builds the plan that would be timed."""
     from deploykit.commands.layer_engines import open_on
     from deploykit.commands.layer_times import conv_graph
+    from deploykit.commands.prune import built_plan
     from deploykit.engines.tensorrt.plan import read_header
     from deploykit.pruning.latency_table import LayerShape
 
@@ -50,5 +51,5 @@ def test_a_plan_is_built_of_a_single_layer(tmp_path: Path, monkeypatch: pytest.M
     shape = LayerShape(16, 24, (3, 3), (1, 1), (1, 1), (1, 1), 1, (14, 14))
     path.write_bytes(conv_graph([shape]).SerializeToString())
     with pytest.raises(Unavailable, match="driver"):
-        open_on(path, "tensorrt-rtx", 1)
+        open_on(path, "tensorrt-rtx", 1, built_plan)
     assert read_header(tmp_path / "layer.engine").target == "tensorrt-rtx"

@@ -10,7 +10,7 @@ from deploykit import zoo
 from deploykit.base.config.prune import PruneConfig
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.commands.layer_times import measure_on
-from deploykit.commands.prune import prune
+from deploykit.commands.prune import built_plan, prune
 from deploykit.engines.lacking import lacking
 from deploykit.pruning.latency_table import LayerShape
 
@@ -26,7 +26,7 @@ def target(request: pytest.FixtureRequest) -> str:
 
 def test_a_wide_layer_takes_longer(target: str) -> None:
     shapes = [LayerShape(n, n, (3, 3), (1, 1), (1, 1), (1, 1), 1, (112, 112)) for n in (512, 32)]
-    wide, narrow = measure_on(target, 1)(shapes)
+    wide, narrow = measure_on(target, 1, build=built_plan)(shapes)
     assert wide > 4 * narrow
 
 
