@@ -144,11 +144,11 @@ def _float_graph(
 
         refuse_unsound(source)
         return source, None
-    from deploykit.commands.export import export
+    from deploykit.commands.onnx_file import export_onnx
 
-    plain = config.but(precision="fp32", keep_io=False, keep_float=())
-    made = export(source, folder / f"{source.stem}.onnx", plain, progress=progress)
-    return made.output, made.facts
+    path, plain = folder / f"{source.stem}.onnx", config.but(precision="fp32", keep_io=False, keep_float=())
+    described, _ = export_onnx(source, path, plain, progress=progress)
+    return path, described.facts
 
 
 def _knowledge(path: Path, config: ExportConfig) -> Knowledge:

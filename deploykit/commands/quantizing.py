@@ -69,10 +69,12 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
         refuse_unsound(source)
         return source
     from deploykit.base.config.export import ExportConfig
-    from deploykit.commands.export import export
+    from deploykit.commands.onnx_file import export_onnx
 
+    path = scratch / f"{source.stem}.onnx"
     options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
-    return export(source, scratch / f"{source.stem}.onnx", options, progress=progress).output
+    export_onnx(source, path, options, progress=progress)
+    return path
 
 
 def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, Any]]:

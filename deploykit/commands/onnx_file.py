@@ -1,0 +1,305 @@
+"""A model file → an fp32 ONNX file: exported, cleaned, checked, and verified against eager PyTorch before it is called done."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    artifact_sha256,
+    files_of,
+    portable_data_name,
+    read_manifest,
+    write_manifest,
+)
+from deploykit.base.config.export import ExportConfig
+from deploykit.base.environment import library_versions
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deploykit.commands.pictures import Pictures
+    from deploykit.evaluation.parity import Parity
+    from deploykit.exporting.reference import ModuleRunner
+    from deploykit.zoo import LoadedModel
+
+STAGE_VERSION = 1
+LIBRARIES = ("deploykit", "torch", "onnx", "onnxscript", "onnx-ir")
+PICTURES = 32
+OLDEST_DYNAMO_OPSET = 18
+
+
+def export_onnx(
+    source: Path, target: Path, config: ExportConfig, *, force: bool = False, progress: Progress
+) -> tuple[Manifest, bool]:
+    """Export ``source`` in fp32 to ``target``, unless the same is there.
+
+    Returns:
+        The manifest as written, and whether the file was made now.
+
+    Raises:
+        BadInput: the model cannot be read, has several inputs, no known size; the output may not be replaced.
+        AnswerNo: no exporter gives a file that agrees with PyTorch; the line names each one's reason.
+    """
+    manifest = manifest_of(source, target, config)
+    if (known := known_output(target, manifest, force=force)) is not None:
+        return known, False
+    return _export(source, target, config, manifest, progress), True
+
+
+def manifest_of(source: Path, target: Path, config: ExportConfig) -> Manifest:
+    """The manifest of an export of ``source`` that is about to be made."""
+    parent = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
+    return Manifest(
+        kind="onnx",
+        files={},
+        stage="export",
+        version=STAGE_VERSION,
+        config=_recorded(config),
+        parents=(parent,),
+        precision=config.precision,
+        versions=library_versions(LIBRARIES),
+    )
+
+
+def known_output(target: Path, manifest: Manifest, *, force: bool) -> Manifest | None:
+    """The manifest of the identical file that is there already, or None: it may be made.
+
+    Raises:
+        BadInput: something is there that may not be replaced.
+    """
+    from deploykit.exporting.placing import check_data_file
+
+    if already_made(target, manifest.key, force=force):
+        made = read_manifest(target)
+        assert made is not None
+        return made
+    check_data_file(target, force=force)
+    return None
+
+
+def _recorded(config: ExportConfig) -> dict[str, Any]:
+    """The configuration as the manifest states it: a folder of data by its name, since artifacts hold no paths."""
+    fields = config.plain()
+    if config.data is not None:
+        fields["data"] = portable_data_name(config.data)
+    return fields
+
+
+def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest, progress: Progress) -> Manifest:
+    import torch
+
+    from deploykit.exporting.placing import place, scratch
+    from deploykit.exporting.reference import ModuleRunner
+    from deploykit.zoo import load_model
+
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    for note in loaded.notes:
+        progress.say(note)
+    preprocessing = _preprocessing(loaded, source)
+    notes = _prepare(loaded, progress)
+    pictures = _pictures(loaded, preprocessing, config, progress)
+    _check_program(loaded, config, source)
+    batch = None if config.batch == "dynamic" else config.batch
+    example = torch.rand(batch or 2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(config.seed))
+    eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch)
+    if _answers_the_same(eager, pictures, preprocessing, batch or 1):
+        notes.append(
+            "the network answers the same for different pictures (is its head still zero?): agreement says little"
+        )
+        progress.warn(notes[-1])
+    with scratch(target) as folder:
+        done = _first_that_agrees(loaded, eager, example, pictures, config, folder / target.name, progress)
+        facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
+        files = place(folder, target, done["files"])
+    facts.pop("files")
+    given = _given(preprocessing, config)
+    described = replace(
+        manifest, files=files_of(*files), preprocessing=given.to_dict(), classes=loaded.classes, facts=facts
+    )
+    write_manifest(target, described)
+    return described
+
+
+def _answers_the_same(eager: ModuleRunner, pictures: Pictures, preprocessing: Preprocessing, batch: int) -> bool:
+    """Whether the outputs for the first and the last picture are equal although these are not."""
+    import numpy as np
+
+    from deploykit.commands.parity import prepared
+
+    first, last = (np.repeat(prepared([pictures.images[i]], preprocessing), batch, axis=0) for i in (0, -1))
+    return not np.array_equal(first, last) and np.array_equal(eager(first), eager(last))
+
+
+def _preprocessing(loaded: LoadedModel, source: Path) -> Preprocessing:
+    if loaded.preprocessing is None:
+        raise BadInput(
+            f"{source} does not carry its input size", expected="a size in pixels", fix="Name it with --size."
+        )
+    return loaded.preprocessing
+
+
+def _check_program(loaded: LoadedModel, config: ExportConfig, source: Path) -> None:
+    """Raise :class:`BadInput` where an exported program takes another batch than asked for."""
+    from deploykit.exporting.outputs import fixed_batch
+
+    fixed = fixed_batch(loaded.program) if loaded.program is not None else None
+    if fixed is not None and config.batch != fixed:
+        raise BadInput(
+            f"{source} takes batch size {fixed} only",
+            got=f"--batch {config.batch}",
+            fix=f"Pass --batch {fixed}, or export the program again with a dynamic batch.",
+        )
+
+
+def _given(preprocessing: Preprocessing, config: ExportConfig) -> Preprocessing:
+    """The preprocessing that the exported file states."""
+    return replace(preprocessing, embedded=config.embed_preprocessing)
+
+
+def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
+    """Make the module exportable, in place; what was decided is said and returned."""
+    import torch
+
+    from deploykit.exporting.outputs import check_inputs
+    from deploykit.zoo.detection import RawHeads, is_single_stage
+
+    notes = []
+    if is_single_stage(loaded.module):
+        loaded.module = RawHeads(loaded.module).eval()
+        notes.append("detector: backbone and head are exported; resizing, anchors, decoding and NMS stay outside")
+        progress.say(notes[-1])
+    check_inputs(loaded.module)
+    if loaded.program is None:
+        loaded.module.eval().to(memory_format=torch.contiguous_format)
+        loaded.module.requires_grad_(False)
+    return notes
+
+
+def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportConfig, progress: Progress) -> Pictures:
+    from deploykit.commands.pictures import pictures_for
+
+    return pictures_for(
+        data=config.data,
+        samples=loaded.samples["images"] if loaded.samples else None,
+        size=preprocessing.size,
+        limit=PICTURES,
+        seed=config.seed,
+        require_real=config.require_real,
+        allow_code=config.allow_code,
+        progress=progress,
+    )
+
+
+def _first_that_agrees(
+    loaded: LoadedModel,
+    eager: ModuleRunner,
+    example: Tensor,
+    pictures: Pictures,
+    config: ExportConfig,
+    path: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Try the exporters in order until one gives a file that is checked and verified: its facts.
+
+    Raises:
+        AnswerNo: none does; the line holds every reason.
+    """
+    from deploykit.exporting.exporters import EXPORTERS
+
+    order = EXPORTERS if config.exporter == "auto" else (config.exporter,)
+    tried: list[dict[str, str]] = []
+    for exporter in order:
+        try:
+            facts, parity = _attempt(exporter, loaded, eager, example, pictures, config, path, progress)
+            if parity.ok:
+                if tried:
+                    progress.warn(f"exported with {exporter}, because {tried[0]['reason']}")
+                return {"exporter": exporter, "tried": tried, **facts}
+            reason = f"the {exporter} exporter's numbers disagree with PyTorch's: {'; '.join(parity.reasons)}"
+        except AnswerNo as error:
+            reason = error.what if error.got is None else error.line()
+        tried.append({"exporter": exporter, "reason": reason})
+        for left in path.parent.iterdir():
+            left.unlink()
+    raise AnswerNo("cannot export: " + " · ".join(one["reason"] for one in tried))
+
+
+def _attempt(
+    exporter: str,
+    loaded: LoadedModel,
+    eager: ModuleRunner,
+    example: Tensor,
+    pictures: Pictures,
+    config: ExportConfig,
+    path: Path,
+    progress: Progress,
+) -> tuple[dict[str, Any], Parity]:
+    from deploykit.exporting.clean import clean
+    from deploykit.exporting.embed import embed_preprocessing
+    from deploykit.exporting.exporters import export_with
+    from deploykit.exporting.metadata import write_metadata
+    from deploykit.exporting.write import check, count_nodes, write
+
+    if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:
+        raise AnswerNo(f"the dynamo exporter writes no opset below {OLDEST_DYNAMO_OPSET}, {config.opset} was asked for")
+    names = [output.name for output in eager.outputs]
+    batch = config.batch
+    with progress.task(f"export ({exporter})"):
+        graph = export_with(
+            exporter,
+            loaded.program if loaded.program is not None else loaded.module,
+            example,
+            names,
+            config.opset,
+            dynamic=batch == "dynamic",
+            folder=path.parent,
+        )
+        left = clean(graph, frozenset(name for name, _ in loaded.module.named_modules()))
+        assert eager.preprocessing is not None
+        preprocessing = _given(eager.preprocessing, config)
+        write_metadata(
+            graph.metadata_props,
+            preprocessing=preprocessing,
+            classes=loaded.classes,
+            precision="fp32",
+            lineage=loaded.lineage,
+        )
+        if config.embed_preprocessing:
+            embed_preprocessing(graph, preprocessing)
+        files = write(graph, path)
+        del graph
+        check(path, opset=config.opset, batch="batch" if batch == "dynamic" else batch, outputs=names)
+    if left:
+        progress.say(f"{left} BatchNorms stay in the graph: no convolution stands directly before them")
+    parity = _verify(eager, path, pictures, config, progress)
+    facts = {
+        "opset": config.opset,
+        "batch": batch,
+        "outputs": names,
+        "nodes": count_nodes(path),
+        "batch_norms_left": left,
+        "parity": parity.to_dict(),
+        "files": [file.name for file in files],
+    }
+    return facts, parity
+
+
+def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
+    from deploykit.base.targets import Spec
+    from deploykit.commands.parity import BATCHES, parity_of
+    from deploykit.engines import open_runner
+
+    sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
+    with open_runner(Spec(path.stem, path, "ort-cpu"), threads=config.threads) as candidate:
+        return parity_of(eager, candidate, pictures.images, sizes, "fp32", progress)
