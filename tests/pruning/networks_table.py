@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parents[2] / "recipes" / "results"
 SIZES = {"torchvision:inception_v3": 299}
 SPLIT = ("timm:cspresnet50", "timm:res2net50_26w_4s", "timm:cspdarknet53", "timm:ghostnet_100", "timm:dla34")
 TRANSFORMERS = ("vit_", "swin_", "maxvit")
-README = FOLDER.parents[1] / "README.md"
+PAGE = FOLDER.parents[1] / "docs" / "pruning.md"
 MARK, END = "<!-- networks that prune -->", "<!-- end of networks that prune -->"
 MACS = 0.5
 ROUNDS = 15
@@ -211,7 +211,7 @@ def markdown(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
 
 
 def in_words(rows: list[dict[str, Any]]) -> str:
-    """The rows as the README tells them."""
+    """The rows as the page on pruning tells them."""
     done = [row for row in rows if row["pruned"]]
     by_source: dict[str, list[str]] = {}
     for row in done:
@@ -224,20 +224,20 @@ def in_words(rows: list[dict[str, Any]]) -> str:
     return text + (f" Not pruned: {'; '.join(failed)}." if failed else "")
 
 
-def write_readme(rows: list[dict[str, Any]]) -> None:
+def write_page(rows: list[dict[str, Any]]) -> None:
     """Replace what stands between the marks."""
     from deploykit.base.atomic import write_text
 
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     head, _, rest = text.partition(MARK)
     _, _, tail = rest.partition(END)
-    write_text(README, f"{head}{MARK}\n{in_words(rows)}\n{END}{tail}")
+    write_text(PAGE, f"{head}{MARK}\n{in_words(rows)}\n{END}{tail}")
 
 
 def main() -> None:
-    """All rows that are missing, the smallest network first; names: these anew; ``--readme``: tell them there."""
-    if sys.argv[1:] == ["--readme"]:
-        write_readme(list(read_rows().values()))
+    """All rows that are missing, the smallest network first; names: these anew; ``--page``: tell them there."""
+    if sys.argv[1:] == ["--page"]:
+        write_page(list(read_rows().values()))
         return
     for name in sys.argv[1:] or [one for one in names() if one not in read_rows()]:
         row = row_of(name)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.pruning.networks_table import MACS, README, in_words, names, read_rows, row_of
+from tests.pruning.networks_table import MACS, PAGE, in_words, names, read_rows, row_of
 
 EXACT = 1e-5
 
@@ -23,5 +23,5 @@ def test_network(name):
     assert row["trains"]
 
 
-def test_the_readme_tells_the_measured_networks():
-    assert in_words(list(read_rows().values())) in README.read_text(encoding="utf-8")
+def test_the_page_tells_the_measured_networks():
+    assert in_words(list(read_rows().values())) in PAGE.read_text(encoding="utf-8")
