@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import subprocess
 import sys
@@ -51,6 +52,26 @@ def test_the_wheel_holds_modules_recipes_schema_and_templates(wheel: Path) -> No
     assert not [name for name in names if name.endswith((".pt", ".onnx")) or "__pycache__" in name]
 
 
+def test_the_wheel_holds_the_pages_and_what_they_link(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    pages = {name for name in archive.namelist() if re.fullmatch(r"deploykit/docs/\w+\.md", name)}
+    assert {Path(name).name for name in pages} == {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert len(pages) >= 8
+    links = 0
+    for name in pages:
+        for place in re.findall(r"\]\(([^)#:\s]+)", archive.read(name).decode("utf-8")):
+            links += 1
+            assert posixpath.normpath(f"deploykit/docs/{place}") in archive.namelist(), f"{name}: {place}"
+    assert links >= 20
+
+
+def test_the_readme_is_the_description_of_the_package(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    _, _, description = archive.read(name).decode("utf-8").partition("\n\n")
+    assert description.strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+
+
 def test_the_unpacked_wheel_works_elsewhere(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = f"""
@@ -61,6 +82,8 @@ import deploykit
 assert deploykit.__file__.startswith({str(tmp_path)!r}), deploykit.__file__
 from deploykit.reporting.schema import SCHEMA_FILE
 assert SCHEMA_FILE.is_file()
+from importlib.resources import files
+assert (files("deploykit.docs") / "int8.md").is_file()
 from deploykit.cli.main import app
 app(["run", "quickstart", "--dry-run"])
 """
