@@ -16,13 +16,13 @@ from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import cores, library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
+from deploykit.base.lineage import Chain, chain_of
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec
 from deploykit.benchmarking.measure import Measured, Settings, measure
 from deploykit.benchmarking.subject import Opener
 from deploykit.commands.against import SUFFIX, other_side
 from deploykit.commands.attachments import gather
-from deploykit.commands.chain import Chain, chain_of
 from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics

@@ -25,9 +25,9 @@ from deploykit.base.atomic import make_folder
 from deploykit.base.config.measure import EvaluateConfig
 from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
+from deploykit.base.lineage import chain_of
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
-from deploykit.commands.chain import chain_of
 from deploykit.commands.judging import judge
 from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
 from deploykit.commands.metrics import Metric, load_metrics

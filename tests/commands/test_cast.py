@@ -11,9 +11,9 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.config.common import build
 from deploykit.base.config.export import ExportConfig
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.lineage import chain_of
 from deploykit.commands import cast as command
 from deploykit.commands.cast import cast_graph
-from deploykit.commands.chain import chain_of
 from deploykit.commands.export import export
 from deploykit.commands.verify import verify
 from deploykit.data import synthetic_images
