@@ -15,7 +15,7 @@ LEAST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure; see :class:`deploykit.base.config.measure.BenchmarkConfig` for the fields of the same names."""
+    """How to measure; see :class:`deploykit.config.benchmark.BenchmarkConfig` for the fields of the same names."""
 
     threads: int = 1
     until: float = 0.02

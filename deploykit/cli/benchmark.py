@@ -102,11 +102,11 @@ def command(
 ) -> None:
     """Verify, judge and time models and engines together, and say which one to deploy."""
     with running("benchmark", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.measure import BenchmarkConfig
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.benchmark import benchmark
         from deploykit.commands.evaluate import refuse_stored_code
+        from deploykit.config.benchmark import BenchmarkConfig
+        from deploykit.config.common import build
 
         if config is not None:
             arguments = stage_arguments(config, "benchmark", BenchmarkConfig)

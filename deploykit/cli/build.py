@@ -83,10 +83,10 @@ def command(
 ) -> None:
     """Build an engine from an ONNX file, check its precision, and say in its manifest what it is."""
     with running("build", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.build import BuildConfig
-        from deploykit.base.config.common import build as checked
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.build import build
+        from deploykit.config.build import BuildConfig
+        from deploykit.config.common import build as checked
 
         if config is not None:
             result = build(**stage_arguments(config, "build", BuildConfig), force=force, progress=run.progress)

@@ -29,9 +29,9 @@ def command(
 ) -> None:
     """List and clean stored results."""
     with running("cache", quiet=quiet, debug=debug, as_json=json) as now:
-        from deploykit.base.config.cache import CacheConfig
-        from deploykit.base.config.common import build
         from deploykit.commands.cache import cache
+        from deploykit.config.cache import CacheConfig
+        from deploykit.config.common import build
 
         fields = dict(action=action, everything=everything, older_than_s=_seconds(older_than), yes=yes)
         result = cache(folder, build(CacheConfig, fields), progress=now.progress)

@@ -109,11 +109,11 @@ def command(
 
     first = os.environ.get("RANK", "0") == "0"
     with running("distill", quiet=quiet or not first, debug=debug, as_json=json and first) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.distill import DistillConfig
         from deploykit.cli.fields import pairs, set_only
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.distill import distill
+        from deploykit.config.common import build
+        from deploykit.config.distill import DistillConfig
 
         if config is not None:
             stored = stage_arguments(config, "distill", DistillConfig)

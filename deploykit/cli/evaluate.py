@@ -57,10 +57,10 @@ def command(
 ) -> None:
     """Measure the accuracy of models and engines on the same pictures, and what changed against a baseline."""
     with running("evaluate", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.measure import EvaluateConfig
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.evaluate import evaluate, refuse_stored_code
+        from deploykit.config.benchmark import EvaluateConfig
+        from deploykit.config.common import build
 
         if config is not None:
             arguments = stage_arguments(config, "evaluate", EvaluateConfig)

@@ -49,10 +49,10 @@ def command(
 ) -> None:
     """Export a model to ONNX and verify the file against PyTorch before it is called done."""
     with running("export", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.export import ExportConfig
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.export import export
+        from deploykit.config.common import build
+        from deploykit.config.export import ExportConfig
 
         if config is not None:
             result = export(**stage_arguments(config, "export", ExportConfig), force=force, progress=run.progress)

@@ -42,9 +42,9 @@ def command(
 ) -> None:
     """Judge a report: exit 0 where every limit of the policy holds, 1 where one is broken, 3 where the numbers cannot tell."""
     with running("gate", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.gate import GateConfig
         from deploykit.commands.gate import gate
+        from deploykit.config.common import build
+        from deploykit.config.gate import GateConfig
 
         fields = {
             "policy": policy,

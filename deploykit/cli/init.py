@@ -32,9 +32,9 @@ def command(
 ) -> None:
     """Write a commented recipe for a model and data, after a look at both."""
     with running("init", quiet=quiet, debug=debug, as_json=json) as now:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.init import InitConfig
         from deploykit.commands.init import init
+        from deploykit.config.common import build
+        from deploykit.config.init import InitConfig
 
         fields = dict(data=data, name=name, arch=arch, size=size, allow_code=True)
         config = build(InitConfig, fields)

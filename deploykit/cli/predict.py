@@ -31,9 +31,9 @@ def command(
 ) -> None:
     """Name what pictures show, with any artifact and its own preprocessing."""
     with running("predict", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.predict import PredictConfig
         from deploykit.commands.predict import predict
+        from deploykit.config.common import build
+        from deploykit.config.predict import PredictConfig
 
         fields = dict(
             top=top,

@@ -72,10 +72,10 @@ def command(
 ) -> None:
     """Remove channels from a model until it costs at most a fraction of what it did; the file loads like any other."""
     with running("prune", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.prune import PruneConfig
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.prune import prune
+        from deploykit.config.common import build
+        from deploykit.config.prune import PruneConfig
 
         if config is not None:
             result = prune(**stage_arguments(config, "prune", PruneConfig), force=force, progress=run.progress)

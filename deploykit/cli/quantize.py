@@ -126,10 +126,10 @@ def command(
 ) -> None:
     """Quantize a model to int8 in its target's dialect, keep float what int8 would slow down, and verify the file."""
     with running("quantize", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.quantize import QuantizeConfig
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.quantize import quantize
+        from deploykit.config.common import build
+        from deploykit.config.quantize import QuantizeConfig
 
         if lint:
             from deploykit.commands.lint import lint as judge
@@ -183,8 +183,8 @@ def command(
                 "qat_device": qat_device,
             }
             if analyze:
-                from deploykit.base.config.quantize import AnalyzeConfig
                 from deploykit.commands.analyze import analyze as score_layers
+                from deploykit.config.quantize import AnalyzeConfig
 
                 scoring = build(AnalyzeConfig, fields | {"modes": sweep or ("alone",)})
                 scored = score_layers(needed(model, "MODEL"), output, scoring, force=force, progress=run.progress)

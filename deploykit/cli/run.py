@@ -33,8 +33,8 @@ def command(
 ) -> None:
     """Run a recipe: train, export, verify and measure all its variants. What was done before is not done again."""
     with running("run", quiet=quiet, debug=debug, as_json=json) as now:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.run import RunConfig
+        from deploykit.config.common import build
+        from deploykit.config.run import RunConfig
         from deploykit.pipeline import run
 
         fields = dict(

@@ -16,8 +16,8 @@ def stage_arguments(path: Path, command: str, kind: Any) -> dict[str, Any]:
     Raises:
         BadInput: the file is no stage of this command, or its config does not fit.
     """
-    from deploykit.base.config.common import build
-    from deploykit.base.config.stage import read_stage
+    from deploykit.config.common import build
+    from deploykit.config.stage_file import read_stage
 
     arguments = read_stage(path, command)
     arguments["config"] = build(kind, arguments.get("config", {}), str(path))

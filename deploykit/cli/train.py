@@ -84,11 +84,11 @@ def command(
 
     first = os.environ.get("RANK", "0") == "0"
     with running("train", quiet=quiet or not first, debug=debug, as_json=json and first) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.train import TrainConfig
         from deploykit.cli.fields import pairs, set_only
         from deploykit.cli.stage import stage_arguments
         from deploykit.commands.train import train
+        from deploykit.config.common import build
+        from deploykit.config.train import TrainConfig
 
         if config is not None:
             result = train(**stage_arguments(config, "train", TrainConfig), force=force, progress=run.progress)
@@ -140,9 +140,9 @@ def command(
 def _recipe_fields(recipe: Path | None, allow_code: bool) -> dict[str, Any]:
     if recipe is None:
         return {}
-    from deploykit.base.config.recipe import ModelFile
-    from deploykit.base.config.recipe_reading import load_recipe
     from deploykit.base.errors import BadInput
+    from deploykit.config.recipe import ModelFile
+    from deploykit.config.recipe_read import load_recipe
 
     read = load_recipe(recipe)
     if isinstance(read.model, ModelFile):

@@ -38,10 +38,10 @@ def command(
 ) -> None:
     """Tell whether two artifacts compute the same: exit 0 where parity holds, 1 where it does not."""
     with running("verify", quiet=quiet, debug=debug, as_json=json) as run:
-        from deploykit.base.config.common import build
-        from deploykit.base.config.measure import VerifyConfig
         from deploykit.cli.stage import needed, stage_arguments
         from deploykit.commands.verify import verify
+        from deploykit.config.benchmark import VerifyConfig
+        from deploykit.config.common import build
 
         if config is not None:
             result = verify(**stage_arguments(config, "verify", VerifyConfig), progress=run.progress)

@@ -18,7 +18,6 @@ from deploykit.base.artifact import (
     portable_data_name,
     write_manifest,
 )
-from deploykit.base.config.quantize import AnalyzeConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -27,6 +26,7 @@ from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import LIBRARIES, float_onnx
 from deploykit.commands.sound import refuse_other_pictures
+from deploykit.config.quantize import AnalyzeConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, safe_name, write_manifest
 from deploykit.base.atomic import make_folder
-from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.environment import cores, library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
 from deploykit.base.lineage import Chain, chain_of
@@ -30,6 +29,7 @@ from deploykit.commands.run_specs import specs_of_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.commands.timed import open_timed
 from deploykit.commands.timings import build_report, speed_table
+from deploykit.config.benchmark import BenchmarkConfig
 
 if TYPE_CHECKING:
     import numpy as np

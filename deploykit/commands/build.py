@@ -18,12 +18,12 @@ from deploykit.base.artifact import (
     refuse_input,
     write_manifest,
 )
-from deploykit.base.config.build import BuildConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import PLANS, check_target
+from deploykit.config.build import BuildConfig
 
 STAGE_VERSION = 1
 LIBRARIES = {

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from deploykit.base.config.build import BuildConfig
     from deploykit.base.runner import Runner
+    from deploykit.config.build import BuildConfig
 
 PICTURES = 32
 SLOWER = "int8 is slower than fp16 on this GPU"

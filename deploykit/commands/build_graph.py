@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from deploykit.base.config.build import BuildConfig
     from deploykit.base.preprocessing import Preprocessing
+    from deploykit.config.build import BuildConfig
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 

@@ -19,7 +19,7 @@ from deploykit.commands.build_graph import prepared_graph
 if TYPE_CHECKING:
     import onnx
 
-    from deploykit.base.config.build import BuildConfig
+    from deploykit.config.build import BuildConfig
 
 PLAN_ONLY = (
     "refit", "strip", "version_compatible", "compute_capabilities",

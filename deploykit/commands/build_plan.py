@@ -14,7 +14,7 @@ from deploykit.base.progress import Progress
 from deploykit.commands.build_graph import prepared_graph
 
 if TYPE_CHECKING:
-    from deploykit.base.config.build import BuildConfig
+    from deploykit.config.build import BuildConfig
     from deploykit.engines.tensorrt.building import Plan
     from deploykit.engines.tensorrt.flavour import Api
     from deploykit.engines.tensorrt.hardware import Gpu

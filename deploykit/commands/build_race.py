@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from deploykit.commands.timing import interleaved_s
 
 if TYPE_CHECKING:
-    from deploykit.base.config.build import BuildConfig
+    from deploykit.config.build import BuildConfig
 
 ROUNDS = 50
 

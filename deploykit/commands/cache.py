@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.config.cache import CacheConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import MARK, Entry, Store
 from deploykit.base.user_cache import FILES, FOLDERS, cache_folder
+from deploykit.config.cache import CacheConfig
 
 _SKIPPED = {"node_modules", "site-packages", "__pycache__"}
 

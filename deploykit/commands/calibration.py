@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import portable_data_name
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.progress import Progress
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, files_of, portable_data_name, write_manifest
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.config.export import ExportConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,8 +170,8 @@ def _pictures(source: Path, size: tuple[int, int], config: ExportConfig, progres
     from deploykit.commands.pictures import pictures_for, samples_of
 
     if config.data is not None:
-        from deploykit.base.config.quantize import QuantizeConfig
         from deploykit.commands.calibration import calibration_pictures
+        from deploykit.config.quantize import QuantizeConfig
 
         wanted = QuantizeConfig(
             data=config.data, images=config.images, select_images=HELD, seed=config.seed, allow_code=config.allow_code

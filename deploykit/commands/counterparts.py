@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.benchmarking.times import Measured, ratio
 from deploykit.commands.against import SUFFIX
 from deploykit.commands.judged import Judged
 from deploykit.commands.measurements import SCENARIO
+from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.agreement import compare
 
 if TYPE_CHECKING:

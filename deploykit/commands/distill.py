@@ -18,7 +18,6 @@ from deploykit.base.artifact import (
     read_manifest,
     refuse_input,
 )
-from deploykit.base.config.distill import DistillConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
@@ -34,6 +33,7 @@ from deploykit.commands.teachers import (
     top1_together,
 )
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.config.distill import DistillConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -189,7 +189,7 @@ class _Work:
 
     def _start(self, data: DataSource, teachers: list[OpenTeacher]) -> tuple[Start, dict[str, Any]]:
         """The student, and what ``auto`` chose."""
-        from deploykit.base.config.train import ModelConfig, TrainConfig
+        from deploykit.config.train import ModelConfig, TrainConfig
         from deploykit.training.start import start_network
         from deploykit.zoo import arch_text
 

@@ -22,7 +22,6 @@ from deploykit.base.artifact import (
     write_manifest,
 )
 from deploykit.base.atomic import make_folder
-from deploykit.base.config.measure import EvaluateConfig
 from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.lineage import chain_of
@@ -34,6 +33,7 @@ from deploykit.commands.metrics import Metric, load_metrics
 from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
 from deploykit.commands.run_specs import is_run
 from deploykit.commands.thumbnails import leave_thumbnails
+from deploykit.config.benchmark import EvaluateConfig
 from deploykit.reporting.read import plain, read_report, validate
 from deploykit.reporting.schema import SCHEMA
 from deploykit.reporting.view import accuracy_table

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
 from deploykit.base.atomic import make_folder, write_json, write_text
-from deploykit.base.config.gate import GateConfig, GatePolicy
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.gate import GateConfig, GatePolicy
 
 if TYPE_CHECKING:
-    from deploykit.base.config.measure import BenchmarkConfig
     from deploykit.base.targets import Spec
+    from deploykit.config.benchmark import BenchmarkConfig
     from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
 
@@ -80,8 +80,8 @@ def gate(
     Raises:
         BadInput: no report, a policy with errors, a baseline of other data.
     """
-    from deploykit.base.config.gate_reading import load_policy
     from deploykit.commands.gate_evidence import read_evidence
+    from deploykit.config.gate_reading import load_policy
 
     config = config or GateConfig()
     policy = config.policy if isinstance(config.policy, GatePolicy) else load_policy(config.policy)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.artifact import is_unmodified, read_manifest
-from deploykit.base.config.gate import MeasurementChoice
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.config.gate import MeasurementChoice
 from deploykit.gating.evidence import Answers, Blocks, Evidence, measurement_of, wanted_measurement
 from deploykit.stats.percentiles import percentile
 from deploykit.stats.ratio import speed_up

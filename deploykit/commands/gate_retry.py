@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import artifact_sha256, read_manifest
-from deploykit.base.config.gate import GateConfig, GatePolicy
-from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.base.targets import Spec, parse_spec
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.gating.limits import BESIDE
 from deploykit.gating.question import CANNOT_TELL
 
@@ -94,8 +94,8 @@ def _asked_measurement(policy: GatePolicy) -> dict[str, Any]:
 
 def _as_measured(folder: Path, evidence: Evidence, config: GateConfig) -> tuple[BenchmarkConfig, dict[str, Spec]]:
     """The configuration of the measurement and the artifacts by name: of the run's stage file, else of the manifest."""
-    from deploykit.base.config.common import build
-    from deploykit.base.config.stage import read_stage
+    from deploykit.config.common import build
+    from deploykit.config.stage_file import read_stage
 
     stage = folder / "stages" / "all.benchmark.yaml"
     if stage.is_file():

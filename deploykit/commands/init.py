@@ -10,10 +10,10 @@ from typing import Any
 
 from deploykit.base import environment
 from deploykit.base.atomic import write_text
-from deploykit.base.config.init import InitConfig
-from deploykit.base.config.recipe_reading import parse_recipe
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.init import InitConfig
+from deploykit.config.recipe_read import parse_recipe
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
 from deploykit.base.progress import Progress
 from deploykit.base.targets import Spec
 from deploykit.commands.metrics import Metric
 from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
+from deploykit.config.benchmark import BenchmarkConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,8 +11,8 @@ from deploykit.base.targets import PLANS, Spec
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from deploykit.base.config.build import BuildConfig
     from deploykit.base.runner import Runner
+    from deploykit.config.build import BuildConfig
 
     BuildPlan = Callable[[Path, BuildConfig], Path]
 
@@ -50,7 +50,7 @@ def open_on(path: Path, target: str, threads: int, build: BuildPlan | None) -> R
 
     if target not in PLANS:
         return open_runner(Spec(path.stem, path, target), threads=threads)
-    from deploykit.base.config.build import BuildConfig
+    from deploykit.config.build import BuildConfig
 
     config = BuildConfig(target=target, precision="fp32", batch=1, beside="none")
     assert build is not None, f"{target} runs plans only"

@@ -9,12 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.atomic import write_json
-from deploykit.base.config.prune import LATENCY_TARGETS
 from deploykit.base.environment import cpu, gpus, library_versions
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.user_cache import cache_folder, tell_unkept
+from deploykit.config.prune import LATENCY_TARGETS
 
 if TYPE_CHECKING:
     import onnx

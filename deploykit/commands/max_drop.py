@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
 from deploykit.commands.graphs import Opened
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import onnx

@@ -17,11 +17,11 @@ from deploykit.base.artifact import (
     read_manifest,
     write_manifest,
 )
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.config.export import ExportConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

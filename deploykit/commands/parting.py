@@ -14,8 +14,8 @@ from deploykit.base.runner import Runner
 from deploykit.evaluation.bisect import Pair, Parting, first_parting
 
 if TYPE_CHECKING:
-    from deploykit.base.config.measure import VerifyConfig
     from deploykit.base.targets import Spec
+    from deploykit.config.benchmark import VerifyConfig
     from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap
 
 EMBEDDED = "preprocessing/Transpose"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.base.atomic import check_parent, make_folder
-from deploykit.base.config.predict import PredictConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.commands.whole_batches import filled
+from deploykit.config.predict import PredictConfig
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing

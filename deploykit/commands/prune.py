@@ -19,17 +19,17 @@ from deploykit.base.artifact import (
     refuse_input,
     write_manifest,
 )
-from deploykit.base.config.prune import PruneConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.prune_pictures import PruningPictures, pruning_pictures
+from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
-    from deploykit.base.config.build import BuildConfig
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.prune_steps import Cutter
+    from deploykit.config.build import BuildConfig
     from deploykit.zoo import LoadedModel
 
 STAGE_VERSION = 4

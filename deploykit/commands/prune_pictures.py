@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Parent, portable_data_name
-from deploykit.base.config.prune import PruneConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
     import numpy as np

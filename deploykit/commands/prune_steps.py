@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.prune import PruneConfig
 from deploykit.base.progress import Progress
 from deploykit.commands.prune_pictures import PruningPictures
 from deploykit.commands.prune_ratios import tell_widths
+from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.prune import PruneConfig
+from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
     from deploykit.reporting.attachments import Attachment

@@ -26,7 +26,6 @@ from deploykit.base.artifact import (
     write_manifest,
 )
 from deploykit.base.checkpoint import check_file
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
@@ -37,6 +36,7 @@ from deploykit.commands.qat_equalize import equalized_start
 from deploykit.commands.qat_fit import Fitted, fitted
 from deploykit.commands.qat_judge import Verdict, verdict
 from deploykit.commands.quantizing import LIBRARIES, choose, float_onnx, recorded, see
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     from deploykit.commands.calibration import Calibration

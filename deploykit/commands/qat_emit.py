@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, already_made, files_of, read_manifest, write_manifest
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.graphs import Opened
@@ -24,6 +23,7 @@ from deploykit.commands.quantizing import (
     manifest_of,
     write_onnx,
 )
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.progress import Progress
 from deploykit.commands.graphs import Opened
 from deploykit.commands.quantizing import recovery_of
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import onnx

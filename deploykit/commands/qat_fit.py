@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.qat_network import Wanted, fake_quantized
 from deploykit.commands.trained import course_facts
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np
     from lightning_fabric import Fabric
     from torch import Tensor
 
-    from deploykit.base.config.train import LoopConfig
     from deploykit.commands.quantizing import Seen
+    from deploykit.config.train import LoopConfig
     from deploykit.data import DataSource
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.qat_module import FakeQuantized
@@ -140,8 +140,8 @@ def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[
 
 
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
-    from deploykit.base.config.train import AugmentConfig, LoopConfig
     from deploykit.base.environment import cores
+    from deploykit.config.train import AugmentConfig, LoopConfig
     from deploykit.training.batches import Batches
     from deploykit.training.rounds import Rounds
 

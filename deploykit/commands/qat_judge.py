@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
 from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import float_onnx
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np

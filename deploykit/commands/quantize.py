@@ -16,7 +16,6 @@ from deploykit.base.artifact import (
     refuse_input,
     write_manifest,
 )
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
@@ -40,6 +39,7 @@ from deploykit.commands.quantizing import (
 )
 from deploykit.commands.slower import slower_layers
 from deploykit.commands.whole_batches import one_batch
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np

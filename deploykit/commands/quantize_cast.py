@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import onnx

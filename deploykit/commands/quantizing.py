@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Made, Manifest, Parent, artifact_sha256, portable_data_name
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
@@ -21,6 +20,7 @@ from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
 from deploykit.commands.sound import refuse_other_pictures, refuse_unsound
 from deploykit.commands.whole_batches import one_batch
+from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +68,8 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
     if source.suffix.lower() == ".onnx":
         refuse_unsound(source)
         return source
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.onnx_file import export_onnx
+    from deploykit.config.export import ExportConfig
 
     path = scratch / f"{source.stem}.onnx"
     options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.artifact import Manifest, Parent, files_of, write_manifest
-from deploykit.base.config.measure import EvaluateConfig
 from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
@@ -18,6 +17,7 @@ from deploykit.base.store import link_or_copy
 from deploykit.benchmarking.times import paired
 from deploykit.commands.judging import judge
 from deploykit.commands.metrics import load_metrics
+from deploykit.config.benchmark import EvaluateConfig
 from deploykit.evaluation.logits import SavedLogits, load_logits
 from deploykit.reporting.decide import primary_measurement, settle
 from deploykit.reporting.read import plain, read_report, validate

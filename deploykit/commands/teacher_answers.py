@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.distill import DistillConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.user_cache import TEACHERS, usable_folder
 from deploykit.commands.teachers import OpenTeacher
+from deploykit.config.distill import DistillConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Parent, artifact_sha256
-from deploykit.base.config.distill import DistillConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.base.targets import Spec
+from deploykit.config.distill import DistillConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,12 +16,12 @@ from deploykit.base.artifact import (
     read_manifest,
     refuse_input,
 )
-from deploykit.base.config.train import TrainConfig
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.config.train import TrainConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

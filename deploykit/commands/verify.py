@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.measure import VerifyConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
 from deploykit.commands.parity import BATCHES, parity_of, prepared, preprocessings
+from deploykit.config.benchmark import VerifyConfig
 
 if TYPE_CHECKING:
     from deploykit.base.targets import Spec

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from deploykit.base.config.distill import DistillConfig
+from deploykit.config.distill import DistillConfig
 from deploykit.distillation.feature_losses import attention, hint
 from deploykit.distillation.losses import dist, dkd, kd
 from deploykit.training.steps import Step, cross_entropy, outputs_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.base.config.gate import MeasurementChoice
+from deploykit.config.gate import MeasurementChoice
 
 Blocks = dict[int, float]
 """round → median time of that round's block, in ms."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploykit.base.config.gate import GatePolicy, Limits
-from deploykit.base.config.gate_reading import EVERY
 from deploykit.base.errors import BadInput, nearest
+from deploykit.config.gate import GatePolicy, Limits
+from deploykit.config.gate_reading import EVERY
 from deploykit.gating import answers, plain, speed
 from deploykit.gating.evidence import Evidence, wanted_measurement
 from deploykit.gating.question import Question, failed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from deploykit.base.config.recipe import Recipe
 from deploykit.base.errors import BadInput
+from deploykit.config.recipe import Recipe
 
 SOURCES = ("deploykit", "torchvision", "timm")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")

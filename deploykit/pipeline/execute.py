@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.config.gate import GatePolicy
-from deploykit.base.config.recipe import Recipe
-from deploykit.base.config.recipe_reading import load_recipe
-from deploykit.base.config.recipe_steps import KINDS
-from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.gate import GatePolicy
+from deploykit.config.recipe import Recipe
+from deploykit.config.recipe_read import load_recipe
+from deploykit.config.recipe_steps import KINDS
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
 from deploykit.pipeline.code import refuse_code
 from deploykit.pipeline.folder import RunFolder
@@ -176,8 +176,8 @@ def _gated(work: _Work, recipe: Path) -> GateResult | None:
     """Judge the report with the recipe's gate, into ``gate/`` of the run folder."""
     if work.recipe.gate is None:
         return None
-    from deploykit.base.config.gate import GateConfig
     from deploykit.commands.gate import gate
+    from deploykit.config.gate import GateConfig
 
     config = GateConfig(policy=_policy(work.recipe.gate, recipe), data=work.recipe.data.name)
     return gate(work.folder.root, work.folder.root / "gate", config, force=work.force, progress=work.progress)
@@ -192,7 +192,7 @@ def _policy(named: str | GatePolicy, recipe: Path) -> str | GatePolicy:
 def _check_inputs(work: _Work, recipe: Path) -> None:
     """Policy, model file and data can be read: said before anything is made or another run is waited for."""
     if isinstance(work.recipe.gate, str):
-        from deploykit.base.config.gate_reading import load_policy
+        from deploykit.config.gate_reading import load_policy
 
         load_policy(str(_policy(work.recipe.gate, recipe)))
     for stage in work.plan.stages:
@@ -288,8 +288,8 @@ def _lack(work: _Work, stage: Stage) -> Unavailable | None:
 
 
 def _key(work: _Work, stage: Stage, source: Path | None) -> str:
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.train import TrainConfig
+    from deploykit.config.export import ExportConfig
+    from deploykit.config.train import TrainConfig
 
     config = stage.config
     assert config is not None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import files_of, read_manifest, write_manifest
-from deploykit.base.config.recipe import ModelFile, Recipe
-from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import AnswerNo, DeploykitError, Unavailable
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import Progress
 from deploykit.base.targets import parse_spec
+from deploykit.config.recipe import ModelFile, Recipe
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
 from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.plan import Plan

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.config.common import Config
-from deploykit.base.config.recipe import BUILD_TARGETS, ONNX_TARGETS, ModelFile, Recipe, Variant
-from deploykit.base.config.recipe_steps import KINDS, is_qat, state_after, takes, trains
 from deploykit.base.hashing import value_sha256
+from deploykit.config.common import Config
+from deploykit.config.recipe import BUILD_TARGETS, ONNX_TARGETS, ModelFile, Recipe, Variant
+from deploykit.config.recipe_steps import KINDS, is_qat, state_after, takes, trains
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Stage:
         config: its frozen configuration; None for ``load``.
         output: its artifact, relative to the run folder (of ``load``: relative to the working folder).
         source: name of the stage whose artifact it takes, or None.
-        state: of its artifact, as :func:`deploykit.base.config.recipe_steps.state_after` says.
+        state: of its artifact, as :func:`deploykit.config.recipe_steps.state_after` says.
         teachers: as the configuration names them → name of the stage whose artifact is meant.
     """
 

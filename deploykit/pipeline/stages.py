@@ -9,13 +9,13 @@ from typing import Any
 
 from deploykit.base import environment
 from deploykit.base.artifact import artifact_sha256, attachments_path, manifest_path, read_manifest, stage_key
-from deploykit.base.config.common import Config
-from deploykit.base.config.prune import PruneConfig
-from deploykit.base.config.recipe_steps import KINDS
-from deploykit.base.config.stage import write_stage
 from deploykit.base.hashing import combined_sha256
 from deploykit.base.progress import Progress
 from deploykit.base.targets import parse_spec
+from deploykit.config.common import Config
+from deploykit.config.prune import PruneConfig
+from deploykit.config.recipe_steps import KINDS
+from deploykit.config.stage_file import write_stage
 from deploykit.pipeline.plan import Stage
 
 LIBRARIES = {

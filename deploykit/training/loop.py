@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deploykit.base.config.train import LoopConfig
 from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.train import LoopConfig
 from deploykit.training.augment import augment, mix
 from deploykit.training.batches import Batch, Batches
 from deploykit.training.course import Course, Diverged, Outcome

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deploykit.base.config.train import LoopConfig
 from deploykit.base.errors import BadInput
+from deploykit.config.train import LoopConfig
 
 
 def make_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:

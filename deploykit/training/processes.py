@@ -11,8 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from deploykit.base.config.train import LoopConfig
 from deploykit.base.errors import BadInput
+from deploykit.config.train import LoopConfig
 from deploykit.zoo.placing import chosen_device
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}

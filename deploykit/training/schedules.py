@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deploykit.base.config.train import LoopConfig
+from deploykit.config.train import LoopConfig
 
 ONE_CYCLE_RISE = 0.3
 ONE_CYCLE_START = 1 / 25

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from deploykit.base.artifact import Parent
 from deploykit.base.checkpoint import Arch
-from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.training.augment import seeded
 from deploykit.training.draws import seed_of
 from deploykit.training.modes import freeze_all_but

@@ -47,8 +47,8 @@ def float_file(network: str, exporter: str) -> Path:
     """The float network as one of torch's exporters writes it, with BatchNorm statistics estimated on pictures."""
     path = folder(network) / f"float.{exporter}.onnx"
     if not path.exists():
-        from deploykit.base.config.export import ExportConfig
         from deploykit.commands.export import export
+        from deploykit.config.export import ExportConfig
 
         with TemporaryDirectory() as scratch:
             model = _model(network, Path(scratch) / f"{network}.pt")
@@ -140,11 +140,11 @@ def _ours(source: Path, path: Path) -> None:
     """
     import onnx
 
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.commands.calibration import calibration_pictures
     from deploykit.commands.graphs import Opened
     from deploykit.commands.quantize import STAGE_VERSION
     from deploykit.commands.quantizing import choose, recovery_of, see
+    from deploykit.config.quantize import QuantizeConfig
     from deploykit.quantization.dialects import dialect_of
     from deploykit.quantization.search import Choice
 

@@ -15,8 +15,8 @@ TEACHER: dict[str, Any] = {"epochs": 14, "lr": 0.1, "seed": 0, "threads": 1, "au
 
 def trained_teacher(folder: Path) -> Path:
     """The trained network; what is in ``folder`` already is not trained again."""
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.train import train
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     model = ModelConfig(arch="deploykit:resnet", kwargs=NETWORK)
     return train(folder / "teacher.pt", TrainConfig(model=model, data=DATA, **TEACHER)).output

@@ -28,10 +28,10 @@ RESULTS = Path(__file__).parents[2] / "recipes" / "results"
 
 def _trained(folder: Path) -> Path:
     """The trained network as ONNX; nothing is trained again where the same was."""
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.export import export
     from deploykit.commands.train import train
+    from deploykit.config.export import ExportConfig
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     model = ModelConfig(arch="deploykit:mobilenetv2", kwargs=NETWORK)
     config = TrainConfig(model=model, data=DATA, epochs=EPOCHS, lr=0.1, seed=SEED, threads=1)
@@ -50,8 +50,8 @@ def _collapsed(source: Path, path: Path) -> Path:
 
 def _quantized(source: Path, path: Path, *, recover: bool) -> tuple[Path, dict]:
     """Through the command with its defaults; without recovery through the quantizer, since the command refuses that."""
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.commands.quantize import quantize
+    from deploykit.config.quantize import QuantizeConfig
 
     config = QuantizeConfig(data=DATA, images=IMAGES)
     if recover:

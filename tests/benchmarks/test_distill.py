@@ -32,8 +32,8 @@ PROCESSES = 2
 
 
 def _pruned(teacher: Path, folder: Path, scope: str) -> tuple[Path, dict[str, Any]]:
-    from deploykit.base.config.prune import PruneConfig
     from deploykit.commands.prune import prune
+    from deploykit.config.prune import PruneConfig
 
     config = PruneConfig(macs=MACS, data=DATA, scope=scope, threads=1)  # type: ignore[arg-type]
     made = prune(teacher, folder / f"pruned.{scope}.pt", config)
@@ -41,10 +41,10 @@ def _pruned(teacher: Path, folder: Path, scope: str) -> tuple[Path, dict[str, An
 
 
 def _student(method: str, seed: int, pruned: Path, teacher: Path, folder: Path) -> Path:
-    from deploykit.base.config.distill import DistillConfig
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.distill import distill
     from deploykit.commands.train import train
+    from deploykit.config.distill import DistillConfig
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     output = folder / f"{method}.{seed}.pt"
     if method.startswith("plain"):

@@ -26,10 +26,10 @@ LIMITS = {"max_latency_ratio": 1.02, "max_drop_pt": 1.5, "max_size_ratio": 1.02}
 
 def _engine(folder: Path) -> Path:
     """The quickstart's network, trained for two epochs, as ONNX."""
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.export import export
     from deploykit.commands.train import train
+    from deploykit.config.export import ExportConfig
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     kwargs = {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2}
     model = ModelConfig(arch="deploykit:resnet", kwargs=kwargs)
@@ -39,10 +39,10 @@ def _engine(folder: Path) -> Path:
 
 
 def test_gates(tmp_path, monkeypatch):
-    from deploykit.base.config.gate import GateConfig, GatePolicy
-    from deploykit.base.config.measure import BenchmarkConfig
     from deploykit.commands import benchmark as benchmarking
     from deploykit.commands.gate import gate
+    from deploykit.config.benchmark import BenchmarkConfig
+    from deploykit.config.gate import GateConfig, GatePolicy
 
     where = where_measured("onnxruntime-gpu", "numpy")
     engine = _engine(tmp_path)

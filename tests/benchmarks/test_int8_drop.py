@@ -20,8 +20,8 @@ DATA, IMAGES, MOST_PT = "synthetic:0", 256, 0.3
 def _networks(cache: Any, folder: Path) -> dict[str, Path]:
     """Name → the trained network as ONNX; one that was trained so by an earlier version of deploykit will do."""
     from deploykit.base.artifact import is_unmodified, read_manifest
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
     from tests.benchmarks.synthetic_net import trained_teacher
     from tests.benchmarks.test_qat import _network
 
@@ -34,10 +34,10 @@ def _networks(cache: Any, folder: Path) -> dict[str, Path]:
 
 
 def test_int8_drop(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    from deploykit.base.config.measure import EvaluateConfig
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.commands.evaluate import evaluate
     from deploykit.commands.quantize import quantize
+    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.quantize import QuantizeConfig
 
     where = where_measured("torch", "onnxruntime-gpu", "onnxruntime", "numpy")
     found: dict[str, Any] = {}

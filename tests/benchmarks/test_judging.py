@@ -20,10 +20,10 @@ IMAGES, CLASSES, VARIANTS = 50_000, 1000, 10
 
 
 def _trained(folder: Path, data: str, epochs: int) -> Path:
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.export import export
     from deploykit.commands.train import train
+    from deploykit.config.export import ExportConfig
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     kwargs = {"depth": 8, "widths": [16, 32, 64], "stem_stride": 2}
     model = ModelConfig(arch="deploykit:resnet", kwargs=kwargs)
@@ -37,9 +37,9 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
 
     1.5 % of all images, answered right, become wrong, and 0.5 %, answered wrong, become right.
     """
-    from deploykit.base.config.measure import EvaluateConfig
     from deploykit.commands.evaluate import evaluate
     from deploykit.commands.judging import judge
+    from deploykit.config.benchmark import EvaluateConfig
     from deploykit.evaluation.logits import SavedLogits, load_logits, save_logits
     from deploykit.reporting import read_report, write_report
 
@@ -66,8 +66,8 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
 
 
 def test_planted_drop(tmp_path):
-    from deploykit.base.config.gate import GateConfig, GatePolicy
     from deploykit.commands.gate import gate
+    from deploykit.config.gate import GateConfig, GatePolicy
 
     where, rows = where_measured("numpy", "scipy"), []
     policy = GatePolicy(version=1, limits={"candidate": {"max_drop_pt": LIMIT_PT}})
@@ -110,7 +110,7 @@ from pathlib import Path
 from deploykit.benchmarking.worker import peak_memory_bytes
 from deploykit.commands.judging import judge
 from deploykit.commands.gate import gate
-from deploykit.base.config.gate import GateConfig, GatePolicy
+from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.evaluation.logits import load_logits
 folder = Path(sys.argv[1])
 names = sys.argv[2].split(",")
@@ -128,7 +128,7 @@ GATE = """
 import json, sys, time
 from deploykit.benchmarking.worker import peak_memory_bytes
 from deploykit.commands.gate import gate
-from deploykit.base.config.gate import GateConfig, GatePolicy
+from deploykit.config.gate import GateConfig, GatePolicy
 start, cpu = time.perf_counter(), time.process_time()
 policy = GatePolicy(version=1, limits={"*": {"max_drop_pt": 1.0, "min_agreement": 0.9}})
 found = gate(sys.argv[1], None, GateConfig(policy=policy, annotations="none"))

@@ -45,10 +45,10 @@ def _top1(path: Path, data: str) -> float:
 
 def _one(teacher: Path, data: str, way: tuple[str, str], seed: int, folder: Path) -> tuple[float, float]:
     """Top-1 of the pruned network after re-calibration, and after one epoch."""
-    from deploykit.base.config.prune import PruneConfig
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.prune import prune
     from deploykit.commands.train import train
+    from deploykit.config.prune import PruneConfig
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     importance, scope = way
     config = PruneConfig(macs=MACS, data=data, importance=importance, scope=scope, seed=seed, threads=1, images=512)
@@ -61,8 +61,8 @@ def _one(teacher: Path, data: str, way: tuple[str, str], seed: int, folder: Path
 
 
 def test_criteria(request: pytest.FixtureRequest) -> None:
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.train import train
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     where = where_measured("torch", "numpy")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {way: [] for way in WAYS}

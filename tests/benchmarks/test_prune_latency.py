@@ -29,15 +29,15 @@ WAYS = ("latency", "uniform")
 
 
 def _pruned(teacher: Path, output: Path, **budget: float) -> dict[str, Any]:
-    from deploykit.base.config.prune import PruneConfig
     from deploykit.commands.prune import prune
+    from deploykit.config.prune import PruneConfig
 
     return prune(teacher, output, PruneConfig(data=DATA, threads=1, **budget), force=True).facts
 
 
 def _exported(model: Path) -> Path:
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
 
     return export(model, model.with_suffix(".onnx"), ExportConfig(threads=1), force=True).output
 
@@ -88,8 +88,8 @@ def _made(teacher: Path, folder: Path) -> dict[str, Any]:
 
 
 def _trained(pruned: Path, seed: int) -> Path:
-    from deploykit.base.config.train import ModelConfig, TrainConfig
     from deploykit.commands.train import train
+    from deploykit.config.train import ModelConfig, TrainConfig
 
     config = TrainConfig(model=ModelConfig(weights=str(pruned)), data=DATA, seed=seed, **TRAINING)
     return train(pruned.with_name(f"{pruned.stem}.{seed}.pt"), config).output

@@ -22,8 +22,8 @@ BITS, SEEDS, QAT_EPOCHS, IMAGES = (4, 8), (0, 1, 2), 2, 64
 
 
 def test_qat(request, tmp_path):
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.commands.quantize import quantize
+    from deploykit.config.quantize import QuantizeConfig
     from deploykit.data import open_data
     from deploykit.stats.paired import bootstrap_mean
 

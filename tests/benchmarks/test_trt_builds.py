@@ -40,9 +40,9 @@ PICTURES = 8
 
 def build_all(name: str) -> list[dict[str, Any]]:
     """All plans of one network, in this process; one row each."""
-    from deploykit.base.config.build import BuildConfig
     from deploykit.base.errors import DeploykitError
     from deploykit.commands.build import build
+    from deploykit.config.build import BuildConfig
     from deploykit.engines.tensorrt.flavour import load
     from deploykit.engines.tensorrt.plan import diagnostics, read_header
 

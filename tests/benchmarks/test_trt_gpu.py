@@ -35,8 +35,8 @@ RESNET50_TOPS = 8.2e-3  # two operations for each of 4.1 G multiply-accumulates
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path]]:
-    from deploykit.base.config.build import BuildConfig
     from deploykit.commands.build import build
+    from deploykit.config.build import BuildConfig
     from deploykit.engines.tensorrt.flavour import FLAVOURS, load
     from deploykit.engines.tensorrt.hardware import gpu
     from tests.benchmarks.test_trt_builds import graphs

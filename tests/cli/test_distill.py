@@ -77,8 +77,8 @@ def test_wrong_use_is_one_line(capfd: pytest.CaptureFixture[str], words: list[st
 
 
 def test_a_stored_stage(tmp_path: Path, digits_npz: Path, tiny_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from deploykit.base.config.distill import DistillConfig
-    from deploykit.base.config.stage import write_stage
+    from deploykit.config.distill import DistillConfig
+    from deploykit.config.stage_file import write_stage
 
     fields = {"data": str(digits_npz), "teachers": [str(tiny_model)], "epochs": 1, "batch": 64, "threads": 1}
     plain = DistillConfig.model_validate(fields).plain()

@@ -52,8 +52,8 @@ def test_wrong_use_is_exit_2_and_one_line(arguments: list[str], message: str, ti
 
 
 def test_a_stored_stage_runs_alone(tiny_model: Path, digits_npz: Path, tmp_path: Path) -> None:
-    from deploykit.base.config.measure import EvaluateConfig
-    from deploykit.base.config.stage import write_stage
+    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.stage_file import write_stage
 
     config = EvaluateConfig(data=str(digits_npz), threads=1)
     arguments = {"artifacts": [f"a={tiny_model}"], "output": str(tmp_path / "out"), "config": config.plain()}

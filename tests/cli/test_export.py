@@ -53,8 +53,8 @@ def test_a_missing_model_argument_is_named() -> None:
 
 
 def test_a_fixed_batch_and_a_stored_stage(model: Path) -> None:
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.stage import write_stage
+    from deploykit.config.export import ExportConfig
+    from deploykit.config.stage_file import write_stage
 
     stage = model.with_name("stage.yaml")
     config = ExportConfig(exporter="torchscript", opset=17, batch=2)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from deploykit.base.config.train import TrainConfig
 from deploykit.base.progress import Silent
 from deploykit.commands.train import TrainResult, train
+from deploykit.config.train import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -194,9 +194,9 @@ def test_a_recipes_part_and_what_comes_before_it(
 
 
 def test_a_stored_stage(tmp_path: Path, digits_npz: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from deploykit.base.config.stage import write_stage
-    from deploykit.base.config.train import TrainConfig
     from deploykit.cli.main import app
+    from deploykit.config.stage_file import write_stage
+    from deploykit.config.train import TrainConfig
 
     model = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [8, 8, 8]}}
     plain = TrainConfig(data=str(digits_npz), epochs=1, batch=64, threads=1, model=model).plain()

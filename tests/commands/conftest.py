@@ -34,8 +34,8 @@ def trained_model(tmp_path_factory, digits):
 @pytest.fixture(scope="session")
 def tiny_onnx(tiny_model):
     """The tiny model exported, beside it."""
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
 
     path = tiny_model.with_name("tiny-exported.onnx")
     export(tiny_model, path, ExportConfig())

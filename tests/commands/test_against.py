@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands.against import other_side
 from deploykit.commands.benchmark import benchmark
 from deploykit.commands.bundle import unpack
 from deploykit.commands.run_specs import specs_of_run
+from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.reporting import read_report
 
 QUICK = {"max_time_s": 0.5, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "end_to_end": False, "limit": 20}

@@ -3,9 +3,9 @@ import json
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.quantize import AnalyzeConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.analyze import analyze
+from deploykit.config.quantize import AnalyzeConfig
 from tests.commands.listening import Listening
 
 QUICK = AnalyzeConfig(data="digits", images=16, select_images=16, method="minmax")

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.artifact import attachments_path
-from deploykit.base.config.measure import BenchmarkConfig
-from deploykit.base.config.quantize import AnalyzeConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.analyze import analyze
 from deploykit.commands.attachments import attach, attached, gather
 from deploykit.commands.benchmark import benchmark
 from deploykit.commands.export import export
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.quantize import AnalyzeConfig
 from deploykit.pipeline.stages import files_of_artifact
 from deploykit.reporting.attachments import series, table
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.base.config.measure import BenchmarkConfig
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.lineage import chain_of
 from deploykit.commands.benchmark import benchmark
+from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.reporting import read_report
 
 QUICK = {"max_time_s": 1.5, "min_blocks": 5, "block_ms": 3.0, "until": 0.3}

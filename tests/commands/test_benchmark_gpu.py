@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.base.config.measure import BenchmarkConfig
+from deploykit.config.benchmark import BenchmarkConfig
 
 pytestmark = pytest.mark.gpu
 

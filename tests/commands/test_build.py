@@ -12,8 +12,6 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.build import BuildConfig
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.commands.build import build
 from deploykit.commands.build_beside import without_pairs
@@ -21,6 +19,8 @@ from deploykit.commands.build_graph import precision_of
 from deploykit.commands.export import export
 from deploykit.commands.inspect import inspect
 from deploykit.commands.quantize import quantize
+from deploykit.config.build import BuildConfig
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import prepare
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.providers import missing_library
@@ -376,7 +376,7 @@ def test_a_dialect_for_another_target_is_refused(tmp_path):
 SCRIPT = """
 import sys, time
 from deploykit.base.progress import Silent
-from deploykit.base.config.build import BuildConfig
+from deploykit.config.build import BuildConfig
 from deploykit.commands.build import build
 class Slow(Silent):
     def task(self, title, total=None, unit=""):

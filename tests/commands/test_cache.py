@@ -11,11 +11,11 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from deploykit.base.config.cache import CacheConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.store import ENTRY, Store
 from deploykit.cli.main import app
 from deploykit.commands.cache import cache
+from deploykit.config.cache import CacheConfig
 
 
 @pytest.fixture

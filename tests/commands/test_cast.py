@@ -8,14 +8,14 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.common import build
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.lineage import chain_of
 from deploykit.commands import cast as command
 from deploykit.commands.cast import cast_graph
 from deploykit.commands.export import export
 from deploykit.commands.verify import verify
+from deploykit.config.common import build
+from deploykit.config.export import ExportConfig
 from deploykit.data import synthetic_images
 from deploykit.engines import open_runner
 from tests.commands.listening import Listening
@@ -145,8 +145,8 @@ def test_nodes_that_lose_most_go_back_where_the_plan_is_not_enough(
 
 
 def test_a_quantized_file_keeps_its_precision(source: Path) -> None:
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.commands.quantize import quantize
+    from deploykit.config.quantize import QuantizeConfig
 
     config = QuantizeConfig(target="tensorrt", data="digits", images=16, select_images=16, method="minmax", equalize="off", bias_correction="off")  # fmt: skip
     made = quantize(source, source.with_name("q.onnx"), config).output

@@ -10,11 +10,11 @@ import torch
 
 from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.checkpoint import read_model_file
-from deploykit.base.config.common import build
-from deploykit.base.config.distill import DistillConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Silent
 from deploykit.commands.distill import distill
+from deploykit.config.common import build
+from deploykit.config.distill import DistillConfig
 
 SMALL = "deploykit:resnet:depth=8,widths=[8, 8, 16],stem_stride=2"
 
@@ -37,8 +37,8 @@ class Heard(Silent):
 @pytest.fixture(scope="module")
 def teacher_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The teacher as an ONNX file with its preprocessing inside: uint8 NHWC, five pictures at a time and no other number."""
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
 
     folder = tmp_path_factory.mktemp("onnx")
     return export(tiny_model, folder / "tiny.onnx", ExportConfig(embed_preprocessing=True, batch=5, threads=1)).output

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.base.config.run import RunConfig
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
 from deploykit.reporting import read_report
 

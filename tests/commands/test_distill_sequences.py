@@ -62,7 +62,7 @@ def test_prune_and_distil_in_steps_then_int8(tmp_path: Path, monkeypatch: pytest
 
 
 def test_distillation_and_training_for_int8_share_one_teacher() -> None:
-    from deploykit.base.config.recipe_reading import parse_recipe
+    from deploykit.config.recipe_read import parse_recipe
     from deploykit.pipeline.plan import plan
 
     steps = "{distill: {epochs: 1}}, {quantize: {method: qat, qat_teacher: model}}, {quantize: {}}"

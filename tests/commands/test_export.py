@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import is_unmodified, read_manifest
-from deploykit.base.config.common import build
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.errors import AnswerNo, BadInput, SystemTrouble
 from deploykit.commands import export as command
 from deploykit.commands.export import export
+from deploykit.config.common import build
+from deploykit.config.export import ExportConfig
 from deploykit.exporting import exporters
 
 QUICK = {"exporter": "torchscript", "opset": 17}

@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.measure import EvaluateConfig, VerifyConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.evaluate import evaluate
 from deploykit.commands.export import export
 from deploykit.commands.verify import verify
+from deploykit.config.benchmark import EvaluateConfig, VerifyConfig
+from deploykit.config.export import ExportConfig
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.base.config.gate import GateConfig, GatePolicy
 from deploykit.base.errors import BadInput
 from deploykit.commands.gate import gate
+from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.reporting import read_report
 from tests.gating.made import run_folder
 
@@ -363,10 +363,10 @@ def test_undecided_images_are_not_measured_again(good):
 
 def test_retry_measures_the_same_artifacts_again(tmp_path, tiny_model, digits_npz):
     """Real engines: a limit on the ratio that lies at 1 is undecided after a short look, and is measured on."""
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.measure import BenchmarkConfig
     from deploykit.commands.benchmark import benchmark
     from deploykit.commands.export import export
+    from deploykit.config.benchmark import BenchmarkConfig
+    from deploykit.config.export import ExportConfig
 
     engine = tmp_path / "net.onnx"
     export(tiny_model, engine, ExportConfig())

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from deploykit.base.config.init import InitConfig
-from deploykit.base.config.recipe import ModelFile
-from deploykit.base.config.recipe_reading import load_recipe
 from deploykit.base.errors import BadInput
 from deploykit.cli.main import app
 from deploykit.commands.init import init
+from deploykit.config.init import InitConfig
+from deploykit.config.recipe import ModelFile
+from deploykit.config.recipe_read import load_recipe
 
 
 def npz(folder: Path, classes: int, size: int = 32) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from deploykit import zoo
-from deploykit.base.config.prune import PruneConfig
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.commands.layer_times import measure_on
 from deploykit.commands.prune import built_plan, prune
+from deploykit.config.prune import PruneConfig
 from deploykit.engines.lacking import lacking
 from deploykit.pruning.latency_table import LayerShape
 

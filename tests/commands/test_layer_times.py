@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.prune import LATENCY_TARGETS as TARGETS
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Silent
 from deploykit.commands.layer_times import keep_times, known_times, measure_on, table_file
+from deploykit.config.prune import LATENCY_TARGETS as TARGETS
 from deploykit.pruning.latency_table import LayerShape
 
 

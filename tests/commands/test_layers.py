@@ -15,10 +15,10 @@ from deploykit.reporting.layers import in_words, layer_table
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, tiny_model, digits_npz) -> Path:
     """A run folder of an engine, of the same unoptimized, and of PyTorch."""
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.measure import EvaluateConfig
     from deploykit.commands.evaluate import evaluate
     from deploykit.commands.export import export
+    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.export import ExportConfig
 
     folder = tmp_path_factory.mktemp("layers")
     export(tiny_model, folder / "net.onnx", ExportConfig())
@@ -57,10 +57,10 @@ def test_before_and_after(run, tmp_path):
 
 def test_openvino_and_onnx_runtime_have_the_same_layers(tiny_model, tmp_path):
     pytest.importorskip("openvino")
-    from deploykit.base.config.export import ExportConfig
     from deploykit.base.targets import parse_spec
     from deploykit.commands.export import export
     from deploykit.commands.layers import ELSE, profile
+    from deploykit.config.export import ExportConfig
 
     path = export(tiny_model, tmp_path / "net.onnx", ExportConfig()).output
     ours, theirs = (profile(parse_spec(f"{path}@{target}"), 1) for target in ("openvino", "ort-cpu"))

@@ -2,12 +2,12 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands.export import export
 from deploykit.commands.max_drop import Held
 from deploykit.commands.quantize import quantize
+from deploykit.config.export import ExportConfig
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.prepare import prepare
 from tests.quantization.graphs_for_tests import plant_bad_layer
 

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from deploykit.base.config.quantize import AnalyzeConfig
 from deploykit.commands.analyze import analyze
+from deploykit.config.quantize import AnalyzeConfig
 from tests.commands.listening import Listening
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploykit.base.config.predict import PredictConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import TensorSpec
 from deploykit.commands.predict import predict
+from deploykit.config.predict import PredictConfig
 
 PLAIN = Preprocessing((8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.runner import fed_batch
 from deploykit.commands.export import export
 from deploykit.commands.logits import collect_logits
 from deploykit.commands.parity import parity_of, usable_batches
+from deploykit.config.export import ExportConfig
 from deploykit.data import open_data
 from deploykit.engines import open_runner
 from tests.commands.listening import Listening

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 
 from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.checkpoint import Arch, read_model_file
-from deploykit.base.config.common import build as build_config
-from deploykit.base.config.prune import PruneConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Silent
 from deploykit.cli.main import app
 from deploykit.commands.prune import prune
+from deploykit.config.common import build as build_config
+from deploykit.config.prune import PruneConfig
 from deploykit.zoo import build, count, load_model, save_model
 
 
@@ -115,10 +115,10 @@ def test_a_pruned_file_is_pruned_again(pruned, tmp_path):
 
 
 def test_a_pruned_file_trains_and_exports(pruned, tmp_path):
-    from deploykit.base.config.export import ExportConfig
-    from deploykit.base.config.train import TrainConfig
     from deploykit.commands.export import export
     from deploykit.commands.train import train
+    from deploykit.config.export import ExportConfig
+    from deploykit.config.train import TrainConfig
 
     first, _ = pruned
     tuned = train(
@@ -214,8 +214,8 @@ def test_layers_that_stay_get_no_masks(fields, tiny_model, tmp_path):
 
 
 def test_masks_are_kept_in_training_and_checked_when_saved(trained_model, tmp_path):
-    from deploykit.base.config.train import TrainConfig
     from deploykit.commands.train import train
+    from deploykit.config.train import TrainConfig
 
     sparse = prune(trained_model, tmp_path / "sparse.pt", config(pattern="2:4", macs=0.9)).output
     fields = {"data": "digits", "model": {"weights": str(sparse)}, "epochs": 1, "lr": 0.02, "threads": 1, "batch": 256}
@@ -234,8 +234,8 @@ def test_masks_are_kept_in_training_and_checked_when_saved(trained_model, tmp_pa
 @pytest.mark.parametrize("kind", ["bn-scale", "group-norm"])
 def test_training_towards_pruning(kind, trained_model, tmp_path):
     """A strong penalty takes the scales down; the network still learns."""
-    from deploykit.base.config.train import TrainConfig
     from deploykit.commands.train import train
+    from deploykit.config.train import TrainConfig
 
     fields = {
         "data": "digits",
@@ -391,7 +391,7 @@ def test_the_command_line(tiny_model, tmp_path):
 
 
 def test_a_stored_stage_runs_again(tiny_model, tmp_path):
-    from deploykit.base.config.stage import write_stage
+    from deploykit.config.stage_file import write_stage
 
     arguments = {"model": tiny_model, "output": tmp_path / "out.pt", "config": config(params=0.5).plain()}
     write_stage(tmp_path / "prune.yaml", "prune", arguments, ("model", "output"))

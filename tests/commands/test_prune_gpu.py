@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.prune import PruneConfig
 from deploykit.commands.prune import prune
+from deploykit.config.prune import PruneConfig
 
 pytestmark = pytest.mark.gpu
 

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from deploykit import zoo
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.common import build
-from deploykit.base.config.prune import PruneConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.cli.main import app
 from deploykit.commands import layer_times
 from deploykit.commands.prune import prune, timing_of
 from deploykit.commands.prune_latency import LatencySearch
+from deploykit.config.common import build
+from deploykit.config.prune import PruneConfig
 from deploykit.pipeline import stages
 
 

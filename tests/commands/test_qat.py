@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.zoo import load_model, save_model
 from tests.commands.listening import Listening
 
@@ -247,7 +247,7 @@ def test_bad_input_is_one_line(trained_model, tmp_path, monkeypatch):
     ],
 )
 def test_configurations_that_contradict_themselves(fields, message):
-    from deploykit.base.config.common import build
+    from deploykit.config.common import build
 
     with pytest.raises(BadInput, match=message):
         build(QuantizeConfig, fields)

@@ -4,9 +4,9 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands.quantize import quantize
+from deploykit.config.quantize import QuantizeConfig
 
 QUICK = QuantizeConfig(data="digits", images=32, select_images=32, method="minmax", force_int8=True)
 
@@ -107,8 +107,8 @@ def test_files_for_several_targets_lie_side_by_side():
 
 
 def test_fewer_pictures_than_asked_for_are_said():
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.commands.calibration import calibration_pictures
+    from deploykit.config.quantize import QuantizeConfig
     from tests.commands.listening import Listening
 
     progress = Listening()
@@ -119,9 +119,9 @@ def test_fewer_pictures_than_asked_for_are_said():
 def test_an_operator_that_the_engine_does_not_know_is_named(tmp_path):
     from onnx import helper
 
-    from deploykit.base.config.quantize import QuantizeConfig
     from deploykit.base.errors import BadInput
     from deploykit.commands.quantize import quantize
+    from deploykit.config.quantize import QuantizeConfig
     from tests.quantization.graphs_for_tests import residual_net
 
     proto = residual_net()

@@ -4,12 +4,12 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands import quantizing
 from deploykit.commands.export import export
 from deploykit.commands.lint import lint
 from deploykit.commands.quantize import quantize
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.dialects import dialect_for
 from tests.quantization.tensorrt_for_tests import engine_bytes
 

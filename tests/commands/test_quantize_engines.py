@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.quantize import quantize
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines import open_runner
 from tests.commands.listening import Listening
 
@@ -27,8 +27,8 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def source(trained_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
 
     path = tmp_path_factory.mktemp("engines") / "net.onnx"
     return export(trained_model, path, ExportConfig(exporter="torchscript", opset=17)).output

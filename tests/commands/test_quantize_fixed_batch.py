@@ -2,11 +2,11 @@
 
 import pytest
 
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.quantize import AnalyzeConfig, QuantizeConfig
 from deploykit.commands.analyze import analyze
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
+from deploykit.config.export import ExportConfig
+from deploykit.config.quantize import AnalyzeConfig, QuantizeConfig
 
 
 @pytest.fixture(scope="module", params=[1, 5])

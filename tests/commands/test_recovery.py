@@ -5,11 +5,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
+from deploykit.config.export import ExportConfig
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines import open_runner
 from tests.commands.listening import Listening
 from tests.quantization.test_equalize import spoil

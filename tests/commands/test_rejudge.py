@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.base.config.measure import EvaluateConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.evaluate import evaluate
+from deploykit.config.benchmark import EvaluateConfig
 from deploykit.reporting import read_report
 
 
@@ -114,8 +114,8 @@ def test_logits_that_do_not_fit_are_refused(folder: Path, tmp_path: Path) -> Non
 
 
 def test_speed_ups_over_another_baseline_come_from_the_raw_samples(tiny_onnx, digits_npz, tmp_path: Path) -> None:
-    from deploykit.base.config.measure import BenchmarkConfig
     from deploykit.commands.benchmark import benchmark
+    from deploykit.config.benchmark import BenchmarkConfig
 
     config = BenchmarkConfig(
         data=str(digits_npz), max_time_s=0.5, min_blocks=5, block_ms=2, until=0.9, end_to_end=False, limit=16

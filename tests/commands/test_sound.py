@@ -5,9 +5,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deploykit.base.config.build import BuildConfig
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.build_graph import prepared_graph
 from deploykit.commands.export import export
@@ -15,6 +12,9 @@ from deploykit.commands.inspect_times import timed
 from deploykit.commands.lint import lint
 from deploykit.commands.quantize import quantize
 from deploykit.commands.sound import described, refuse_unsound
+from deploykit.config.build import BuildConfig
+from deploykit.config.export import ExportConfig
+from deploykit.config.quantize import QuantizeConfig
 
 QUICK = QuantizeConfig(data="digits", images=8, select_images=8, method="minmax", force_int8=True, size=32)
 

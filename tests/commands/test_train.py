@@ -12,10 +12,10 @@ import torch
 
 from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.checkpoint import read_model_file
-from deploykit.base.config.train import TrainConfig
 from deploykit.base.errors import AnswerNo, BadInput, SystemTrouble, Unavailable
 from deploykit.base.progress import Silent
 from deploykit.commands.train import train
+from deploykit.config.train import TrainConfig
 
 NET = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [8, 8, 16], "stem_stride": 2}}
 

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.measure import VerifyConfig
 from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
 from deploykit.commands.parity import parity_of, usable_batches
 from deploykit.commands.verify import verify
+from deploykit.config.benchmark import VerifyConfig
+from deploykit.config.export import ExportConfig
 from deploykit.engines import open_runner
 
 

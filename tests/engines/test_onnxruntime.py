@@ -19,8 +19,8 @@ from tests.engines.onnx_for_tests import counting_net
 
 @pytest.fixture(scope="module")
 def onnx_path(tmp_path_factory, tiny_model) -> Path:
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
 
     path = tmp_path_factory.mktemp("ort") / "tiny.onnx"
     export(tiny_model, path, ExportConfig())
@@ -101,8 +101,8 @@ def test_an_output_whose_size_only_the_run_tells(tmp_path, target):
 
 
 def test_a_fixed_batch_takes_no_other(tmp_path, tiny_model):
-    from deploykit.base.config.export import ExportConfig
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
 
     path = tmp_path / "fixed.onnx"
     export(tiny_model, path, ExportConfig(batch=2))

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from deploykit.base.config.export import ExportConfig
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import Runner
 from deploykit.commands.export import export
+from deploykit.config.export import ExportConfig
 from deploykit.engines import open_runner
 from deploykit.engines.openvino import loading
 

@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deploykit.base.config.build import BuildConfig
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import SILENT, Silent
+from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
 from deploykit.engines.tensorrt import timing_cache
 from deploykit.engines.tensorrt.building import build_plan, capabilities

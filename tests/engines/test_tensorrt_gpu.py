@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from deploykit.base.config.build import BuildConfig
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.commands.build import build
 from deploykit.commands.inspect import inspect
+from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
 from deploykit.engines.tensorrt import timing_cache
 from deploykit.engines.tensorrt.cuda import Cuda

@@ -39,10 +39,10 @@ def export_one(name: str) -> dict[str, Any]:
     import torch
 
     from deploykit.base.checkpoint import Arch
-    from deploykit.base.config.export import ExportConfig
     from deploykit.base.errors import DeploykitError
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.export import export
+    from deploykit.config.export import ExportConfig
     from deploykit.zoo import build, save_model
 
     torch.manual_seed(0)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import BadInput
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
 
 RECIPE = """\

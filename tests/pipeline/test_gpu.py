@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.run import RunConfig
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
 
 pytestmark = pytest.mark.gpu

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploykit.base.config.recipe_reading import load_recipe
-from deploykit.base.config.run import RunConfig
 from deploykit.base.targets import parse_spec
+from deploykit.config.recipe_read import load_recipe
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
 from deploykit.pipeline.measure import target_of
 from deploykit.pipeline.plan import plan

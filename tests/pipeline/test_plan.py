@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from deploykit.base.config.build import BuildConfig
-from deploykit.base.config.distill import DistillConfig
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.recipe_reading import parse_recipe
+from deploykit.config.build import BuildConfig
+from deploykit.config.distill import DistillConfig
+from deploykit.config.export import ExportConfig
+from deploykit.config.recipe_read import parse_recipe
 from deploykit.pipeline.plan import Plan, plan
 
 HEAD = "version: 1\nname: small\ndata: digits\nvariants:\n  fp32: {target: ort-cpu}\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.recipe_reading import load_recipe
-from deploykit.base.config.run import RunConfig
+from deploykit.config.recipe_read import load_recipe
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
 from deploykit.pipeline.plan import plan
 from deploykit.pipeline.shipped import find_recipe

@@ -17,9 +17,9 @@ import yaml
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from deploykit.base.config.run import RunConfig
 from deploykit.base.errors import AnswerNo, BadInput, SystemTrouble
 from deploykit.cli.main import app
+from deploykit.config.run import RunConfig
 from deploykit.pipeline import RunResult, run
 from deploykit.reporting import read_report
 

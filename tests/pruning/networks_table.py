@@ -41,10 +41,10 @@ def row_of(name: str) -> dict[str, Any]:
     """Prune one network with random weights to half its MACs: exact? reloads? how much faster on ONNX Runtime's CPU?"""
     import torch
 
-    from deploykit.base.config.prune import PruneConfig
     from deploykit.base.errors import DeploykitError
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.prune import prune
+    from deploykit.config.prune import PruneConfig
     from deploykit.pruning.probing import prunable_graph, some_atoms
     from deploykit.pruning.surgery import remove, zero_consumers
     from deploykit.zoo import build, load_model, parse_arch, save_model

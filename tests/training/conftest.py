@@ -41,8 +41,8 @@ def network() -> nn.Module:
 @pytest.fixture
 def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
     """``run(config fields…, module=, step=, resume=, stop=, progress=)`` → the outcome of a short run on real digits."""
-    from deploykit.base.config.train import LoopConfig
     from deploykit.base.progress import SILENT
+    from deploykit.config.train import LoopConfig
     from deploykit.training.batches import Batches
     from deploykit.training.loop import fit
     from deploykit.training.processes import open_fabric

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
-from deploykit.base.config.train import AugmentConfig
+from deploykit.config.train import AugmentConfig
 from deploykit.training.augment import augment, jitter, mix, resized_crop_box, rotate, shift
 from deploykit.training.draws import uniform
 

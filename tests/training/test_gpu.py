@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deploykit.base.config.train import TrainConfig
 from deploykit.commands.train import train
+from deploykit.config.train import TrainConfig
 
 pytestmark = pytest.mark.gpu
 NET = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [16, 32, 64], "stem_stride": 2}}

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deploykit.base.config.train import AugmentConfig
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Silent
+from deploykit.config.train import AugmentConfig
 from deploykit.training.course import Course, Diverged
 from deploykit.training.resume import ResumeFile
 from deploykit.training.signals import Stop

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from deploykit.base.config.train import LoopConfig
 from deploykit.base.errors import BadInput
+from deploykit.config.train import LoopConfig
 from deploykit.training.optimizers import make_optimizer
 
 

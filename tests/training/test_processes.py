@@ -6,7 +6,7 @@ from pathlib import Path
 
 TOGETHER = """
 import atexit, os, pathlib, torch
-from deploykit.base.config.train import LoopConfig
+from deploykit.config.train import LoopConfig
 from deploykit.training.processes import leave, open_fabric, summed
 
 said = pathlib.Path(os.environ["RANK"])

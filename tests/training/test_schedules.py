@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deploykit.base.config.train import LoopConfig
+from deploykit.config.train import LoopConfig
 from deploykit.training.schedules import learning_rate
 
 

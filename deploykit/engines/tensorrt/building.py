@@ -17,7 +17,7 @@ from deploykit.engines.tensorrt.parsing import Parsed
 from deploykit.engines.tensorrt.profiles import Profile
 
 if TYPE_CHECKING:
-    from deploykit.base.config.build import BuildConfig
+    from deploykit.config.build import BuildConfig
 
 _WAIT_S = 0.05
 _MEMORY = re.compile(r"out of memory|OutOfMemory|insufficient memory|cudaErrorMemoryAllocation", re.IGNORECASE)

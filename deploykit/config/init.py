@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 
 class InitConfig(Config):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.config.recipe import Recipe
-from deploykit.base.config.recipe_checks import problems
-from deploykit.base.config.yaml_errors import Source, read_value, read_yaml
 from deploykit.base.errors import BadInput, from_os_error
+from deploykit.config.recipe import Recipe
+from deploykit.config.recipe_check import problems
+from deploykit.config.yaml import Source, read_value, read_yaml
 
 
 def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:

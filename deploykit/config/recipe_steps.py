@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploykit.base.config.build import BuildConfig
-from deploykit.base.config.common import Config
-from deploykit.base.config.distill import DistillConfig
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.prune import PruneConfig
-from deploykit.base.config.quantize import QuantizeConfig
+from deploykit.config.build import BuildConfig
+from deploykit.config.common import Config
+from deploykit.config.distill import DistillConfig
+from deploykit.config.export import ExportConfig
+from deploykit.config.prune import PruneConfig
+from deploykit.config.quantize import QuantizeConfig
 
 
 @dataclass(frozen=True)

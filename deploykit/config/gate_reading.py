@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deploykit.base.config.common import explain
-from deploykit.base.config.gate import GatePolicy, Limits
-from deploykit.base.config.yaml_errors import read_yaml
 from deploykit.base.errors import BadInput, from_os_error, nearest
+from deploykit.config.common import explain
+from deploykit.config.gate import GatePolicy, Limits
+from deploykit.config.yaml import read_yaml
 
 EVERY = "*"
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 Importance = Literal["l2", "l1", "bn-scale", "fpgm", "lamp", "taylor", "hessian", "activation", "random"]
 LatencyTarget = Literal["ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"]

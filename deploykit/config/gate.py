@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Points = Annotated[float, Field(ge=-100, le=100)]

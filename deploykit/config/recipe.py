@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from deploykit.base.config.common import Config
-from deploykit.base.config.gate import GatePolicy
-from deploykit.base.config.measure import BenchmarkConfig
-from deploykit.base.config.recipe_steps import KINDS, teachers_of
-from deploykit.base.config.train import ModelConfig, TrainConfig
 from deploykit.base.targets import PRECISIONS
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.common import Config
+from deploykit.config.gate import GatePolicy
+from deploykit.config.recipe_steps import KINDS, teachers_of
+from deploykit.config.train import ModelConfig, TrainConfig
 
 ONNX_TARGETS = frozenset({"ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino"})
 BUILD_TARGETS = frozenset({"tensorrt", "tensorrt-rtx"})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deploykit.base.config.recipe import INT8_TARGETS, ONNX_TARGETS, Variant
-from deploykit.base.config.recipe_steps import STATES, is_qat, state_after, takes, teachers_of
-from deploykit.base.config.yaml_errors import Path as Place
+from deploykit.config.recipe import INT8_TARGETS, ONNX_TARGETS, Variant
+from deploykit.config.recipe_steps import STATES, is_qat, state_after, takes, teachers_of
+from deploykit.config.yaml import Path as Place
 
 Problem = tuple[Place, str]
 

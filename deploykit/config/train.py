@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 SPARSIFY_STRENGTH = 1e-4
 

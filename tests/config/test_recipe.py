@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.distill import DistillConfig
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.prune import PruneConfig
-from deploykit.base.config.recipe_reading import load_recipe, parse_recipe
 from deploykit.base.errors import BadInput
+from deploykit.config.distill import DistillConfig
+from deploykit.config.export import ExportConfig
+from deploykit.config.prune import PruneConfig
+from deploykit.config.recipe_read import load_recipe, parse_recipe
 from deploykit.pipeline.shipped import shipped_recipes
 
 GOOD = """\

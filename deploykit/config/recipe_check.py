@@ -7,22 +7,22 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from deploykit.base.config.common import Config, explain
-from deploykit.base.config.gate_reading import policy_problems
-from deploykit.base.config.measure import BenchmarkConfig
-from deploykit.base.config.recipe import (
+from deploykit.base.errors import BadInput, DeploykitError, nearest
+from deploykit.base.targets import PRECISIONS, check_target, parse_spec
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.common import Config, explain
+from deploykit.config.gate_reading import policy_problems
+from deploykit.config.recipe import (
     PRECISIONS_OF,
     ModelFile,
     Recipe,
     Variant,
 )
-from deploykit.base.config.recipe_chains import chain_problems
-from deploykit.base.config.recipe_steps import KINDS, is_qat
-from deploykit.base.config.recipe_teachers import teacher_problems
-from deploykit.base.config.train import ModelConfig, TrainConfig
-from deploykit.base.config.yaml_errors import Path as Place
-from deploykit.base.errors import BadInput, DeploykitError, nearest
-from deploykit.base.targets import PRECISIONS, check_target, parse_spec
+from deploykit.config.recipe_chains import chain_problems
+from deploykit.config.recipe_steps import KINDS, is_qat
+from deploykit.config.recipe_teachers import teacher_problems
+from deploykit.config.train import ModelConfig, TrainConfig
+from deploykit.config.yaml import Path as Place
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ELSEWHERE = {

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 
 class VerifyConfig(Config):

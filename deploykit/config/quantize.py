@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 
 class QuantizeConfig(Config):

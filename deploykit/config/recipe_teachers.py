@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from deploykit.base.config.recipe_steps import KINDS
-from deploykit.base.config.yaml_errors import Path as Place
 from deploykit.base.errors import BadInput, nearest
 from deploykit.base.targets import parse_spec
+from deploykit.config.recipe_steps import KINDS
+from deploykit.config.yaml import Path as Place
 
 
 def teacher_problems(variants: dict[str, Any]) -> list[tuple[Place, str]]:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from deploykit.base.config.train import LoopConfig
+from deploykit.config.train import LoopConfig
 
 TEMPERATURES = {"kd": 4.0, "dkd": 1.0, "dist": 1.0}
 BETAS = {"dkd": 0.5, "dist": 1.0}

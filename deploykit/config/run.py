@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploykit.base.config.common import Config
+from deploykit.config.common import Config
 
 
 class RunConfig(Config):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.stage import read_stage, write_stage
 from deploykit.base.errors import BadInput
 from deploykit.cli.stage import needed, stage_arguments
+from deploykit.config.export import ExportConfig
+from deploykit.config.stage_file import read_stage, write_stage
 
 
 def written(folder: Path) -> Path:

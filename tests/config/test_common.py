@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from deploykit.base.config.common import build
-from deploykit.base.config.export import ExportConfig
-from deploykit.base.config.quantize import QuantizeConfig
 from deploykit.base.errors import BadInput
+from deploykit.config.common import build
+from deploykit.config.export import ExportConfig
+from deploykit.config.quantize import QuantizeConfig
 
 
 @pytest.mark.parametrize(
