@@ -224,7 +224,7 @@ ONE_IMPORTER: set[str] = {
     "deploykit.reporting.charts.labels",
     "deploykit.reporting.charts.sparks",
     "deploykit.reporting.samples",
-    "deploykit.stats.holm",
+    "deploykit.stats.multiple_tests",
     "deploykit.training.ema",
     "deploykit.training.layouts",
     "deploykit.training.optimizers",

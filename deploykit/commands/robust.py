@@ -11,7 +11,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from deploykit.stats.paired import bootstrap_mean, score_interval
-from deploykit.stats.proportion import wilson
+from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.evaluation.calibration import ECE_BINS, reliability
-from deploykit.stats.proportion import wilson
+from deploykit.stats.proportions import wilson
 
 ROWS = 4096
 

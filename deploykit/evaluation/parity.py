@@ -259,6 +259,6 @@ def _reasons(sums: Sums, votes: _Votes | None, budget: Budget, precision: str, r
 
 
 def _interval(votes: _Votes) -> tuple[float, float]:
-    from deploykit.stats.proportion import wilson
+    from deploykit.stats.proportions import wilson
 
     return wilson(votes.same, votes.n)

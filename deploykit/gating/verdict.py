@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploykit.gating.question import CANNOT_TELL, FAIL, PASS, Question
-from deploykit.stats.holm import holm
+from deploykit.stats.multiple_tests import holm
 
 EXIT_CODES = {PASS: 0, FAIL: 1, CANNOT_TELL: 3}
 

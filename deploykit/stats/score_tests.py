@@ -1,6 +1,6 @@
 """p-values of the score intervals: how surely a proportion, or a paired difference of two, lies on one side of a limit.
 
-Each is the smallest alpha at which the matching interval (:func:`deploykit.stats.proportion.wilson`,
+Each is the smallest alpha at which the matching interval (:func:`deploykit.stats.proportions.wilson`,
 :func:`deploykit.stats.paired.score_interval`) leaves the limit out.
 """
 

@@ -10,7 +10,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from deploykit.stats.needed import factor_needed
 from deploykit.stats.paired import score_interval
-from deploykit.stats.proportion import wilson
+from deploykit.stats.proportions import wilson
 from deploykit.stats.score_tests import paired_p, proportion_p, unpaired_interval, unpaired_p
 
 
