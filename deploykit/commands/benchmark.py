@@ -21,7 +21,6 @@ from deploykit.base.targets import Spec
 from deploykit.benchmarking.measure import Measured, Settings, measure
 from deploykit.benchmarking.subject import Opener
 from deploykit.commands.against import SUFFIX, other_side
-from deploykit.commands.attachments import gather
 from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics
@@ -30,6 +29,7 @@ from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.commands.timed import open_timed
 from deploykit.commands.timings import build_report, speed_table
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.reporting.attachments.files import gather
 
 if TYPE_CHECKING:
     import numpy as np

@@ -102,8 +102,8 @@ def build_engine(
 
 def _attach_layers(target: Path, network: dict[str, Any], force: bool) -> None:
     """The layers as the builder was given them, for the report."""
-    from deploykit.commands.attachments import attach
     from deploykit.reporting.attachments import table
+    from deploykit.reporting.attachments.files import attach
 
     rows = [
         [row["name"], row["type"].lower(), row["precision"], ", ".join(row["nodes"])[:200]]

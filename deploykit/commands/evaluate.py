@@ -35,8 +35,8 @@ from deploykit.commands.run_specs import is_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import EvaluateConfig
 from deploykit.reporting.read import plain, read_report, validate
+from deploykit.reporting.rows import accuracy_table
 from deploykit.reporting.schema import SCHEMA
-from deploykit.reporting.view import accuracy_table
 from deploykit.reporting.write import refuse_foreign_pages, write_report
 
 if TYPE_CHECKING:

@@ -259,7 +259,7 @@ def _save(
 
 
 def _attach(target: Path, cutter: Cutter, config: PruneConfig, force: bool) -> None:
-    from deploykit.commands.attachments import attach
     from deploykit.commands.prune_table import attachments
+    from deploykit.reporting.attachments.files import attach
 
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)

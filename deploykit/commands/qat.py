@@ -257,8 +257,8 @@ def _write(
     data: Any,
     force: bool,
 ) -> None:
-    from deploykit.commands.attachments import attach
     from deploykit.commands.worth import attachments_of
+    from deploykit.reporting.attachments.files import attach
     from deploykit.zoo import save_model
 
     assert loaded.preprocessing is not None

@@ -19,7 +19,6 @@ from deploykit.base.artifact import (
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.attachments import attach
 from deploykit.commands.batch_norm import with_batch_norm
 from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.graphs import Opened, logits_of
@@ -40,6 +39,7 @@ from deploykit.commands.quantizing import (
 from deploykit.commands.slower import slower_layers
 from deploykit.commands.whole_batches import one_batch
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,7 @@ from deploykit.commands.judging import judge
 from deploykit.commands.metrics import load_metrics
 from deploykit.config.benchmark import EvaluateConfig
 from deploykit.evaluation.logits import SavedLogits, load_logits
-from deploykit.reporting.decide import primary_measurement, settle
+from deploykit.reporting.pick import primary_measurement, settle
 from deploykit.reporting.read import plain, read_report, validate
 from deploykit.reporting.write import write_report
 

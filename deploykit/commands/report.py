@@ -65,7 +65,7 @@ def report(
 
 def _pages(place: Path, output: Path | None, force: bool) -> ReportResult:
     from deploykit.reporting.read import read_report
-    from deploykit.reporting.view import headline
+    from deploykit.reporting.rows import headline
     from deploykit.reporting.write import refuse_foreign_pages, write_pages
 
     found = read_report(place)

@@ -15,7 +15,7 @@ from deploykit.commands.counterparts import add_counterparts, speedup_over
 from deploykit.commands.judged import Judged
 from deploykit.commands.measurements import measurements_of
 from deploykit.config.benchmark import BenchmarkConfig
-from deploykit.reporting.decide import settle
+from deploykit.reporting.pick import settle
 from deploykit.reporting.read import plain, validate
 from deploykit.reporting.schema import SCHEMA
 
@@ -118,7 +118,7 @@ def _within_noise(variants: Sequence[dict[str, Any]], floor: float | None) -> li
 
 def speed_table(report: dict[str, Any]) -> str:
     """The report as a table for a terminal, the sentence first, failures with their reason below."""
-    from deploykit.reporting import view
+    from deploykit.reporting import rows as view
 
     head = ["variant", "target", "p50", "p99", "speed-up", "interval", "top-1", "drop", "parity", "size"]
     keys = ("name", "target", "p50", "p99", "speedup", "speedup_interval", "top1", "drop", "parity", "size")

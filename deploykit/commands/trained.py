@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, already_made, files_of, write_manifest
 from deploykit.base.errors import BadInput
-from deploykit.commands.attachments import attach
 from deploykit.commands.worth import attachments_of
+from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploykit.base.markdown import escaped, folded, table
 from deploykit.gating.question import FAIL, PASS
 from deploykit.gating.shown import MARKS, WORDS, interval_of, limit_of, sentence, value_of, why
 from deploykit.gating.verdict import Finding
+from deploykit.reporting.markdown_part import escaped, folded, table
 
 if TYPE_CHECKING:
     from deploykit.gating.result import Gate

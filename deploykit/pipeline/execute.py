@@ -20,7 +20,7 @@ from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.measure import measure, measurement_key
 from deploykit.pipeline.plan import Plan, Stage, plan
 from deploykit.pipeline.shipped import find_recipe
-from deploykit.pipeline.summary import plan_of, summary_of
+from deploykit.reporting.terminal import plan_of, summary_of
 
 if TYPE_CHECKING:
     from deploykit.commands.gate import GateResult

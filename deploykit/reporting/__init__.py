@@ -1,6 +1,6 @@
 """The versioned report: its schema, what it concludes, and its three forms (JSON, Markdown, HTML)."""
 
-from deploykit.reporting.decide import pareto, pick, primary, primary_measurement, settle, why_no_pick
+from deploykit.reporting.pick import pareto, pick, primary, primary_measurement, settle, why_no_pick
 from deploykit.reporting.read import read_report, validate
 from deploykit.reporting.schema import SCHEMA
 from deploykit.reporting.write import write_report

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploykit.base.errors import BadInput
-from deploykit.reporting import text as t
-from deploykit.reporting.decide import primary, primary_measurement
+from deploykit.reporting import format as t
+from deploykit.reporting.pick import primary, primary_measurement
 
 SCHEMA = "deploykit.comparison/1"
 

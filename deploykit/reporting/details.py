@@ -8,8 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from deploykit.reporting import text as t
-from deploykit.reporting.charts.series_chart import series_chart
+from deploykit.reporting import format as t
+from deploykit.reporting.charts.series import series_chart
 
 WIDTHS = ((1040.0, "wide"), (388.0, "narrow"))
 PICTURE_BYTES = 16_384

@@ -7,12 +7,13 @@ from typing import Any
 from urllib.parse import quote
 
 from deploykit._version import __version__
-from deploykit.reporting import details, view
-from deploykit.reporting import text as t
-from deploykit.reporting.attachments.drawing import shown as shown_attachments
-from deploykit.reporting.charts.latency_chart import latency_chart
-from deploykit.reporting.charts.pareto_chart import pareto_chart, points_of
-from deploykit.reporting.decide import primary
+from deploykit.reporting import details
+from deploykit.reporting import format as t
+from deploykit.reporting import rows as view
+from deploykit.reporting.attachments.draw import shown as shown_attachments
+from deploykit.reporting.charts.latency import latency_chart
+from deploykit.reporting.charts.pareto import pareto_chart, points_of
+from deploykit.reporting.pick import primary
 from deploykit.reporting.samples import primary_samples
 
 CLASSES_SHOWN = 100

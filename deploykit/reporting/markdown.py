@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from deploykit.base.markdown import code, escaped, folded, table
-from deploykit.reporting import view
+from deploykit.reporting import rows as view
+from deploykit.reporting.markdown_part import code, escaped, folded, table
 
 
 def _with(value: str, interval: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.reporting.decide import primary_measurement
+from deploykit.reporting.pick import primary_measurement
 
 MAX_BYTES = 1 << 28
 

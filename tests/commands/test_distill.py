@@ -94,7 +94,7 @@ def test_a_student_file_learns_and_carries_all_that_others_need(
 def test_the_report_gets_curves_and_what_each_step_was_worth(
     tmp_path: Path, digits_npz: Path, tiny_model: Path
 ) -> None:
-    from deploykit.commands.attachments import attached
+    from deploykit.reporting.attachments.files import attached
 
     made = distill(student(tmp_path / "small.pt"), None, config(digits_npz, tiny_model, epochs=2))
     loss, top1, worth = (one.plain() for one in attached(made.output))

@@ -99,7 +99,7 @@ def test_16_bits_are_refused_where_they_gain_nothing(source: Path, target: str) 
 
 
 def test_sensitivity_is_attached_for_the_report(source: Path) -> None:
-    from deploykit.commands.attachments import attached
+    from deploykit.reporting.attachments.files import attached
 
     config = QuantizeConfig(sensitivity=True, force_int8=True, **QUICK)
     made = quantize(source, source.with_name("seen.onnx"), config)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.reporting import details, view
+from deploykit.reporting import details
+from deploykit.reporting import rows as view
 from deploykit.reporting.html import to_html
 from deploykit.reporting.read import validate
 from tests.reporting import sample

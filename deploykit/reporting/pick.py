@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploykit.reporting.text import drop_interval, percent, points, times
+from deploykit.reporting.format import drop_interval, percent, points, times
 
 REFERENCE_TARGET = "torch-eager"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploykit.reporting import text as t
-from deploykit.reporting.decide import primary, primary_measurement
+from deploykit.reporting import format as t
+from deploykit.reporting.pick import primary, primary_measurement
 
 
 def headline(report: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deploykit.reporting import text as t
+from deploykit.reporting import format as t
 
 
 @pytest.mark.parametrize(

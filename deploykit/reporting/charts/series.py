@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from deploykit.reporting import text as t
+from deploykit.reporting import format as t
 from deploykit.reporting.charts.axes import Scale
 from deploykit.reporting.charts.svg import element, figure, polyline
 

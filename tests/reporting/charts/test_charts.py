@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from deploykit.reporting.charts.axes import Scale, latency_scale, linear_ticks, log_ticks, ratio_scale
 from deploykit.reporting.charts.labels import overlaps, place
-from deploykit.reporting.charts.latency_chart import _numbers, density, latency_chart
-from deploykit.reporting.charts.pareto_chart import pareto_chart, points_of
+from deploykit.reporting.charts.latency import _numbers, density, latency_chart
+from deploykit.reporting.charts.pareto import pareto_chart, points_of
 from deploykit.reporting.charts.svg import element, shortened
 from deploykit.reporting.read import validate
 from tests.reporting import sample

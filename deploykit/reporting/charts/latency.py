@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from deploykit.reporting import text as t
+from deploykit.reporting import format as t
 from deploykit.reporting.charts.axes import Scale, latency_scale
 from deploykit.reporting.charts.svg import element, figure, polyline, shortened, text_width
 from deploykit.stats.percentiles import percentile

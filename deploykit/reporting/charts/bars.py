@@ -6,8 +6,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from deploykit.reporting import text as t
-from deploykit.reporting.charts.series_chart import color
+from deploykit.reporting import format as t
+from deploykit.reporting.charts.series import color
 from deploykit.reporting.charts.svg import element, figure, shortened, text_width
 
 FONT = 12.0

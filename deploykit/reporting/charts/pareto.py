@@ -8,11 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from deploykit.reporting import text as t
+from deploykit.reporting import format as t
 from deploykit.reporting.charts.axes import Scale, latency_scale, ratio_scale
 from deploykit.reporting.charts.labels import Box, place
 from deploykit.reporting.charts.svg import element, figure, polyline, shortened, text_width
-from deploykit.reporting.decide import primary_measurement
+from deploykit.reporting.pick import primary_measurement
 
 FONT = 13.0
 BOLD = 1.2  # how much wider the name of the pick is
