@@ -131,7 +131,7 @@ def _pictures(images: Sequence[str | Path]) -> list[str]:
     Raises:
         BadInput: nothing named, a missing path, or a folder without pictures.
     """
-    from deploykit.data.folders import pictures_below
+    from deploykit.data.formats.folders import pictures_below
 
     paths: list[str] = []
     for one in images:
@@ -249,7 +249,7 @@ def _annotate(answers: Sequence[Answer], copies: Sequence[Path], folder: Path, p
     from deploykit.base.atomic import atomic_path
     from deploykit.base.errors import from_os_error
     from deploykit.data.drawing import labelled
-    from deploykit.data.reading import read_image
+    from deploykit.data.images import read_image
 
     try:
         folder.mkdir(exist_ok=True)

@@ -47,7 +47,7 @@ def all_hashed(paths: Sequence[str]) -> bool:
 
 
 def _trouble(path: str) -> str:
-    from deploykit.data.reading import read_image
+    from deploykit.data.images import read_image
 
     try:
         read_image(path)

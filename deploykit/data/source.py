@@ -14,7 +14,7 @@ from deploykit.base.errors import BadInput, unknown
 from deploykit.base.hashing import combined_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.preparing import fit, normalise, prepare
+from deploykit.data.preprocess import fit, normalise, prepare
 from deploykit.data.stores import Part, Store
 
 SPLITS = ("train", "select", "test")

@@ -11,7 +11,7 @@ import numpy as np
 from deploykit.base.hashing import array_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.hashes import all_hashed, file_hashes
-from deploykit.data.reading import read_image
+from deploykit.data.images import read_image
 
 
 class Store(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploykit.data.draws import bells, uniforms
+from deploykit.data.formats.draws import bells, uniforms
 
 SHAPES = ("disc", "square", "triangle", "cross", "ring", "star")
 TEXTURES = ("plain", "striped", "checked")

@@ -8,7 +8,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.data.reading import MOST_PIXELS
+from deploykit.data.images import MOST_PIXELS
 
 
 def prepare(images: Sequence[np.ndarray] | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

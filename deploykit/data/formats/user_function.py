@@ -132,7 +132,7 @@ def as_pixels(image: Any, where: str) -> np.ndarray:
     """
     from PIL.Image import Image
 
-    from deploykit.data.reading import rgb
+    from deploykit.data.images import rgb
 
     if isinstance(image, Image):
         return rgb(image)

@@ -258,7 +258,7 @@ def test_npz(tmp_path: Path, save) -> None:
 
 
 def test_uncompressed_npz_is_mapped_not_read(tmp_path: Path) -> None:
-    from deploykit.data.npz import _mapped
+    from deploykit.data.formats.npz import _mapped
 
     np.savez(tmp_path / "a.npz", **arrays())
     np.savez_compressed(tmp_path / "b.npz", **arrays())
@@ -515,7 +515,7 @@ def test_synthetic_defaults_and_balance() -> None:
 
 def test_synthetic_classes_can_be_told_apart() -> None:
     """Shape areas differ as they should: the mean distance from the ground is larger for discs than for crosses."""
-    from deploykit.data import shapes
+    from deploykit.data.formats import shapes
 
     key = np.arange(1, 200, dtype=np.uint64)
     ground = shapes.draw_shapes(key, np.full(len(key), 3 * shapes.SHAPES.index("cross")), 32).astype(int)

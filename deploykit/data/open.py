@@ -41,36 +41,36 @@ def open_data(
     """
     head, colon, rest = name.partition(":")
     if name == "digits":
-        from deploykit.data.digits import open_digits
+        from deploykit.data.formats.digits import open_digits
 
         return open_digits(name, progress)
     if head == "synthetic":
-        from deploykit.data.synthetic import open_synthetic
+        from deploykit.data.formats.synthetic import open_synthetic
 
         return open_synthetic(name, progress)
     if colon and head in ("cifar10", "cifar100"):
-        from deploykit.data.cifar import open_cifar
+        from deploykit.data.formats.cifar import open_cifar
 
         return open_cifar(_root(name, rest), head, name, progress)
     if colon and head == "imagenet":
-        from deploykit.data.folders import open_imagenet
+        from deploykit.data.formats.folders import open_imagenet
 
         return open_imagenet(_root(name, rest), name, skip_broken=skip_broken, progress=progress)
     path = Path(name).expanduser()
     if path.suffix.lower() == ".csv":
-        from deploykit.data.table import open_csv
+        from deploykit.data.formats.csv import open_csv
 
         return open_csv(path, name, skip_broken=skip_broken, progress=progress)
     if path.suffix.lower() == ".npz":
-        from deploykit.data.npz import open_npz
+        from deploykit.data.formats.npz import open_npz
 
         return open_npz(path, name, progress)
     if path.exists() or (not colon and ("/" in name or "\\" in name)):
-        from deploykit.data.folders import open_folder
+        from deploykit.data.formats.folders import open_folder
 
         return open_folder(path, name, skip_broken=skip_broken, progress=progress)
     if _CODE.fullmatch(name) and nearest(head, _WORDS) is None:
-        from deploykit.data.code import open_code
+        from deploykit.data.formats.user_function import open_code
 
         return open_code(name, allow_code=allow_code, progress=progress)
     close = nearest(head, _WORDS)

@@ -14,7 +14,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.data.broken import readable
 from deploykit.data.natural import natural_size
 from deploykit.data.source import DataSource
-from deploykit.data.splitting import class_order, split_of
+from deploykit.data.splits import class_order, split_of
 from deploykit.data.stores import Files, Part
 
 _NO_LABEL = ("", "nan", "na", "n/a", "null", "none")

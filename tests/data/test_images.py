@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from deploykit.base.errors import BadInput
-from deploykit.data import read_image, reading
+from deploykit.data import images as reading
+from deploykit.data import read_image
 
 
 def saved(path: Path, array: np.ndarray, mode: str | None = None, **options: object) -> Path:

@@ -11,8 +11,8 @@ import numpy as np
 from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.draws import keys, mixed
-from deploykit.data.shapes import SHAPES, TEXTURES, draw_shapes
+from deploykit.data.formats.draws import keys, mixed
+from deploykit.data.formats.shapes import SHAPES, TEXTURES, draw_shapes
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Part
 
