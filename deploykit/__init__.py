@@ -29,7 +29,7 @@ _PUBLIC = {
     "cache": "deploykit.commands.cache",
     "run": "deploykit.pipeline",
     "open_runner": "deploykit.engines",
-    "load_model": "deploykit.zoo",
+    "load_model": "deploykit.models",
     "open_data": "deploykit.data",
 }
 

@@ -65,7 +65,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarra
 
     from deploykit.base.checkpoint import Arch
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import build, save_model
+    from deploykit.models import build, save_model
 
     torch.set_num_threads(1)
     images, labels = digits

@@ -230,8 +230,8 @@ ONE_IMPORTER: set[str] = {
     "deploykit.training.optimizers",
     "deploykit.training.rounds",
     "deploykit.training.schedules",
-    "deploykit.zoo.classifier",
-    "deploykit.zoo.own",
+    "deploykit.models.classifier",
+    "deploykit.models.own",
 }
 SAME_NAME: set[str] = {
     "base/markdown.py",

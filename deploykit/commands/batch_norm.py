@@ -13,7 +13,7 @@ from deploykit.config.quantize import QuantizeConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from deploykit.zoo import LoadedModel
+    from deploykit.models import LoadedModel
 
 BATCH = 64
 SURE = 0.05
@@ -37,8 +37,8 @@ def with_batch_norm(
             expected="a model file (.pt, .safetensors)",
             fix="Quantize the model file that it was exported from.",
         )
-    from deploykit.zoo import load_model, save_model
-    from deploykit.zoo.batch_norm import reestimate_batch_norm
+    from deploykit.models import load_model, save_model
+    from deploykit.models.batch_norm import reestimate_batch_norm
 
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     if loaded.preprocessing is None:

@@ -190,8 +190,8 @@ class _Work:
     def _start(self, data: DataSource, teachers: list[OpenTeacher]) -> tuple[Start, dict[str, Any]]:
         """The student, and what ``auto`` chose."""
         from deploykit.config.train import ModelConfig, TrainConfig
+        from deploykit.models import arch_text
         from deploykit.training.start import start_network
-        from deploykit.zoo import arch_text
 
         config, facts = self.config, dict[str, Any]()
         arch = config.arch
@@ -215,7 +215,7 @@ class _Work:
 
     def _auto(self, teacher: OpenTeacher) -> tuple[str, dict[str, Any]]:
         from deploykit.distillation.family import scaled_down
-        from deploykit.zoo import arch_text, count
+        from deploykit.models import arch_text, count
 
         network = network_of(teacher, "the family", "Name the student with --arch SOURCE:NAME.")
         size = (self.config.size, self.config.size) if self.config.size else teacher.preprocessing.size
@@ -362,7 +362,7 @@ def _told(teachers: list[OpenTeacher], config: DistillConfig, select: Split) -> 
 
 
 def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
-    from deploykit.zoo import count
+    from deploykit.models import count
 
     counts = count(start.module, preprocessing.size)
     return {"macs": counts.macs, "params": counts.params}

@@ -117,7 +117,7 @@ def _look_at(model: str | Path, config: InitConfig) -> _Seen:
             classes = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
             size = runner.preprocessing.size if runner.preprocessing else None
         return _Seen("ONNX", path, classes, size, True)
-    from deploykit import zoo
+    from deploykit import models as zoo
 
     if ":" in str(model) and not path.exists():
         arch = zoo.parse_arch(str(model))

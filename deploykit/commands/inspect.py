@@ -113,7 +113,7 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
         facts, layers = describe_onnx(path)
         return "onnx", facts, layers
     if suffix in TORCH:
-        from deploykit.zoo.describing import describe_file
+        from deploykit.models.describe import describe_file
 
         return describe_file(path, arch, size, allow_code)
     if suffix in ENGINES:

@@ -210,7 +210,7 @@ class Judge:
         return self._reference[1]
 
     def _count(self, found: Judged, reference: Any) -> None:
-        from deploykit.zoo import count
+        from deploykit.models import count
 
         known = reference.preprocessing or found.preprocessing
         if known is None or reference.loaded.program is not None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deploykit.commands.pictures import Pictures
     from deploykit.evaluation.parity import Parity
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.zoo import LoadedModel
+    from deploykit.models import LoadedModel
 
 STAGE_VERSION = 1
 LIBRARIES = ("deploykit", "torch", "onnx", "onnxscript", "onnx-ir")
@@ -99,7 +99,7 @@ def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest
 
     from deploykit.exporting.placing import place, scratch
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -172,7 +172,7 @@ def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
     import torch
 
     from deploykit.exporting.outputs import check_inputs
-    from deploykit.zoo.detection import RawHeads, is_single_stage
+    from deploykit.models.detection import RawHeads, is_single_stage
 
     notes = []
     if is_single_stage(loaded.module):

@@ -61,8 +61,8 @@ def _side(spec: Spec, x: np.ndarray, config: VerifyConfig) -> GraphTaps | Module
     if suffix == ".onnx":
         return GraphTaps(spec.path, x, config.threads)
     if suffix in (".pt", ".pth", ".safetensors", ".pt2"):
-        from deploykit.zoo import load_model
-        from deploykit.zoo.detection import RawHeads, is_single_stage
+        from deploykit.models import load_model
+        from deploykit.models.detection import RawHeads, is_single_stage
 
         arch = spec.options.get("arch")
         module = load_model(spec.path, arch=arch, size=config.size, allow_code=config.allow_code).module

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.prune_steps import Cutter
     from deploykit.config.build import BuildConfig
-    from deploykit.zoo import LoadedModel
+    from deploykit.models import LoadedModel
 
 STAGE_VERSION = 4
 LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
@@ -200,7 +200,7 @@ def built_plan(source: Path, config: BuildConfig) -> Path:
 
 
 def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[LoadedModel, Preprocessing]:
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     if source.suffix.lower() == ".onnx":
         raise BadInput(f"{source} is an ONNX graph", expected="the model file that it was exported from (.pt)")
@@ -217,7 +217,7 @@ def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[Load
 
 
 def _classes(loaded: LoadedModel) -> list[str]:
-    from deploykit.zoo.heads import output_size
+    from deploykit.models.heads import output_size
 
     return list(loaded.classes) if loaded.classes else [str(i) for i in range(output_size(loaded.module))]
 
@@ -235,7 +235,7 @@ def _save(
     import torch
 
     from deploykit.exporting.placing import place, scratch
-    from deploykit.zoo import load_model, save_model
+    from deploykit.models import load_model, save_model
 
     module = cutter.module
     with scratch(target) as folder:

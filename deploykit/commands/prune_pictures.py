@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import Split
-    from deploykit.zoo import LoadedModel
+    from deploykit.models import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PruningPictures:
 
         outputs = len(loaded.classes) if loaded.classes else None
         if loaded.classes is None:
-            from deploykit.zoo.heads import output_size
+            from deploykit.models.heads import output_size
 
             outputs = output_size(loaded.module)
         if loaded.classes is None and outputs != len(self.train.classes):
@@ -81,7 +81,7 @@ class PruningPictures:
         import numpy as np
         import torch
 
-        from deploykit.zoo.placing import beside
+        from deploykit.models.device import beside
 
         count = min(self.config.select_images, len(self.select))
         if count == 0:

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.layer_engines import BuildPlan
     from deploykit.commands.prune_latency import LatencySearch
+    from deploykit.models import Counts, LoadedModel
     from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
     from deploykit.pruning.prune import Plan
-    from deploykit.zoo import Counts, LoadedModel
 
 FROM_DATA = ("taylor", "hessian", "activation")
 
@@ -53,7 +53,7 @@ class Cutter:
         build: BuildPlan,
         progress: Progress,
     ) -> None:
-        from deploykit.zoo.placing import chosen_device
+        from deploykit.models.device import chosen_device
 
         self.module, self.preprocessing, self.config = loaded.module, preprocessing, config
         self.pictures, self.build, self.progress = pictures, build, progress
@@ -66,7 +66,7 @@ class Cutter:
     def cut(self) -> dict[str, Any]:
         """Prune; returns the facts of :class:`deploykit.commands.prune.PruneResult`."""
         from deploykit.commands.prune_table import layer_rows
-        from deploykit.zoo import count
+        from deploykit.models import count
 
         size, config = self.preprocessing.size, self.config
         before = count(self.module, size)
@@ -158,9 +158,9 @@ class Cutter:
         )
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
+        from deploykit.models.device import placed
         from deploykit.pruning.importance import weight_scores
         from deploykit.pruning.importance_from_data import data_scores
-        from deploykit.zoo.placing import placed
 
         config = self.config
         if config.importance in FROM_DATA:
@@ -205,8 +205,8 @@ class Cutter:
         """Estimate BatchNorm anew where there are pictures and layers for it."""
         from torch.nn.modules.batchnorm import _BatchNorm
 
-        from deploykit.zoo.batch_norm import reestimate_batch_norm
-        from deploykit.zoo.placing import placed
+        from deploykit.models.batch_norm import reestimate_batch_norm
+        from deploykit.models.device import placed
 
         layers = any(isinstance(one, _BatchNorm) and one.running_mean is not None for one in self.module.modules())
         if self.pictures is None or not self.config.recalibrate or not layers:
@@ -227,7 +227,7 @@ class Cutter:
         return dict(zip(shapes, times, strict=True))
 
     def _top1(self) -> float | None:
-        from deploykit.zoo.placing import placed
+        from deploykit.models.device import placed
 
         if self.pictures is None:
             return None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
+    from deploykit.models import Counts
     from deploykit.reporting.attachments import Attachment
-    from deploykit.zoo import Counts
 
 BARS = 500
 

@@ -41,11 +41,11 @@ from deploykit.config.quantize import QuantizeConfig
 if TYPE_CHECKING:
     from deploykit.commands.calibration import Calibration
     from deploykit.commands.quantizing import Seen
+    from deploykit.models import LoadedModel
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.search import Choice
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
-    from deploykit.zoo import LoadedModel
 
 SAMPLES = 32
 
@@ -177,8 +177,8 @@ def _train(
     progress: Progress,
 ) -> QatResult:
     from deploykit.data import open_data
+    from deploykit.models import load_model
     from deploykit.training.resume import ResumeFile
-    from deploykit.zoo import load_model
 
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     resume = ResumeFile(target, manifest.key, manifest.config)
@@ -258,8 +258,8 @@ def _write(
     force: bool,
 ) -> None:
     from deploykit.commands.worth import attachments_of
+    from deploykit.models import save_model
     from deploykit.reporting.attachments.files import attach
-    from deploykit.zoo import save_model
 
     assert loaded.preprocessing is not None
     loaded.module.load_state_dict(final.tensors)

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.runner import Runner
     from deploykit.exporting.reference import ModuleRunner
+    from deploykit.models import LoadedModel
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.qat_record import Record
     from deploykit.quantization.search import Choice, Quantizer
-    from deploykit.zoo import LoadedModel
 
 AGREED = 0.995
 OF_A_CALIBRATION = {
@@ -94,8 +94,8 @@ def emit(
         BadInput: weights that were changed since, an option of a calibration, an unknown node.
         AnswerNo: the file does not answer as the trained network.
     """
+    from deploykit.models import load_model
     from deploykit.quantization.qat_record import read_record
-    from deploykit.zoo import load_model
 
     for name, default in OF_A_CALIBRATION.items():
         if getattr(config, name) != default:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from deploykit.commands.calibration import Calibration
     from deploykit.commands.quantizing import Seen
-    from deploykit.zoo import LoadedModel
+    from deploykit.models import LoadedModel
 
 WAY = "channels equalized"
 

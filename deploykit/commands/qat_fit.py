@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deploykit.commands.quantizing import Seen
     from deploykit.config.train import LoopConfig
     from deploykit.data import DataSource
+    from deploykit.models import LoadedModel
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.qat_module import FakeQuantized
     from deploykit.quantization.qat_points import Ranges
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from deploykit.training.course import Course, Outcome
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
-    from deploykit.zoo import LoadedModel
 
 READERS = 4
 CLIP_NORM = 1.0
@@ -184,8 +184,8 @@ def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabr
 
     from deploykit.data import map_classes
     from deploykit.distillation.views import view_of
+    from deploykit.models import load_model
     from deploykit.quantization.qat_step import Ordered
-    from deploykit.zoo import load_model
 
     if config.qat_labels == 1:
         if config.qat_teacher is not None:

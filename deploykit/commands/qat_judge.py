@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from deploykit.commands.qat_fit import Fitted
     from deploykit.commands.quantizing import Seen
     from deploykit.data import DataSource, Split
+    from deploykit.models import LoadedModel
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.qat_record import Record
     from deploykit.quantization.search import Choice
-    from deploykit.zoo import LoadedModel
 
 BATCH = 32
 ENOUGH_AGREEMENT = 0.995
@@ -133,10 +133,10 @@ def _trained(
     import onnx
     import onnx_ir as ir
 
+    from deploykit.models import save_model
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.qat_points import learned_ranges
     from deploykit.quantization.ranges import choose_range
-    from deploykit.zoo import save_model
 
     assert loaded.preprocessing is not None
     folder = scratch / "after"

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
+    from deploykit.models import LoadedModel
     from deploykit.quantization.dialects import Dialect
     from deploykit.quantization.qat_module import FakeQuantized
     from deploykit.quantization.qat_points import Ranges
     from deploykit.quantization.search import Choice
-    from deploykit.zoo import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def _says_its_size(spec: Spec) -> bool:
 def _arch_of(student: Path) -> str | None:
     """The architecture that a file of deploykit's states, before pruning; None of other files."""
     from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
-    from deploykit.zoo import arch_text
+    from deploykit.models import arch_text
 
     content = read_tensors(student)
     return arch_text(parse_model_file(content, student).arch) if is_model_file(content) else None

@@ -86,7 +86,7 @@ def write_trained(
 
     The manifest names the stage of its lineage entry.
     """
-    from deploykit.zoo import save_model
+    from deploykit.models import save_model
 
     classes = splits["train"].classes
     start.module.load_state_dict(outcome.tensors)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
-from deploykit.zoo import count
-from deploykit.zoo.builder import build_meta
+from deploykit.models import count
+from deploykit.models.build import build_meta
 
 _LADDERS = (
     ("resnet152", "resnet101", "resnet50", "resnet34", "resnet18"),

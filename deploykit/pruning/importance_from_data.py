@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deploykit.models.device import beside
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.importance import Scores, Tally, per_index
 from deploykit.pruning.records import Site
-from deploykit.zoo.placing import beside
 
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 HESSIAN_PICTURES = 64

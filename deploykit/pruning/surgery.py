@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deploykit.models.reshape import reshape
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.records import FIXED, Site
-from deploykit.zoo.reshaping import reshape
 
 
 def remaining(graph: Graph, removed: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
 from deploykit.config.train import LoopConfig
-from deploykit.zoo.placing import chosen_device
+from deploykit.models.device import chosen_device
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 

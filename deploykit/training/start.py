@@ -15,10 +15,10 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.train import ModelConfig, TrainConfig
+from deploykit.models import arch_text, build, head_of, load_model, parse_arch, replace_head
 from deploykit.training.augment import seeded
 from deploykit.training.draws import seed_of
 from deploykit.training.modes import freeze_all_but
-from deploykit.zoo import arch_text, build, head_of, load_model, parse_arch, replace_head
 
 DEFAULT_ARCH = "deploykit:resnet"
 

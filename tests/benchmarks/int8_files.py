@@ -64,8 +64,8 @@ def _model(network: str, path: Path) -> Path:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import prepare, synthetic_images
-    from deploykit.zoo import build, parse_arch, save_model
-    from deploykit.zoo.batch_norm import reestimate_batch_norm
+    from deploykit.models import build, parse_arch, save_model
+    from deploykit.models.batch_norm import reestimate_batch_norm
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -58,7 +58,7 @@ def _student(method: str, seed: int, pruned: Path, teacher: Path, folder: Path) 
 
 def test_distill(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     from deploykit.data import open_data
-    from deploykit.zoo import count, load_model
+    from deploykit.models import count, load_model
 
     folder = Path(request.config.cache.mkdir("distill"))
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(folder / "cache"))

@@ -44,7 +44,7 @@ def _network(path: Path) -> Path:
     import torch
 
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import build, parse_arch, save_model
+    from deploykit.models import build, parse_arch, save_model
 
     torch.manual_seed(0)
     arch = parse_arch("torchvision:resnet50:num_classes=2")

@@ -33,7 +33,7 @@ WAYS = (
 def _top1(path: Path, data: str) -> float:
     """Top-1 in percent on all test pictures."""
     from deploykit.data import open_data
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     loaded = load_model(path)
     right = 0

@@ -33,7 +33,7 @@ def test_resnet50(tmp_path: Path) -> None:
     import torch
 
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import build, parse_arch, save_model
+    from deploykit.models import build, parse_arch, save_model
 
     torch.manual_seed(0)
     arch = parse_arch("torchvision:resnet50")

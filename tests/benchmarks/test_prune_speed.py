@@ -52,8 +52,8 @@ def _model(network: str, path: Path) -> Path:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import open_data
-    from deploykit.zoo import build, parse_arch, save_model
-    from deploykit.zoo.batch_norm import reestimate_batch_norm
+    from deploykit.models import build, parse_arch, save_model
+    from deploykit.models.batch_norm import reestimate_batch_norm
 
     if path.exists():
         return path

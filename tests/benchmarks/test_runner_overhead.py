@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parents[2] / "recipes" / "results"
 def _quickstart_onnx(path: Path) -> None:
     import torch
 
-    from deploykit.zoo import Arch, build
+    from deploykit.models import Arch, build
 
     kwargs = {"depth": 14, "widths": [32, 64, 128], "stem_stride": 2, "num_classes": 10}
     module = build(Arch("deploykit", "resnet", kwargs)).eval()

@@ -121,8 +121,8 @@ def graphs(name: str, folder: Path) -> dict[str, Path]:
 def _export(name: str, x: Any, path: Path) -> None:
     import torch
 
-    from deploykit.zoo import Arch, build
-    from deploykit.zoo.detection import RawHeads, is_single_stage
+    from deploykit.models import Arch, build
+    from deploykit.models.detection import RawHeads, is_single_stage
 
     torch.manual_seed(0)
     module = build(Arch("torchvision", name))

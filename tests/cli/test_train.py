@@ -113,8 +113,8 @@ def test_two_processes_are_as_accurate_as_one(tmp_path: Path) -> None:
     import numpy as np
 
     from deploykit.data import open_data, prepare
+    from deploykit.models import load_model
     from deploykit.stats.paired import score_interval
-    from deploykit.zoo import load_model
 
     words = ["--data", "digits", "--epochs", 12, "--lr", 0.2, "--augment", "shift_px=3"]
     assert run(*words, "-o", "one.pt", cwd=tmp_path)[0] == 0

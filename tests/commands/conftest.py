@@ -10,7 +10,7 @@ def trained_model(tmp_path_factory, digits):
 
     from deploykit.base.checkpoint import Arch
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import build, save_model
+    from deploykit.models import build, save_model
 
     images, labels = digits
     arch = Arch("deploykit", "resnet", {"num_classes": 10, "depth": 8, "widths": [16, 32, 64], "stem_stride": 2})

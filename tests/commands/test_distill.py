@@ -47,8 +47,8 @@ def teacher_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
 def student(path: Path, classes: list[str] | None = None, mean: float = 0.5, **parts: Any) -> Path:
     """A student's file: seeded weights, and what a pruned network carries besides."""
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import build as made
-    from deploykit.zoo import parse_arch, save_model
+    from deploykit.models import build as made
+    from deploykit.models import parse_arch, save_model
 
     names = classes or [str(n) for n in range(10)]
     torch.manual_seed(1)

@@ -25,7 +25,7 @@ def worse(tiny_model: Path, tmp_path: Path) -> Path:
     """The tiny model with noise on its head: right on fewer digits."""
     import torch
 
-    from deploykit.zoo import load_model, save_model
+    from deploykit.models import load_model, save_model
 
     loaded = load_model(tiny_model)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

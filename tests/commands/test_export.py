@@ -262,17 +262,17 @@ def test_weights_of_an_older_large_export_go(model: Path, monkeypatch: pytest.Mo
 def test_what_no_exporter_can_do_names_both_reasons(
     name: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import deploykit.zoo
+    import deploykit.models
     from deploykit.base.checkpoint import Arch
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.zoo import LoadedModel
+    from deploykit.models import LoadedModel
     from tests.exporting import nets
 
     def loaded(path: Path, **_: object) -> LoadedModel:
         module = nets.seeded(getattr(nets, name))
         return LoadedModel(module, Arch("module", "nets"), Preprocessing((8, 8)), None, None, [], [], "0" * 64)
 
-    monkeypatch.setattr(deploykit.zoo, "load_model", loaded)
+    monkeypatch.setattr(deploykit.models, "load_model", loaded)
     (tmp_path / "model.pt").write_bytes(b"x")
     with pytest.raises(AnswerNo, match=rf"cannot export: the dynamo exporter failed: .* · {other}"):
         export(tmp_path / "model.pt", config=ExportConfig(opset=18))

@@ -32,7 +32,7 @@ def test_raw_outputs_export_and_verify_and_are_not_evaluated(
 ) -> None:
     import torch
 
-    from deploykit.zoo import build
+    from deploykit.models import build
 
     torch.manual_seed(0)
     model, arch = tmp_path / "dense.pth", f"torchvision:{name}"

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from deploykit.base.artifact import Manifest, Parent, files_of, manifest_path, write_manifest
 from deploykit.base.errors import BadInput
 from deploykit.commands.inspect import inspect
-from deploykit.zoo import build
+from deploykit.models import build
 from tests.engines.onnx_for_tests import quantized_net, small_net
 from tests.reporting import sample
 

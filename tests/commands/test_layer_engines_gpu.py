@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import zoo
+from deploykit import models as zoo
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.commands.layer_times import measure_on
 from deploykit.commands.prune import built_plan, prune

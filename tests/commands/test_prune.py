@@ -23,7 +23,7 @@ from deploykit.cli.main import app
 from deploykit.commands.prune import prune
 from deploykit.config.common import build as build_config
 from deploykit.config.prune import PruneConfig
-from deploykit.zoo import build, count, load_model, save_model
+from deploykit.models import build, count, load_model, save_model
 
 
 class Heard(Silent):
@@ -138,7 +138,7 @@ def test_a_pruned_file_loads_where_nothing_for_pruning_can_be_imported(pruned):
     code = (
         "import sys\n"
         "for name in ('torch_pruning', 'deploykit.pruning'): sys.modules[name] = None\n"
-        "from deploykit.zoo import load_model\n"
+        "from deploykit.models import load_model\n"
         f"print(load_model({str(pruned[0].output)!r}).module.conv1.out_channels)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

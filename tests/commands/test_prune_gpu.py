@@ -16,7 +16,7 @@ pytestmark = pytest.mark.gpu
 def test_a_gpu_prunes_as_the_cpu_does(tmp_path: Path, tiny_model: Path, digits_npz: Path, importance: str) -> None:
     import torch
 
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     made = {}
     for device in ("cpu", "cuda"):

@@ -13,7 +13,7 @@ from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.zoo import load_model, save_model
+from deploykit.models import load_model, save_model
 from tests.commands.listening import Listening
 
 FIELDS = {

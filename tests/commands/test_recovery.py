@@ -24,7 +24,7 @@ def net(tmp_path_factory):
 
     from deploykit.base.checkpoint import Arch
     from deploykit.data import open_data
-    from deploykit.zoo import build, save_model
+    from deploykit.models import build, save_model
 
     split = open_data("digits").split("train")
     preprocessing = open_data("digits").preprocessing()
@@ -109,7 +109,7 @@ def test_four_bit_weights_and_batch_norm_by_request(net, tmp_path):
 def test_stale_batch_norm_is_put_right_automatically(net, tmp_path):
     import torch
 
-    from deploykit.zoo import load_model, save_model
+    from deploykit.models import load_model, save_model
 
     loaded = load_model(net[0])
     for layer in loaded.module.modules():

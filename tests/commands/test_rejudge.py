@@ -20,7 +20,7 @@ def worse(tiny_model, tmp_path_factory) -> Path:
     """The tiny model with a shaken last layer: some of its answers differ."""
     import torch
 
-    from deploykit.zoo import load_model, save_model
+    from deploykit.models import load_model, save_model
 
     loaded = load_model(tiny_model)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

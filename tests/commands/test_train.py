@@ -62,7 +62,7 @@ def test_the_file_carries_all_that_others_need(tmp_path: Path, digits_npz: Path)
 
 def test_the_stored_top1_is_that_of_the_stored_weights(tmp_path: Path, digits_npz: Path) -> None:
     from deploykit.data import open_data, prepare
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     result = train(tmp_path / "model.pt", config(digits_npz, epochs=4, lr=0.05))
     loaded = load_model(result.output)

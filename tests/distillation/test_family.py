@@ -4,7 +4,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.distillation.family import scaled_down, smaller_members
-from deploykit.zoo import build, count, parse_arch
+from deploykit.models import build, count, parse_arch
 
 
 def test_the_largest_member_within_the_budget() -> None:

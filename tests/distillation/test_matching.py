@@ -9,8 +9,8 @@ from torch import nn
 from deploykit.base.errors import BadInput
 from deploykit.distillation.matching import pairs_of, plain, tapped
 from deploykit.distillation.taps import Tapped, TappedStudent
+from deploykit.models import build
 from deploykit.training.course import Course, Outcome
-from deploykit.zoo import build
 
 SIZE = (16, 16)
 

@@ -38,7 +38,7 @@ def test_a_network_that_does_not_take_the_size_says_so() -> None:
 def test_single_stage_detectors_are_cut_to_their_heads(name: str) -> None:
     import torchvision
 
-    from deploykit.zoo.detection import RawHeads, is_single_stage
+    from deploykit.models.detection import RawHeads, is_single_stage
 
     detector = getattr(torchvision.models.detection, name)(weights=None, weights_backbone=None).eval()
     assert is_single_stage(detector)

@@ -43,7 +43,7 @@ def export_one(name: str) -> dict[str, Any]:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.export import export
     from deploykit.config.export import ExportConfig
-    from deploykit.zoo import build, save_model
+    from deploykit.models import build, save_model
 
     torch.manual_seed(0)
     size = SIZES.get(name, 224)

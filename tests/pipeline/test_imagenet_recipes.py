@@ -53,7 +53,7 @@ def weights(arch: str, imagenet: Path, path: Path, steps: int) -> None:
     import torch
 
     from deploykit.data import open_data, prepare
-    from deploykit.zoo import build
+    from deploykit.models import build
 
     train = open_data(f"imagenet:{imagenet}").split("train")
     source = open_data(f"imagenet:{imagenet}")

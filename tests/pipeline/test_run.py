@@ -382,7 +382,7 @@ def moved(stage: Path, folder: Path) -> Path:
 def same_weights(a: Path, b: Path) -> bool:
     import torch
 
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     one, two = (load_model(path).module.state_dict() for path in (a, b))
     return list(one) == list(two) and all(torch.equal(one[key], two[key]) for key in one)

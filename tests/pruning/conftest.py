@@ -2,9 +2,9 @@
 
 import pytest
 
+from deploykit.models import build, count
 from deploykit.pruning.probing import prunable_graph
 from deploykit.pruning.prune import costs_of
-from deploykit.zoo import build, count
 
 
 @pytest.fixture(scope="module")

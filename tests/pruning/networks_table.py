@@ -45,9 +45,9 @@ def row_of(name: str) -> dict[str, Any]:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.commands.prune import prune
     from deploykit.config.prune import PruneConfig
+    from deploykit.models import build, load_model, parse_arch, save_model
     from deploykit.pruning.probing import prunable_graph, some_atoms
     from deploykit.pruning.surgery import remove, zero_consumers
-    from deploykit.zoo import build, load_model, parse_arch, save_model
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

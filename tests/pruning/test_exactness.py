@@ -7,10 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deploykit.models import count, reshape, shape_changes
 from deploykit.pruning.cost import Costs
 from deploykit.pruning.probing import prunable_graph, some_atoms
 from deploykit.pruning.surgery import no_atoms, remove, zero_consumers
-from deploykit.zoo import count, reshape, shape_changes
 from tests.pruning.nets import NETS, made
 
 SIZE = (8, 8)

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
+from deploykit.models import build
 from deploykit.pruning.choices import keep_layers, sized
 from deploykit.pruning.probing import prunable_graph
-from deploykit.zoo import build
 from tests.pruning.nets import made
 
 SIZE = (8, 8)

@@ -48,7 +48,7 @@ class MobileNetV3(nn.Module):
 
 
 def _built(kind: str) -> nn.Module:
-    from deploykit.zoo import Arch, build
+    from deploykit.models import Arch, build
 
     if kind == "mobilenetv3":
         return MobileNetV3()

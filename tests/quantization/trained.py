@@ -19,7 +19,7 @@ def trained(path, name, steps, **kwargs):
     import onnx
     import torch
 
-    from deploykit.zoo import Arch, build
+    from deploykit.models import Arch, build
 
     x, y = digit_pictures()
     images, labels = torch.from_numpy(x[:1297]), torch.from_numpy(y[:1297])

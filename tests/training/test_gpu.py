@@ -28,7 +28,7 @@ def test_each_precision_learns(tmp_path: Path, digits_npz: Path, precision: str)
 def test_the_file_runs_on_the_cpu_and_is_fp32(tmp_path: Path, digits_npz: Path) -> None:
     import torch
 
-    from deploykit.zoo import load_model
+    from deploykit.models import load_model
 
     result = train(tmp_path / "model.pt", config(digits_npz, precision="bf16", epochs=1))
     loaded = load_model(result.output)

@@ -18,8 +18,8 @@ from deploykit.base.targets import Spec
 from deploykit.engines.check import check_input, refuse_options, switch
 from deploykit.engines.compilers import missing_for_compile
 from deploykit.engines.torch.outputs import first_output, named_outputs
-from deploykit.zoo import LoadedModel, load_model
-from deploykit.zoo.detection import RawHeads, is_single_stage
+from deploykit.models import LoadedModel, load_model
+from deploykit.models.detection import RawHeads, is_single_stage
 
 OPTIONS = {
     "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from deploykit.zoo.fingerprint import Shapes, names_digest, resemblance, shapes_digest, sketch
+from deploykit.models.fingerprint import Shapes, names_digest, resemblance, shapes_digest, sketch
 
 INDEX = Path(__file__).with_name("index.json.gz")
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from deploykit.base.checkpoint import Arch, ModelFile, write_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.zoo.builder import build_meta
-from deploykit.zoo.heads import output_size
-from deploykit.zoo.reshaping import shape_changes
+from deploykit.models.build import build_meta
+from deploykit.models.heads import output_size
+from deploykit.models.reshape import shape_changes
 
 MAX_SAMPLES = 32
 
@@ -37,7 +37,7 @@ def save_model(
 
     Args:
         path: of the file.
-        module: built by :func:`deploykit.zoo.build` from ``arch``, then trained, pruned …; any device.
+        module: built by :func:`deploykit.models.build` from ``arch``, then trained, pruned …; any device.
         arch: how to build it; the number of classes and pruned shapes are filled in from ``module``.
         preprocessing: what turns a picture into its input.
         classes: names in the order of the outputs.

@@ -9,11 +9,11 @@ from torch import nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
-from deploykit.zoo import nets  # noqa: F401  (registers deploykit's own)
-from deploykit.zoo.names import parse_arch
-from deploykit.zoo.registry import lookup, registered
-from deploykit.zoo.reshaping import reshape
-from deploykit.zoo.sources import from_module, from_timm, from_torchvision, timm_names, torchvision_names
+from deploykit.models import nets  # noqa: F401  (registers deploykit's own)
+from deploykit.models.names import parse_arch
+from deploykit.models.registry import lookup, registered
+from deploykit.models.reshape import reshape
+from deploykit.models.sources import from_module, from_timm, from_torchvision, timm_names, torchvision_names
 
 
 def build(

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo import build, load_model
+from deploykit.models import build, load_model
 
 
 @pytest.fixture(scope="module")

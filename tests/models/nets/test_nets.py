@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo import build, count
-from deploykit.zoo.registry import register, registered
+from deploykit.models import build, count
+from deploykit.models.registry import register, registered
 
 
 @pytest.mark.parametrize(("depth", "params"), [(8, 77_850), (14, 175_258), (20, 272_666), (56, 857_114)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo.registry import register
+from deploykit.models.registry import register
 
 WIDTHS = (32, 64, 128, 128)
 HIDDEN = 512

@@ -10,7 +10,7 @@ from torch import nn
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import INTERPOLATIONS, Preprocessing
-from deploykit.zoo.sources import AUXILIARY, torchvision_names
+from deploykit.models.sources import AUXILIARY, torchvision_names
 
 
 def official_weights(sha256: str) -> tuple[str, Any] | None:

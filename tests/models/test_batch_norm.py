@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo.batch_norm import reestimate_batch_norm
+from deploykit.models.batch_norm import reestimate_batch_norm
 
 
 def network():

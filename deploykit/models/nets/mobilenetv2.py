@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo.registry import register
+from deploykit.models.registry import register
 
 # expansion, channels at width 1, repeats, stride of the first
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 2), (6, 64, 2, 2), (6, 96, 1, 1))

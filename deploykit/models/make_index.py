@@ -1,4 +1,4 @@
-"""Build the shipped index of names and shapes: ``python -m deploykit.zoo.build_index``.
+"""Build the shipped index of names and shapes: ``python -m deploykit.models.make_index``.
 
 Every torchvision and timm classifier is built once on the meta device. Networks that share all names and shapes form
 a group; its members are run with the same seeded weights on the same seeded picture, and those whose outputs are
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import DeploykitError
-from deploykit.zoo.builder import build, build_meta
-from deploykit.zoo.equality import equal_outputs, seeded_output, without_initialisation
-from deploykit.zoo.fingerprint import names_digest, shapes_digest, sketch
-from deploykit.zoo.index import INDEX
-from deploykit.zoo.names import parse_arch
-from deploykit.zoo.sources import AUXILIARY, timm_names, torchvision_names
+from deploykit.models.build import build, build_meta
+from deploykit.models.equality import equal_outputs, seeded_output, without_initialisation
+from deploykit.models.fingerprint import names_digest, shapes_digest, sketch
+from deploykit.models.index import INDEX
+from deploykit.models.names import parse_arch
+from deploykit.models.sources import AUXILIARY, timm_names, torchvision_names
 
 STOCK, OTHER = 1000, 1007
 MAX_PARAMS_TO_RUN = 130_000_000

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo import arch_text, build, parse_arch
-from deploykit.zoo.builder import build_meta
-from deploykit.zoo.fingerprint import names_digest, resemblance, shapes_digest, sketch
-from deploykit.zoo.index import INDEX, load_index
-from deploykit.zoo.loading import load_model
-from deploykit.zoo.recognising import named, recognise
-from deploykit.zoo.sources import torchvision_names
+from deploykit.models import arch_text, build, parse_arch
+from deploykit.models.build import build_meta
+from deploykit.models.fingerprint import names_digest, resemblance, shapes_digest, sketch
+from deploykit.models.index import INDEX, load_index
+from deploykit.models.load import load_model
+from deploykit.models.recognize import named, recognise
+from deploykit.models.sources import torchvision_names
 
 AMBIGUOUS = {"resnet18", "resnet50", "inception_v3"}  # timm has networks with the same tensors that answer otherwise
 HERE = Path("model.pt")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo.registry import register
+from deploykit.models.registry import register
 
 
 class BasicBlock(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from deploykit.base.checkpoint import Arch, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.zoo import build, load_model, save_model
-from deploykit.zoo.known import official_arch, official_weights, weights_preprocessing
+from deploykit.models import build, load_model, save_model
+from deploykit.models.pretrained import official_arch, official_weights, weights_preprocessing
 
 SMALL = "deploykit:resnet:depth=8,widths=[8, 16, 32],stem_stride=2"
 
@@ -161,7 +161,7 @@ def test_own_file_with_a_tensor_too_few(tmp_path: Path, tiny_model: Path) -> Non
 
 def test_user_code_runs_only_when_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     (tmp_path / "usernets.py").write_text(
-        "from deploykit.zoo import build\n"
+        "from deploykit.models import build\n"
         "def small(num_classes=4):\n    return build('deploykit:cnn4', num_classes)\n"
         "def broken():\n    raise KeyError('weights')\n"
         "def other():\n    return 3\n"

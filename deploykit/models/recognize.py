@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
-from deploykit.zoo.builder import build, build_meta
-from deploykit.zoo.equality import equal_outputs, seeded_output
-from deploykit.zoo.fingerprint import relevant
-from deploykit.zoo.heads import head_of
-from deploykit.zoo.index import Group, matching, nearest_groups
-from deploykit.zoo.names import arch_text, parse_arch
-from deploykit.zoo.own import own_candidates
-from deploykit.zoo.sources import AUXILIARY
+from deploykit.models.build import build, build_meta
+from deploykit.models.equality import equal_outputs, seeded_output
+from deploykit.models.fingerprint import relevant
+from deploykit.models.heads import head_of
+from deploykit.models.index import Group, matching, nearest_groups
+from deploykit.models.names import arch_text, parse_arch
+from deploykit.models.own import own_candidates
+from deploykit.models.sources import AUXILIARY
 
 
 def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo.placing import beside
+from deploykit.models.device import beside
 
 
 def reestimate_batch_norm(module: nn.Module, batches: Iterable[np.ndarray]) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from deploykit.base.errors import BadInput, Unavailable, unknown
-from deploykit.zoo.heads import output_size, replace_head
+from deploykit.models.heads import output_size, replace_head
 
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.zoo import build, check_classifier, count, head_of, replace_head
+from deploykit.models import build, check_classifier, count, head_of, replace_head
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from deploykit.base.checkpoint import Arch
-from deploykit.zoo.fingerprint import Shapes
+from deploykit.models.fingerprint import Shapes
 
 WIDTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.25, 1.4, 1.5, 2.0)
 

@@ -4,14 +4,14 @@ Importing this package imports torch; import it inside functions.
 """
 
 from deploykit.base.checkpoint import Arch
-from deploykit.zoo.builder import architectures, build
-from deploykit.zoo.classifier import check_classifier
-from deploykit.zoo.counting import Counts, count
-from deploykit.zoo.heads import head_of, replace_head
-from deploykit.zoo.loading import LoadedModel, load_model
-from deploykit.zoo.names import arch_text, parse_arch
-from deploykit.zoo.reshaping import reshape, shape_changes
-from deploykit.zoo.saving import save_model
+from deploykit.models.build import architectures, build
+from deploykit.models.classifier import check_classifier
+from deploykit.models.heads import head_of, replace_head
+from deploykit.models.load import LoadedModel, load_model
+from deploykit.models.macs import Counts, count
+from deploykit.models.names import arch_text, parse_arch
+from deploykit.models.reshape import reshape, shape_changes
+from deploykit.models.save import save_model
 
 __all__ = [
     "Arch",

@@ -14,14 +14,14 @@ from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.zoo.builder import build
-from deploykit.zoo.equality import without_initialisation
-from deploykit.zoo.known import default_preprocessing, official_arch, official_weights, weights_preprocessing
-from deploykit.zoo.names import arch_text, parse_arch
-from deploykit.zoo.programs import load_program
-from deploykit.zoo.recognising import named, recognise
-from deploykit.zoo.saving import check_finite
-from deploykit.zoo.unwrapping import unwrap
+from deploykit.models.build import build
+from deploykit.models.equality import without_initialisation
+from deploykit.models.exported_program import load_program
+from deploykit.models.names import arch_text, parse_arch
+from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
+from deploykit.models.recognize import named, recognise
+from deploykit.models.save import check_finite
+from deploykit.models.unwrapping import unwrap
 
 if TYPE_CHECKING:
     import numpy as np

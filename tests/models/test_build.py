@@ -6,7 +6,7 @@ import pytest
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
-from deploykit.zoo import arch_text, architectures, parse_arch
+from deploykit.models import arch_text, architectures, parse_arch
 
 
 @pytest.mark.parametrize(
