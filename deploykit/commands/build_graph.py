@@ -47,7 +47,7 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     Raises:
         BadInput: damaged, indices point outside, or its Q/DQ break the target.
     """
-    from deploykit.engines.knowledge import of_file
+    from deploykit.engines.metadata import of_file
 
     facts = described(source)
     quantized = any(op in facts["operators"] for op in QDQ)

@@ -15,20 +15,20 @@ from deploykit.commands.build_graph import prepared_graph
 
 if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig
-    from deploykit.engines.tensorrt.building import Plan
-    from deploykit.engines.tensorrt.flavour import Api
+    from deploykit.engines.tensorrt.build import Plan
     from deploykit.engines.tensorrt.hardware import Gpu
-    from deploykit.engines.tensorrt.parsing import Parsed
+    from deploykit.engines.tensorrt.parse import Parsed
     from deploykit.engines.tensorrt.profiles import Profile
+    from deploykit.engines.tensorrt.version import Api
 
 UNFINISHED = "build (unfinished)"
 
 
 def plan_hardware(config: BuildConfig) -> dict[str, Any]:
     """What of this machine shapes a plan: the GPU it is built on and the capabilities it is built for."""
-    from deploykit.engines.tensorrt.building import capabilities
-    from deploykit.engines.tensorrt.flavour import load
+    from deploykit.engines.tensorrt.build import capabilities
     from deploykit.engines.tensorrt.hardware import gpu_or_none
+    from deploykit.engines.tensorrt.version import load
 
     api, gpu = load(config.target), gpu_or_none(config.device)
     named = capabilities(api, config, gpu)
@@ -43,12 +43,12 @@ def build_engine(
     Returns:
         The facts, and the manifest to write when all that belongs to the build is there; it holds the same facts.
     """
-    from deploykit.engines.tensorrt.describing import describe_network
-    from deploykit.engines.tensorrt.flavour import load
     from deploykit.engines.tensorrt.hardware import gpu_or_none, make_current
-    from deploykit.engines.tensorrt.parsing import parse
+    from deploykit.engines.tensorrt.network import describe_network
+    from deploykit.engines.tensorrt.parse import parse
     from deploykit.engines.tensorrt.precision import check_precision, refuse_up_cast, stated
     from deploykit.engines.tensorrt.profiles import make_profiles
+    from deploykit.engines.tensorrt.version import load
 
     api, gpu = load(config.target), gpu_or_none(config.device)
     refuse_impossible(api, gpu, config)
@@ -176,7 +176,7 @@ def _best_of(
     from contextlib import ExitStack
 
     from deploykit.engines.tensorrt import timing_cache as cache
-    from deploykit.engines.tensorrt.building import build_plan
+    from deploykit.engines.tensorrt.build import build_plan
 
     with ExitStack() as stack:
         content, place = None, None

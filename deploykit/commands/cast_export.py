@@ -16,7 +16,7 @@ from deploykit.config.export import ExportConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from deploykit.engines.knowledge import Knowledge
+    from deploykit.engines.metadata import Knowledge
 
 HELD = 32
 OF_EXPORT = ("opset", "batch", "embed_preprocessing", "exporter", "arch")
@@ -154,7 +154,7 @@ def _float_graph(
 def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
     import onnx
 
-    from deploykit.engines.knowledge import of_file
+    from deploykit.engines.metadata import of_file
 
     model = onnx.load(str(path), load_external_data=False)
     metadata = {entry.key: entry.value for entry in model.metadata_props}

@@ -156,7 +156,7 @@ def _gpu() -> Check:
 
 
 def _compiler() -> Check:
-    from deploykit.engines.compilers import compiler
+    from deploykit.engines.torch.compile import compiler
 
     found = compiler()
     if found is None:

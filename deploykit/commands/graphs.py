@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo
-from deploykit.commands.whole_batches import in_whole_batches, one_batch
+from deploykit.engines.batching import in_whole_batches, one_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ class Opened:
 
     def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
         """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""
-        from deploykit.engines.onnxruntime.layers import kernel_times
+        from deploykit.engines.onnxruntime.profile import kernel_times
 
         session = self._session(proto, enable_profiling=True, profile_file_prefix=str(self.scratch / "profile"))
         source = session.get_inputs()[0].name

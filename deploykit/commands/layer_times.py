@@ -129,7 +129,7 @@ def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list
     import numpy as np
     import onnxruntime as ort
 
-    from deploykit.engines.onnxruntime.layers import kernel_times
+    from deploykit.engines.onnxruntime.profile import kernel_times
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4

@@ -182,7 +182,7 @@ def _onnxruntime(spec: Spec, x: np.ndarray, threads: int) -> Times:
     import onnx_ir as ir
     import onnxruntime as ort
 
-    from deploykit.engines.onnxruntime.layers import kernel_times
+    from deploykit.engines.onnxruntime.profile import kernel_times
     from deploykit.quantization.profile import by_layer, owners
 
     with TemporaryDirectory(prefix="deploykit-profile-") as scratch:

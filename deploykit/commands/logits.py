@@ -9,7 +9,7 @@ import numpy as np
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
-from deploykit.commands.whole_batches import filled
+from deploykit.engines.batching import filled
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing

@@ -44,8 +44,8 @@ def judged_there(
     from deploykit.commands.audited import audited
     from deploykit.commands.parity import BATCHES, parity_of
     from deploykit.commands.timing import interleaved_s
-    from deploykit.commands.whole_batches import one_batch
     from deploykit.engines import open_runner
+    from deploykit.engines.batching import one_batch
 
     def opened(path: Path) -> Any:
         return open_runner(Spec(path.stem, path, "openvino"), threads=threads, size=size)

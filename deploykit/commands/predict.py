@@ -13,8 +13,8 @@ from deploykit.base.atomic import check_parent, make_folder
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
-from deploykit.commands.whole_batches import filled
 from deploykit.config.predict import PredictConfig
+from deploykit.engines.batching import filled
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing

@@ -46,7 +46,7 @@ def torch_cuda() -> Answer:
 
 def torch_compile() -> Answer:
     """What ``torch.compile`` needs is there; it is not tried, which would take half a minute."""
-    from deploykit.engines.compilers import compiler, missing_for_compile
+    from deploykit.engines.torch.compile import compiler, missing_for_compile
 
     missing = missing_for_compile("cpu")
     if missing is not None:
@@ -137,7 +137,7 @@ def _tensorrt(package: str, libraries: tuple[str, ...], fix: str) -> Answer:
 
 def openvino() -> Answer:
     """OpenVINO imports and has its CPU plugin."""
-    from deploykit.engines.openvino.loading import core, library
+    from deploykit.engines.openvino.load import core, library
 
     core()
     return _answer(True, f"openvino {library().__version__.split('-')[0]}, CPU plugin")

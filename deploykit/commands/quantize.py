@@ -37,8 +37,8 @@ from deploykit.commands.quantizing import (
     write_onnx,
 )
 from deploykit.commands.slower import slower_layers
-from deploykit.commands.whole_batches import one_batch
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.engines.batching import one_batch
 from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:

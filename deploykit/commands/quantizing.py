@@ -19,8 +19,8 @@ from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
 from deploykit.commands.sound import refuse_other_pictures, refuse_unsound
-from deploykit.commands.whole_batches import one_batch
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.engines.batching import one_batch
 
 if TYPE_CHECKING:
     import numpy as np

@@ -76,7 +76,7 @@ def refuse_not_finite(path: Path, facts: dict[str, Any]) -> None:
 
 def refuse_other_pictures(runner: Runner, x: np.ndarray) -> None:
     """Refuse a network whose input is not what prepared pictures ``x`` are, in any number of them."""
-    from deploykit.engines.check import check_shape
+    from deploykit.engines.inputs import check_shape
 
     spec = runner.inputs[0]
     check_shape((spec.fixed_batch or len(x), *x.shape[1:]), x.dtype.name, spec, f"{runner.spec.path}")  # type: ignore[attr-defined]

@@ -117,7 +117,7 @@ def open_teachers(
 
 def _resolved(texts: Sequence[str], device: str) -> list[tuple[Spec, str]]:
     """Every teacher with its target and the sha256 of its file, each once."""
-    from deploykit.engines.choose import resolve
+    from deploykit.engines.open import resolve
 
     found: list[tuple[Spec, str]] = []
     for text in texts:

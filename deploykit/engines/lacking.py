@@ -8,8 +8,8 @@ from deploykit.base.errors import Unavailable
 from deploykit.engines.onnxruntime.providers import PROVIDERS, need_provider
 
 if TYPE_CHECKING:
-    from deploykit.engines.tensorrt.flavour import Api
     from deploykit.engines.tensorrt.hardware import Gpu
+    from deploykit.engines.tensorrt.version import Api
 
 
 def lacking(target: str) -> Unavailable | None:
@@ -21,12 +21,12 @@ def lacking(target: str) -> Unavailable | None:
         if target in PROVIDERS:
             need_provider(PROVIDERS[target], target)
         elif target in ("tensorrt", "tensorrt-rtx"):
-            from deploykit.engines.tensorrt.flavour import load
             from deploykit.engines.tensorrt.hardware import gpu_or_none
+            from deploykit.engines.tensorrt.version import load
 
             _serves(load(target), gpu_or_none())
         elif target == "openvino":
-            from deploykit.engines.openvino.loading import library
+            from deploykit.engines.openvino.load import library
 
             library()
     except Unavailable as error:

@@ -43,8 +43,8 @@ def build_all(name: str) -> list[dict[str, Any]]:
     from deploykit.base.errors import DeploykitError
     from deploykit.commands.build import build
     from deploykit.config.build import BuildConfig
-    from deploykit.engines.tensorrt.flavour import load
     from deploykit.engines.tensorrt.plan import diagnostics, read_header
+    from deploykit.engines.tensorrt.version import load
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:

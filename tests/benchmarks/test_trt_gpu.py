@@ -37,8 +37,8 @@ RESNET50_TOPS = 8.2e-3  # two operations for each of 4.1 G multiply-accumulates
 def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path]]:
     from deploykit.commands.build import build
     from deploykit.config.build import BuildConfig
-    from deploykit.engines.tensorrt.flavour import FLAVOURS, load
     from deploykit.engines.tensorrt.hardware import gpu
+    from deploykit.engines.tensorrt.version import FLAVOURS, load
     from tests.benchmarks.test_trt_builds import graphs
 
     target = next((one.target for one in FLAVOURS.values() if importlib.util.find_spec(one.package) is not None), None)

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from deploykit.commands.slower import in_words
-from deploykit.engines.onnxruntime.layers import kernel_times
+from deploykit.engines.onnxruntime.profile import kernel_times
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.profile import MOVES, by_layer, compared, owners
 from deploykit.quantization.search import Choice

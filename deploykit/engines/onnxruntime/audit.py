@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.targets import Spec
-from deploykit.engines.onnxruntime.layers import optimized_graph
 from deploykit.engines.onnxruntime.origins import left_over, origins
+from deploykit.engines.onnxruntime.profile import optimized_graph
 
 if TYPE_CHECKING:
     import onnx

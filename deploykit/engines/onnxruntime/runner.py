@@ -13,9 +13,9 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input, check_shape, fits
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
-from deploykit.engines.knowledge import of_file
+from deploykit.engines.inputs import check_input, check_shape, fits
+from deploykit.engines.metadata import of_file
 from deploykit.engines.onnxruntime.binding import Bound, bind, run_where_it_lies
 from deploykit.engines.onnxruntime.session import building, create_session, ort_errors
 from deploykit.engines.onnxruntime.words import plain_words
@@ -105,7 +105,7 @@ class OrtRunner:
 
     def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
         """Each layer with its time, by a profile of a session of its own; see :mod:`.layers`."""
-        from deploykit.engines.onnxruntime.layers import timed_layers
+        from deploykit.engines.onnxruntime.profile import timed_layers
 
         check_input(x, self._input, self.target)
         try:

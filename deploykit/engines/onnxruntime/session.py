@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.engines.check import refuse_options, switch
+from deploykit.engines.inputs import refuse_options, switch
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
 from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, alone_in_cache, provider_fields
 from deploykit.engines.onnxruntime.words import plain_words

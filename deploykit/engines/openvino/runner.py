@@ -12,9 +12,9 @@ import numpy as np
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input, fits
-from deploykit.engines.knowledge import of_file
-from deploykit.engines.openvino.loading import TYPES, compiled, inference_precision, library, read
+from deploykit.engines.inputs import check_input, fits
+from deploykit.engines.metadata import of_file
+from deploykit.engines.openvino.load import TYPES, compiled, inference_precision, library, read
 
 _DTYPES = {
     "f32": "float32",
@@ -110,7 +110,7 @@ class OpenVinoRunner:
 
     def audit(self) -> dict[str, Any]:
         """What the layers became and in which precision they run; see :mod:`.audit`."""
-        from deploykit.engines.openvino.layers import audit
+        from deploykit.engines.openvino.profile import audit
 
         if not self._bound:
             raise BadInput(f"nothing was run with {self.spec.path} yet")
@@ -118,7 +118,7 @@ class OpenVinoRunner:
 
     def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
         """Each layer with its time, by a profile of a request of its own; see :mod:`.layers`."""
-        from deploykit.engines.openvino.layers import timed_layers
+        from deploykit.engines.openvino.profile import timed_layers
 
         check_input(x, self._input, self.target)
         given = np.ascontiguousarray(x, self._dtype)

@@ -14,9 +14,9 @@ from typing import Any
 
 from deploykit.base.errors import AnswerNo
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.flavour import Api
-from deploykit.engines.tensorrt.left_over import left_in_engine
 from deploykit.engines.tensorrt.nodes import nodes_of
+from deploykit.engines.tensorrt.unfused_qdq import left_in_engine
+from deploykit.engines.tensorrt.version import Api
 
 _CONV = re.compile(r"conv", re.IGNORECASE)
 _REFORMAT = re.compile(r"reformat|NoOp|copy", re.IGNORECASE)

@@ -12,9 +12,9 @@ from deploykit.base.runner import TensorSpec
 from deploykit.engines.dlpack import Viewed
 from deploykit.engines.tensorrt.buffers import Buffer
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.log import listening, reason
 from deploykit.engines.tensorrt.profiles import Profile, Shape
+from deploykit.engines.tensorrt.version import Api
 
 
 class Execution:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from deploykit.engines.tensorrt.flavour import Api
+from deploykit.engines.tensorrt.version import Api
 
 
 class Said(list[str]):

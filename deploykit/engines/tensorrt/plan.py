@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.log import listening, logger, reason
+from deploykit.engines.tensorrt.version import FLAVOURS, Api
 
 _VERSION_AT = 24  # of the header, where trtexec reads it too
 _SIZE_AT = 16  # of TensorRT-RTX's header, as its own plans show

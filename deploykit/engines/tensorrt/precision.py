@@ -13,7 +13,7 @@ def stated(network: dict[str, Any]) -> tuple[str, str]:
     """Precision of a network by its layers that multiply, and that of its float part.
 
     Args:
-        network: as :func:`~deploykit.engines.tensorrt.describing.describe_network` tells it.
+        network: as :func:`~deploykit.engines.tensorrt.network.describe_network` tells it.
     """
     counts = network["precisions"]
     all_layers = [row["precision"] for row in network["layers"] if row["type"] not in ("CONSTANT", "SHUFFLE", "SHAPE")]

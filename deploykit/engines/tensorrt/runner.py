@@ -13,16 +13,16 @@ from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input, check_shape, refuse_options, switch
 from deploykit.engines.dlpack import is_on_device, view
-from deploykit.engines.knowledge import of_file
+from deploykit.engines.inputs import check_input, check_shape, refuse_options, switch
+from deploykit.engines.metadata import of_file
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
-from deploykit.engines.tensorrt.flavour import Api, load
 from deploykit.engines.tensorrt.hardware import Gpu, gpu
 from deploykit.engines.tensorrt.plan import Header, open_plan, read_header
 from deploykit.engines.tensorrt.profiles import Profile
-from deploykit.engines.tensorrt.refitting import refit, weights_for
+from deploykit.engines.tensorrt.refit import refit, weights_for
+from deploykit.engines.tensorrt.version import Api, load
 
 OPTIONS = {
     "device": "which GPU",
@@ -245,7 +245,7 @@ def rebuild_command(spec: Spec, manifest: Manifest | None) -> str:
 
 def pairs_of(manifest: Manifest | None) -> set[str]:
     """The ONNX nodes that quantize and dequantize, as the manifest keeps them; empty where it does not."""
-    from deploykit.engines.tensorrt.left_over import PAIRS
+    from deploykit.engines.tensorrt.unfused_qdq import PAIRS
 
     network = manifest.facts.get("network", {}) if manifest is not None else {}
     return {node for row in network.get("layers", []) if row["type"] in PAIRS for node in row["nodes"]}

@@ -11,8 +11,8 @@ from deploykit.base.hashing import value_sha256
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import Progress
 from deploykit.base.user_cache import TIMING, cache_folder
-from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.hardware import Gpu
+from deploykit.engines.tensorrt.version import Api
 
 
 def cache_file(api: Api, gpu: Gpu) -> Path:

@@ -15,8 +15,8 @@ import torch
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
-from deploykit.engines.check import check_input, refuse_options, switch
-from deploykit.engines.compilers import missing_for_compile
+from deploykit.engines.inputs import check_input, refuse_options, switch
+from deploykit.engines.torch.compile import missing_for_compile
 from deploykit.engines.torch.outputs import first_output, named_outputs
 from deploykit.models import LoadedModel, load_model
 from deploykit.models.detection import RawHeads, is_single_stage

@@ -5,8 +5,8 @@ import pytest
 from deploykit.engines import lacking
 from deploykit.engines.lacking import _serves
 from deploykit.engines.onnxruntime import providers
-from deploykit.engines.tensorrt.flavour import FLAVOURS, Api, load
 from deploykit.engines.tensorrt.hardware import Gpu, gpu_or_none
+from deploykit.engines.tensorrt.version import FLAVOURS, Api, load
 
 
 def test_what_is_here_lacks_nothing():

@@ -13,8 +13,8 @@ from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
 from deploykit.engines.tensorrt import timing_cache
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.flavour import load
 from deploykit.engines.tensorrt.hardware import gpu
+from deploykit.engines.tensorrt.version import load
 from tests.engines.onnx_for_tests import counting_net, pictures, quantized_net, small_net
 
 pytestmark = pytest.mark.gpu

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from deploykit.engines.tensorrt.flavour import Api
-from deploykit.engines.tensorrt.left_over import left_over
 from deploykit.engines.tensorrt.nodes import nodes_of
+from deploykit.engines.tensorrt.unfused_qdq import left_over
+from deploykit.engines.tensorrt.version import Api
 
 CONVS = ("CONVOLUTION", "DECONVOLUTION")
 PRODUCTS = (*CONVS, "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT")

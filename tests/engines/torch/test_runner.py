@@ -64,7 +64,7 @@ def test_compile_without_a_compiler_says_what_is_missing(tiny_model, monkeypatch
 
 @pytest.mark.slow
 def test_compiled_agrees_with_eager(tiny_model):
-    from deploykit.engines.compilers import missing_for_compile
+    from deploykit.engines.torch.compile import missing_for_compile
 
     if (missing := missing_for_compile("cpu")) is not None:
         pytest.skip(missing[0])

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable, unknown
 from deploykit.base.progress import Progress
-from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.hardware import Gpu, make_current
 from deploykit.engines.tensorrt.log import listening, reason
-from deploykit.engines.tensorrt.parsing import Parsed
+from deploykit.engines.tensorrt.parse import Parsed
 from deploykit.engines.tensorrt.profiles import Profile
+from deploykit.engines.tensorrt.version import Api
 
 if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig

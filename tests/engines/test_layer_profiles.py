@@ -119,9 +119,9 @@ def test_a_whole_integer_network_leaves_only_its_border(tmp_path: Path, target: 
 
 def _network(path: Path):
     pytest.importorskip("tensorrt_rtx")
-    from deploykit.engines.tensorrt.describing import describe_network
-    from deploykit.engines.tensorrt.flavour import load
-    from deploykit.engines.tensorrt.parsing import parse
+    from deploykit.engines.tensorrt.network import describe_network
+    from deploykit.engines.tensorrt.parse import parse
+    from deploykit.engines.tensorrt.version import load
 
     api = load("tensorrt-rtx")
     parsed = parse(api, path)

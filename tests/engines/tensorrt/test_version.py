@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import deploykit
-from deploykit.engines.tensorrt.flavour import FLAVOURS, Api, load
+from deploykit.engines.tensorrt.version import FLAVOURS, Api, load
 
 ROOM = Path(deploykit.__file__).parent / "engines" / "tensorrt"
 RECORDED = json.loads(Path(__file__).with_name("tensorrt_api.json").read_text())

@@ -8,8 +8,8 @@ from typing import Any
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.hashing import file_sha256
-from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.log import listening, logger, reason
+from deploykit.engines.tensorrt.version import Api
 
 
 def weights_for(path: Path, manifest: Manifest | None, named: str | None) -> Path | None:

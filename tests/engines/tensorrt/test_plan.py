@@ -10,11 +10,11 @@ from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.hashing import file_sha256
 from deploykit.engines.dlpack import CPU, is_on_device, view
 from deploykit.engines.tensorrt.audit import summarize
-from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import Gpu
 from deploykit.engines.tensorrt.plan import Header
-from deploykit.engines.tensorrt.refitting import weights_for
+from deploykit.engines.tensorrt.refit import weights_for
 from deploykit.engines.tensorrt.runner import refuse_other_gpu, refuse_other_version
+from deploykit.engines.tensorrt.version import FLAVOURS, Api
 
 H200 = Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, shortened
-from deploykit.engines.tensorrt.flavour import Api
 from deploykit.engines.tensorrt.log import listening, logger, reason
 from deploykit.engines.tensorrt.profiles import Declared
+from deploykit.engines.tensorrt.version import Api
 
 _AGAIN = "quantize the float model with deploykit quantize --target {target}"
 ALTERNATIVES = {

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deploykit.commands.whole_batches import filled, in_whole_batches
+from deploykit.engines.batching import filled, in_whole_batches
 
 
 def doubled(x):

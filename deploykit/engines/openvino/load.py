@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.engines.check import refuse_options, switch
+from deploykit.engines.inputs import refuse_options, switch
 from deploykit.engines.unsupported import unsupported
 
 OPTIONS = {

@@ -17,9 +17,9 @@ from deploykit.engines.dlpack import CUDA, is_on_device, view
 from deploykit.engines.tensorrt.buffers import Buffer
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
-from deploykit.engines.tensorrt.flavour import FLAVOURS, Api
 from deploykit.engines.tensorrt.hardware import gpu, make_current
 from deploykit.engines.tensorrt.profiles import Profile
+from deploykit.engines.tensorrt.version import FLAVOURS, Api
 from tests.engines.onnx_for_tests import pictures
 
 pytestmark = pytest.mark.gpu
