@@ -18,17 +18,17 @@ from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
 from deploykit.base.lineage import Chain, chain_of
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec
-from deploykit.benchmarking.measure import Measured, Settings, measure
-from deploykit.benchmarking.subject import Opener
 from deploykit.commands.against import SUFFIX, other_side
 from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.commands.judged import Judge, Judged
 from deploykit.commands.metrics import load_metrics
 from deploykit.commands.run_specs import specs_of_run
 from deploykit.commands.thumbnails import leave_thumbnails
-from deploykit.commands.timed import open_timed
 from deploykit.commands.timings import build_report, speed_table
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.measure import Measured, Settings, measure
+from deploykit.latency.subject import Opener
+from deploykit.latency.timed import open_timed
 from deploykit.reporting.attachments.files import gather
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from deploykit.commands.timing import interleaved_s
+from deploykit.latency.interleave import interleaved_s
 
 if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deploykit.benchmarking.times import Measured, ratio
 from deploykit.commands.against import SUFFIX
 from deploykit.commands.judged import Judged
 from deploykit.commands.measurements import SCENARIO
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.agreement import compare
+from deploykit.latency.results import Measured, ratio
 
 if TYPE_CHECKING:
     import numpy as np

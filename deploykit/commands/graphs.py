@@ -80,7 +80,7 @@ class Opened:
         """Seconds a call of each graph, measured in turns on the first of ``x``: one picture, or the fixed batch."""
         from contextlib import ExitStack
 
-        from deploykit.commands.timing import interleaved_s
+        from deploykit.latency.interleave import interleaved_s
 
         with ExitStack() as stack:
             runners = {name: stack.enter_context(self.proto(proto)) for name, proto in protos.items()}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.artifact import safe_name
-from deploykit.benchmarking.times import LEAST_ROUNDS, Extra, Series, Times
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.results import LEAST_ROUNDS, Extra, Series, Times
 from deploykit.stats.early_stopping import percentile_estimate
 from deploykit.stats.percentiles import percentile, percentile_interval
 

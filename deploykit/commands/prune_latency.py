@@ -245,7 +245,7 @@ class LatencySearch:
 
     def _times(self, runners: dict[str, Runner]) -> dict[str, float]:
         """Milliseconds a call."""
-        from deploykit.commands.timing import interleaved_s
+        from deploykit.latency.interleave import interleaved_s
 
         times_s = interleaved_s(runners, self._picture(), rounds=ROUNDS)
         return {name: 1e3 * time_s for name, time_s in times_s.items()}

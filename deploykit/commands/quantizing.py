@@ -329,7 +329,7 @@ def judge(
     import onnx
 
     from deploykit.commands.parity import BATCHES, parity_of
-    from deploykit.commands.timing import interleaved_s
+    from deploykit.latency.interleave import interleaved_s
     from deploykit.quantization.audit import offered_int8, share_of_int8
 
     with opened.runner(candidate) as runner:

@@ -14,11 +14,11 @@ from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import link_or_copy
-from deploykit.benchmarking.times import paired
 from deploykit.commands.judging import judge
 from deploykit.commands.metrics import load_metrics
 from deploykit.config.benchmark import EvaluateConfig
 from deploykit.evaluation.logits import SavedLogits, load_logits
+from deploykit.latency.results import paired
 from deploykit.reporting.pick import primary_measurement, settle
 from deploykit.reporting.read import plain, read_report, validate
 from deploykit.reporting.write import write_report

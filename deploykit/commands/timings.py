@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import artifact_of, read_manifest
 from deploykit.base.environment import describe
-from deploykit.benchmarking.times import Measured, Times
 from deploykit.commands.against import SUFFIX
 from deploykit.commands.counterparts import add_counterparts, speedup_over
 from deploykit.commands.judged import Judged
 from deploykit.commands.measurements import measurements_of
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.results import Measured, Times
 from deploykit.reporting.pick import settle
 from deploykit.reporting.read import plain, validate
 from deploykit.reporting.schema import SCHEMA

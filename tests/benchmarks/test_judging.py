@@ -107,7 +107,7 @@ def test_planted_drop(tmp_path):
 JUDGE = """
 import json, sys, time
 from pathlib import Path
-from deploykit.benchmarking.worker import peak_memory_bytes
+from deploykit.latency.worker import peak_memory_bytes
 from deploykit.commands.judging import judge
 from deploykit.commands.gate import gate
 from deploykit.config.gate import GateConfig, GatePolicy
@@ -126,7 +126,7 @@ print(json.dumps({"judged": judged, "wall_s": wall, "cpu_s": used, "peak_bytes":
 """
 GATE = """
 import json, sys, time
-from deploykit.benchmarking.worker import peak_memory_bytes
+from deploykit.latency.worker import peak_memory_bytes
 from deploykit.commands.gate import gate
 from deploykit.config.gate import GateConfig, GatePolicy
 start, cpu = time.perf_counter(), time.process_time()

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from deploykit.benchmarking.pool import Worker
-from deploykit.benchmarking.subject import Opener
+from deploykit.latency.subject import Opener
+from deploykit.latency.workers import Worker
 from tests.benchmarks.results import publish, table, told, where_measured
 
 pytestmark = pytest.mark.bench

@@ -44,8 +44,8 @@ def _exported(model: Path) -> Path:
 
 def _blocks_ms(models: list[Path], rounds: int) -> np.ndarray:
     """Milliseconds a call on one thread, batch 1, [rounds, models]; every round times one block of each in random order."""
-    from deploykit.commands.timing import interleaved_blocks_s
     from deploykit.engines import open_runner
+    from deploykit.latency.interleave import interleaved_blocks_s
 
     with ExitStack() as stack:
         runners = {str(path): stack.enter_context(open_runner(_exported(path), threads=1)) for path in models}

@@ -50,8 +50,8 @@ def test_runner_overhead(tmp_path):
     import onnxruntime as ort
 
     from deploykit.base.environment import cpu, library_versions
-    from deploykit.benchmarking.clock import time_block
     from deploykit.engines import open_runner
+    from deploykit.latency.clock import time_block
     from deploykit.stats.paired import bootstrap_mean
 
     path = tmp_path / "net.onnx"

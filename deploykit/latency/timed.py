@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from deploykit.benchmarking.subject import split_name
+from deploykit.latency.subject import split_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TimedRunner:
-    """One artifact on its target; see :class:`deploykit.benchmarking.subject.Subject`.
+    """One artifact on its target; see :class:`deploykit.latency.subject.Subject`.
 
     ``compute`` runs input that already lies in the engine's memory and leaves the answer there. ``end_to_end`` starts
     from decoded uint8 pictures: preprocessing, the copies in and out, and the run.

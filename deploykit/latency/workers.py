@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from deploykit.benchmarking.arrivals import Arrivals
-from deploykit.benchmarking.subject import Opener
-from deploykit.benchmarking.times import Block
-from deploykit.benchmarking.worker import serve
+from deploykit.latency.arrivals import Arrivals
+from deploykit.latency.results import Block
+from deploykit.latency.subject import Opener
+from deploykit.latency.worker import serve
 
 ANSWER_LIMIT_S = 900.0
 END_LIMIT_S = 5.0

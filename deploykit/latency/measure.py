@@ -8,14 +8,14 @@ from contextlib import ExitStack
 
 from deploykit.base.environment import cores
 from deploykit.base.progress import SILENT, Progress
-from deploykit.benchmarking import noise
-from deploykit.benchmarking.conditions import Watch
-from deploykit.benchmarking.crew import Crew
-from deploykit.benchmarking.extras import measure_extras
-from deploykit.benchmarking.schedule import schedule
-from deploykit.benchmarking.subject import Opener
-from deploykit.benchmarking.sweep import Threaded, thread_sweep
-from deploykit.benchmarking.times import LEAST_ROUNDS, Measured, Ratio, Settings, Times, medians, ratio
+from deploykit.latency import noise
+from deploykit.latency.crew import Crew
+from deploykit.latency.machine import Watch
+from deploykit.latency.results import LEAST_ROUNDS, Measured, Ratio, Settings, Times, medians, ratio
+from deploykit.latency.scenarios import measure_extras
+from deploykit.latency.schedule import schedule
+from deploykit.latency.subject import Opener
+from deploykit.latency.sweep import Threaded, thread_sweep
 from deploykit.stats.ratio import half_width
 
 __all__ = ["COPY", "Measured", "Ratio", "Settings", "Times", "measure", "medians", "ratio"]

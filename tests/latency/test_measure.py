@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.benchmarking.measure import COPY, Settings, measure, ratio
-from deploykit.benchmarking.subject import Opener
+from deploykit.latency.measure import COPY, Settings, measure, ratio
+from deploykit.latency.subject import Opener
 
 ROOT = Path(__file__).parents[2]
 QUICK = Settings(max_time_s=3.0, min_blocks=5, block_ms=5.0, until=0.2, timed=("compute",))
@@ -22,7 +22,7 @@ QUICK = Settings(max_time_s=3.0, min_blocks=5, block_ms=5.0, until=0.2, timed=("
 @pytest.fixture(autouse=True)
 def subjects(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    from tests.benchmarking import subjects
+    from tests.latency import subjects
 
     return subjects
 
@@ -92,7 +92,7 @@ def test_all_workers_failing_ends_the_run(subjects):
 
 
 def test_a_hanging_worker_is_ended(subjects):
-    from deploykit.benchmarking.pool import Worker, WorkerFailed
+    from deploykit.latency.workers import Worker, WorkerFailed
 
     with Worker("hangs", Opener(subjects.spinner, (1.0, "hang")), 1, limit_s=4.0) as worker:
         worker.ready()
@@ -119,8 +119,8 @@ def test_all_variants_of_one_thread_compute_on_the_same_core(subjects, tmp_path)
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-from deploykit.benchmarking.measure import Settings, measure
-from deploykit.benchmarking.subject import Opener
+from deploykit.latency.measure import Settings, measure
+from deploykit.latency.subject import Opener
 from tests.benchmarking import subjects
 if __name__ == "__main__":
     class Said:

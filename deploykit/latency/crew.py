@@ -9,11 +9,11 @@ from contextlib import ExitStack, suppress
 import numpy as np
 
 from deploykit.base.progress import Progress
-from deploykit.benchmarking.noise import quietest_core
-from deploykit.benchmarking.pool import Worker, WorkerFailed
-from deploykit.benchmarking.subject import Opener
-from deploykit.benchmarking.times import Block, Measured, Settings
-from deploykit.benchmarking.warmup import warm_up
+from deploykit.latency.noise import quietest_core
+from deploykit.latency.results import Block, Measured, Settings
+from deploykit.latency.subject import Opener
+from deploykit.latency.warmup import warm_up
+from deploykit.latency.workers import Worker, WorkerFailed
 
 WARMUP_SHARE = 0.25
 MOST_WARMUP_S = 5.0

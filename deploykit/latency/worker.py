@@ -13,11 +13,11 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from deploykit.benchmarking.arrivals import answer
-from deploykit.benchmarking.clock import time_block, time_block_on_device
-from deploykit.benchmarking.energy import Meters
-from deploykit.benchmarking.nvml import gpu
-from deploykit.benchmarking.subject import Opener, Subject
+from deploykit.latency.arrivals import answer
+from deploykit.latency.clock import time_block, time_block_on_device
+from deploykit.latency.nvml import gpu
+from deploykit.latency.power import Meters
+from deploykit.latency.subject import Opener, Subject
 
 
 def serve(connection: Connection, environment: dict[str, str], opener: bytes, core: int | None = None) -> None:

@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from deploykit.benchmarking.arrivals import Arrivals, answer, poisson
-from deploykit.benchmarking.extras import _sizes
-from deploykit.benchmarking.server import highest_rate
+from deploykit.latency.arrivals import Arrivals, answer, poisson
+from deploykit.latency.scenarios import _sizes
+from deploykit.latency.server import highest_rate
 
 
 def queue_of(service_ms: float):

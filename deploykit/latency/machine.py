@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.benchmarking.nvml import gpu
+from deploykit.latency.nvml import gpu
 
 CPUS = Path("/sys/devices/system/cpu")
 EVERY_S = 1.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploykit.benchmarking.arrivals import Arrivals, poisson
+from deploykit.latency.arrivals import Arrivals, poisson
 from deploykit.stats.early_stopping import least_queries
 
 SHARE = 0.99

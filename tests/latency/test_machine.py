@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.benchmarking.conditions import Watch, warnings_of
-from deploykit.benchmarking.energy import Meters
+from deploykit.latency.machine import Watch, warnings_of
+from deploykit.latency.power import Meters
 
 
 @pytest.fixture

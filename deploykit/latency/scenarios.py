@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from deploykit.base.progress import Progress
-from deploykit.benchmarking.crew import Crew
-from deploykit.benchmarking.pool import WorkerFailed
-from deploykit.benchmarking.server import highest_rate
-from deploykit.benchmarking.sweep import batch_sweep
-from deploykit.benchmarking.times import Extra, Series
+from deploykit.latency.crew import Crew
+from deploykit.latency.results import Extra, Series
+from deploykit.latency.server import highest_rate
+from deploykit.latency.sweep import batch_sweep
+from deploykit.latency.workers import WorkerFailed
 
 ROUNDS = 10
 SHARE = 0.5

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.benchmarking.measure import Settings, measure
-from deploykit.benchmarking.subject import Opener
-from deploykit.benchmarking.sweep import thread_counts
+from deploykit.latency.measure import Settings, measure
+from deploykit.latency.subject import Opener
+from deploykit.latency.sweep import thread_counts
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"max_time_s": 2.0, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "timed": ("compute",)}
@@ -18,7 +18,7 @@ QUICK = {"max_time_s": 2.0, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "tim
 @pytest.fixture(autouse=True)
 def subjects(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    from tests.benchmarking import subjects
+    from tests.latency import subjects
 
     return subjects
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from deploykit.benchmarking.nvml import gpu
+from deploykit.latency.nvml import gpu
 
 POWERCAP = Path("/sys/class/powercap")
 

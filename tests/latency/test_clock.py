@@ -7,7 +7,7 @@ import time
 import pytest
 
 from deploykit.base.errors import SystemTrouble
-from deploykit.benchmarking.clock import time_block, time_block_on_device
+from deploykit.latency.clock import time_block, time_block_on_device
 
 
 def test_a_block_is_long_enough_and_counts_every_call_but_the_first() -> None:

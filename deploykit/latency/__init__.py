@@ -1,0 +1,1 @@
+"""The clock: worker processes, interleaved blocks, scenarios, sweeps, what the machine did meanwhile. Imports no torch."""
