@@ -22,11 +22,11 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import Calibration, calibration_pictures
-from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import LIBRARIES, float_onnx
 from deploykit.commands.sound import refuse_other_pictures
 from deploykit.config.quantize import AnalyzeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import numpy as np

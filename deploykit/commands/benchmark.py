@@ -21,11 +21,11 @@ from deploykit.base.targets import Spec
 from deploykit.commands.against import SUFFIX, other_side
 from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.commands.judged import Judge, Judged
-from deploykit.commands.metrics import load_metrics
 from deploykit.commands.run_specs import specs_of_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.commands.timings import build_report, speed_table
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.evaluation.metrics import load_metrics
 from deploykit.latency.measure import Measured, Settings, measure
 from deploykit.latency.subject import Opener
 from deploykit.latency.timed import open_timed

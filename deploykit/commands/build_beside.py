@@ -166,9 +166,9 @@ def _snr(
 ) -> dict[str, tuple[float | None, bool]]:
     """SNR against the float file on ONNX Runtime's CPU provider, and whether it is within the precision's budget."""
     from deploykit.base.targets import Spec
-    from deploykit.commands.parity import parity_of
     from deploykit.data import synthetic_images
     from deploykit.engines import open_runner
+    from deploykit.evaluation.compare_runners import parity_of
 
     found: dict[str, tuple[float | None, bool]] = {}
     with open_runner(Spec("float", graph, "ort-cpu"), size=config.size) as reference:

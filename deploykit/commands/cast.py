@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.graphs import Opened
 from deploykit.commands.sound import refuse_other_pictures
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +170,7 @@ def _measured(
     held: Sequence[np.ndarray],
     preprocessing: Preprocessing | None,
 ) -> Cast:
-    from deploykit.commands.parity import BATCHES, parity_of
+    from deploykit.evaluation.compare_runners import BATCHES, parity_of
     from deploykit.exporting.cast_emulate import emulated
 
     with runs.runner(work.source) as reference:

@@ -167,7 +167,7 @@ def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
 
 def _pictures(source: Path, size: tuple[int, int], config: ExportConfig, progress: Progress) -> _Pictures:
     """From the data, ranges on ``train`` and verification on ``select``; else the model's samples, else synthetic ones."""
-    from deploykit.commands.pictures import pictures_for, samples_of
+    from deploykit.evaluation.images import pictures_for, samples_of
 
     if config.data is not None:
         from deploykit.commands.calibration import calibration_pictures

@@ -27,13 +27,13 @@ from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.lineage import chain_of
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
-from deploykit.commands.judging import judge
-from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
-from deploykit.commands.metrics import Metric, load_metrics
-from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
 from deploykit.commands.run_specs import is_run
 from deploykit.commands.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import EvaluateConfig
+from deploykit.evaluation.judging import judge
+from deploykit.evaluation.metrics import Metric, load_metrics
+from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
+from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
 from deploykit.reporting.read import plain, read_report, validate
 from deploykit.reporting.rows import accuracy_table
 from deploykit.reporting.schema import SCHEMA

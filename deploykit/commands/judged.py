@@ -11,9 +11,9 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
 from deploykit.base.progress import Progress
 from deploykit.base.targets import Spec
-from deploykit.commands.metrics import Metric
-from deploykit.commands.robust import Answers, corrupted_answers, judge_corrupted
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.evaluation.metrics import Metric
+from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,8 +93,8 @@ class Judge:
             Unavailable: this machine lacks what its target needs.
         """
         from deploykit.commands.audited import audited
-        from deploykit.commands.judging import judge
-        from deploykit.commands.logits import collect_logits, preprocessing_of
+        from deploykit.evaluation.judging import judge
+        from deploykit.evaluation.run_classifier import collect_logits, preprocessing_of
 
         fields: dict[str, Any] = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
         found = Judged(spec, chain, fields)
@@ -164,7 +164,7 @@ class Judge:
 
     def _parity(self, found: Judged, runner: Runner, fallback: Judged | None) -> None:
         """Compare with eager fp32 of the last model file in the chain, or with the baseline, and say which."""
-        from deploykit.commands.parity import parity_of
+        from deploykit.evaluation.compare_runners import parity_of
 
         spec, model = found.spec, found.chain.model
         with ExitStack() as stack:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
-from deploykit.commands.graphs import Opened
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,8 +106,8 @@ class Held:
         return self.opened.times(protos, self.x, self.config.seed)
 
     def _drop(self, made: onnx.ModelProto) -> Mapping[str, Any]:
-        from deploykit.commands.logits import in_data_order
         from deploykit.evaluation.agreement import agreement
+        from deploykit.evaluation.run_classifier import in_data_order
 
         assert self.images.labels is not None
         logits = self.opened.logits(made, self.x)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
-from deploykit.commands.graphs import Opened
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import onnx

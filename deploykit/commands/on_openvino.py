@@ -42,9 +42,9 @@ def judged_there(
     """
     from deploykit.base.targets import Spec
     from deploykit.commands.audited import audited
-    from deploykit.commands.parity import BATCHES, parity_of
     from deploykit.engines import open_runner
     from deploykit.engines.batching import one_batch
+    from deploykit.evaluation.compare_runners import BATCHES, parity_of
     from deploykit.latency.interleave import interleaved_s
 
     def opened(path: Path) -> Any:

@@ -26,7 +26,7 @@ from deploykit.config.export import ExportConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deploykit.commands.pictures import Pictures
+    from deploykit.evaluation.images import Pictures
     from deploykit.evaluation.parity import Parity
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.models import LoadedModel
@@ -135,7 +135,7 @@ def _answers_the_same(eager: ModuleRunner, pictures: Pictures, preprocessing: Pr
     """Whether the outputs for the first and the last picture are equal although these are not."""
     import numpy as np
 
-    from deploykit.commands.parity import prepared
+    from deploykit.evaluation.compare_runners import prepared
 
     first, last = (np.repeat(prepared([pictures.images[i]], preprocessing), batch, axis=0) for i in (0, -1))
     return not np.array_equal(first, last) and np.array_equal(eager(first), eager(last))
@@ -187,7 +187,7 @@ def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
 
 
 def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportConfig, progress: Progress) -> Pictures:
-    from deploykit.commands.pictures import pictures_for
+    from deploykit.evaluation.images import pictures_for
 
     return pictures_for(
         data=config.data,
@@ -297,8 +297,8 @@ def _attempt(
 
 def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
     from deploykit.base.targets import Spec
-    from deploykit.commands.parity import BATCHES, parity_of
     from deploykit.engines import open_runner
+    from deploykit.evaluation.compare_runners import BATCHES, parity_of
 
     sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
     with open_runner(Spec(path.stem, path, "ort-cpu"), threads=config.threads) as candidate:

@@ -31,12 +31,12 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import calibration_pictures
-from deploykit.commands.graphs import Opened
 from deploykit.commands.qat_equalize import equalized_start
 from deploykit.commands.qat_fit import Fitted, fitted
 from deploykit.commands.qat_judge import Verdict, verdict
 from deploykit.commands.quantizing import LIBRARIES, choose, float_onnx, recorded, see
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     from deploykit.commands.calibration import Calibration

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, already_made, files_of, read_manifest, write_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
-from deploykit.commands.graphs import Opened
 from deploykit.commands.qat_network import Wanted, fake_quantized, needed_ranges, refuse_missing
 from deploykit.commands.quantizing import (
     QuantizeResult,
@@ -24,6 +23,7 @@ from deploykit.commands.quantizing import (
     write_onnx,
 )
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,8 +130,8 @@ def _emit(
 ) -> QuantizeResult:
     import onnx
 
-    from deploykit.commands.pictures import pictures_for
     from deploykit.data import prepare
+    from deploykit.evaluation.images import pictures_for
 
     path = float_onnx(source, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
@@ -268,7 +268,7 @@ def _against_float(
     reference: Runner, opened: Opened, candidate: Path, images: Sequence[np.ndarray], progress: Progress
 ) -> dict[str, Any]:
     """How near the int8 file is to its own weights in float; after training with few bits that is not the point."""
-    from deploykit.commands.parity import parity_of
+    from deploykit.evaluation.compare_runners import parity_of
 
     with opened.runner(candidate) as runner:
         parity = parity_of(reference, runner, images, (8,), "int8", progress, name="float").to_dict()

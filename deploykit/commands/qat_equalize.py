@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from deploykit.base.progress import Progress
-from deploykit.commands.graphs import Opened
 from deploykit.commands.quantizing import recovery_of
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import onnx

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
-from deploykit.commands.graphs import Opened
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import float_onnx
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +181,7 @@ def _score(
     import numpy as np
     from scipy.special import log_softmax
 
-    from deploykit.commands.graphs import logits_of
+    from deploykit.evaluation.graph_runner import logits_of
 
     with opened.proto(proto) as runner:
         logits = np.concatenate([logits_of(runner, x) for x, _ in select.batches(BATCH, preprocessing)])

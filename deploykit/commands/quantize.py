@@ -21,7 +21,6 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.batch_norm import with_batch_norm
 from deploykit.commands.calibration import Calibration, calibration_pictures
-from deploykit.commands.graphs import Opened, logits_of
 from deploykit.commands.quantize_cast import cast_rest, check_precision
 from deploykit.commands.quantizing import (
     QuantizeResult,
@@ -39,6 +38,7 @@ from deploykit.commands.quantizing import (
 from deploykit.commands.slower import slower_layers
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
+from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.calibration import Calibration
-from deploykit.commands.graphs import Opened, logits_of
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
@@ -21,6 +20,7 @@ from deploykit.commands.slower import in_words
 from deploykit.commands.sound import refuse_other_pictures, refuse_unsound
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
+from deploykit.evaluation.graph_runner import Opened, logits_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -328,7 +328,7 @@ def judge(
     """
     import onnx
 
-    from deploykit.commands.parity import BATCHES, parity_of
+    from deploykit.evaluation.compare_runners import BATCHES, parity_of
     from deploykit.latency.interleave import interleaved_s
     from deploykit.quantization.audit import offered_int8, share_of_int8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.progress import Progress
-from deploykit.commands.graphs import Opened
+from deploykit.evaluation.graph_runner import Opened
 
 if TYPE_CHECKING:
     import numpy as np

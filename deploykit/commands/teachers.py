@@ -65,7 +65,7 @@ class OpenTeacher:
         """Logits ``[N, C]`` in the order of the data's classes, for its own input."""
         import numpy as np
 
-        from deploykit.commands.logits import rows_of
+        from deploykit.evaluation.run_classifier import rows_of
 
         fixed = fed_batch(self.runner, len(x))
         step = fixed or len(x)
@@ -97,8 +97,8 @@ def open_teachers(
         Unavailable: this machine lacks its engine.
     """
     from deploykit.base.environment import cores
-    from deploykit.commands.logits import preprocessing_of
     from deploykit.data import map_classes
+    from deploykit.evaluation.run_classifier import preprocessing_of
     from deploykit.training.threads import fixed_threads
 
     fixed = fixed_threads(config.threads)
@@ -140,7 +140,7 @@ def judge_teachers(
         select: the split that choices are made on.
         progress: hears how good each is.
     """
-    from deploykit.commands.logits import collect_logits
+    from deploykit.evaluation.run_classifier import collect_logits
 
     for teacher in teachers:
         name = teacher.spec.name

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
-from deploykit.commands.parity import BATCHES, parity_of, prepared, preprocessings
 from deploykit.config.benchmark import VerifyConfig
+from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared, preprocessings
 
 if TYPE_CHECKING:
     from deploykit.base.targets import Spec
-    from deploykit.commands.pictures import Pictures
     from deploykit.evaluation.bisect import Parting
+    from deploykit.evaluation.images import Pictures
     from deploykit.evaluation.parity import Parity
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
@@ -184,7 +184,7 @@ def _say_preprocessing(one: Runner, other: Runner, progress: Progress) -> None:
 def _pictures(
     specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig, progress: Progress
 ) -> Pictures:
-    from deploykit.commands.pictures import pictures_for, samples_of
+    from deploykit.evaluation.images import pictures_for, samples_of
 
     known = [runner.preprocessing for runner in runners if runner.preprocessing is not None]
     if not known:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.evaluation.calibration import ECE_BINS, reliability
+from deploykit.evaluation.confidence import ECE_BINS, reliability
 from deploykit.stats.proportions import wilson
 
 ROWS = 4096
@@ -62,7 +62,7 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[s
 
 
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> float:
-    """The mean gap between confidence and accuracy; see :mod:`deploykit.evaluation.calibration`."""
+    """The mean gap between confidence and accuracy; see :mod:`deploykit.evaluation.confidence`."""
     return reliability(logits, labels, bins).ece
 
 

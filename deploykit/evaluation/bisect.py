@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.progress import SILENT, Progress
-from deploykit.evaluation.sums import Sums
+from deploykit.evaluation.snr import Sums
 
 Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 CHUNK = 8

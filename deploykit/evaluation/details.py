@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.evaluation.calibration import confidences
+from deploykit.evaluation.confidence import confidences
 
 
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

@@ -25,7 +25,7 @@ import numpy as np
 from deploykit.base.errors import BadInput
 from deploykit.evaluation.budgets import BUDGETS, Budget, allowed_disagreements, budget_of
 from deploykit.evaluation.parity_result import BatchParity, Parity
-from deploykit.evaluation.sums import Sums, joined
+from deploykit.evaluation.snr import Sums, joined
 
 __all__ = ["BUDGETS", "BatchParity", "Parity", "ParityMeter", "compare"]
 

@@ -24,8 +24,8 @@ def trained_teacher(folder: Path) -> Path:
 
 def answered_right(path: Path, split: Any) -> np.ndarray:
     """Which pictures of ``split`` are answered right, bool [n]; kept beside the model."""
-    from deploykit.commands.logits import collect_logits
     from deploykit.engines import open_runner
+    from deploykit.evaluation.run_classifier import collect_logits
 
     kept = path.with_suffix(".right.npy")
     if kept.exists() and kept.stat().st_mtime > path.stat().st_mtime:

@@ -22,10 +22,10 @@ def test_adaround(request, tmp_path):
     from deploykit.base.environment import cpu, library_versions
     from deploykit.base.progress import SILENT
     from deploykit.commands.calibration import calibration_pictures
-    from deploykit.commands.graphs import Opened
     from deploykit.commands.observed import observed, observed_values
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.data import open_data
+    from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.dialects import ORT_CPU
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.recovery import adapted, corrected

@@ -45,8 +45,8 @@ def _batches(count: int) -> list[np.ndarray]:
 
 
 def test_cost(tmp_path: Path) -> None:
-    from deploykit.commands.graphs import Opened
     from deploykit.commands.observed import observed_values
+    from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibrate import observe
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer

@@ -63,9 +63,9 @@ def _quantized(source: Path, path: Path, *, recover: bool) -> tuple[Path, dict]:
 def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     from deploykit.base.progress import SILENT
     from deploykit.commands.calibration import calibration_pictures
-    from deploykit.commands.graphs import Opened
     from deploykit.commands.observed import observed, observed_values
     from deploykit.data import prepare as prepare_pictures
+    from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.search import AUTO_METHODS, Choice, Quantizer, choose_ranges
 
@@ -91,8 +91,8 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
 
 
 def _logits(path: Path, split) -> np.ndarray:
-    from deploykit.commands.logits import collect_logits
     from deploykit.engines import open_runner
+    from deploykit.evaluation.run_classifier import collect_logits
 
     with open_runner(path, threads=1) as runner:
         return collect_logits(runner, split, 64)

@@ -38,8 +38,8 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
     1.5 % of all images, answered right, become wrong, and 0.5 %, answered wrong, become right.
     """
     from deploykit.commands.evaluate import evaluate
-    from deploykit.commands.judging import judge
     from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.evaluation.judging import judge
     from deploykit.evaluation.logits import SavedLogits, load_logits, save_logits
     from deploykit.reporting import read_report, write_report
 
@@ -108,7 +108,7 @@ JUDGE = """
 import json, sys, time
 from pathlib import Path
 from deploykit.latency.worker import peak_memory_bytes
-from deploykit.commands.judging import judge
+from deploykit.evaluation.judging import judge
 from deploykit.commands.gate import gate
 from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.evaluation.logits import load_logits

@@ -97,8 +97,8 @@ def _calibrated(source: Path, folder: Path, config, *, best: bool):
 
     from deploykit.base.progress import SILENT
     from deploykit.commands.calibration import calibration_pictures
-    from deploykit.commands.graphs import Opened
     from deploykit.commands.quantizing import choose, recovery_of, see
+    from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.dialects import ORT_CPU
 
     before = time.perf_counter()

@@ -204,7 +204,7 @@ def test_the_chain_is_followed_only_while_hashes_hold(onnx_path, tiny_model, tmp
 
 
 def test_a_variant_too_large_to_be_judged_is_its_own_failure(onnx_path, digits_npz, monkeypatch):
-    from deploykit.commands import logits
+    from deploykit.evaluation import run_classifier as logits
 
     collect = logits.collect_logits
 

@@ -57,8 +57,8 @@ def collapsed(net):
 
 
 def top1_pt(path):
-    from deploykit.commands.logits import collect_logits
     from deploykit.data import open_data
+    from deploykit.evaluation.run_classifier import collect_logits
 
     split = open_data("digits").split("test")
     with open_runner(path, threads=1) as runner:

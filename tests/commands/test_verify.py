@@ -12,11 +12,11 @@ from onnx import numpy_helper
 
 from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
-from deploykit.commands.parity import parity_of, usable_batches
 from deploykit.commands.verify import verify
 from deploykit.config.benchmark import VerifyConfig
 from deploykit.config.export import ExportConfig
 from deploykit.engines import open_runner
+from deploykit.evaluation.compare_runners import parity_of, usable_batches
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.base.runner import fed_batch
 from deploykit.commands.export import export
-from deploykit.commands.logits import collect_logits
-from deploykit.commands.parity import parity_of, usable_batches
 from deploykit.config.export import ExportConfig
 from deploykit.data import open_data
 from deploykit.engines import open_runner
+from deploykit.evaluation.compare_runners import parity_of, usable_batches
+from deploykit.evaluation.run_classifier import collect_logits
 from tests.commands.listening import Listening
 
 RANGES = ((4, 8, 16), (32, 32, 64))

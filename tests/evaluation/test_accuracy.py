@@ -16,7 +16,7 @@ from deploykit.evaluation.accuracy import (
     predictions,
     top_k,
 )
-from deploykit.evaluation.calibration import are_probabilities
+from deploykit.evaluation.confidence import are_probabilities
 
 
 def made(seed: int, n: int = 300, classes: int = 12, signal: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

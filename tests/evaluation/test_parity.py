@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from deploykit.base.errors import BadInput
 from deploykit.evaluation.budgets import BUDGETS, allowed_disagreements
 from deploykit.evaluation.parity import ParityMeter, compare
-from deploykit.evaluation.sums import Sums
+from deploykit.evaluation.snr import Sums
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 

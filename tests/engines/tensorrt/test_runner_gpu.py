@@ -56,7 +56,7 @@ def test_answers_are_those_of_the_cpu_at_every_batch_of_two_profiles(tmp_path, t
 
 
 def test_pictures_are_fed_in_the_sizes_that_the_profiles_take(tmp_path, target):
-    from deploykit.commands.parity import parity_of
+    from deploykit.evaluation.compare_runners import parity_of
 
     path = made(tmp_path, target, profiles=("2:2:2", "4:8:16"))
     images = [np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in range(21)]

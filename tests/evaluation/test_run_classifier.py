@@ -8,9 +8,9 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import TensorSpec
-from deploykit.commands.logits import collect_logits, in_data_order, preprocessing_of
 from deploykit.data import open_data
 from deploykit.engines import open_runner
+from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
 from tests.commands.listening import Listening
 
 PLAIN = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

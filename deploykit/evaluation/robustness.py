@@ -53,8 +53,8 @@ def corrupted_answers(
         AnswerNo: NaN or infinite logits.
         BadInput: the model's classes do not fit the data's.
     """
-    from deploykit.commands.logits import in_data_order
     from deploykit.data import prepare
+    from deploykit.evaluation.run_classifier import in_data_order
 
     chosen = split.chosen(images).tolist()
     fixed = fed_batch(runner, batch)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.commands.metrics import Metric, apply_metrics
 from deploykit.evaluation.accuracy import accuracy, class_table, predictions
 from deploykit.evaluation.agreement import agreement
 from deploykit.evaluation.details import changed_by_class, confusion, most_confused, negative_flips
+from deploykit.evaluation.metrics import Metric, apply_metrics
 
 CLASSES_LISTED = 200
 CLASSES_CROSSED = 30

@@ -124,7 +124,7 @@ def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
     """The answers to ``x`` in batches, float32 [N, C]; the last one of a fixed batch is filled up."""
     import numpy as np
 
-    from deploykit.commands.logits import rows_of
+    from deploykit.evaluation.run_classifier import rows_of
 
     fixed = runner.inputs[0].fixed_batch
     step = fixed or BATCH

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import confusion_matrix
 
 from deploykit.evaluation.agreement import agreement, compare
-from deploykit.evaluation.calibration import confidences, reliability
+from deploykit.evaluation.confidence import confidences, reliability
 from deploykit.evaluation.details import changed_by_class, confusion, most_confused, negative_flips
 
 
