@@ -24,9 +24,9 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.calibration import Calibration, calibration_pictures
 from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.quantizing import LIBRARIES, float_onnx
-from deploykit.commands.sound import refuse_other_pictures
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.exporting.check_onnx import refuse_other_pictures
 
 if TYPE_CHECKING:
     import numpy as np

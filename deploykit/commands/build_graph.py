@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
-from deploykit.commands.build_indices import refuse_outside_indices
-from deploykit.commands.sound import described, refuse_not_finite
+from deploykit.exporting.build_indices import refuse_outside_indices
+from deploykit.exporting.check_onnx import described, refuse_not_finite
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def _in_precision(
         return source, [], None
     import onnx
 
-    from deploykit.commands.cast import cast_graph
+    from deploykit.exporting.cast.cast import cast_graph
 
     images = _pictures(config, progress)
     made = cast_graph(

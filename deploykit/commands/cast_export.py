@@ -72,7 +72,7 @@ def cast_export(
     """
     import onnx_ir as ir
 
-    from deploykit.commands.cast import cast_graph
+    from deploykit.exporting.cast.cast import cast_graph
     from deploykit.exporting.placing import place, scratch
     from deploykit.exporting.write import write
 
@@ -140,11 +140,11 @@ def _float_graph(
 ) -> tuple[Path, dict[str, Any] | None]:
     """The float ONNX file, and the facts of its export where that was done here."""
     if source.suffix.lower() == ".onnx":
-        from deploykit.commands.sound import refuse_unsound
+        from deploykit.exporting.check_onnx import refuse_unsound
 
         refuse_unsound(source)
         return source, None
-    from deploykit.commands.onnx_file import export_onnx
+    from deploykit.exporting.onnx_file import export_onnx
 
     path, plain = folder / f"{source.stem}.onnx", config.but(precision="fp32", keep_io=False, keep_float=())
     described, _ = export_onnx(source, path, plain, progress=progress)

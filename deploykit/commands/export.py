@@ -10,9 +10,9 @@ from deploykit.base.artifact import refuse_input
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands import onnx_file
 from deploykit.commands.cast_export import cast_export, check_cast, default_output, summary_of
 from deploykit.config.export import ExportConfig
+from deploykit.exporting import onnx_file
 
 STAGE_VERSION = onnx_file.STAGE_VERSION
 

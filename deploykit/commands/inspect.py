@@ -108,7 +108,7 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
     if suffix == ".json":
         return _json(path)
     if suffix == ".onnx":
-        from deploykit.exporting.describing import describe_onnx
+        from deploykit.exporting.describe import describe_onnx
 
         facts, layers = describe_onnx(path)
         return "onnx", facts, layers

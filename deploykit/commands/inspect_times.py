@@ -9,7 +9,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.targets import Spec
 from deploykit.commands.audited import LEFT, audit_and_left
 from deploykit.commands.layers import picture_for
-from deploykit.commands.sound import refuse_unsound
+from deploykit.exporting.check_onnx import refuse_unsound
 
 
 def timed(

@@ -96,7 +96,7 @@ def by_rule(findings: Sequence[Finding]) -> list[str]:
 def _loaded(path: Path) -> onnx.ModelProto:
     import onnx
 
-    from deploykit.commands.sound import described
+    from deploykit.exporting.check_onnx import described
 
     if path.suffix.lower() != ".onnx":
         raise BadInput(f"{path} is no ONNX file", got=path.suffix or "no suffix", expected=".onnx")

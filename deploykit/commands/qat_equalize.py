@@ -53,7 +53,7 @@ def _written_back(loaded: LoadedModel, old: onnx.ModelProto, new: onnx.ModelProt
     """Change the tensors of ``loaded`` from those of ``old`` to those of ``new``; False, and nothing done, where that fails."""
     import torch
 
-    from deploykit.exporting.scopes import module_of
+    from deploykit.exporting.names import module_of
     from deploykit.quantization.graphs import constant
     from deploykit.quantization.placement import ANCHORS
     from deploykit.quantization.prepare import prepare

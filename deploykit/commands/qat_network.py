@@ -53,7 +53,7 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
     """
     import torch
 
-    from deploykit.exporting.scopes import module_of
+    from deploykit.exporting.names import module_of
     from deploykit.quantization.qat_binding import bind
     from deploykit.quantization.qat_module import FakeQuantized
     from deploykit.quantization.qat_points import plan_to_train, points_of

@@ -62,8 +62,8 @@ def cast_rest(
         return Rest(made, made)
     import onnx
 
-    from deploykit.commands.cast import cast_graph
-    from deploykit.exporting.cast_emulate import emulated
+    from deploykit.exporting.cast.cast import cast_graph
+    from deploykit.exporting.cast.cast_emulate import emulated
 
     path = scratch / "qdq.onnx"
     onnx.save(made, str(path))

@@ -17,10 +17,10 @@ from deploykit.commands.observed import observed, observed_values
 from deploykit.commands.on_openvino import judged_there
 from deploykit.commands.recovery import Recovery, kept_batches
 from deploykit.commands.slower import in_words
-from deploykit.commands.sound import refuse_other_pictures, refuse_unsound
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.exporting.check_onnx import refuse_other_pictures, refuse_unsound
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +68,8 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
     if source.suffix.lower() == ".onnx":
         refuse_unsound(source)
         return source
-    from deploykit.commands.onnx_file import export_onnx
     from deploykit.config.export import ExportConfig
+    from deploykit.exporting.onnx_file import export_onnx
 
     path = scratch / f"{source.stem}.onnx"
     options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)

@@ -14,9 +14,9 @@ from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared, p
 
 if TYPE_CHECKING:
     from deploykit.base.targets import Spec
-    from deploykit.evaluation.bisect import Parting
     from deploykit.evaluation.images import Pictures
     from deploykit.evaluation.parity import Parity
+    from deploykit.exporting.bisect import Parting
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
 
@@ -214,8 +214,8 @@ def _bisect(
     progress: Progress,
 ) -> Parting | None:
     """Bisect on the worst pictures, four at most, or as many as a fixed batch takes."""
-    from deploykit.commands.parting import find_parting
     from deploykit.evaluation.budgets import budget_of
+    from deploykit.exporting.parting import find_parting
 
     fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
     ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit._version import __version__
 from deploykit.exporting.fold import fold_batch_norms
-from deploykit.exporting.scopes import rename
+from deploykit.exporting.names import rename
 
 if TYPE_CHECKING:
     import onnx_ir as ir

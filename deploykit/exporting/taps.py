@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploykit.base.errors import BadInput
-from deploykit.exporting.scopes import module_of
+from deploykit.exporting.names import module_of
 
 if TYPE_CHECKING:
     import numpy as np

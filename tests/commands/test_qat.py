@@ -172,7 +172,7 @@ def test_a_loss_that_becomes_nan_keeps_the_calibrated_model(trained_model, tmp_p
 
 @pytest.mark.slow
 def test_training_starts_from_an_equalized_network_where_that_is_better(trained_model, tmp_path):
-    from deploykit.exporting.scopes import module_of
+    from deploykit.exporting.names import module_of
     from deploykit.quantization.graphs import constant
     from deploykit.quantization.prepare import prepare
     from deploykit.quantization.qat_binding import bind, write_back

@@ -10,7 +10,7 @@ from deploykit.exporting.exporters import EXPORTERS
 from deploykit.exporting.matching import match_graphs, match_module
 from deploykit.exporting.taps import GraphTaps, ModuleTaps
 from tests.exporting.nets import Plain, seeded
-from tests.exporting.test_graph import export_to
+from tests.exporting.test_embed import export_to
 
 X = np.random.default_rng(0).random((2, 3, 16, 16), dtype=np.float32)
 

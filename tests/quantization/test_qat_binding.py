@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from deploykit.exporting.scopes import module_of
+from deploykit.exporting.names import module_of
 from deploykit.quantization.graphs import constant
 from deploykit.quantization.placement import ANCHORS
 from deploykit.quantization.prepare import prepare

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.exporting.scopes import module_of
+from deploykit.exporting.names import module_of
 from deploykit.quantization.prepare import prepare
 from deploykit.quantization.qat_binding import bind
 from deploykit.quantization.qat_module import FakeQuantized

@@ -1,6 +1,6 @@
 """Cast a float32 ONNX graph to fp16 or bf16, with what its ranges forbid left in float32, and verify the result.
 
-What is verified is the graph with every 16-bit value rounded (:mod:`deploykit.exporting.cast_emulate`): this machine's
+What is verified is the graph with every 16-bit value rounded (:mod:`deploykit.exporting.cast.cast_emulate`): this machine's
 ONNX Runtime would compute fp16 in float32 and so hide an overflow, and cannot run bf16.
 """
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.sound import refuse_other_pictures
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.exporting.check_onnx import refuse_other_pictures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.evaluation.parity import Parity
-    from deploykit.exporting.cast_formats import Format, Seen
-    from deploykit.exporting.cast_plan import Plan
+    from deploykit.exporting.cast.formats import Format, Seen
+    from deploykit.exporting.cast.plan import Plan
 
 WORST = (4, 4, 16)
 """How many nodes more go back to float32, those that lose most, where the cast graph is too far from the float one."""
@@ -81,8 +81,8 @@ def cast_graph(
     """
     import onnx
 
-    from deploykit.exporting.cast import opened
-    from deploykit.exporting.cast_formats import format_of
+    from deploykit.exporting.cast.formats import format_of
+    from deploykit.exporting.cast.graph import opened
 
     low = format_of(precision)
     proto = onnx.load(str(source))
@@ -123,8 +123,8 @@ class _Work:
         import onnx
         import onnx_ir as ir
 
-        from deploykit.exporting.cast import cast
-        from deploykit.exporting.cast_plan import plan
+        from deploykit.exporting.cast.graph import cast
+        from deploykit.exporting.cast.plan import plan
 
         found = plan(self.model, seen, self.low, keep_float=self.keep_float, also=also)
         copy = ir.from_proto(ir.to_proto(self.model))
@@ -141,7 +141,7 @@ class _Work:
 
     def facts(self, made: onnx.ModelProto, plan: Plan, images: int, parity: Parity | None) -> dict[str, Any]:
         """What the manifest keeps."""
-        from deploykit.exporting.cast_plan import is_float_value
+        from deploykit.exporting.cast.plan import is_float_value
 
         casts = sum(node.op_type == "Cast" for node in made.graph.node)
         before = sum(node.op_type == "Cast" for node in self.model.graph)
@@ -171,7 +171,7 @@ def _measured(
     preprocessing: Preprocessing | None,
 ) -> Cast:
     from deploykit.evaluation.compare_runners import BATCHES, parity_of
-    from deploykit.exporting.cast_emulate import emulated
+    from deploykit.exporting.cast.cast_emulate import emulated
 
     with runs.runner(work.source) as reference:
         reference.preprocessing = known = reference.preprocessing or preprocessing
@@ -219,7 +219,7 @@ def _inputs(images: Sequence[np.ndarray], preprocessing: Preprocessing, batch: i
 
 
 def _float_values(work: _Work) -> list[str]:
-    from deploykit.exporting.cast_plan import is_float_value
+    from deploykit.exporting.cast.plan import is_float_value
 
     return [value.name or "" for node in work.model.graph for value in node.outputs if is_float_value(value)]
 
@@ -231,7 +231,7 @@ def _observe(
     import numpy as np
     import onnx_ir as ir
 
-    from deploykit.exporting.cast_formats import Seen
+    from deploykit.exporting.cast.formats import Seen
 
     names = _float_values(work)
     run = runs.graph(_tapped(ir.to_proto(work.model), names))
@@ -275,7 +275,7 @@ def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.nd
     """Node → decibels between the SNR of its worst input and of its output in the cast graph; 800 where it overflows."""
     import onnx_ir as ir
 
-    from deploykit.exporting.cast_emulate import emulated
+    from deploykit.exporting.cast.cast_emulate import emulated
 
     rounded = emulated(made)
     there = {name for node in rounded.graph.node for name in node.output}

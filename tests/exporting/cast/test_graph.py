@@ -6,10 +6,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.exporting.cast import _rounded_up, cast, opened
-from deploykit.exporting.cast_emulate import emulated
-from deploykit.exporting.cast_formats import FORMATS, Seen, format_of
-from deploykit.exporting.cast_plan import plan
+from deploykit.exporting.cast.cast_emulate import emulated
+from deploykit.exporting.cast.formats import FORMATS, Seen, format_of
+from deploykit.exporting.cast.graph import _rounded_up, cast, opened
+from deploykit.exporting.cast.plan import plan
 from tests.exporting.running import run, values_of
 
 FP16, BF16 = FORMATS["fp16"], FORMATS["bf16"]

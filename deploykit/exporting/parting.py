@@ -11,7 +11,7 @@ import numpy as np
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
-from deploykit.evaluation.bisect import Pair, Parting, first_parting
+from deploykit.exporting.bisect import Pair, Parting, first_parting
 
 if TYPE_CHECKING:
     from deploykit.base.targets import Spec

@@ -18,7 +18,7 @@ from deploykit.exporting.clean import clean
 from deploykit.exporting.embed import embed_preprocessing
 from deploykit.exporting.exporters import EXPORTERS, export_with, reason_of
 from deploykit.exporting.metadata import write_metadata
-from deploykit.exporting.scopes import module_of
+from deploykit.exporting.names import module_of
 from deploykit.exporting.write import check, count_nodes, write
 from tests.exporting.nets import Plain, Spectral, TwoOutputs, seeded
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from deploykit.evaluation.bisect import Pair, first_parting
+from deploykit.exporting.bisect import Pair, first_parting
 
 TENSORS = {f"t{i}": np.random.default_rng(i).normal(size=(2, 4, 3)).astype(np.float32) for i in range(20)}
 PAIRS = [Pair(name, name, f"layer{i}/Conv", "Conv", f"layer{i}") for i, name in enumerate(TENSORS)]

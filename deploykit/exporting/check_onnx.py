@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput, shortened
-from deploykit.commands.build_indices import refuse_outside_indices
+from deploykit.exporting.build_indices import refuse_outside_indices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def described(path: Path) -> dict[str, Any]:
         BadInput: not readable, external data missing or elsewhere, invalid (in the checker's words), a newer opset than
             is known, no output, or an input without a shape or with an empty dimension.
     """
-    from deploykit.exporting.describing import describe_onnx
+    from deploykit.exporting.describe import describe_onnx
 
     try:
         facts = describe_onnx(path)[0]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from deploykit.exporting.cast_formats import HEADROOM, Format, Seen
+from deploykit.exporting.cast.formats import HEADROOM, Format, Seen
 
 EXPONENT_ERROR = 0.02
 SUMS = ("GlobalAveragePool", "AveragePool", "ReduceMean", "ReduceSum", "GlobalLpPool", "LpPool", "ReduceL1")

@@ -1,0 +1,1 @@
+"""ONNX graphs in fp16 and bf16, by measured ranges."""
