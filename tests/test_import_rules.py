@@ -229,7 +229,7 @@ ONE_IMPORTER: set[str] = {
     "deploykit.training.layouts",
     "deploykit.training.optimizers",
     "deploykit.training.rounds",
-    "deploykit.training.schedules",
+    "deploykit.training.optim",
     "deploykit.models.classifier",
     "deploykit.models.own",
 }

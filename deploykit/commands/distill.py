@@ -32,8 +32,8 @@ from deploykit.commands.teachers import (
     open_teachers,
     top1_together,
 )
-from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 from deploykit.config.distill import DistillConfig
+from deploykit.training.artifact import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from deploykit.training.course import Outcome
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
-    from deploykit.training.start import Start
+    from deploykit.training.start_model import Start
 
 STAGE_VERSION = 1
 LIBRARIES = ("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu")
@@ -106,7 +106,7 @@ def distill(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
-    from deploykit.training.processes import leave, open_fabric, rank_from_environment
+    from deploykit.training.distributed import leave, open_fabric, rank_from_environment
     from deploykit.training.signals import Stop
 
     if config is None:
@@ -191,7 +191,7 @@ class _Work:
         """The student, and what ``auto`` chose."""
         from deploykit.config.train import ModelConfig, TrainConfig
         from deploykit.models import arch_text
-        from deploykit.training.start import start_network
+        from deploykit.training.start_model import start_network
 
         config, facts = self.config, dict[str, Any]()
         arch = config.arch
@@ -270,8 +270,8 @@ class _Work:
         from deploykit.training.augment import seeded
         from deploykit.training.batches import Batches
         from deploykit.training.course import Diverged
-        from deploykit.training.draws import seed_of
         from deploykit.training.loop import fit
+        from deploykit.training.randomness import seed_of
         from deploykit.training.validation import top1_on
 
         config, fabric, prefix = self.config, self.fabric, ""

@@ -103,7 +103,7 @@ def train_for_int8(
         BadInput: no model file or no labelled data, a network that cannot be trained through, several processes.
         KeyboardInterrupt: the state is kept.
     """
-    from deploykit.training.processes import rank_from_environment
+    from deploykit.training.distributed import rank_from_environment
     from deploykit.training.signals import Stop
 
     if source.suffix.lower() in (".onnx", ".pt2"):
@@ -257,9 +257,9 @@ def _write(
     data: Any,
     force: bool,
 ) -> None:
-    from deploykit.commands.worth import attachments_of
     from deploykit.models import save_model
     from deploykit.reporting.attachments.files import attach
+    from deploykit.training.worth import attachments_of
 
     assert loaded.preprocessing is not None
     loaded.module.load_state_dict(final.tensors)

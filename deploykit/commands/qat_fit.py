@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.qat_network import Wanted, fake_quantized
-from deploykit.commands.trained import course_facts
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.training.artifact import course_facts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,8 +83,8 @@ def fitted(
     from deploykit.quantization.qat_step import Ordered, step_towards
     from deploykit.quantization.ranges import choose_range
     from deploykit.training.course import Diverged
+    from deploykit.training.distributed import open_fabric
     from deploykit.training.loop import fit
-    from deploykit.training.processes import open_fabric
     from deploykit.training.validation import top1_on
 
     assert loaded.preprocessing is not None

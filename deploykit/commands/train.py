@@ -20,8 +20,8 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.trained import check_forward, course_facts, kept_when_diverged, write_trained
 from deploykit.config.train import TrainConfig
+from deploykit.training.artifact import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from deploykit.training.course import Outcome
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
-    from deploykit.training.start import Start
-    from deploykit.training.steps import Step
+    from deploykit.training.start_model import Start
+    from deploykit.training.step import Step
 
 STAGE_VERSION = 1
 LIBRARIES = ("torch", "torchvision", "timm")
@@ -91,7 +91,7 @@ def train(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
-    from deploykit.training.processes import leave, open_fabric, rank_from_environment
+    from deploykit.training.distributed import leave, open_fabric, rank_from_environment
     from deploykit.training.signals import Stop
 
     if rank_from_environment() != 0:
@@ -117,7 +117,7 @@ def _train(
 ) -> TrainResult:
     from deploykit.data import open_data
     from deploykit.training.resume import ResumeFile
-    from deploykit.training.start import start_network
+    from deploykit.training.start_model import start_network
 
     data = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
     if len(data.classes) < 2:
@@ -187,7 +187,7 @@ def _fit(
 
 def _step(config: TrainConfig, start: Start, preprocessing: Preprocessing) -> Step:
     """Cross-entropy, and the penalty that prepares for pruning where one is asked for."""
-    from deploykit.training.steps import cross_entropy_step, penalised_step
+    from deploykit.training.step import cross_entropy_step, penalised_step
 
     step = cross_entropy_step(config.label_smoothing)
     if config.sparsify is None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from deploykit.config.distill import DistillConfig
 from deploykit.distillation.feature_losses import attention, hint
 from deploykit.distillation.losses import dist, dkd, kd
-from deploykit.training.steps import Step, cross_entropy, outputs_of
+from deploykit.training.step import Step, cross_entropy, outputs_of
 
 Answer = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
 

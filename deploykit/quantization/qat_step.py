@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deploykit.training.steps import Step
+from deploykit.training.step import Step
 
 Answer = Callable[[Tensor], Tensor]
 Distance = Callable[[Tensor, Tensor], Tensor]

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torchvision.transforms import v2
 
 from deploykit.config.train import AugmentConfig
-from deploykit.training.draws import seed_of, uniform
+from deploykit.training.randomness import seed_of, uniform
 
 _LUMA = (0.299, 0.587, 0.114)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.training.augment import resized_crop_box
-from deploykit.training.draws import seed_of, uniform
+from deploykit.training.randomness import seed_of, uniform
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing

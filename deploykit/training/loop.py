@@ -20,16 +20,16 @@ from deploykit.config.train import LoopConfig
 from deploykit.training.augment import augment, mix
 from deploykit.training.batches import Batch, Batches
 from deploykit.training.course import Course, Diverged, Outcome
-from deploykit.training.draws import seed_of
+from deploykit.training.distributed import broadcast_buffers, local_world, share_statistics, summed
 from deploykit.training.ema import MovingAverage
 from deploykit.training.layouts import training_layout
 from deploykit.training.modes import train_mode
+from deploykit.training.optim import learning_rate
 from deploykit.training.optimizers import make_optimizer
-from deploykit.training.processes import broadcast_buffers, local_world, share_statistics, summed
+from deploykit.training.randomness import seed_of
 from deploykit.training.resume import ResumeFile
-from deploykit.training.schedules import learning_rate
 from deploykit.training.signals import Stop
-from deploykit.training.steps import Step
+from deploykit.training.step import Step
 from deploykit.training.threads import fixed_threads, probe_threads
 from deploykit.training.validation import Validate
 
@@ -66,7 +66,7 @@ def fit(
         batches: the train split.
         config: the loop's settings.
         step: ``step(module, x, y) -> loss``: x float [N, 3, H, W] normalised, y int64 [N] (float [N, C] when mixed).
-        fabric: of :func:`deploykit.training.processes.open_fabric`.
+        fabric: of :func:`deploykit.training.distributed.open_fabric`.
         num_classes: C.
         validate: network → top-1 on ``select``.
         resume: where the state is kept; None: nowhere.

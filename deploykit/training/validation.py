@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from deploykit.training.processes import summed
+from deploykit.training.distributed import summed
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

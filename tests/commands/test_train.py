@@ -242,7 +242,7 @@ def test_a_loss_that_diverges_keeps_the_best_epoch(tmp_path: Path, digits_npz: P
 
 
 def test_the_best_epoch_before_nan_is_kept(tmp_path: Path, digits_npz: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploykit.training import steps
+    from deploykit.training import step as steps
 
     real = steps.functional.cross_entropy
     calls = []

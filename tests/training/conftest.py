@@ -44,9 +44,9 @@ def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
     from deploykit.base.progress import SILENT
     from deploykit.config.train import LoopConfig
     from deploykit.training.batches import Batches
+    from deploykit.training.distributed import open_fabric
     from deploykit.training.loop import fit
-    from deploykit.training.processes import open_fabric
-    from deploykit.training.steps import cross_entropy_step
+    from deploykit.training.step import cross_entropy_step
     from deploykit.training.validation import top1_on
 
     def go(module=None, step=None, resume=None, stop=None, progress=SILENT, **fields: Any) -> Any:

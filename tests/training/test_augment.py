@@ -7,7 +7,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from deploykit.config.train import AugmentConfig
 from deploykit.training.augment import augment, jitter, mix, resized_crop_box, rotate, shift
-from deploykit.training.draws import uniform
+from deploykit.training.randomness import uniform
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deploykit.config.train import LoopConfig
-from deploykit.training.schedules import learning_rate
+from deploykit.training.optim import learning_rate
 
 
 def rates(steps_per_epoch: int = 10, **fields) -> list[float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 TOGETHER = """
 import atexit, os, pathlib, torch
 from deploykit.config.train import LoopConfig
-from deploykit.training.processes import leave, open_fabric, summed
+from deploykit.training.distributed import leave, open_fabric, summed
 
 said = pathlib.Path(os.environ["RANK"])
 atexit.register(lambda: said.write_text(f"{sums}, open at the end: {torch.distributed.is_initialized()}"))

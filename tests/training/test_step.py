@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deploykit.training.steps import cross_entropy_step
+from deploykit.training.step import cross_entropy_step
 
 
 def test_cross_entropy_with_smoothing_and_soft_targets() -> None:

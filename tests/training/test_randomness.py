@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploykit.training.draws import seed_of, uniform
+from deploykit.training.randomness import seed_of, uniform
 
 
 def test_a_row_depends_on_its_index_only() -> None:

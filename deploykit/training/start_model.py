@@ -17,8 +17,8 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.models import arch_text, build, head_of, load_model, parse_arch, replace_head
 from deploykit.training.augment import seeded
-from deploykit.training.draws import seed_of
 from deploykit.training.modes import freeze_all_but
+from deploykit.training.randomness import seed_of
 
 DEFAULT_ARCH = "deploykit:resnet"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, already_made, files_of, write_manifest
 from deploykit.base.errors import BadInput
-from deploykit.commands.worth import attachments_of
 from deploykit.reporting.attachments.files import attach
+from deploykit.training.worth import attachments_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deploykit.data import Split
     from deploykit.training.course import Course, Outcome
     from deploykit.training.resume import ResumeFile
-    from deploykit.training.start import Start
+    from deploykit.training.start_model import Start
 
 SAMPLES = 32
 
@@ -145,7 +145,7 @@ def kept_when_diverged(
     The state goes: to go on from it would end in the same way.
     """
     from deploykit.training.course import Diverged
-    from deploykit.training.processes import rank_from_environment
+    from deploykit.training.distributed import rank_from_environment
 
     try:
         yield
