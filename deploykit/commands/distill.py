@@ -23,8 +23,9 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import parse_spec
-from deploykit.commands.teacher_answers import answering
-from deploykit.commands.teachers import (
+from deploykit.config.distill import DistillConfig
+from deploykit.distillation.answers import answering
+from deploykit.distillation.open_teachers import (
     OpenTeacher,
     judge_teachers,
     named_teachers,
@@ -32,7 +33,6 @@ from deploykit.commands.teachers import (
     open_teachers,
     top1_together,
 )
-from deploykit.config.distill import DistillConfig
 from deploykit.training.artifact import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class _Work:
         return start, {"arch": arch_text(start.arch), **facts}
 
     def _auto(self, teacher: OpenTeacher) -> tuple[str, dict[str, Any]]:
-        from deploykit.distillation.family import scaled_down
+        from deploykit.distillation.student import scaled_down
         from deploykit.models import arch_text, count
 
         network = network_of(teacher, "the family", "Name the student with --arch SOURCE:NAME.")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
-from deploykit.distillation.taps import TappedStudent, check_layers, outputs_of, projection
+from deploykit.distillation.features import TappedStudent, check_layers, outputs_of, projection
 from deploykit.training.course import Outcome
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.distillation.ensemble import as_one
-from deploykit.distillation.taps import Tapped
+from deploykit.distillation.features import Tapped
 from deploykit.distillation.views import View
 
 

@@ -395,7 +395,7 @@ def test_a_cache_that_takes_no_files_is_told_of_once_and_stops_nothing(
 def test_clean_answers_that_are_much_are_only_of_the_run(
     tmp_path: Path, digits_npz: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deploykit.distillation import kept
+    from deploykit.distillation import cache as kept
 
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(kept, "MOST_EPOCH_BYTES", 100)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from deploykit.base.progress import Silent
-from deploykit.distillation import kept as module
-from deploykit.distillation.kept import RememberedTeacher, forget_oldest, kept, prepared, worth_keeping
+from deploykit.distillation import cache as module
+from deploykit.distillation.cache import RememberedTeacher, forget_oldest, kept, prepared, worth_keeping
 from deploykit.distillation.teachers import Moment, PreparedTeacher, Teachers
 
 SHAPE = (10, 3)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.environment import library_versions
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.user_cache import TEACHERS, usable_folder
-from deploykit.commands.teachers import OpenTeacher
 from deploykit.config.distill import DistillConfig
+from deploykit.distillation.open_teachers import OpenTeacher
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ def answering(
     """The teachers as the student's step asks them, the layers of the first one looked into where they are matched.
 
     Args:
-        teachers: of :func:`deploykit.commands.teachers.open_teachers`, judged.
+        teachers: of :func:`deploykit.distillation.open_teachers.open_teachers`, judged.
         config: view, combination, layers, cache.
         train: what is learned from.
         preprocessing: of the student.
@@ -62,7 +62,7 @@ def answering(
 
 def _cache(config: DistillConfig, train: Split, fabric: Fabric, progress: Progress) -> Path | None:
     """Where answers are kept for later runs; None where they are not."""
-    from deploykit.distillation.kept import worth_keeping
+    from deploykit.distillation.cache import worth_keeping
 
     mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
     alike = config.view == "clean" or not (mixed or fabric.world_size > 1)
@@ -83,7 +83,7 @@ def _live(
 ) -> Teacher:
     import torch
 
-    from deploykit.distillation.kept import RememberedTeacher
+    from deploykit.distillation.cache import RememberedTeacher
     from deploykit.distillation.matching import pairs_of
     from deploykit.distillation.teachers import ModuleTeacher, RunnerTeacher
     from deploykit.distillation.views import view_of
@@ -122,7 +122,7 @@ def _clean(
     progress: Progress,
 ) -> Teacher:
     """Answers to the pictures as they are; one process of a machine makes them, the others wait and read."""
-    from deploykit.distillation.kept import kept, prepared
+    from deploykit.distillation.cache import kept, prepared
     from deploykit.distillation.teachers import PreparedTeacher
 
     shape = (len(train), len(train.classes))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
+from deploykit.distillation.features import Tapped, TappedStudent
 from deploykit.distillation.matching import pairs_of, plain, tapped
-from deploykit.distillation.taps import Tapped, TappedStudent
 from deploykit.models import build
 from deploykit.training.course import Course, Outcome
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.distillation.family import scaled_down, smaller_members
+from deploykit.distillation.student import scaled_down, smaller_members
 from deploykit.models import build, count, parse_arch
 
 
