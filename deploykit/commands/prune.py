@@ -23,14 +23,14 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.prune_pictures import PruningPictures, pruning_pictures
 from deploykit.config.prune import PruneConfig
+from deploykit.pruning.images import PruningPictures, pruning_pictures
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.commands.prune_steps import Cutter
     from deploykit.config.build import BuildConfig
     from deploykit.models import LoadedModel
+    from deploykit.pruning.pruner import Cutter
 
 STAGE_VERSION = 4
 LIBRARIES = ("deploykit", "torch", "torchvision", "timm", "numpy")
@@ -151,7 +151,7 @@ def _recorded(config: PruneConfig) -> dict[str, Any]:
 def timing_of(config: PruneConfig) -> tuple[dict[str, str], dict[str, Any]]:
     """Versions and hardware that decide widths by their time; both empty where no latency is asked for."""
     from deploykit.base.environment import cpu
-    from deploykit.commands.layer_times import ON_CPU, timing_hardware, timing_versions
+    from deploykit.pruning.latency.measure import ON_CPU, timing_hardware, timing_versions
 
     if config.latency is None:
         return {}, {}
@@ -171,7 +171,7 @@ def _prune(
     import torch
 
     from deploykit.base.environment import cores
-    from deploykit.commands.prune_steps import Cutter
+    from deploykit.pruning.pruner import Cutter
 
     loaded, preprocessing = _loaded(source, config, progress)
     threads = torch.get_num_threads()
@@ -259,7 +259,7 @@ def _save(
 
 
 def _attach(target: Path, cutter: Cutter, config: PruneConfig, force: bool) -> None:
-    from deploykit.commands.prune_table import attachments
+    from deploykit.pruning.report import attachments
     from deploykit.reporting.attachments.files import attach
 
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)

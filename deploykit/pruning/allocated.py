@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from deploykit.pruning.allocation import Choices, allocate
-from deploykit.pruning.cost import Costs
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.importance import Scores
-from deploykit.pruning.latency_cost import losses_of
-from deploykit.pruning.prune import Plan, ranked
+from deploykit.pruning.latency.cost import losses_of
+from deploykit.pruning.macs import Costs
+from deploykit.pruning.plan import Plan, ranked
 from deploykit.pruning.widths import TooSmall
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
-from deploykit.pruning.probing import prunable_graph
+from deploykit.pruning.check_graph import prunable_graph
 
 Penalty = Callable[[nn.Module], Tensor]
 WRAPPERS = ("_forward_module.", "module.")

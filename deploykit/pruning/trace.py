@@ -21,9 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from deploykit.base.errors import BadInput
-from deploykit.pruning.layer_rules import LAYER_RULES
 from deploykit.pruning.records import BATCH, Records, Tracing
-from deploykit.pruning.rules import rule_for
+from deploykit.pruning.trace_layers import LAYER_RULES
+from deploykit.pruning.trace_rules import rule_for
 
 
 def trace(module: nn.Module, size: tuple[int, int]) -> Records:

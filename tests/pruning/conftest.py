@@ -3,8 +3,8 @@
 import pytest
 
 from deploykit.models import build, count
-from deploykit.pruning.probing import prunable_graph
-from deploykit.pruning.prune import costs_of
+from deploykit.pruning.check_graph import prunable_graph
+from deploykit.pruning.plan import costs_of
 
 
 @pytest.fixture(scope="module")

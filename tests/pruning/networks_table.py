@@ -46,7 +46,7 @@ def row_of(name: str) -> dict[str, Any]:
     from deploykit.commands.prune import prune
     from deploykit.config.prune import PruneConfig
     from deploykit.models import build, load_model, parse_arch, save_model
-    from deploykit.pruning.probing import prunable_graph, some_atoms
+    from deploykit.pruning.check_graph import prunable_graph, some_atoms
     from deploykit.pruning.surgery import remove, zero_consumers
 
     torch.manual_seed(0)

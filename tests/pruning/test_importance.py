@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from deploykit.pruning.check_graph import prunable_graph
 from deploykit.pruning.importance import weight_scores
 from deploykit.pruning.importance_from_data import data_scores
-from deploykit.pruning.probing import prunable_graph
 from tests.pruning.nets import made
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.pruning.probing import prunable_graph
+from deploykit.pruning.check_graph import prunable_graph
 from deploykit.pruning.regularize import penalty_for
 from tests.pruning.nets import made
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.pruning.latency_table import LatencyTable, LayerShape
+from deploykit.pruning.latency.table import LatencyTable, LayerShape
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploykit.pruning.cost import Costs, Counter, LayerCost
+    from deploykit.pruning.macs import Costs, Counter, LayerCost
     from deploykit.pruning.widths import Ladder
 
 

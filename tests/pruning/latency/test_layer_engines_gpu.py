@@ -8,11 +8,11 @@ import pytest
 
 from deploykit import models as zoo
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.commands.layer_times import measure_on
 from deploykit.commands.prune import built_plan, prune
 from deploykit.config.prune import PruneConfig
 from deploykit.engines.lacking import lacking
-from deploykit.pruning.latency_table import LayerShape
+from deploykit.pruning.latency.measure import measure_on
+from deploykit.pruning.latency.table import LayerShape
 
 pytestmark = pytest.mark.gpu
 

@@ -9,8 +9,8 @@ import pytest
 
 from deploykit.base.errors import AnswerNo, Unavailable
 from deploykit.base.targets import PLANS
-from deploykit.commands.layer_engines import need_target, time_of
 from deploykit.engines.tensorrt.hardware import gpu_or_none
+from deploykit.pruning.latency.layer_engines import need_target, time_of
 
 
 def row(time_us: float, *nodes: str) -> dict[str, Any]:
@@ -39,11 +39,11 @@ def test_a_target_without_its_gpu_is_refused(target: str) -> None:
 
 def test_a_plan_is_built_of_a_single_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the run, which needs the GPU: TensorRT-RTX builds the plan that would be timed."""
-    from deploykit.commands.layer_engines import open_on
-    from deploykit.commands.layer_times import conv_graph
     from deploykit.commands.prune import built_plan
     from deploykit.engines.tensorrt.plan import read_header
-    from deploykit.pruning.latency_table import LayerShape
+    from deploykit.pruning.latency.layer_engines import open_on
+    from deploykit.pruning.latency.measure import conv_graph
+    from deploykit.pruning.latency.table import LayerShape
 
     if gpu_or_none() is not None:
         pytest.skip("there is a GPU: test_layer_engines_gpu.py runs the plan")

@@ -13,12 +13,12 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.cli.main import app
-from deploykit.commands import layer_times
 from deploykit.commands.prune import prune, timing_of
-from deploykit.commands.prune_latency import LatencySearch
 from deploykit.config.common import build
 from deploykit.config.prune import PruneConfig
 from deploykit.pipeline import stages
+from deploykit.pruning.latency import measure as layer_times
+from deploykit.pruning.latency.search import LatencySearch
 
 
 @pytest.fixture(scope="module")

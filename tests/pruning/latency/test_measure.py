@@ -8,9 +8,9 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Silent
-from deploykit.commands.layer_times import keep_times, known_times, measure_on, table_file
 from deploykit.config.prune import LATENCY_TARGETS as TARGETS
-from deploykit.pruning.latency_table import LayerShape
+from deploykit.pruning.latency.measure import keep_times, known_times, measure_on, table_file
+from deploykit.pruning.latency.table import LayerShape
 
 
 def conv(c_in: int, c_out: int, groups: int = 1) -> LayerShape:

@@ -10,9 +10,9 @@ import numpy as np
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.pruning.cost import Costs
 from deploykit.pruning.graph import Graph
 from deploykit.pruning.importance import Scores
+from deploykit.pruning.macs import Costs
 from deploykit.pruning.surgery import no_atoms, remove
 from deploykit.pruning.widths import (
     LEAST,

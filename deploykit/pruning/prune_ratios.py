@@ -10,7 +10,7 @@ from deploykit.base.progress import Progress
 
 if TYPE_CHECKING:
     from deploykit.pruning.graph import Graph
-    from deploykit.pruning.prune import Plan
+    from deploykit.pruning.plan import Plan
 
 
 def tell_widths(graph: Graph, ratios: Mapping[int, float], how: Plan, progress: Progress, *, alone: bool) -> None:

@@ -19,8 +19,8 @@ from deploykit.config.prune import LATENCY_TARGETS
 if TYPE_CHECKING:
     import onnx
 
-    from deploykit.commands.layer_engines import BuildPlan
-    from deploykit.pruning.latency_table import LayerShape
+    from deploykit.pruning.latency.layer_engines import BuildPlan
+    from deploykit.pruning.latency.table import LayerShape
 
 SESSION_SHAPES = 24
 CALLS = 21
@@ -86,13 +86,13 @@ def measure_on(
     On the CPU many convolutions run in one session and its profile tells the time of each kernel, without the changes
     of layout around it; that is what the same kernel takes inside a whole network. On CUDA a session runs copies of one.
     OpenVINO and TensorRT tell the time of each layer themselves, of an engine that holds one. ``build`` builds
-    TensorRT's, see :func:`deploykit.commands.layer_engines.open_on`.
+    TensorRT's, see :func:`deploykit.pruning.latency.layer_engines.open_on`.
 
     Raises:
         BadInput: layers cannot be measured on this target.
         Unavailable: this machine lacks the target.
     """
-    from deploykit.commands.layer_engines import need_target
+    from deploykit.pruning.latency.layer_engines import need_target
 
     if target not in LATENCY_TARGETS:
         raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(LATENCY_TARGETS))
@@ -118,7 +118,7 @@ def _timed(
         return _profiled(part, threads, scratch)
     if target == "ort-cuda":
         return _copied(part[0], scratch)
-    from deploykit.commands.layer_engines import layer_ms
+    from deploykit.pruning.latency.layer_engines import layer_ms
 
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph(part).SerializeToString())

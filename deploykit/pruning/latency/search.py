@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deploykit.base.runner import Runner
-    from deploykit.commands.layer_engines import BuildPlan
     from deploykit.pruning.allocation import Allocation
-    from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
     from deploykit.pruning.importance import Scores
-    from deploykit.pruning.prune import Plan
+    from deploykit.pruning.latency.layer_engines import BuildPlan
+    from deploykit.pruning.macs import Costs
+    from deploykit.pruning.plan import Plan
 
 TRIES = 8
 NEAR = 0.97
@@ -66,7 +66,7 @@ class LatencySearch:
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
         target: what times it, one of :data:`deploykit.config.prune.LATENCY_TARGETS`.
-        build: of TensorRT's plans, see :func:`deploykit.commands.layer_engines.open_on`.
+        build: of TensorRT's plans, see :func:`deploykit.pruning.latency.layer_engines.open_on`.
         asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.
         progress: where it shows.
@@ -93,9 +93,9 @@ class LatencySearch:
         Raises:
             BadInput: the table's narrowest widths take longer than what is asked; the floor is said.
         """
-        from deploykit.commands.layer_times import keep_times, known_times, measure_on, table_file
-        from deploykit.pruning.latency_cost import LatencyCost, layer_shapes
-        from deploykit.pruning.latency_table import LatencyTable
+        from deploykit.pruning.latency.cost import LatencyCost, layer_shapes
+        from deploykit.pruning.latency.measure import keep_times, known_times, measure_on, table_file
+        from deploykit.pruning.latency.table import LatencyTable
 
         measure = measure_on(self.target, self.threads, self.progress, self.build)
         place = table_file(self.target, self.threads)
@@ -116,7 +116,7 @@ class LatencySearch:
         return self
 
     def _check_floor(self, floor_ms: float) -> None:
-        from deploykit.pruning.prune import too_small
+        from deploykit.pruning.plan import too_small
         from deploykit.pruning.widths import TooSmall
 
         if floor_ms > self.asked * self.full:
@@ -201,7 +201,7 @@ class LatencySearch:
     def _tried(self, found: Allocation, module: nn.Module, graph: Graph, scores: Scores) -> Try:
         import numpy as np
 
-        from deploykit.pruning.prune import narrow
+        from deploykit.pruning.plan import narrow
 
         candidate = copy.deepcopy(module)
         narrow(candidate, graph, self.how, scores, np.array(found.widths, dtype=np.int64))
@@ -216,8 +216,8 @@ class LatencySearch:
         import onnx_ir as ir
         import torch
 
-        from deploykit.commands.layer_engines import open_on
         from deploykit.exporting.exporters import export_with
+        from deploykit.pruning.latency.layer_engines import open_on
 
         example = torch.zeros(1, 3, *self.size)
         training = module.training

@@ -7,21 +7,21 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.progress import Progress
-from deploykit.commands.prune_pictures import PruningPictures
-from deploykit.commands.prune_ratios import tell_widths
 from deploykit.config.prune import PruneConfig
+from deploykit.pruning.images import PruningPictures
+from deploykit.pruning.prune_ratios import tell_widths
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.commands.layer_engines import BuildPlan
-    from deploykit.commands.prune_latency import LatencySearch
     from deploykit.models import Counts, LoadedModel
-    from deploykit.pruning.cost import Costs
     from deploykit.pruning.graph import Graph
-    from deploykit.pruning.prune import Plan
+    from deploykit.pruning.latency.layer_engines import BuildPlan
+    from deploykit.pruning.latency.search import LatencySearch
+    from deploykit.pruning.macs import Costs
+    from deploykit.pruning.plan import Plan
 
 FROM_DATA = ("taylor", "hessian", "activation")
 
@@ -65,8 +65,8 @@ class Cutter:
 
     def cut(self) -> dict[str, Any]:
         """Prune; returns the facts of :class:`deploykit.commands.prune.PruneResult`."""
-        from deploykit.commands.prune_table import layer_rows
         from deploykit.models import count
+        from deploykit.pruning.report import layer_rows
 
         size, config = self.preprocessing.size, self.config
         before = count(self.module, size)
@@ -109,9 +109,9 @@ class Cutter:
     def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, dict[str, Any] | None]:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
         from deploykit.pruning.allocated import allocated_widths
+        from deploykit.pruning.check_graph import prunable_graph
         from deploykit.pruning.choices import keep_layers, sized
-        from deploykit.pruning.probing import prunable_graph
-        from deploykit.pruning.prune import check_floor, costs_of, narrow, plan, step_budgets, widths_for
+        from deploykit.pruning.plan import check_floor, costs_of, narrow, plan, step_budgets, widths_for
 
         config, progress = self.config, self.progress
         graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
@@ -148,7 +148,7 @@ class Cutter:
         return graph.kept, one_shot, recalibrated, latency
 
     def _search(self, graph: Graph, costs: Costs, how: Plan, asked: float, stack: ExitStack) -> LatencySearch:
-        from deploykit.commands.prune_latency import LatencySearch
+        from deploykit.pruning.latency.search import LatencySearch
 
         config = self.config
         return stack.enter_context(
@@ -217,8 +217,8 @@ class Cutter:
 
     def _layer_times(self) -> dict[str, float]:
         """Milliseconds of each layer alone on ONNX Runtime's CPU provider, one thread, batch 1; empty where not asked for."""
-        from deploykit.commands.layer_times import measure_on
-        from deploykit.pruning.latency_cost import layer_shapes
+        from deploykit.pruning.latency.cost import layer_shapes
+        from deploykit.pruning.latency.measure import measure_on
 
         if not self.config.layer_times:
             return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploykit.pruning.latency_cost import losses_of
+from deploykit.pruning.latency.cost import losses_of
 
 
 def test_importance_of_one_unit_adds_up() -> None:

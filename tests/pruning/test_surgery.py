@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deploykit.models import count, reshape, shape_changes
-from deploykit.pruning.cost import Costs
-from deploykit.pruning.probing import prunable_graph, some_atoms
+from deploykit.pruning.check_graph import prunable_graph, some_atoms
+from deploykit.pruning.macs import Costs
 from deploykit.pruning.surgery import no_atoms, remove, zero_consumers
 from tests.pruning.nets import NETS, made
 

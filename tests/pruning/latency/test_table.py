@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from deploykit.pruning.latency_table import LatencyTable, LayerShape, thinned
+from deploykit.pruning.latency.table import LatencyTable, LayerShape, thinned
 
 CONV = LayerShape(64, 128, (3, 3), (1, 1), (1, 1), (1, 1), 1, (28, 28))
 DEPTHWISE = LayerShape(96, 96, (3, 3), (1, 1), (1, 1), (1, 1), 96, (28, 28))

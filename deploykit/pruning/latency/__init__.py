@@ -1,0 +1,1 @@
+"""Pruning towards a latency: a table of measured layer times, and the search over it."""
