@@ -219,7 +219,7 @@ ONE_IMPORTER: set[str] = {
     "deploykit.gating.junit",
     "deploykit.pipeline.code",
     "deploykit.pipeline.shipped",
-    "deploykit.quantization.audit",
+    "deploykit.quantization.qdq.audit",
     "deploykit.quantization.tensors",
     "deploykit.reporting.charts.labels",
     "deploykit.reporting.charts.sparks",

@@ -132,7 +132,7 @@ def command(
         from deploykit.config.quantize import QuantizeConfig
 
         if lint:
-            from deploykit.commands.lint import lint as judge
+            from deploykit.quantization.lint.lint_part import lint as judge
 
             judged = judge(needed(model, "MODEL"), target)
             run.finish(
@@ -183,8 +183,8 @@ def command(
                 "qat_device": qat_device,
             }
             if analyze:
-                from deploykit.commands.analyze import analyze as score_layers
                 from deploykit.config.quantize import AnalyzeConfig
+                from deploykit.quantization.analyze import analyze as score_layers
 
                 scoring = build(AnalyzeConfig, fields | {"modes": sweep or ("alone",)})
                 scored = score_layers(needed(model, "MODEL"), output, scoring, force=force, progress=run.progress)

@@ -199,7 +199,7 @@ def _metadata(source: Path) -> dict[str, str]:
 
 def _linted(source: Path, target: str) -> list[str]:
     """Notes of the linter; what breaks the target is an error that names the node."""
-    from deploykit.commands.lint import by_rule, findings_of
+    from deploykit.quantization.lint.lint_part import by_rule, findings_of
 
     if target == "ort-cuda":
         return []

@@ -170,8 +170,8 @@ def _pictures(source: Path, size: tuple[int, int], config: ExportConfig, progres
     from deploykit.evaluation.images import pictures_for, samples_of
 
     if config.data is not None:
-        from deploykit.commands.calibration import calibration_pictures
         from deploykit.config.quantize import QuantizeConfig
+        from deploykit.quantization.calibration_images import calibration_pictures
 
         wanted = QuantizeConfig(
             data=config.data, images=config.images, select_images=HELD, seed=config.seed, allow_code=config.allow_code

@@ -92,9 +92,9 @@ class Judge:
             BadInput: the file is broken, or it is no classifier of this data.
             Unavailable: this machine lacks what its target needs.
         """
-        from deploykit.commands.audited import audited
         from deploykit.evaluation.judging import judge
         from deploykit.evaluation.run_classifier import collect_logits, preprocessing_of
+        from deploykit.quantization.lint.explain_audit import audited
 
         fields: dict[str, Any] = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
         found = Judged(spec, chain, fields)

@@ -166,7 +166,7 @@ def _of_nodes(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Times:
     """Times of an engine's layers, put together by the nodes of the file that each does."""
     import onnx_ir as ir
 
-    from deploykit.quantization.profile import by_layer, owners
+    from deploykit.quantization.layer_profile import by_layer, owners
 
     times: dict[tuple[str, str], float] = {}
     for row in rows:
@@ -183,7 +183,7 @@ def _onnxruntime(spec: Spec, x: np.ndarray, threads: int) -> Times:
     import onnxruntime as ort
 
     from deploykit.engines.onnxruntime.profile import kernel_times
-    from deploykit.quantization.profile import by_layer, owners
+    from deploykit.quantization.layer_profile import by_layer, owners
 
     with TemporaryDirectory(prefix="deploykit-profile-") as scratch:
         options = ort.SessionOptions()

@@ -19,10 +19,13 @@ from deploykit.base.artifact import (
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.batch_norm import with_batch_norm
-from deploykit.commands.calibration import Calibration, calibration_pictures
-from deploykit.commands.quantize_cast import cast_rest, check_precision
-from deploykit.commands.quantizing import (
+from deploykit.config.quantize import QuantizeConfig
+from deploykit.engines.batching import one_batch
+from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.quantization.batch_norm import with_batch_norm
+from deploykit.quantization.calibration_images import Calibration, calibration_pictures
+from deploykit.quantization.cast_rest import cast_rest, check_precision
+from deploykit.quantization.ptq import (
     QuantizeResult,
     choose,
     describe,
@@ -35,18 +38,15 @@ from deploykit.commands.quantizing import (
     see,
     write_onnx,
 )
-from deploykit.commands.slower import slower_layers
-from deploykit.config.quantize import QuantizeConfig
-from deploykit.engines.batching import one_batch
-from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.quantization.slower import slower_layers
 from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:
     import numpy as np
 
     from deploykit.base.runner import Runner
-    from deploykit.commands.qat import QatResult
-    from deploykit.quantization.dialects import Dialect
+    from deploykit.quantization.qat.qat import QatResult
+    from deploykit.quantization.qdq.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
     from deploykit.reporting.attachments import Attachment
 
@@ -63,8 +63,8 @@ def quantize(
 ) -> QuantizeResult | QatResult:
     """Quantize ``model`` to int8 for one target.
 
-    With ``method: qat`` a model file is trained on and a model file comes out (:mod:`deploykit.commands.qat`), which
-    this function then only writes out, for any target (:mod:`deploykit.commands.qat_emit`).
+    With ``method: qat`` a model file is trained on and a model file comes out (:mod:`deploykit.quantization.qat.qat`), which
+    this function then only writes out, for any target (:mod:`deploykit.quantization.qat.emit`).
 
     Args:
         model: an ``.onnx`` file, or a model file, which is exported first.
@@ -79,14 +79,14 @@ def quantize(
         AnswerNo: the int8 file does not agree with the float one within int8's budget; nothing is written.
     """
     from deploykit.base.checkpoint import check_file
-    from deploykit.quantization.dialects import dialect_of
+    from deploykit.quantization.qdq.dialects import dialect_of
 
     config = config or QuantizeConfig()
     dialect = dialect_of(config.target)
     check_precision(config)
     source = check_file(Path(model))
     if config.method == "qat":
-        from deploykit.commands.qat import train_for_int8
+        from deploykit.quantization.qat.qat import train_for_int8
 
         return train_for_int8(source, output, config, dialect, STAGE_VERSION, force=force, progress=progress)
     target = Path(output) if output is not None else source.with_name(default_name(source, config.target))
@@ -107,7 +107,7 @@ def _made(
                 f"--precision {config.precision} of a model trained for int8",
                 fix=f"Quantize it, then deploykit export FILE.onnx --precision {config.precision}.",
             )
-        from deploykit.commands.qat_emit import emit
+        from deploykit.quantization.qat.emit import emit
 
         return emit(source, target, config, dialect, STAGE_VERSION, force=force, progress=progress)
     if config.weight_bits is not None:
@@ -228,7 +228,7 @@ def _sensitivity(
     """What int8 costs each layer, for the report; nothing where it was not asked for."""
     if not config.sensitivity:
         return []
-    from deploykit.commands.analyze import SCHEMA, swept
+    from deploykit.quantization.analyze import SCHEMA, swept
     from deploykit.reporting.attachments import sensitivity
 
     model = manifest.parents[0]
@@ -255,7 +255,7 @@ def _hold_drop(
     opened: Opened,
     progress: Progress,
 ) -> tuple[Choice, dict[str, Any] | None]:
-    from deploykit.commands.max_drop import Held
+    from deploykit.quantization.max_drop import Held
 
     if config.max_drop is None:
         return choice, None

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from deploykit.quantization.graphs import attribute, constant, new_constant, new_node, only_reader
+from deploykit.quantization.qdq.graph import attribute, constant, new_constant, new_node, only_reader
 from deploykit.quantization.schemes import TINY
 
 HOMOGENEOUS = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Min", "Clip", "Flatten")
@@ -192,7 +192,7 @@ def equalize(model: ir.Model, *, split_clips: bool = False) -> dict[str, float]:
     """Equalize all links of a prepared graph in place, iterated until no scale moves.
 
     Args:
-        model: as :func:`deploykit.quantization.prepare.prepare` leaves it.
+        model: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it.
         split_clips: rescale also where a common upper bound (ReLU6) would become one a channel, which costs an integer
             ``Min`` at run time; else such links only get a common bound back where theirs differ.
 

@@ -14,8 +14,8 @@ from deploykit.quantization.adaround import round_adaptively
 from deploykit.quantization.bias_correction import Batches, correct_biases
 from deploykit.quantization.calibrate import OpenGraph
 from deploykit.quantization.equalize import equalize
-from deploykit.quantization.graphs import attribute
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.qdq.graph import attribute
+from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer, planned
 
 LAYERS = ("Conv", "Gemm")

@@ -15,8 +15,8 @@ import onnx
 import onnx_ir as ir
 
 from deploykit.base.progress import SILENT, Progress
-from deploykit.quantization.graphs import activation_inputs
-from deploykit.quantization.placement import ANCHORS, SAME_SCALE, Plan
+from deploykit.quantization.qdq.graph import activation_inputs
+from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, SAME_SCALE, Plan
 from deploykit.quantization.search import Choice, Quantizer, TimeGraphs, planned
 from deploykit.quantization.sensitivity import LayerScore
 

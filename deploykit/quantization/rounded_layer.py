@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from deploykit.quantization.calibrate import parameters
-from deploykit.quantization.emit import affine_of
-from deploykit.quantization.graphs import attribute, constant, new_constant
-from deploykit.quantization.pairs import insert_pair
-from deploykit.quantization.placement import ANCHORS, Plan
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.qdq.emit import affine_of
+from deploykit.quantization.qdq.graph import attribute, constant, new_constant
+from deploykit.quantization.qdq.nodes import insert_pair
+from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, Plan
+from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.schemes import Affine
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.quantization.weights import channel_scales, quantize_weight, room_for_bias

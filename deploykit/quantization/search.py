@@ -14,18 +14,18 @@ from onnx_ir.passes import common
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.calibrate import parameters
-from deploykit.quantization.depthwise import as_depthwise
-from deploykit.quantization.dialects import ORT_CPU, Dialect
-from deploykit.quantization.emit import emit_qdq
-from deploykit.quantization.gates import spread_gates
-from deploykit.quantization.graphs import narrow_points, only_reader
-from deploykit.quantization.grouped import merge_groups
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.padding import pad_grouped
-from deploykit.quantization.placement import Plan
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.qdq.dialects import ORT_CPU, Dialect
+from deploykit.quantization.qdq.emit import emit_qdq
+from deploykit.quantization.qdq.graph import narrow_points, only_reader
+from deploykit.quantization.qdq.placement_ort_cpu import Plan
+from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.rewrites.depthwise import as_depthwise
+from deploykit.quantization.rewrites.grouped_conv import merge_groups
+from deploykit.quantization.rewrites.padding import pad_grouped
+from deploykit.quantization.rewrites.se_gates import spread_gates
+from deploykit.quantization.rewrites.stem import reshape_stem
 from deploykit.quantization.schemes import affine
-from deploykit.quantization.stem import reshape_stem
 
 PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from deploykit.quantization.graphs import narrow_points
+from deploykit.quantization.qdq.graph import narrow_points
 
 HELD_BYTES = 512 << 20
 

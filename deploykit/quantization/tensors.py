@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from deploykit.quantization.graphs import attribute, constant
 from deploykit.quantization.observers import Observer
+from deploykit.quantization.qdq.graph import attribute, constant
 from deploykit.quantization.rounded_layer import Rounding, rounded_weight
 from deploykit.quantization.schemes import Affine
 from deploykit.quantization.search import snr_db

@@ -140,12 +140,12 @@ def _ours(source: Path, path: Path) -> None:
     """
     import onnx
 
-    from deploykit.commands.calibration import calibration_pictures
     from deploykit.commands.quantize import STAGE_VERSION
-    from deploykit.commands.quantizing import choose, recovery_of, see
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.evaluation.graph_runner import Opened
-    from deploykit.quantization.dialects import dialect_of
+    from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.ptq import choose, recovery_of, see
+    from deploykit.quantization.qdq.dialects import dialect_of
     from deploykit.quantization.search import Choice
 
     said = path.with_suffix(".json")

@@ -21,13 +21,13 @@ IMAGES, BITS = 128, (8, 4, 3)
 def test_adaround(request, tmp_path):
     from deploykit.base.environment import cpu, library_versions
     from deploykit.base.progress import SILENT
-    from deploykit.commands.calibration import calibration_pictures
-    from deploykit.commands.observed import observed, observed_values
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.data import open_data
     from deploykit.evaluation.graph_runner import Opened
-    from deploykit.quantization.dialects import ORT_CPU
-    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.observed import observed, observed_values
+    from deploykit.quantization.qdq.dialects import ORT_CPU
+    from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.recovery import adapted, corrected
     from deploykit.quantization.search import Choice, Quantizer, snr_db
     from deploykit.stats.paired import bootstrap_mean

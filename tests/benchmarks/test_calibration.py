@@ -45,10 +45,10 @@ def _batches(count: int) -> list[np.ndarray]:
 
 
 def test_cost(tmp_path: Path) -> None:
-    from deploykit.commands.observed import observed_values
     from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibrate import observe
-    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer
     from deploykit.quantization.sensitivity import logits_of, sweep
 

@@ -96,10 +96,10 @@ def _calibrated(source: Path, folder: Path, config, *, best: bool):
     import onnx
 
     from deploykit.base.progress import SILENT
-    from deploykit.commands.calibration import calibration_pictures
-    from deploykit.commands.quantizing import choose, recovery_of, see
     from deploykit.evaluation.graph_runner import Opened
-    from deploykit.quantization.dialects import ORT_CPU
+    from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.ptq import choose, recovery_of, see
+    from deploykit.quantization.qdq.dialects import ORT_CPU
 
     before = time.perf_counter()
     opened, images = Opened(folder, threads=1, size=None), calibration_pictures(config, SILENT)

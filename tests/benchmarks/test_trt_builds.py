@@ -87,12 +87,12 @@ def graphs(name: str, folder: Path) -> dict[str, Path]:
     import onnx_ir as ir
     import onnxruntime as ort
 
-    from deploykit.commands.observed import observed_values
     from deploykit.data import synthetic_images
     from deploykit.quantization.calibrate import observe
-    from deploykit.quantization.dialects import dialect_for
-    from deploykit.quantization.lint import lint
-    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.lint.lint import lint
+    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.qdq.dialects import dialect_for
+    from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer
 
     size = NETS[name]

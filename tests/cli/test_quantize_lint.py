@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from deploykit.cli.main import app
 from tests.quantization.graphs_for_tests import residual_net
-from tests.quantization.test_dialects import quantized
+from tests.quantization.qdq.test_dialects import quantized
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_nothing_to_mend_is_exit_0(files: dict[str, str]) -> None:
 
 def test_notes_alone_are_exit_0(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     new = {"model": "new", "cores": 1, "isa": ["avx512_vnni"]}  # on an old one 8-bit weights are more than a note
-    monkeypatch.setattr("deploykit.commands.lint.cpu", lambda: new)
+    monkeypatch.setattr("deploykit.quantization.lint.lint_part.cpu", lambda: new)
     done = lint(files["tensorrt"], "--target", "ort-cpu", "--json")
     assert done.exit_code == 0, done.stderr
     fields = json.loads(done.stdout)

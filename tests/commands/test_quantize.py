@@ -107,8 +107,8 @@ def test_files_for_several_targets_lie_side_by_side():
 
 
 def test_fewer_pictures_than_asked_for_are_said():
-    from deploykit.commands.calibration import calibration_pictures
     from deploykit.config.quantize import QuantizeConfig
+    from deploykit.quantization.calibration_images import calibration_pictures
     from tests.commands.listening import Listening
 
     progress = Listening()
@@ -161,7 +161,7 @@ def test_where_int8_gains_nowhere_it_is_said_and_nothing_is_written(tiny_model, 
 
 def test_a_network_that_is_kept_float_altogether_is_no_int8_file(tiny_model, tmp_path):
     from deploykit.commands.export import export
-    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.qdq.prepare import prepare
 
     source = export(tiny_model, tmp_path / "net.onnx").output
     names = tuple(node.name for node in prepare(onnx.load(source)).graph)

@@ -9,12 +9,12 @@ from deploykit.base.errors import BadInput
 from deploykit.commands.build_graph import prepared_graph
 from deploykit.commands.export import export
 from deploykit.commands.inspect_times import timed
-from deploykit.commands.lint import lint
 from deploykit.commands.quantize import quantize
 from deploykit.config.build import BuildConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.exporting.check_onnx import described, refuse_unsound
+from deploykit.quantization.lint.lint_part import lint
 
 QUICK = QuantizeConfig(data="digits", images=8, select_images=8, method="minmax", force_int8=True, size=32)
 

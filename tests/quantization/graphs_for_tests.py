@@ -8,7 +8,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.environment import cpu
-from deploykit.quantization.dialects import DIALECTS, dialect_for
+from deploykit.quantization.qdq.dialects import DIALECTS, dialect_for
 
 HERE = {target: dialect_for(target, cpu()["isa"]) for target in DIALECTS}
 """The dialects as this CPU computes them: without VNNI, weights of 8 bits would overflow its sums."""

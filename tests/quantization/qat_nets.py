@@ -97,9 +97,9 @@ def observers(proto, x: np.ndarray):
     """What the activations of ``proto`` are on ``x``."""
     import onnx_ir as ir
 
-    from deploykit.commands.observed import observed_values
     from deploykit.quantization.calibrate import observe
-    from deploykit.quantization.prepare import prepare
+    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.qdq.prepare import prepare
 
     wide = prepare(proto)
     return observe(ir.to_proto(wide), observed_values(wide), [x[i : i + 32] for i in range(0, len(x), 32)], opened)

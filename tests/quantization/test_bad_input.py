@@ -8,13 +8,13 @@ from onnx import TensorProto, helper
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.calibrate import observe
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer
 from tests.quantization.graphs_for_tests import Net, opener, pictures, residual_net, run, snr_db
 
 
 def quantized(proto, x):
-    from deploykit.commands.observed import observed_values
+    from deploykit.quantization.observed import observed_values
 
     wide = prepare(proto)
     seen = observe(ir.to_proto(wide), observed_values(wide), [x], opener)
@@ -31,7 +31,7 @@ def test_two_inputs_are_refused():
 
 
 def test_more_than_protobuf_holds_is_refused(monkeypatch):
-    monkeypatch.setattr("deploykit.quantization.prepare.MOST_BYTES", 1000)
+    monkeypatch.setattr("deploykit.quantization.qdq.prepare.MOST_BYTES", 1000)
     with pytest.raises(BadInput, match=r"big\.onnx is too large to quantize; got .* GB; expected less than"):
         prepare(residual_net(), "big.onnx")
 

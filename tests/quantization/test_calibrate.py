@@ -2,9 +2,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from deploykit.commands.observed import observed_values
 from deploykit.quantization.calibrate import extremes, grouped, observe
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.observed import observed_values
+from deploykit.quantization.qdq.prepare import prepare
 from tests.quantization.graphs_for_tests import opener, pictures, residual_net
 
 

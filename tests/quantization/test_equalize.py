@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploykit.quantization.equalize import equalize, find_links, rescale
-from deploykit.quantization.graphs import constant
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.qdq.graph import constant
+from deploykit.quantization.qdq.prepare import prepare
 from tests.quantization.graphs_for_tests import Net, mobile_net, pictures, residual_net, run
 
 KINDS = ("none", "relu", "relu6", "bounds", "leaky", "pool")

@@ -8,9 +8,9 @@ import pytest
 
 from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.calibrate import observe
-from deploykit.quantization.dialects import ORT_CPU
-from deploykit.quantization.graphs import activation_inputs, constant
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.qdq.dialects import ORT_CPU
+from deploykit.quantization.qdq.graph import activation_inputs, constant
+from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.recovery import adapted, corrected, equalized
 from deploykit.quantization.search import Choice, Quantizer, snr_db
 from tests.quantization.graphs_for_tests import mobile_net, opener, run

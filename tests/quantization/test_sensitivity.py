@@ -4,10 +4,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from deploykit.commands.observed import observed_values
 from deploykit.quantization.calibrate import observe
-from deploykit.quantization.dialects import DIALECTS
-from deploykit.quantization.prepare import prepare
+from deploykit.quantization.observed import observed_values
+from deploykit.quantization.qdq.dialects import DIALECTS
+from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.quantization.segments import segment, starts
 from deploykit.quantization.sensitivity import divergence, logits_of, sweep

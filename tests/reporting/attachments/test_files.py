@@ -8,12 +8,12 @@ import pytest
 
 from deploykit.base.artifact import attachments_path
 from deploykit.base.errors import BadInput
-from deploykit.commands.analyze import analyze
 from deploykit.commands.benchmark import benchmark
 from deploykit.commands.export import export
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.pipeline.stages import files_of_artifact
+from deploykit.quantization.analyze import analyze
 from deploykit.reporting.attachments import series, table
 from deploykit.reporting.attachments.files import attach, attached, gather
 

@@ -1,0 +1,228 @@
+"""``deploykit quantize --analyze``: what int8 costs each layer, as JSON and as a page."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import (
+    Manifest,
+    Parent,
+    already_made,
+    artifact_sha256,
+    files_of,
+    portable_data_name,
+    write_manifest,
+)
+from deploykit.base.environment import library_versions
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import SILENT, Progress
+from deploykit.config.quantize import AnalyzeConfig
+from deploykit.evaluation.graph_runner import Opened
+from deploykit.exporting.check_onnx import refuse_other_pictures
+from deploykit.quantization.calibration_images import Calibration, calibration_pictures
+from deploykit.quantization.observed import observed, observed_values
+from deploykit.quantization.ptq import LIBRARIES, float_onnx
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.quantization.qdq.dialects import Dialect
+    from deploykit.quantization.search import Choice, Quantizer
+
+STAGE_VERSION = 1
+SCHEMA = "deploykit.sensitivity/1"
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class AnalyzeResult:
+    """What an analysis found.
+
+    Attributes:
+        output: the JSON file; the page lies beside it.
+        made: False where the identical file was there already.
+        analysis: content of the JSON file.
+    """
+
+    output: Path
+    made: bool
+    analysis: dict[str, Any]
+
+    @property
+    def page(self) -> Path:
+        """The page for people."""
+        return self.output.with_suffix(".html")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object of ``--json``."""
+        analysis = {key: value for key, value in self.analysis.items() if key != "schema"}
+        return {"output": str(self.output), "page": str(self.page), "made": self.made, **analysis}
+
+    def summary(self) -> str:
+        """A table for people, the most harmful layer first."""
+        layers = self.analysis["layers"]
+        modes = self.analysis["modes"]
+        width = max([5, *(len(one["name"]) for one in layers)])
+        head = [f"{'layer':<{width}}  {'type':<7}"]
+        head += [f"{'KL ' + mode:>16}  {'SNR dB':>7}" for mode in modes]
+        lines = ["  ".join(head)]
+        for one in layers[:SHOWN]:
+            cells = [f"{one['name']:<{width}}  {one['op_type']:<7}"]
+            cells += [f"{one['scores'][m]['kl']:>16.3g}  {one['scores'][m]['snr_db']:>7.1f}" for m in modes]
+            lines.append("  ".join(cells))
+        if len(layers) > SHOWN:
+            lines.append(f"… and {len(layers) - SHOWN} more")
+        whole = self.analysis["whole"]
+        lines.append(f"all of them quantized: KL {whole['kl']:.3g}, SNR {whole['snr_db']:.1f} dB")
+        lines.append(f"wrote {self.output} and {self.page}" if self.made else f"{self.output} is up to date")
+        return "\n".join(lines)
+
+
+def analyze(
+    model: Path | str,
+    output: Path | str | None = None,
+    config: AnalyzeConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> AnalyzeResult:
+    """Score what int8 costs each layer of ``model``, from one calibration.
+
+    Args:
+        model: an ``.onnx`` file, or a model file, which is exported first.
+        output: default: beside the model, ``model.analysis.json``; the page gets the suffix ``.html``.
+        config: how.
+        force: replace an output that is not ours.
+        progress: where it shows.
+
+    Raises:
+        BadInput: no data, a target without int8, a model that is quantized already or cannot be read.
+    """
+    from deploykit.base.atomic import write_json, write_text
+    from deploykit.base.checkpoint import check_file
+    from deploykit.quantization.qdq.dialects import dialect_of
+    from deploykit.reporting.sensitivity_page import to_page
+
+    config = config or AnalyzeConfig()
+    dialect = dialect_of(config.target)
+    source = check_file(Path(model))
+    target = Path(output) if output is not None else source.with_name(f"{source.stem}.analysis.json")
+    if target.suffix != ".json":
+        raise BadInput("the output's name", got=target.name, expected="a name that ends with .json")
+    if config.data is None and not config.synthetic:
+        raise BadInput("no calibration data", expected="--data", fix="Name data, or pass --synthetic.")
+    images = calibration_pictures(config, progress)
+    recorded = config.plain() | {"data": portable_data_name(config.data) if config.data else None}
+    recorded.pop("ranges")
+    manifest = Manifest(
+        kind="analysis",
+        files={},
+        stage="analyze",
+        version=STAGE_VERSION,
+        config=recorded,
+        parents=(
+            Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem),
+            Parent("data", images.sha256, name=images.name),
+        ),
+        target=config.target,
+        versions=library_versions(LIBRARIES),
+    )
+    if already_made(target, manifest.key, force=force):
+        return AnalyzeResult(target, False, json.loads(target.read_text(encoding="utf-8")))
+    with TemporaryDirectory(prefix="deploykit-") as scratch:
+        found = _analysis(source, config, dialect, images, Path(scratch), progress)
+    made = {"schema": SCHEMA, "model": {"name": source.stem, "sha256": manifest.parents[0].sha256}, **found}
+    result = AnalyzeResult(target, True, made)
+    write_json(target, made)
+    write_text(result.page, to_page(made))
+    from dataclasses import replace
+
+    write_manifest(target, replace(manifest, files=files_of(target, result.page)))
+    return result
+
+
+def _analysis(
+    source: Path, config: AnalyzeConfig, dialect: Dialect, images: Calibration, scratch: Path, progress: Progress
+) -> dict[str, Any]:
+    import onnx
+    import onnx_ir as ir
+
+    from deploykit.data import prepare as prepare_images
+    from deploykit.quantization.qdq.prepare import prepare
+    from deploykit.quantization.search import Choice, Quantizer
+
+    path = float_onnx(source, scratch, config, progress)
+    opened = Opened(scratch, threads=config.threads, size=config.size)
+    with opened.runner(path) as reference:
+        preprocessing = reference.preprocessing
+        if preprocessing is None:
+            raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+        x = prepare_images(images.chosen, preprocessing)
+        refuse_other_pictures(reference, x[:1])
+    proto = onnx.load(str(path))
+    wide = prepare(proto, str(path))
+    float_proto = ir.to_proto(wide)
+    seen = observed(float_proto, observed_values(wide), images, preprocessing, config, opened, progress)
+    method = "mse" if config.method == "auto" else config.method
+    choice = Choice(keep_float=frozenset(config.keep_float), method=method)
+    quantizer = Quantizer(proto, seen, config.percentile, dialect)
+    return {
+        "target": config.target,
+        "method": method,
+        "data": images.name,
+        "calibration_images": len(images.observed),
+        **swept(quantizer, choice, x, opened, config.modes, progress),
+    }
+
+
+def swept(
+    quantizer: Quantizer, choice: Choice, x: np.ndarray, opened: Opened, modes: tuple[str, ...], progress: Progress
+) -> dict[str, Any]:
+    """What int8 costs each layer of a quantizer's network on prepared pictures ``x``, and all of them together."""
+    import onnx_ir as ir
+
+    from deploykit.quantization.qdq.prepare import prepare
+    from deploykit.quantization.sensitivity import logits_of, score, sweep
+
+    scores = sweep(quantizer, choice, x, opened.graph, modes, progress)
+    logits = logits_of(ir.to_proto(prepare(quantizer.proto)), x, opened.graph)
+    whole = score("", "all", logits, logits_of(quantizer.make(choice), x, opened.graph))
+    return {
+        "images": len(logits),
+        "modes": list(modes),
+        "whole": {"kl": whole.kl, "snr_db": whole.snr_db, "agreement": whole.agreement},
+        "layers": _layers(quantizer, choice, [one.to_dict() for one in scores], modes),
+    }
+
+
+def _layers(
+    quantizer: Quantizer, choice: Choice, scores: list[dict[str, Any]], modes: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """One row a layer, in the order of the first mode's scores, with what its tensors look like."""
+    from deploykit.quantization.rounded_layer import roundings
+    from deploykit.quantization.tensors import activation_facts, weight_facts
+
+    model, found = roundings(quantizer, choice)
+    nodes = {node.name: node for node in model.graph}
+    rows = []
+    for first in (one for one in scores if one["mode"] == modes[0]):
+        how = found[first["layer"]]
+        rows.append(
+            {
+                "name": how.layer,
+                "op_type": how.op_type,
+                "scores": {
+                    one["mode"]: {key: one[key] for key in ("kl", "snr_db", "agreement")}
+                    for one in scores
+                    if one["layer"] == how.layer
+                },
+                "input": activation_facts(quantizer.seen[how.source], how.read),
+                "weights": weight_facts(nodes[how.layer], how),
+            }
+        )
+    return rows

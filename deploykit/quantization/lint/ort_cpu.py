@@ -1,0 +1,135 @@
+"""Lint rules of ONNX Runtime's CPU provider: what keeps a convolution with Q/DQ inputs from its integer kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from deploykit.quantization.lint.view import (
+    DQ,
+    Finding,
+    Q,
+    View,
+    dequantizer,
+    parameters,
+    reads_constant,
+    through_pair,
+)
+from deploykit.quantization.qdq.graph import constant, only_reader
+from deploykit.quantization.qdq.placement_ort_cpu import is_clamp_at_zero
+
+NO_INTEGER_KERNEL = (
+    "HardSigmoid", "HardSwish", "ReduceMean", "Relu", "Clip", "Gelu", "Erf", "Tanh", "LayerNormalization",
+    "BatchNormalization",
+)  # fmt: skip
+SMALL = 2**6
+
+
+def convolutions_without_q(view: View) -> Iterator[Finding]:
+    """DQ → Conv is fused only where a Q follows, directly or behind a clamp at 0 that this Q takes over."""
+    for node in view.anchors:
+        if node.op_type != "Conv" or dequantizer(node.inputs[0]) is None or dequantizer(node.inputs[1]) is None:
+            continue
+        found = _behind(node)
+        if found is not None:
+            code, message, mend = found
+            yield Finding(code, False, node.name or "", f"Conv stays float: {message}", mend)
+
+
+def _behind(node: ir.Node) -> tuple[str, str, str] | None:
+    again = "Quantize it again for ort-cpu."
+    reader = only_reader(node.outputs[0])
+    if reader is None:
+        return "no-q-behind", "its output is read unrounded too, or by several nodes", again
+    if reader.op_type == Q:
+        return None
+    if not is_clamp_at_zero(reader):
+        return "no-q-behind", f"{reader.op_type} stands between it and the next Q", f"Put a Q behind the Conv. {again}"
+    q = only_reader(reader.outputs[0])
+    if q is None or q.op_type != Q:
+        return "no-q-behind", f"no Q follows its {reader.op_type}", again
+    if not _clamps_at_zero(q):
+        return (
+            "clamp-zero-point",
+            f"the Q behind its {reader.op_type} does not have the least integer as zero point, "
+            "so that it cannot be the clamp at 0",
+            "Let that range start at 0.",
+        )
+    return None
+
+
+def _clamps_at_zero(q: ir.Node) -> bool:
+    of = parameters(q)
+    zero = 0 if of.zero_point is None else int(of.zero_point)
+    return zero == (-128 if of.kind == ir.DataType.INT8 else 0)
+
+
+def biases(view: View) -> Iterator[Finding]:
+    """An integer bias whose scale is not input scale · weight scale."""
+    for node in view.anchors:
+        dqs = [dequantizer(value) for value in node.inputs[:3]]
+        if len(dqs) < 3 or any(dq is None for dq in dqs):
+            continue
+        picture, weight, bias = (parameters(dq).scale for dq in dqs if dq is not None)
+        if picture is None or weight is None or bias is None:
+            continue
+        if picture.size == 1 and not np.allclose(bias, picture * weight, rtol=1e-4, atol=0):
+            yield Finding(
+                "bias-scale",
+                False,
+                node.name or "",
+                f"{node.op_type} stays float: its bias has another scale than input scale times weight scale",
+                "Quantize the bias with that product, or leave it float.",
+            )
+
+
+def float_islands(view: View) -> Iterator[Finding]:
+    """A node without an integer kernel between Q/DQ: rounding is paid for and nothing gained."""
+    for node in view.nodes:
+        if node.op_type not in NO_INTEGER_KERNEL or through_pair(node.inputs[0]) is None:
+            continue
+        behind = [use.node for use in node.outputs[0].uses() if use.node.op_type == Q]
+        if behind and not (is_clamp_at_zero(node) and all(_clamps_at_zero(q) for q in behind)):
+            yield Finding(
+                "float-island",
+                False,
+                node.name or "",
+                f"{node.op_type} has no integer kernel and computes in float between DQ and Q",
+                "Quantize the float model for ort-cpu, which rewrites it for integers.",
+            )
+
+
+def slow_types(view: View) -> Iterator[Finding]:
+    """uint8 weights, and signed activations where the CPU multiplies unsigned by signed."""
+    for node in view.pairs:
+        of = parameters(node)
+        if node.op_type == DQ and reads_constant(node) and of.kind == ir.DataType.UINT8:
+            message, mend = (
+                "stores a constant as uint8, up to three times slower than int8",
+                "Quantize weights to int8.",
+            )
+        elif node.op_type == Q and of.kind == ir.DataType.INT8:
+            message, mend = (
+                "writes int8 activations; x86 multiplies uint8 by int8, and what reads them may stay float",
+                "Quantize activations to uint8, except for Arm.",
+            )
+        else:
+            continue
+        yield Finding("slow-type", False, node.name or "", message, mend)
+
+
+def saturating_weights(view: View) -> Iterator[Finding]:
+    """8-bit weights on a CPU that adds two u8·s8 products in 16 bits."""
+    for node in view.anchors:
+        dq = dequantizer(node.inputs[1])
+        stored = constant(dq.inputs[0]) if dq is not None else None
+        if stored is not None and stored.dtype == np.int8 and np.abs(stored.astype(np.int16)).max() >= SMALL:
+            yield Finding(
+                "saturation",
+                True,
+                node.name or "",
+                "has 8-bit weights; this CPU has no VNNI and its sums of two u8 by s8 products overflow 16 bits",
+                "Quantize it on this machine (7-bit weights), or run it on a CPU with VNNI.",
+            )

@@ -1,0 +1,376 @@
+"""The steps that ``deploykit quantize`` is made of, whichever way the ranges come: data, float graph, choice, verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Made, Manifest, Parent, artifact_sha256, portable_data_name
+from deploykit.base.environment import cpu, library_versions
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.progress import Progress
+from deploykit.config.quantize import QuantizeConfig
+from deploykit.engines.batching import one_batch
+from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.exporting.check_onnx import refuse_other_pictures, refuse_unsound
+from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.observed import observed, observed_values
+from deploykit.quantization.recovery_part import Recovery, kept_batches
+from deploykit.quantization.slower import in_words
+from deploykit.quantization.verify import judged_there
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.base.runner import Runner
+    from deploykit.quantization.observers import Observer
+    from deploykit.quantization.qdq.dialects import Dialect
+    from deploykit.quantization.search import Choice, Quantizer
+
+LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+def recorded(config: QuantizeConfig) -> dict[str, Any]:
+    """The configuration as manifests state it: data by its name, and nothing that does not change the result."""
+    fields = config.plain()
+    fields.pop("ranges")  # where statistics are kept does not change what is made of them
+    if config.data is not None:
+        fields["data"] = portable_data_name(config.data)
+    return fields
+
+
+def manifest_of(
+    source: Path, target: Path, config: QuantizeConfig, dialect: Dialect, version: int, parents: Sequence[Parent]
+) -> Manifest:
+    """The manifest of an int8 ONNX file of ``source`` that is about to be made."""
+    model = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
+    return Manifest(
+        kind="onnx",
+        files={},
+        stage="quantize",
+        version=version,
+        config=recorded(config),
+        parents=(model, *parents),
+        precision="int8",
+        target=config.target,
+        versions=library_versions(LIBRARIES),
+        hardware={"cpu": cpu()} if dialect.timed and not config.force_int8 else {"weight_bits": dialect.weight_bits},
+    )
+
+
+def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
+    """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
+    if source.suffix.lower() == ".onnx":
+        refuse_unsound(source)
+        return source
+    from deploykit.config.export import ExportConfig
+    from deploykit.exporting.onnx_file import export_onnx
+
+    path = scratch / f"{source.stem}.onnx"
+    options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
+    export_onnx(source, path, options, progress=progress)
+    return path
+
+
+def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, Any]]:
+    """What the target will not like in the file just made; a break is an answer of its own."""
+    from deploykit.quantization.lint.lint_part import by_rule, findings_of
+
+    found = findings_of(made, target)
+    broken = by_rule([finding for finding in found if finding.breaks])
+    if broken:
+        raise AnswerNo(f"{target} would not run this file: {broken[0]}")
+    for line in by_rule(found):
+        progress.say(line)
+    return [asdict(finding) for finding in found]
+
+
+@dataclass(frozen=True)
+class QuantizeResult(Made):
+    """What a quantization made.
+
+    Attributes:
+        output: the int8 ONNX file.
+        made: False where the identical file was there already.
+        facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
+            speedup (compute only, batch 1 or the file's fixed one; None where not measured), lint (notes of ``quantize --lint``); trained (for which
+            target, and against_float) where the ranges come from training for int8.
+    """
+
+    def summary(self) -> str:
+        """For people."""
+        if not self.made:
+            return f"{self.output} is up to date: same model, data, options and versions; nothing done"
+        audit, parity = self.facts["audit"], self.facts["parity"]
+        speedup = self.facts["speedup"]
+        if speedup is None:
+            speed = "speed not measured here"
+        else:
+            blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
+            slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
+            at = parity["by_batch"][0]["batch"]  # 1, or the only size that a fixed-batch file takes
+            speed = f"{speedup:.2f}x over float at batch {at}{slower}"
+        held = self.facts.get("max_drop")
+        drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
+        quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
+        ranges = f"ranges by {self.facts['choice']['method']} from {self.facts['images']} pictures; against float"
+        if trained := self.facts.get("trained"):
+            ranges = f"ranges of the training for {trained['target']}; against what was trained"
+        return (
+            f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
+            f"{speed}; {ranges}: {quality}, top-1 agreement {parity['top1_agreement']:.4f}{drop}"
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A float network whose activations were seen.
+
+    Attributes:
+        proto: its graph.
+        preprocessing: of its input.
+        classes: names, where known.
+        quantizer: makes any choice of it.
+        pictures: prepared pictures of ``select``, float32 [N, 3, H, W].
+        x: those that choices are made on.
+        logits: of the float network for ``x``.
+    """
+
+    proto: onnx.ModelProto
+    preprocessing: Preprocessing
+    classes: tuple[str, ...] | None
+    quantizer: Quantizer
+    pictures: np.ndarray
+    x: np.ndarray
+    logits: np.ndarray
+
+
+def see(
+    path: Path,
+    reference: Runner,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    images: Calibration,
+    opened: Opened,
+    progress: Progress,
+) -> Seen:
+    """Calibrate the float graph at ``path``, which ``reference`` runs.
+
+    Raises:
+        BadInput: the graph does not carry its preprocessing, cannot be quantized, or has no node that is to stay float.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    from deploykit.data import prepare as prepare_images
+    from deploykit.quantization.qdq.prepare import prepare
+    from deploykit.quantization.search import Quantizer
+
+    if reference.preprocessing is None:
+        raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+    proto = onnx.load(str(path))
+    wide = prepare(proto, str(path))
+    check_kept(proto, config, dialect)
+    pictures = prepare_images(images.chosen, reference.preprocessing)
+    refuse_other_pictures(reference, pictures[:1])
+    values = observed_values(wide)
+    seen = observed(ir.to_proto(wide), values, images, reference.preprocessing, config, opened, progress)
+    x = pictures[: config.select_images]
+    return Seen(
+        proto,
+        reference.preprocessing,
+        reference.classes,
+        Quantizer(proto, seen, config.percentile, dialect),
+        pictures,
+        x,
+        logits_of(reference, x),
+    )
+
+
+def check_kept(proto: onnx.ModelProto, config: QuantizeConfig, dialect: Dialect) -> None:
+    """Plan the network once, and refuse names of nodes that it does not have.
+
+    Raises:
+        BadInput: no such node; a network that cannot be quantized.
+    """
+    from deploykit.quantization.search import Choice, planned
+
+    model, _ = planned(proto, Choice(keep_float=frozenset(config.keep_float)), dialect)
+    unknown = set(config.keep_float) - {node.name for node in model.graph}
+    if unknown:
+        raise BadInput(f"no node is called {sorted(unknown)[0]!r}", fix="`deploykit inspect --layers` lists them.")
+
+
+def recovery_of(
+    config: QuantizeConfig,
+    images: Calibration,
+    preprocessing: Preprocessing,
+    x: np.ndarray,
+    logits: np.ndarray,
+    opened: Opened,
+    progress: Progress,
+) -> Recovery:
+    """The ways of recovery for this network, judged on ``x``, whose float logits are given."""
+    import onnx_ir as ir
+
+    from deploykit.quantization.qdq.prepare import prepare
+    from deploykit.quantization.search import nearness_db
+
+    again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
+
+    def snr(proto: onnx.ModelProto) -> float:
+        return nearness_db(logits, opened.logits(proto, x))
+
+    def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
+        wide = prepare(proto)
+        return observed(ir.to_proto(wide), observed_values(wide), images, preprocessing, again, opened, progress)
+
+    batches = kept_batches(lambda: images.batches(config.batch, preprocessing))
+    return Recovery(config, snr, observe, batches, opened.graph, progress)
+
+
+def choose(
+    quantizer: Quantizer, config: QuantizeConfig, x: np.ndarray, logits: np.ndarray, opened: Opened, progress: Progress
+) -> tuple[Choice, dict[str, float]]:
+    """What stays float and how ranges are chosen, by measured time and error; with the SNR in dB of each method."""
+    from deploykit.quantization.search import (
+        AUTO_METHODS,
+        Choice,
+        choose_float_parts,
+        choose_prefix,
+        choose_ranges,
+        nearness_db,
+    )
+
+    base = Choice(keep_float=frozenset(config.keep_float))
+
+    def run(proto: onnx.ModelProto) -> np.ndarray:
+        return opened.logits(proto, x)
+
+    def time_graphs(protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
+        return opened.times(protos, x, config.seed)
+
+    timed = quantizer.dialect.timed and not config.force_int8
+    if timed:
+        base = choose_prefix(quantizer, base, time_graphs, progress, near=lambda proto: nearness_db(logits, run(proto)))
+    methods = AUTO_METHODS if config.method in ("auto", "qat") else (config.method,)
+    base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
+    if timed:
+        base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)
+    return base, snr
+
+
+def refuse_float(
+    made: onnx.ModelProto, quantizer: Quantizer, choice: Choice, source: Path, opened: Opened, x: np.ndarray
+) -> None:
+    """Where the choice left nothing on integers, say what was found instead of writing a float file.
+
+    Args:
+        made: the network of ``choice``.
+        quantizer: that made it.
+        choice: of the search.
+        source: the model, for the message.
+        opened: times all of it in int8.
+        x: prepared pictures.
+
+    Raises:
+        AnswerNo: int8 is nowhere faster here, or no layer can be quantized.
+    """
+    from deploykit.quantization.reverting import is_float
+    from deploykit.quantization.search import Choice
+
+    if not is_float(made):
+        return
+    target = quantizer.dialect.target
+    whole = quantizer.make(Choice(keep_float=choice.keep_float, method=choice.method))
+    if is_float(whole):
+        kept = " beside those of --keep-float" if choice.keep_float else ""
+        raise AnswerNo(f"{source} has no layer{kept} that can be int8 on {target}: nothing was quantized")
+    times = opened.times({"float": quantizer.proto, "int8": whole}, x)
+    raise AnswerNo(
+        f"int8 is nowhere faster than float in {source} on this machine: nothing was quantized "
+        f"(all in int8 takes {1e3 * times['int8']:.3g} ms, in float {1e3 * times['float']:.3g} ms, and no part of it "
+        "was measured to gain)",
+        fix="Keep the float engine, or quantize all the same with --force-int8.",
+    )
+
+
+def judge(
+    reference: Runner,
+    candidate: Path,
+    images: Sequence[np.ndarray],
+    x: np.ndarray,
+    opened: Opened,
+    dialect: Dialect,
+    progress: Progress,
+    *,
+    right: Runner | None = None,
+) -> dict[str, Any]:
+    """Parity, the audit of what runs on integers, and the speed-up measured here.
+
+    Args:
+        reference: the float network in the same engine.
+        candidate: the int8 file.
+        images: to compare on, uint8 [H, W, 3] each.
+        x: prepared pictures, the first of which is timed.
+        opened: opens the candidate.
+        dialect: of the candidate.
+        progress: where it shows.
+        right: what the candidate should answer; None: ``reference``.
+
+    An OpenVINO file is judged there, where OpenVINO is installed. A dialect of another engine is executed as it stands, in float: its answers are
+    checked, its speed is not claimed, and the audit counts what the file offers the engine.
+    """
+    import onnx
+
+    from deploykit.evaluation.compare_runners import BATCHES, parity_of
+    from deploykit.latency.interleave import interleaved_s
+    from deploykit.quantization.qdq.audit import offered_int8, share_of_int8
+
+    with opened.runner(candidate) as runner:
+        name = "float" if right is None else "trained"
+        if dialect.target == "openvino":
+            plain: Path = reference.spec.path  # type: ignore[attr-defined]  # of ONNX Runtime's runner
+            there = judged_there(
+                right or reference,
+                name,
+                plain,
+                candidate,
+                images,
+                x,
+                progress,
+                threads=opened.threads,
+                size=opened.size,
+            )
+            if there is not None:
+                return there
+        parity = parity_of(right or reference, runner, images, BATCHES, "int8", progress, name=name)
+        if not dialect.timed:
+            audit = offered_int8(onnx.load(str(candidate)))
+            return {"parity": parity.to_dict(), "audit": audit, "measured": False, "speedup": None}
+        times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
+        audit = share_of_int8(opened.optimized(candidate))
+    speedup = round(times["float"] / times["int8"], 3)
+    return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
+
+
+def describe(made: onnx.ModelProto, source: onnx.ModelProto) -> None:
+    """Carry the metadata over, with the new precision."""
+    del made.metadata_props[:]
+    entries = {entry.key: entry.value for entry in source.metadata_props}
+    entries["deploykit.precision"] = "int8"
+    for key in sorted(entries):
+        made.metadata_props.add(key=key, value=entries[key])
+
+
+def write_onnx(target: Path, made: onnx.ModelProto) -> None:
+    """Write the file whole or not at all; a manifest follows."""
+    from deploykit.base.artifact import claimed
+    from deploykit.base.atomic import write_bytes
+
+    write_bytes(target, made.SerializeToString(deterministic=True), claimed(target))

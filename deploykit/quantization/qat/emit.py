@@ -1,0 +1,275 @@
+"""Write a model file that was trained for int8 as the ONNX file of a target: no calibration, the ranges are in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, already_made, files_of, read_manifest, write_manifest
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.progress import Progress
+from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
+from deploykit.quantization.ptq import (
+    QuantizeResult,
+    check_kept,
+    describe,
+    float_onnx,
+    judge,
+    linted,
+    manifest_of,
+    write_onnx,
+)
+from deploykit.quantization.qat.network import Wanted, fake_quantized, needed_ranges, refuse_missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.base.runner import Runner
+    from deploykit.exporting.reference import ModuleRunner
+    from deploykit.models import LoadedModel
+    from deploykit.quantization.qat.record import Record
+    from deploykit.quantization.qdq.dialects import Dialect
+    from deploykit.quantization.search import Choice, Quantizer
+
+AGREED = 0.995
+OF_A_CALIBRATION = {
+    "method": "auto",
+    "percentile": 99.99,
+    "ranges": None,
+    "bias_correction": "auto",
+    "equalize": "auto",
+    "rounding": "nearest",
+    "batch_norm": "keep",
+    "max_drop": None,
+    "weight_bits": None,
+    "synthetic": False,
+}
+
+
+@dataclass(frozen=True)
+class Emission:
+    """One target's file before it is written.
+
+    Attributes:
+        proto: the exported float graph.
+        made: the Q/DQ graph.
+        choice: what stays float.
+        trained: the network in PyTorch that the file must agree with.
+    """
+
+    proto: onnx.ModelProto
+    made: onnx.ModelProto
+    choice: Choice
+    trained: ModuleRunner
+
+
+def emit(
+    source: Path,
+    target: Path,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    version: int,
+    *,
+    force: bool,
+    progress: Progress,
+) -> QuantizeResult:
+    """Write ``source`` for ``config.target`` and hold the file against the trained network in PyTorch.
+
+    Args:
+        source: a model file with ranges.
+        target: the ONNX file.
+        config: target, float nodes, data to verify on (without, the file's own samples).
+        dialect: of the target.
+        version: of the stage.
+        force: replace an output that is not ours.
+        progress: where it shows.
+
+    Raises:
+        BadInput: weights that were changed since, an option of a calibration, an unknown node.
+        AnswerNo: the file does not answer as the trained network.
+    """
+    from deploykit.models import load_model
+    from deploykit.quantization.qat.record import read_record
+
+    for name, default in OF_A_CALIBRATION.items():
+        if getattr(config, name) != default:
+            raise BadInput(
+                f"{source.name} holds the ranges that it was trained with: {name} is decided",
+                got=getattr(config, name),
+                fix="Leave the option out, or quantize the float model that it was trained from.",
+            )
+    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    assert loaded.ranges is not None
+    record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
+    dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
+    manifest = manifest_of(source, target, config, dialect, version, [])
+    if already_made(target, manifest.key, force=force):
+        made = read_manifest(target)
+        assert made is not None
+        return QuantizeResult(target, False, made.facts)
+    with TemporaryDirectory(prefix="deploykit-") as scratch:
+        return _emit(source, target, config, dialect, loaded, record, manifest, Path(scratch), progress)
+
+
+def _emit(
+    source: Path,
+    target: Path,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    loaded: LoadedModel,
+    record: Record,
+    manifest: Manifest,
+    scratch: Path,
+    progress: Progress,
+) -> QuantizeResult:
+    import onnx
+
+    from deploykit.data import prepare
+    from deploykit.evaluation.images import pictures_for
+
+    path = float_onnx(source, scratch, config, progress)
+    opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
+    with opened.runner(path) as reference:
+        preprocessing = _preprocessing(reference, path)
+        pictures = pictures_for(
+            data=config.data,
+            samples=None if loaded.samples is None else loaded.samples["images"],
+            size=preprocessing.size,
+            limit=config.select_images,
+            seed=config.seed,
+            require_real=False,
+            split="select",
+            allow_code=config.allow_code,
+            progress=progress,
+        )
+        x = prepare(pictures.images, preprocessing)
+        proto = onnx.load(str(path))
+        check_kept(proto, config, dialect)
+        emission = emission_of(proto, loaded, record, config, dialect, opened, x, progress)
+        describe(emission.made, proto)
+        onnx.checker.check_model(emission.made, full_check=True)
+        candidate = scratch / target.name
+        onnx.save(emission.made, str(candidate))
+        facts = judge(reference, candidate, pictures.images, x, opened, dialect, progress, right=emission.trained)
+        against_float = _against_float(reference, opened, candidate, pictures.images, progress)
+    check_agreement(facts["parity"], source.name)
+    facts = {
+        "choice": {**emission.choice.said(), "method": "trained"},
+        "trained": {"target": record.target, "weight_bits": record.bits, "won": record.won},
+        "against_float": against_float,
+        "images": len(pictures.images),
+        "calibrated_on": "the ranges of the training",
+        "verified_on": pictures.source,
+        "lint": linted(emission.made, config.target, progress),
+        **facts,
+    }
+    write_onnx(target, emission.made)
+    write_manifest(
+        target,
+        replace(
+            manifest,
+            files=files_of(target),
+            preprocessing=preprocessing.to_dict(),
+            classes=loaded.classes,
+            facts=facts,
+        ),
+    )
+    return QuantizeResult(target, True, facts)
+
+
+def _preprocessing(reference: Runner, path: Path) -> Preprocessing:
+    if reference.preprocessing is None:
+        raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+    return reference.preprocessing
+
+
+def emission_of(
+    proto: onnx.ModelProto,
+    loaded: LoadedModel,
+    record: Record,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    opened: Opened,
+    x: np.ndarray,
+    progress: Progress,
+) -> Emission:
+    """The Q/DQ graph of a trained model, and the network it must agree with.
+
+    On the target it was trained for, what stays float is what did so in training. On another, measured time decides
+    where this machine runs it.
+
+    Args:
+        proto: the exported float graph.
+        loaded: the model file.
+        record: its ranges.
+        config: further nodes that stay float.
+        dialect: of the target.
+        opened: runs and times graphs.
+        x: prepared pictures.
+        progress: hears what stays float.
+    """
+    import torch
+
+    from deploykit.exporting.reference import ModuleRunner
+    from deploykit.quantization.search import Quantizer
+
+    assert loaded.preprocessing is not None
+    quantizer = Quantizer(proto, {}, dialect=dialect, ranges=record.ranges, limits=record.limits)
+    choice = _choice(quantizer, record, config, opened, x, progress)
+    refuse_missing(needed_ranges(proto, choice, dialect) - set(record.ranges), "the model file")
+    wanted = Wanted(choice, dialect, record.ranges, record.limits, learned=bool(record.limits))
+    network = fake_quantized(loaded, proto, wanted)
+    example = torch.zeros(2, 3, *loaded.preprocessing.size)
+    trained = ModuleRunner(network, example, loaded.preprocessing, loaded.classes)
+    return Emission(proto, quantizer.make(choice), choice, trained)
+
+
+def _choice(
+    quantizer: Quantizer, record: Record, config: QuantizeConfig, opened: Opened, x: np.ndarray, progress: Progress
+) -> Choice:
+    from deploykit.quantization.search import Choice, choose_prefix
+
+    kept = frozenset(config.keep_float)
+    if config.target == record.target:
+        return Choice(
+            prefix=record.prefix,
+            keep_float=record.keep_float | kept,
+            float_adds=record.float_adds,
+            float_head=record.float_head,
+        )
+    choice = Choice(keep_float=kept)
+    if quantizer.dialect.timed and not config.force_int8:
+        return choose_prefix(quantizer, choice, lambda protos: opened.times(protos, x, config.seed), progress)
+    return choice
+
+
+def check_agreement(parity: dict[str, Any], name: str) -> None:
+    """Refuse a file that answers otherwise than the trained network; one picture is allowed to.
+
+    Raises:
+        AnswerNo: too many do, or the logits are far off.
+    """
+    n, agreed = parity["n"], parity["top1_agreement"]
+    if not parity["ok"] or round(n * (1 - agreed)) > max(1, int(n * (1 - AGREED))):
+        raise AnswerNo(
+            f"the int8 file of {name} does not answer as the network that was trained",
+            got=f"SNR {parity['snr_db']} dB, top-1 agreement {agreed}",
+            expected=f"top-1 agreement {AGREED}",
+        )
+
+
+def _against_float(
+    reference: Runner, opened: Opened, candidate: Path, images: Sequence[np.ndarray], progress: Progress
+) -> dict[str, Any]:
+    """How near the int8 file is to its own weights in float; after training with few bits that is not the point."""
+    from deploykit.evaluation.compare_runners import parity_of
+
+    with opened.runner(candidate) as runner:
+        parity = parity_of(reference, runner, images, (8,), "int8", progress, name="float").to_dict()
+    return {key: parity[key] for key in ("n", "snr_db", "top1_agreement")}

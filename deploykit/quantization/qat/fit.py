@@ -1,0 +1,204 @@
+"""The training itself: the fake-quantized network, its teacher and the one loop."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
+from deploykit.config.quantize import QuantizeConfig
+from deploykit.quantization.qat.network import Wanted, fake_quantized
+from deploykit.training.artifact import course_facts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lightning_fabric import Fabric
+    from torch import Tensor
+
+    from deploykit.config.train import LoopConfig
+    from deploykit.data import DataSource
+    from deploykit.models import LoadedModel
+    from deploykit.quantization.ptq import Seen
+    from deploykit.quantization.qat.loss import Answer
+    from deploykit.quantization.qat.module import FakeQuantized
+    from deploykit.quantization.qat.points import Ranges
+    from deploykit.quantization.qdq.dialects import Dialect
+    from deploykit.quantization.search import Choice
+    from deploykit.training.batches import Batches
+    from deploykit.training.course import Course, Outcome
+    from deploykit.training.resume import ResumeFile
+    from deploykit.training.signals import Stop
+
+READERS = 4
+CLIP_NORM = 1.0
+TEMPERATURE = 4.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training left.
+
+    Attributes:
+        network: with the best round's tensors and steps, on the CPU.
+        start: state dict of the float network before training.
+        ranges: that training started from.
+        order: the network's output for each class of the data, or None.
+        course: how it went, or None where it diverged before the first look at ``select``.
+        course_facts: of the course, for the manifest.
+        diverged: the error's text, or None.
+    """
+
+    network: FakeQuantized
+    start: dict[str, Tensor]
+    ranges: Ranges
+    order: np.ndarray | None
+    course: Course | None
+    course_facts: dict[str, Any]
+    diverged: str | None
+
+
+def fitted(
+    loaded: LoadedModel,
+    seen: Seen,
+    choice: Choice,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    data: DataSource,
+    resume: ResumeFile,
+    stop: Stop,
+    progress: Progress,
+) -> Fitted:
+    """Train ``loaded`` for ``choice``; where the loss becomes NaN, the best round before it is what is left.
+
+    Raises:
+        BadInput: classes that do not fit, a teacher that does not, an operator that cannot be trained through.
+        KeyboardInterrupt: ``stop`` was asked for; the state is kept.
+    """
+    import torch
+
+    from deploykit.data import map_classes
+    from deploykit.quantization.qat.loss import Ordered, step_towards
+    from deploykit.quantization.ranges import choose_range
+    from deploykit.training.course import Diverged
+    from deploykit.training.distributed import open_fabric
+    from deploykit.training.loop import fit
+    from deploykit.training.validation import top1_on
+
+    assert loaded.preprocessing is not None
+    start = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
+    order, said = map_classes(loaded.classes, data.classes)
+    if said:
+        progress.say(said)
+    scheme = dialect.activations
+    quantizer = seen.quantizer
+    ranges = {name: choose_range(one, choice.method, scheme, config.percentile) for name, one in quantizer.seen.items()}
+    batches, loop = _batches(data, loaded, config)
+    fabric = open_fabric(loop)
+    teacher = _teacher(loaded, config, data, fabric)  # a copy of the network as it is, before it changes
+    freeze_after = round(config.qat_freeze * loop.epochs * batches.per_epoch)
+    wanted = Wanted(choice, dialect, ranges, {}, config.qat_scales == "learned", freeze_after)
+    network = fake_quantized(loaded, seen.proto, wanted)
+    left = [name for name in network.points.layers if name not in network.bound]
+    if left:
+        progress.warn(f"{len(left)} layers keep their weights, which are no module's own: {', '.join(left[:3])}")
+    select = data.split("select")
+    judge = top1_on(select, loaded.preprocessing, config.qat_batch, fabric)
+    step = step_towards(teacher, _kd, config.qat_labels, order)
+    diverged, outcome = None, None
+    try:
+        outcome = fit(
+            network,
+            batches,
+            loop,
+            step,
+            fabric=fabric,
+            num_classes=len(data.classes),
+            validate=lambda module: judge(Ordered(module, order).to(fabric.device)),
+            resume=resume,
+            stop=stop,
+            progress=progress,
+            masks={f"net.{name}": mask for name, mask in (loaded.masks or {}).items()},
+        )
+    except Diverged as error:
+        diverged, outcome = error.what, error.kept
+        progress.warn(f"{error.what}: the best round before is judged")
+    network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    if outcome is None:
+        network.net.load_state_dict(start)
+    else:
+        network.load_state_dict(outcome.tensors)
+    facts = {} if outcome is None else _course_facts(outcome, len(select), fabric)
+    return Fitted(network.eval(), start, ranges, order, outcome.course if outcome else None, facts, diverged)
+
+
+def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[str, Any]:
+    facts = course_facts(outcome.course, select_images, fabric)
+    return {key: value for key, value in facts.items() if not key.startswith("top1")}
+
+
+def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
+    from deploykit.base.environment import cores
+    from deploykit.config.train import AugmentConfig, LoopConfig
+    from deploykit.training.batches import Batches
+    from deploykit.training.rounds import Rounds
+
+    assert loaded.preprocessing is not None
+    batches = Batches(
+        data.split("train"),
+        loaded.preprocessing,
+        config.qat_batch,
+        seed=config.seed,
+        readers=READERS if cores() > 2 else 1,
+    )
+    epochs = config.qat_epochs
+    if config.qat_every is not None:
+        total = config.qat_epochs * batches.per_epoch
+        epochs = max(1, -(-total // config.qat_every))
+        batches = Rounds(batches, min(config.qat_every, total))
+    loop = LoopConfig(
+        epochs=epochs,
+        batch=config.qat_batch,
+        optimizer="adamw",
+        lr=config.qat_lr,
+        weight_decay=0.0,
+        clip_norm=CLIP_NORM,
+        augment=AugmentConfig(shift_px=config.qat_shift_px, flip=config.qat_flip),
+        seed=config.seed,
+        device=config.qat_device,
+    )
+    return batches, loop
+
+
+def _kd(student: Tensor, teacher: Tensor) -> Tensor:
+    from deploykit.distillation.losses import kd
+
+    return kd(student, teacher, TEMPERATURE)
+
+
+def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabric: Fabric) -> Answer | None:
+    """The float model itself, or another one, in the order of the data's classes."""
+    import torch
+
+    from deploykit.data import map_classes
+    from deploykit.distillation.views import view_of
+    from deploykit.models import load_model
+    from deploykit.quantization.qat.loss import Ordered
+
+    if config.qat_labels == 1:
+        if config.qat_teacher is not None:
+            raise BadInput("a teacher that is not asked", got="qat_labels 1", fix="Leave one of the two out.")
+        return None
+    assert loaded.preprocessing is not None
+    named = loaded
+    if config.qat_teacher is not None:
+        named = load_model(Path(config.qat_teacher), size=config.size, allow_code=config.allow_code)
+    if named.preprocessing is None:
+        raise BadInput(f"the teacher {config.qat_teacher} does not carry its preprocessing")
+    order, _ = map_classes(named.classes, data.classes)
+    view = view_of(loaded.preprocessing, named.preprocessing, f"the teacher {config.qat_teacher}")
+    module = Ordered(copy.deepcopy(named.module), order).eval().requires_grad_(False)
+    module = module.to(device=fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return lambda x: module(view(x))

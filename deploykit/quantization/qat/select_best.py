@@ -1,0 +1,208 @@
+"""The better of both: the calibrated and the trained network, each written out and judged on ``select`` by the same engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.errors import AnswerNo
+from deploykit.base.progress import Progress
+from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.graph_runner import Opened
+from deploykit.quantization.observed import observed, observed_values
+from deploykit.quantization.ptq import float_onnx
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    from torch import Tensor
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.data import DataSource, Split
+    from deploykit.models import LoadedModel
+    from deploykit.quantization.calibration_images import Calibration
+    from deploykit.quantization.ptq import Seen
+    from deploykit.quantization.qat.fit import Fitted
+    from deploykit.quantization.qat.record import Record
+    from deploykit.quantization.qdq.dialects import Dialect
+    from deploykit.quantization.search import Choice
+
+BATCH = 32
+ENOUGH_AGREEMENT = 0.995
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is kept.
+
+    Attributes:
+        won: ``qat`` or ``ptq``.
+        tensors: state dict of what won.
+        record: its ranges.
+        facts: top1_select, top1_float, top1_ptq, top1_qat (None: it does not run on integers), agreement, select_images.
+    """
+
+    won: str
+    tensors: dict[str, Tensor]
+    record: Record
+    facts: dict[str, Any]
+
+
+def verdict(
+    loaded: LoadedModel,
+    found: Fitted,
+    seen: Seen,
+    choice: Choice,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    data: DataSource,
+    images: Calibration,
+    opened: Opened,
+    scratch: Path,
+    progress: Progress,
+) -> Verdict:
+    """Judge both on all pictures of ``select``: more right answers win, of equals the lower cross-entropy."""
+    from deploykit.quantization.qat.record import Record, weights_sha256
+    from deploykit.quantization.search import Quantizer
+
+    select = data.split("select")
+    floats = _score(opened, seen.proto, select, seen.preprocessing, found)
+    before = _score(opened, seen.quantizer.make(choice), select, seen.preprocessing, found)
+    facts: dict[str, Any] = {
+        "top1_float": floats.top1,
+        "top1_ptq": before.top1,
+        "top1_qat": None,
+        "agreement": None,
+        "select_images": len(select),
+    }
+    won, tensors, ranges, limits = "ptq", found.start, found.ranges, {}
+    after: _Score | None = None
+    if found.course is not None:
+        trained, after_ranges = _trained(loaded, found, choice, config, dialect, images, opened, scratch, progress)
+        after_limits = found.network.limits() if found.network.learned else {}
+        made = Quantizer(trained, {}, dialect=dialect, ranges=after_ranges, limits=after_limits).make(choice)
+        try:
+            after = _score(opened, made, select, seen.preprocessing, found)
+        except AnswerNo as error:  # a network thrown off has ranges that the engine's kernels refuse
+            progress.warn(f"the trained network does not run on integers: {error.what}")
+    if after is not None:
+        agreement = _agreement(found, after, select, seen.preprocessing)
+        facts |= {"top1_qat": after.top1, "agreement": agreement}
+        if agreement < ENOUGH_AGREEMENT:
+            progress.warn(f"the written network agrees with the trained one on {100 * agreement:.2f} % of select only")
+        if (after.top1, -after.loss) > (before.top1, -before.loss):
+            won, ranges, limits = "qat", after_ranges, after_limits
+            tensors = {name: one.clone() for name, one in found.network.net.state_dict().items()}
+    facts["top1_select"] = facts[f"top1_{won}"]
+    record = Record(
+        target=config.target,
+        bits=dialect.weight_bits,
+        ranges=ranges,
+        limits=limits,
+        prefix=choice.prefix,
+        keep_float=choice.keep_float,
+        float_adds=choice.float_adds,
+        float_head=choice.float_head,
+        won=won,
+        weights_sha256=weights_sha256(tensors),
+    )
+    shown = {"float": floats, "calibrated": before, **({} if after is None else {"trained": after})}
+    progress.say(
+        f"{'training' if won == 'qat' else 'calibration'} wins on {len(select)} select pictures: "
+        + ", ".join(f"{name} {100 * one.top1:.2f} % (loss {one.loss:.4f})" for name, one in shown.items())
+    )
+    return Verdict(won, tensors, record, facts)
+
+
+def _trained(
+    loaded: LoadedModel,
+    found: Fitted,
+    choice: Choice,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    images: Calibration,
+    opened: Opened,
+    scratch: Path,
+    progress: Progress,
+) -> tuple[onnx.ModelProto, dict[str, tuple[float, float]]]:
+    """The trained network as a float graph, and the range of every activation that any dialect may round.
+
+    Those that were trained are the training's; the others are calibrated on the trained weights.
+    """
+    import onnx
+    import onnx_ir as ir
+
+    from deploykit.models import save_model
+    from deploykit.quantization.qat.points import learned_ranges
+    from deploykit.quantization.qdq.prepare import prepare
+    from deploykit.quantization.ranges import choose_range
+
+    assert loaded.preprocessing is not None
+    folder = scratch / "after"
+    folder.mkdir()
+    path = folder / "trained.pt"
+    outputs = int(found.network(_blank(loaded)).shape[1])
+    classes = loaded.classes or tuple(str(i) for i in range(outputs))
+    save_model(path, loaded.module, loaded.arch, loaded.preprocessing, classes, samples=loaded.samples)
+    proto = onnx.load(str(float_onnx(path, folder, config, progress)))
+    wide = prepare(proto)
+    plain = config.model_copy(update={"ranges": None})
+    values = observed_values(wide)
+    seen = observed(ir.to_proto(wide), values, images, loaded.preprocessing, plain, opened, progress)
+    fresh = {
+        name: choose_range(one, choice.method, dialect.activations, config.percentile) for name, one in seen.items()
+    }
+    points = found.network.points
+    in_training = {name: found.ranges[name] for group in points.groups for name in group.values}
+    steps = [float(one) for one in found.network.steps().detach()]
+    return proto, learned_ranges(points, steps, fresh | in_training)
+
+
+def _blank(loaded: LoadedModel) -> Tensor:
+    import torch
+
+    assert loaded.preprocessing is not None
+    return torch.zeros(2, 3, *loaded.preprocessing.size)
+
+
+@dataclass(frozen=True)
+class _Score:
+    """Logits on ``select`` in the order of the data's classes, and what they are worth."""
+
+    logits: np.ndarray
+    top1: float
+    loss: float
+
+
+def _score(
+    opened: Opened, proto: onnx.ModelProto, select: Split, preprocessing: Preprocessing, found: Fitted
+) -> _Score:
+    import numpy as np
+    from scipy.special import log_softmax
+
+    from deploykit.evaluation.graph_runner import logits_of
+
+    with opened.proto(proto) as runner:
+        logits = np.concatenate([logits_of(runner, x) for x, _ in select.batches(BATCH, preprocessing)])
+    if found.order is not None:
+        logits = logits[:, found.order]
+    labels = select.labels[: len(logits)]
+    loss = -float(log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean())
+    return _Score(logits, float((logits.argmax(axis=1) == labels).mean()), loss)
+
+
+def _agreement(found: Fitted, after: _Score, select: Split, preprocessing: Preprocessing) -> float:
+    """Share of ``select`` on which the fake-quantized network and its written graph say the same class."""
+    import numpy as np
+    import torch
+
+    same = []
+    with torch.inference_mode():
+        for number, (x, _) in enumerate(select.batches(BATCH, preprocessing)):
+            logits = found.network(torch.from_numpy(x)).numpy()
+            if found.order is not None:
+                logits = logits[:, found.order]
+            written = after.logits[number * BATCH : number * BATCH + len(x)]
+            same.append(logits.argmax(axis=1) == written.argmax(axis=1))
+    return float(np.concatenate(same).mean())

@@ -1,0 +1,1 @@
+"""Quantize and dequantize nodes: dialects of the engines, placement, emission, audit."""

@@ -1,0 +1,1 @@
+"""Exact rewrites of a graph before it is quantized, one a file."""
