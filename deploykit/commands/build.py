@@ -119,9 +119,9 @@ def default_output(source: Path, target: str) -> Path:
 
 
 def _build(source: Path, target: Path, config: BuildConfig, force: bool, progress: Progress) -> BuildResult:
-    from deploykit.commands.build_beside import build_beside, wants_beside
-    from deploykit.commands.build_ort import build_file, ort_hardware
-    from deploykit.commands.build_plan import build_engine, plan_hardware
+    from deploykit.building.fp16_beside import build_beside, wants_beside
+    from deploykit.building.ort_file import build_file, ort_hardware
+    from deploykit.building.tensorrt_plan import build_engine, plan_hardware
 
     is_plan = config.target in PLANS
     fields = config.plain()
@@ -160,7 +160,7 @@ def data_parent(config: BuildConfig, progress: Progress) -> tuple[Parent, ...]:
     """The pictures that a cast measures, as a parent; nothing where none are looked at."""
     if config.data is None or config.precision not in ("fp16", "bf16"):
         return ()
-    from deploykit.commands.build_graph import pictures_of
+    from deploykit.building.graph import pictures_of
 
     split = pictures_of(config, progress)
     return (Parent("data", split.sha256, name=portable_data_name(config.data)),)

@@ -13,9 +13,9 @@ import pytest
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.building.fp16_beside import without_pairs
+from deploykit.building.graph import precision_of
 from deploykit.commands.build import build
-from deploykit.commands.build_beside import without_pairs
-from deploykit.commands.build_graph import precision_of
 from deploykit.commands.export import export
 from deploykit.commands.inspect import inspect
 from deploykit.commands.quantize import quantize

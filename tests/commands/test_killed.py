@@ -87,7 +87,7 @@ def test_a_build_that_ends_before_its_attachments_is_made_again(
     tmp_path: Path, tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from deploykit.base.artifact import attachments_path
-    from deploykit.commands import build_plan
+    from deploykit.building import tensorrt_plan as build_plan
     from deploykit.commands.build import build
     from deploykit.config.build import BuildConfig
 

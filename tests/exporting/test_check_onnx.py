@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.commands.build_graph import prepared_graph
+from deploykit.building.graph import prepared_graph
 from deploykit.commands.export import export
 from deploykit.commands.inspect_times import timed
 from deploykit.commands.quantize import quantize

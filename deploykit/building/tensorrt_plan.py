@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
-from deploykit.commands.build_graph import prepared_graph
+from deploykit.building.graph import prepared_graph
 
 if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig
@@ -197,7 +197,7 @@ def _best_of(
     facts: dict[str, Any] = {"timing_cache": place.name if place is not None else None}
     if len(plans) == 1:
         return plans[0], facts
-    from deploykit.commands.build_race import fastest
+    from deploykit.building.build_race import fastest
 
     best, times = fastest([plan.content for plan in plans], target, config)
     progress.say(f"build {best + 1} of {len(plans)} is the fastest")

@@ -1,0 +1,1 @@
+"""Engine files for each target: from ONNX to what a runner loads."""
