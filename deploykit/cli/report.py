@@ -34,8 +34,8 @@ def command(
     """Write report.html and report.md again from a report.json; of several reports a comparison over time and machines."""
     with running("report", quiet=quiet, debug=debug, as_json=json) as run:
         if layers:
+            from deploykit.benchmarking.layers import layers as profile_layers
             from deploykit.cli.stage import needed
-            from deploykit.commands.layers import layers as profile_layers
 
             profiled = profile_layers(source, needed(output, "-o"), force=force, progress=run.progress)
             run.finish(profiled.to_dict(), profiled.summary())

@@ -18,12 +18,12 @@ from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
 from deploykit.base.lineage import Chain, chain_of
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec
-from deploykit.commands.against import SUFFIX, other_side
+from deploykit.benchmarking.against import SUFFIX, other_side
+from deploykit.benchmarking.report import build_report, speed_table
+from deploykit.benchmarking.run_folder import specs_of_run
+from deploykit.benchmarking.thumbnails import leave_thumbnails
+from deploykit.benchmarking.variant import Judge, Judged
 from deploykit.commands.evaluate import run_folder_of, unique_specs
-from deploykit.commands.judged import Judge, Judged
-from deploykit.commands.run_specs import specs_of_run
-from deploykit.commands.thumbnails import leave_thumbnails
-from deploykit.commands.timings import build_report, speed_table
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.metrics import load_metrics
 from deploykit.latency.measure import Measured, Settings, measure

@@ -27,8 +27,8 @@ from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.lineage import chain_of
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec, parse_spec
-from deploykit.commands.run_specs import is_run
-from deploykit.commands.thumbnails import leave_thumbnails
+from deploykit.benchmarking.run_folder import is_run
+from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import EvaluateConfig
 from deploykit.evaluation.judging import judge
 from deploykit.evaluation.metrics import Metric, load_metrics
@@ -111,7 +111,7 @@ def evaluate(
 def _again(
     run: Path, output: Path | None, config: EvaluateConfig, *, force: bool, progress: Progress
 ) -> EvaluateResult:
-    from deploykit.commands.rejudge import rejudge, write_rejudged
+    from deploykit.benchmarking.reevaluate import rejudge, write_rejudged
 
     if config.data is not None or config.corruptions or config.limit is not None:
         raise BadInput(

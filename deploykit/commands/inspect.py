@@ -89,7 +89,7 @@ def inspect(
     path = check_file(Path(path))
     kind, facts, found = _look(path, arch, size, allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
-        from deploykit.commands.inspect_times import timed
+        from deploykit.benchmarking.inspect_times import timed
 
         measured, found = timed(path, target, 1 if threads is None else threads, size, allow_code)
         facts |= measured

@@ -12,7 +12,7 @@ from typing import Any
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import DeploykitError
 from deploykit.base.targets import Spec
-from deploykit.commands.inspect_times import timed
+from deploykit.benchmarking.inspect_times import timed
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
 SUFFIXES = (".engine", ".plan", ".trt")

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
+from deploykit.benchmarking.inspect_times import timed
 from deploykit.building.graph import prepared_graph
 from deploykit.commands.export import export
-from deploykit.commands.inspect_times import timed
 from deploykit.commands.quantize import quantize
 from deploykit.config.build import BuildConfig
 from deploykit.config.export import ExportConfig

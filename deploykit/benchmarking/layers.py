@@ -72,7 +72,7 @@ def layers(
     Raises:
         BadInput: more than two folders, no engine that can be profiled, artifacts that are missing or changed.
     """
-    from deploykit.commands.run_specs import is_run, specs_of_run
+    from deploykit.benchmarking.run_folder import is_run, specs_of_run
     from deploykit.reporting.layers import NAMES, layer_table, write_layers
     from deploykit.reporting.write import refuse_foreign_pages
 

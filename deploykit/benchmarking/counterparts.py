@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deploykit.commands.against import SUFFIX
-from deploykit.commands.judged import Judged
-from deploykit.commands.measurements import SCENARIO
+from deploykit.benchmarking.against import SUFFIX
+from deploykit.benchmarking.measurements import SCENARIO
+from deploykit.benchmarking.variant import Judged
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.agreement import compare
 from deploykit.latency.results import Measured, ratio

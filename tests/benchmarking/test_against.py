@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.commands.against import other_side
+from deploykit.benchmarking.against import other_side
+from deploykit.benchmarking.bundle import unpack
+from deploykit.benchmarking.run_folder import specs_of_run
 from deploykit.commands.benchmark import benchmark
-from deploykit.commands.bundle import unpack
-from deploykit.commands.run_specs import specs_of_run
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.reporting import read_report
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.targets import Spec
-from deploykit.commands.layers import picture_for
+from deploykit.benchmarking.layers import picture_for
 from deploykit.exporting.check_onnx import refuse_unsound
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left
 

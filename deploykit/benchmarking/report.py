@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import artifact_of, read_manifest
 from deploykit.base.environment import describe
-from deploykit.commands.against import SUFFIX
-from deploykit.commands.counterparts import add_counterparts, speedup_over
-from deploykit.commands.judged import Judged
-from deploykit.commands.measurements import measurements_of
+from deploykit.benchmarking.against import SUFFIX
+from deploykit.benchmarking.counterparts import add_counterparts, speedup_over
+from deploykit.benchmarking.measurements import measurements_of
+from deploykit.benchmarking.variant import Judged
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.latency.results import Measured, Times
 from deploykit.reporting.pick import settle

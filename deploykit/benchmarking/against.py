@@ -14,8 +14,8 @@ from pathlib import Path
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import Spec
-from deploykit.commands.bundle import is_bundle, unpack
-from deploykit.commands.run_specs import is_run, specs_of_run
+from deploykit.benchmarking.bundle import is_bundle, unpack
+from deploykit.benchmarking.run_folder import is_run, specs_of_run
 
 SUFFIX = "@base"
 RECIPES = (".yaml", ".yml")
