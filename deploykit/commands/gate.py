@@ -80,8 +80,8 @@ def gate(
     Raises:
         BadInput: no report, a policy with errors, a baseline of other data.
     """
-    from deploykit.commands.gate_evidence import read_evidence
     from deploykit.config.gate_reading import load_policy
+    from deploykit.gating.gate_evidence import read_evidence
 
     config = config or GateConfig()
     policy = config.policy if isinstance(config.policy, GatePolicy) else load_policy(config.policy)
@@ -144,7 +144,7 @@ def _looked(
     confidence = 1 - (1 - policy.confidence) / (config.retry + 1)
     found = verdict_of(new, old, policy, confidence)
     for number in range(1, config.retry + 1):
-        from deploykit.commands.gate_retry import measure_again, speed_undecided
+        from deploykit.gating.retry import measure_again, speed_undecided
 
         names = speed_undecided(found)
         if found.verdict != "cannot_tell" or not names:
@@ -161,8 +161,8 @@ def _write(
     folder: Path, found: Gate, new: Evidence, place: Path, policy: GatePolicy, config: GateConfig
 ) -> tuple[Path, ...]:
     from deploykit.gating import metrics
-    from deploykit.gating.comment import to_comment
     from deploykit.gating.junit import to_junit
+    from deploykit.gating.outputs import to_comment
 
     numbers = metrics.metrics_of(new)
     texts = {
@@ -196,7 +196,7 @@ def _annotate(found: Gate, config: GateConfig) -> None:
     if config.annotations == "none" or (config.annotations == "auto" and not on_github):
         return
     from deploykit.gating.annotations import to_annotations
-    from deploykit.gating.comment import to_comment
+    from deploykit.gating.outputs import to_comment
 
     print("\n".join(to_annotations(found)), file=sys.stderr, flush=True)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

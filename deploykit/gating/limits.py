@@ -7,7 +7,9 @@ from typing import Any
 from deploykit.base.errors import BadInput, nearest
 from deploykit.config.gate import GatePolicy, Limits
 from deploykit.config.gate_reading import EVERY
-from deploykit.gating import answers, plain, speed
+from deploykit.gating import accuracy as answers
+from deploykit.gating import exact as plain
+from deploykit.gating import speed
 from deploykit.gating.evidence import Evidence, wanted_measurement
 from deploykit.gating.question import Question, failed
 
