@@ -15,7 +15,7 @@ from typing import Any
 from deploykit.base.environment import cpu, gpus, memory_bytes
 from deploykit.base.errors import Unavailable, unknown
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.probes import PROBES
+from deploykit.commands.doctor_probes import PROBES
 
 PROBE_LIMIT_S = 180.0
 LEAST_PYTHON = (3, 11)
@@ -114,7 +114,7 @@ def doctor(require: Sequence[str] = (), *, progress: Progress = SILENT) -> Docto
 def probe(name: str, limit_s: float = PROBE_LIMIT_S) -> Check:
     """Run one probe in a process of its own; a crash or hang is its answer."""
     fix = PROBES[name][1]
-    command = [sys.executable, "-m", "deploykit.commands.probes", name]
+    command = [sys.executable, "-m", "deploykit.commands.doctor_probes", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False, errors="replace")
     except subprocess.TimeoutExpired:

@@ -10,7 +10,7 @@ from deploykit.base.artifact import refuse_input
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.cast_export import cast_export, check_cast, default_output, summary_of
+from deploykit.commands.export_cast import cast_export, check_cast, default_output, summary_of
 from deploykit.config.export import ExportConfig
 from deploykit.exporting import onnx_file
 

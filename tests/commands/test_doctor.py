@@ -10,7 +10,7 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.commands import doctor as room
 from deploykit.commands.doctor import Check, DoctorResult, doctor, names, probe
-from deploykit.commands.probes import PROBES, run_probe
+from deploykit.commands.doctor_probes import PROBES, run_probe
 
 
 def test_it_looks_at_everything_without_importing_torch():

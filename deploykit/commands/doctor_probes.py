@@ -1,4 +1,4 @@
-"""Probes of the doctor, each run in a process of its own: ``python -m deploykit.commands.probes NAME``.
+"""Probes of the doctor, each run in a process of its own: ``python -m deploykit.commands.doctor_probes NAME``.
 
 A library that hangs, crashes or prints while it is imported takes only its probe with it. The last line on stdout is
 the answer: a JSON object with ``ok``, ``detail`` and ``fix``.
