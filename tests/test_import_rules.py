@@ -217,7 +217,7 @@ ONE_IMPORTER: set[str] = {
     "deploykit.exporting.quiet",
     "deploykit.gating.annotations",
     "deploykit.gating.junit",
-    "deploykit.pipeline.code",
+    "deploykit.pipeline.find_recipe",
     "deploykit.pipeline.shipped",
     "deploykit.quantization.qdq.audit",
     "deploykit.quantization.tensors",

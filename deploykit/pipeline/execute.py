@@ -15,7 +15,7 @@ from deploykit.config.recipe_read import load_recipe
 from deploykit.config.recipe_steps import KINDS
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
-from deploykit.pipeline.code import refuse_code
+from deploykit.pipeline.find_recipe import refuse_code
 from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.measure import measure, measurement_key
 from deploykit.pipeline.plan import Plan, Stage, plan
