@@ -93,6 +93,6 @@ app(["run", "quickstart", "--dry-run"])
 
 
 def test_the_editable_install_finds_the_recipes_too() -> None:
-    from deploykit.pipeline.shipped import shipped_recipes
+    from deploykit.pipeline.find_recipe import shipped_recipes
 
     assert shipped_recipes()["quickstart"].read_bytes() == (ROOT / "recipes" / "quickstart.yaml").read_bytes()

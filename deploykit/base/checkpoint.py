@@ -71,7 +71,7 @@ def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> No
     Args:
         path: of the file.
         model: what it holds.
-        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.claim`).
+        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.artifact`).
 
     Raises:
         BadInput: the folder is missing or not writable.

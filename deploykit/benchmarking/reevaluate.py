@@ -15,9 +15,8 @@ from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import link_or_copy
 from deploykit.config.benchmark import EvaluateConfig
-from deploykit.evaluation.judging import judge
 from deploykit.evaluation.logits import SavedLogits, load_logits
-from deploykit.evaluation.metrics import load_metrics
+from deploykit.evaluation.metrics import judge, load_metrics
 from deploykit.latency.results import paired
 from deploykit.reporting.pick import primary_measurement, settle
 from deploykit.reporting.read import plain, read_report, validate

@@ -92,7 +92,7 @@ class Judge:
             BadInput: the file is broken, or it is no classifier of this data.
             Unavailable: this machine lacks what its target needs.
         """
-        from deploykit.evaluation.judging import judge
+        from deploykit.evaluation.metrics import judge
         from deploykit.evaluation.run_classifier import collect_logits, preprocessing_of
         from deploykit.quantization.lint.explain_audit import audited
 

@@ -141,7 +141,7 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
 
 def _decided(graph: Path, plans: dict[str, Path], config: BuildConfig, progress: Progress) -> dict[str, Any]:
     """Which of two plans is the faster that keeps its accuracy; undecided where there is no GPU to time them."""
-    from deploykit.building.build_race import race
+    from deploykit.building.tensorrt_plan import race
     from deploykit.engines.tensorrt.hardware import gpu_or_none
 
     undecided: dict[str, Any] = {"ms": None, "snr_db": None, "pick": None}

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
-from deploykit.exporting.build_indices import refuse_outside_indices
-from deploykit.exporting.check_onnx import described, refuse_not_finite
+from deploykit.exporting.check_onnx import described, refuse_not_finite, refuse_outside_indices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,7 +198,7 @@ def _metadata(source: Path) -> dict[str, str]:
 
 def _linted(source: Path, target: str) -> list[str]:
     """Notes of the linter; what breaks the target is an error that names the node."""
-    from deploykit.quantization.lint.lint_part import by_rule, findings_of
+    from deploykit.quantization.lint.lint import by_rule, findings_of
 
     if target == "ort-cuda":
         return []

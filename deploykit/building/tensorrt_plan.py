@@ -1,8 +1,13 @@
-"""Building a TensorRT plan: what the machine allows, the graph in the precision asked for, the build, the manifest."""
+"""Building a TensorRT plan: what the machine allows, the graph in the precision asked for, the build, the manifest.
+
+Which of several plans is the fastest on the GPU at hand, measured in turns.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +17,7 @@ from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.building.graph import prepared_graph
+from deploykit.latency.interleave import interleaved_s
 
 if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig
@@ -44,9 +50,8 @@ def build_engine(
         The facts, and the manifest to write when all that belongs to the build is there; it holds the same facts.
     """
     from deploykit.engines.tensorrt.hardware import gpu_or_none, make_current
-    from deploykit.engines.tensorrt.network import describe_network
+    from deploykit.engines.tensorrt.network import check_precision, describe_network, refuse_up_cast, stated
     from deploykit.engines.tensorrt.parse import parse
-    from deploykit.engines.tensorrt.precision import check_precision, refuse_up_cast, stated
     from deploykit.engines.tensorrt.profiles import make_profiles
     from deploykit.engines.tensorrt.version import load
 
@@ -175,7 +180,7 @@ def _best_of(
     """Build as often as asked and keep the fastest; what was measured is kept for the next build."""
     from contextlib import ExitStack
 
-    from deploykit.engines.tensorrt import timing_cache as cache
+    from deploykit.engines.tensorrt import build as cache
     from deploykit.engines.tensorrt.build import build_plan
 
     with ExitStack() as stack:
@@ -197,7 +202,6 @@ def _best_of(
     facts: dict[str, Any] = {"timing_cache": place.name if place is not None else None}
     if len(plans) == 1:
         return plans[0], facts
-    from deploykit.building.build_race import fastest
 
     best, times = fastest([plan.content for plan in plans], target, config)
     progress.say(f"build {best + 1} of {len(plans)} is the fastest")
@@ -217,3 +221,48 @@ def _portable(api: Api, content: bytes, target: Path, gpu: Gpu | None, config: B
         return []
     named = ", ".join(header_of(content, target).capabilities)
     return [f"no GPU here: built portable, for compute capabilities {named}"]
+
+
+ROUNDS = 50
+
+
+def fastest(plans: Sequence[bytes], target: Path, config: BuildConfig) -> tuple[int, list[float]]:
+    """Index of the fastest plan, and the milliseconds a call of each.
+
+    Args:
+        plans: of one network.
+        target: the file that one of them will become, for its name.
+        config: of their build.
+    """
+    with TemporaryDirectory(prefix="deploykit-") as folder:
+        files = {}
+        for number, content in enumerate(plans):
+            place = Path(folder) / f"{target.stem}.{number}.engine"
+            place.write_bytes(content)
+            files[str(number)] = place
+        times = race(files, config)
+    milliseconds = [times[str(number)] for number in range(len(plans))]
+    return milliseconds.index(min(milliseconds)), [round(one, 4) for one in milliseconds]
+
+
+def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
+    """Milliseconds a call of each plan, compute only, at the batch that the first one's first profile serves best.
+
+    Raises:
+        Unavailable: there is no GPU to time them on.
+    """
+    import numpy as np
+
+    from deploykit.base.targets import Spec
+    from deploykit.engines import open_runner
+
+    with ExitStack() as stack:
+        runners = {}
+        for name, path in files.items():
+            # built here and now: a lean runtime inside is the library's own
+            spec = Spec(name, path, config.target, {"device": str(config.device)})
+            runners[name] = stack.enter_context(open_runner(spec, size=config.size, allow_code=True))
+        first = next(iter(runners.values()))
+        shape = first.best_shape()  # type: ignore[attr-defined]  # of TensorRT's runner
+        x = np.zeros(shape, first.inputs[0].dtype)
+        return {name: 1e3 * one for name, one in interleaved_s(runners, x, rounds=ROUNDS, seed=config.seed).items()}

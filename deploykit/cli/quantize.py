@@ -132,7 +132,7 @@ def command(
         from deploykit.config.quantize import QuantizeConfig
 
         if lint:
-            from deploykit.quantization.lint.lint_part import lint as judge
+            from deploykit.quantization.lint.lint import lint as judge
 
             judged = judge(needed(model, "MODEL"), target)
             run.finish(

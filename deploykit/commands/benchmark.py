@@ -27,8 +27,7 @@ from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.metrics import load_metrics
 from deploykit.latency.measure import Measured, Settings, measure
-from deploykit.latency.subject import Opener
-from deploykit.latency.timed import open_timed
+from deploykit.latency.worker import Opener, open_timed
 from deploykit.reporting.attachments.files import gather
 
 if TYPE_CHECKING:

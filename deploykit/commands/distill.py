@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
     from deploykit.distillation.teachers import Teachers
-    from deploykit.training.course import Outcome
-    from deploykit.training.resume import ResumeFile
+    from deploykit.training.resume import Outcome, ResumeFile
     from deploykit.training.signals import Stop
     from deploykit.training.start_model import Start
 
@@ -153,7 +152,7 @@ class _Work:
 
     def distilled(self) -> DistillResult:
         from deploykit.data import open_data
-        from deploykit.distillation.matching import check_pairs
+        from deploykit.distillation.features import check_pairs
         from deploykit.training.resume import ResumeFile
 
         config, target, progress = self.config, self.target, self.progress
@@ -240,7 +239,7 @@ class _Work:
         self, start: Start, teachers: list[OpenTeacher], select: Split, preprocessing: Preprocessing
     ) -> float | None:
         """The student's top-1 on ``select`` as it came, None from scratch; one that needs no teacher is told of."""
-        from deploykit.training.validation import top1_on
+        from deploykit.training.step import top1_on
 
         if self.student is None:
             return None
@@ -265,14 +264,14 @@ class _Work:
         resume: ResumeFile,
     ) -> Outcome:
         from deploykit.base.environment import cores
-        from deploykit.distillation.matching import plain, tapped
+        from deploykit.distillation.features import plain, tapped
         from deploykit.distillation.step import distill_step
         from deploykit.training.augment import seeded
         from deploykit.training.batches import Batches
-        from deploykit.training.course import Diverged
         from deploykit.training.loop import fit
         from deploykit.training.randomness import seed_of
-        from deploykit.training.validation import top1_on
+        from deploykit.training.resume import Diverged
+        from deploykit.training.step import top1_on
 
         config, fabric, prefix = self.config, self.fabric, ""
         module = start.module

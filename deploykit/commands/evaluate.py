@@ -30,8 +30,7 @@ from deploykit.base.targets import Spec, parse_spec
 from deploykit.benchmarking.run_folder import is_run
 from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import EvaluateConfig
-from deploykit.evaluation.judging import judge
-from deploykit.evaluation.metrics import Metric, load_metrics
+from deploykit.evaluation.metrics import Metric, judge, load_metrics
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
 from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
 from deploykit.reporting.read import plain, read_report, validate

@@ -73,8 +73,7 @@ def cast_export(
     import onnx_ir as ir
 
     from deploykit.exporting.cast.cast import cast_graph
-    from deploykit.exporting.placing import place, scratch
-    from deploykit.exporting.write import write
+    from deploykit.exporting.write import place, scratch, write
 
     if config.precision == "bf16" and not config.keep_io:
         progress.say("inputs and outputs stay float32: numpy has no bf16")

@@ -80,8 +80,8 @@ def gate(
     Raises:
         BadInput: no report, a policy with errors, a baseline of other data.
     """
-    from deploykit.config.gate_reading import load_policy
-    from deploykit.gating.gate_evidence import read_evidence
+    from deploykit.config.gate import load_policy
+    from deploykit.gating.evidence import read_evidence
 
     config = config or GateConfig()
     policy = config.policy if isinstance(config.policy, GatePolicy) else load_policy(config.policy)
@@ -161,8 +161,7 @@ def _write(
     folder: Path, found: Gate, new: Evidence, place: Path, policy: GatePolicy, config: GateConfig
 ) -> tuple[Path, ...]:
     from deploykit.gating import metrics
-    from deploykit.gating.junit import to_junit
-    from deploykit.gating.outputs import to_comment
+    from deploykit.gating.outputs import to_comment, to_junit
 
     numbers = metrics.metrics_of(new)
     texts = {
@@ -195,8 +194,7 @@ def _annotate(found: Gate, config: GateConfig) -> None:
     on_github = os.environ.get("GITHUB_ACTIONS") == "true"
     if config.annotations == "none" or (config.annotations == "auto" and not on_github):
         return
-    from deploykit.gating.annotations import to_annotations
-    from deploykit.gating.outputs import to_comment
+    from deploykit.gating.outputs import to_annotations, to_comment
 
     print("\n".join(to_annotations(found)), file=sys.stderr, flush=True)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -117,17 +117,17 @@ def _look_at(model: str | Path, config: InitConfig) -> _Seen:
             classes = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
             size = runner.preprocessing.size if runner.preprocessing else None
         return _Seen("ONNX", path, classes, size, True)
-    from deploykit import models as zoo
+    from deploykit import models
 
     if ":" in str(model) and not path.exists():
-        arch = zoo.parse_arch(str(model))
-        zoo.build(arch, None, allow_code=config.allow_code)
-        return _Seen(zoo.arch_text(arch), None, None, None, False)
-    loaded = zoo.load_model(path, arch=config.arch, size=config.size, allow_code=config.allow_code)
+        arch = models.parse_arch(str(model))
+        models.build(arch, None, allow_code=config.allow_code)
+        return _Seen(models.arch_text(arch), None, None, None, False)
+    loaded = models.load_model(path, arch=config.arch, size=config.size, allow_code=config.allow_code)
     size = loaded.preprocessing.size if loaded.preprocessing else None
-    head = loaded.module.get_submodule(zoo.head_of(loaded.module))
+    head = loaded.module.get_submodule(models.head_of(loaded.module))
     outputs = getattr(head, "out_features", None) or getattr(head, "out_channels", None)
-    return _Seen(zoo.arch_text(loaded.arch), path, outputs, size, True)
+    return _Seen(models.arch_text(loaded.arch), path, outputs, size, True)
 
 
 def _recipe(seen: _Seen, file: str, name: str, data: str, classes: tuple[str, ...], size: int, *, fits: bool) -> str:

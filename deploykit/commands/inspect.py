@@ -1,4 +1,10 @@
-"""``inspect``: what a file is and what is in it."""
+"""``inspect``: what a file is and what is in it.
+
+What ``deploykit inspect`` tells of a TensorRT plan: its header, the network it was built from, and the engine itself.
+
+Only a machine with a GPU can open a plan. Elsewhere its manifest tells what the builder was given, and what is missing is
+said.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,100 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.artifact import is_unmodified, read_manifest
+from deploykit.base.artifact import Manifest, is_unmodified, read_manifest
 from deploykit.base.checkpoint import check_file
-from deploykit.base.errors import BadInput, from_os_error
+from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 from deploykit.base.hashing import file_sha256
-from deploykit.commands.inspect_engine import SUFFIXES as ENGINES
-from deploykit.commands.inspect_engine import describe_engine
+from deploykit.base.targets import Spec
+from deploykit.benchmarking.layers import timed
+from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
+
+SUFFIXES = (".engine", ".plan", ".trt")
+
+
+def describe_engine(
+    path: Path, *, times: bool = False, size: int | None = None, allow_code: bool = False
+) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Kind, facts and layers of a plan.
+
+    Args:
+        path: of it.
+        times: measure the time of each layer, where the plan opens here.
+        size: input size in pixels where nothing else tells it.
+        allow_code: a runtime inside a version-compatible plan may run.
+
+    Raises:
+        BadInput: no plan, or truncated.
+    """
+    from deploykit.engines.tensorrt.plan import read_header
+
+    header, manifest = read_header(path), read_manifest(path)
+    facts: dict[str, Any] = {
+        "format": f"{header.target} plan",
+        "built_with": header.version,
+        "compute_capabilities": list(header.capabilities),
+    }
+    network, layers = _network(manifest)
+    facts |= network
+    facts["parent"] = _parent(path, manifest)
+    found, audited = _opened(path, header.target, times, size, allow_code)
+    return "engine", {**facts, **found}, audited or layers
+
+
+def _network(manifest: Manifest | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the manifest keeps of the network definition, without its layers, and these."""
+    if manifest is None or "network" not in manifest.facts:
+        return {"network": "not known: the plan has no manifest of deploykit"}, []
+    facts = manifest.facts
+    network = {key: value for key, value in facts["network"].items() if key not in ("layers", "io", LEFT)}
+    told = {
+        "precision": facts["precision"],
+        "float_precision": facts["float_precision"],
+        "network_as_given_to_the_builder": network,
+        "qdq_expected_to_fuse_with_nothing": grouped(facts["network"].get(LEFT, []), {}),
+        "tensors": facts["network"]["io"],
+        "profiles": [
+            {"input": name, **shapes} for profile in facts["settings"]["profiles"] for name, shapes in profile.items()
+        ],
+        "settings": {key: value for key, value in facts["settings"].items() if key != "profiles"},
+        "built_on": (manifest.hardware.get("gpu") or {}).get("name") or "a machine without GPU",
+        "beside": facts.get("beside"),
+        "notes": facts["notes"],
+    }
+    return told, facts["network"]["layers"]
+
+
+def _parent(path: Path, manifest: Manifest | None) -> str | None:
+    """Whether the ONNX file that the plan came from is still that file."""
+    from deploykit.base.hashing import file_sha256
+
+    parent = next((one for one in manifest.parents if one.role == "model"), None) if manifest is not None else None
+    if parent is None or parent.path is None:
+        return None
+    place = path.parent / parent.path
+    if not place.is_file():
+        return f"{parent.path} is not there any more"
+    same = file_sha256(place) == parent.sha256
+    return f"{parent.path}, unchanged" if same else f"{parent.path} has changed since: the engine is stale, rebuild it"
+
+
+def _opened(
+    path: Path, target: str, times: bool, size: int | None, allow_code: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The engine's own inspector, where this machine opens the plan; else what is missing and why."""
+    from deploykit.engines import open_runner
+
+    try:
+        if times:
+            return timed(path, target, None, size, allow_code)
+        with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
+            found, left = audit_and_left(runner)
+            layers = runner.layers()  # type: ignore[attr-defined]  # of TensorRT's runner
+    except DeploykitError as error:
+        missing = "tactics, formats, fusion, reformats" + (", and the time of each layer" if times else "")
+        return {"not_told": f"{missing}, because the plan does not open here: {error.what}"}, []
+    return {"engine": found, LEFT: left}, layers
+
 
 TOLD_ELSEWHERE = ("network", "settings", "notes", "beside")  # of engines
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
@@ -89,7 +183,7 @@ def inspect(
     path = check_file(Path(path))
     kind, facts, found = _look(path, arch, size, allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
-        from deploykit.benchmarking.inspect_times import timed
+        from deploykit.benchmarking.layers import timed
 
         measured, found = timed(path, target, 1 if threads is None else threads, size, allow_code)
         facts |= measured
@@ -116,14 +210,14 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
         from deploykit.models.describe import describe_file
 
         return describe_file(path, arch, size, allow_code)
-    if suffix in ENGINES:
+    if suffix in SUFFIXES:
         return describe_engine(path, times=times, size=size, allow_code=allow_code)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(
         f"cannot tell what {path} is",
         got=f"suffix {suffix or '(none)'}",
-        expected=", ".join((*TORCH, ".onnx", *ENGINES, ".json")),
+        expected=", ".join((*TORCH, ".onnx", *SUFFIXES, ".json")),
     )
 
 

@@ -96,9 +96,8 @@ def predict(
             annotated copy that exists.
         AnswerNo: NaN or infinite outputs.
     """
-    from deploykit.data.broken import readable
     from deploykit.data.source import Split
-    from deploykit.data.stores import Files, Part
+    from deploykit.data.stores import Files, Part, readable
     from deploykit.engines import open_runner, resolve
 
     config = config or PredictConfig()
@@ -248,8 +247,7 @@ def _copies(files: Sequence[str], folder: Path, force: bool) -> list[Path]:
 def _annotate(answers: Sequence[Answer], copies: Sequence[Path], folder: Path, progress: Progress) -> None:
     from deploykit.base.atomic import atomic_path
     from deploykit.base.errors import from_os_error
-    from deploykit.data.drawing import labelled
-    from deploykit.data.images import read_image
+    from deploykit.data.images import labelled, read_image
 
     try:
         folder.mkdir(exist_ok=True)

@@ -234,7 +234,7 @@ def _save(
     """Write the file where nobody looks, load it as anybody would, and only then give it its name."""
     import torch
 
-    from deploykit.exporting.placing import place, scratch
+    from deploykit.exporting.write import place, scratch
     from deploykit.models import load_model, save_model
 
     module = cutter.module

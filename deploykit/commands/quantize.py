@@ -25,6 +25,7 @@ from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.quantization.batch_norm import with_batch_norm
 from deploykit.quantization.calibration_images import Calibration, calibration_pictures
 from deploykit.quantization.cast_rest import cast_rest, check_precision
+from deploykit.quantization.layer_profile import slower_layers
 from deploykit.quantization.ptq import (
     QuantizeResult,
     choose,
@@ -38,7 +39,6 @@ from deploykit.quantization.ptq import (
     see,
     write_onnx,
 )
-from deploykit.quantization.slower import slower_layers
 from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:

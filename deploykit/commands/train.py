@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
-    from deploykit.training.course import Outcome
-    from deploykit.training.resume import ResumeFile
+    from deploykit.training.resume import Outcome, ResumeFile
     from deploykit.training.signals import Stop
     from deploykit.training.start_model import Start
     from deploykit.training.step import Step
@@ -155,7 +154,7 @@ def _fit(
     from deploykit.base.environment import cores
     from deploykit.training.batches import Batches
     from deploykit.training.loop import fit
-    from deploykit.training.validation import top1_on
+    from deploykit.training.step import top1_on
 
     select = splits["select"]
     if config.early_stop is not None and len(select) == 0:

@@ -214,8 +214,8 @@ def _bisect(
     progress: Progress,
 ) -> Parting | None:
     """Bisect on the worst pictures, four at most, or as many as a fixed batch takes."""
-    from deploykit.evaluation.budgets import budget_of
-    from deploykit.exporting.parting import find_parting
+    from deploykit.evaluation.snr import budget_of
+    from deploykit.exporting.bisect import find_parting
 
     fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
     ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))

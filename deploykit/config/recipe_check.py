@@ -1,8 +1,14 @@
-"""What can be wrong in a recipe, all of it at once, each with its place."""
+"""What can be wrong in a recipe, all of it at once, each with its place.
+
+What can be wrong in how variants hang together: cycles, and files that do not fit the next step or the target.
+
+What can be wrong in whom a recipe's steps learn from: nobody of that name, or a student that is there already.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -11,18 +17,179 @@ from deploykit.base.errors import BadInput, DeploykitError, nearest
 from deploykit.base.targets import PRECISIONS, check_target, parse_spec
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.common import Config, explain
-from deploykit.config.gate_reading import policy_problems
+from deploykit.config.gate import policy_problems
 from deploykit.config.recipe import (
+    INT8_TARGETS,
+    KINDS,
+    ONNX_TARGETS,
     PRECISIONS_OF,
+    STATES,
     ModelFile,
     Recipe,
     Variant,
+    is_qat,
+    state_after,
+    takes,
+    teachers_of,
 )
-from deploykit.config.recipe_chains import chain_problems
-from deploykit.config.recipe_steps import KINDS, is_qat
-from deploykit.config.recipe_teachers import teacher_problems
 from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.config.yaml import Path as Place
+
+Problem = tuple[Place, str]
+
+
+def chain_problems(variants: dict[str, Variant], model_file: str) -> list[Problem]:
+    """Cycles in ``from`` and between teachers, and chains whose files do not fit their steps or their target.
+
+    Args:
+        variants: that could be read.
+        model_file: of the recipe, or an empty text where it trains.
+    """
+    found: list[Problem] = []
+    needs = {name: _needs(name, variants) for name in variants}
+    cyclic = {name: loop for name in variants if (loop := _loop(name, needs)) is not None}
+    for name, loop in cyclic.items():
+        if name == min(loop[:-1]):
+            found.append((("variants", name, "from"), "a cycle: " + " from ".join(loop)))
+    hanging = {name for name in variants if any(one in cyclic for one in _above(name, needs))}
+    start = "graph" if model_file.lower().endswith(".onnx") else "model"
+    states: dict[str, str] = {}
+    for name in variants:
+        if name not in cyclic and name not in hanging:
+            _walk(name, variants, start, states, found)
+    return found
+
+
+def _needs(name: str, variants: dict[str, Variant]) -> list[str]:
+    variant = variants[name]
+    named = [variant.source, *(one for kind, fields in variant.chain for one in teachers_of(kind, fields))]
+    return [one for one in dict.fromkeys(named) if one in variants]
+
+
+def _loop(name: str, needs: dict[str, list[str]]) -> list[str] | None:
+    """The way from ``name`` back to itself, or None."""
+    ways = [[name]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for one in needs[way[-1]]:
+            if one == name:
+                return [*way, one]
+            if one not in seen:
+                seen.add(one)
+                ways.append([*way, one])
+    return None
+
+
+def _above(name: str, needs: dict[str, list[str]]) -> set[str]:
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        for one in needs[todo.pop()]:
+            if one not in found:
+                found.add(one)
+                todo.append(one)
+    return found
+
+
+def _walk(name: str, variants: dict[str, Variant], start: str, states: dict[str, str], found: list[Problem]) -> str:
+    """The state of the variant's last file; what does not fit is added to ``found``."""
+    if name in states:
+        return states[name]
+    variant = variants[name]
+    at = start if variant.source not in variants else _walk(variant.source, variants, start, states, found)
+    inherited = at
+    place: Place = ("variants", name, "steps")
+    for kind, fields in variant.chain:
+        wrong = _misfit(kind, fields, at, start, variant.source, inherited)
+        if wrong is not None:
+            found.append((place, wrong))
+            break
+        at = state_after(kind, fields)
+    else:
+        at = _at_target(name, variant, at, inherited, found)
+    states[name] = at
+    return at
+
+
+def _misfit(kind: str, fields: dict[str, object], at: str, start: str, source: str, inherited: str) -> str | None:
+    """Why a step cannot take a file in state ``at``, or None."""
+    label = "quantize with method qat" if is_qat(kind, fields) else kind
+    whose = source if at == inherited else "the step before"
+    if kind == "export" and at == "graph":
+        return f"{whose} is ONNX already, remove the export"
+    if kind == "export" and at == "int8" and inherited != "int8":
+        return "export comes before quantize: int8 is written into the ONNX file"
+    if kind == "quantize" and at == "int8":
+        return f"{whose} is int8 already, remove the quantize"
+    if takes(kind, fields) == {"model"} and at == "graph":
+        return f"{label} takes a model file, but the recipe starts from an ONNX file" if start == "graph" else None
+    if at in takes(kind, fields) or (kind == "build" and at in ("model", "qat")):
+        return None
+    return f"{label} does not take {STATES[at]}, which {whose} is"
+
+
+def _at_target(name: str, variant: Variant, at: str, inherited: str, found: list[Problem]) -> str:
+    """The state of what the target runs: ONNX targets export and emit by themselves."""
+    place: Place = ("variants", name, "target")
+    made = [(kind, fields) for kind, fields in variant.chain if kind == "quantize"]
+    if variant.engine in ONNX_TARGETS:
+        at = {"model": "graph", "qat": "int8"}.get(at, at)
+        if made and at in ("int8", "engine") and variant.engine not in INT8_TARGETS:
+            found.append((place, f"int8 for {variant.engine} is not built, only {', '.join(INT8_TARGETS)}"))
+        if variant.precision != "fp32" and variant.cast_by == "export" and at == "int8":
+            what = f"the float part of {variant.source} has its precision already, set it where that is quantized"
+            found.append((("variants", name, "precision"), what))
+    elif at not in ("model", "qat"):
+        what = f"starts from the ONNX of {variant.source}" if at == inherited else "exports"
+        found.append((place, f"{variant.engine} runs model files, but {name} {what}"))
+    return at
+
+
+def teacher_problems(variants: dict[str, Any]) -> list[tuple[Place, str]]:
+    """Teachers that are no variant, not ``model`` and no file, and ``arch: auto`` beside the student that a step has.
+
+    Args:
+        variants: plain data as read; what is no step is left to others.
+    """
+    found: list[tuple[Place, str]] = []
+    for name, fields in variants.items():
+        steps = fields.get("steps") if isinstance(fields, dict) else None
+        for i, step in enumerate(steps if isinstance(steps, list) else []):
+            for kind, given in step.items() if isinstance(step, dict) else ():
+                if kind in KINDS and isinstance(given, dict):
+                    found += _of_step(kind, given, ("variants", name, "steps", i, kind), ["model", *variants])
+    return found
+
+
+def _of_step(kind: str, fields: dict[str, Any], place: Place, known: Collection[str]) -> list[tuple[Place, str]]:
+    found: list[tuple[Place, str]] = []
+    if kind == "distill" and fields.get("arch") == "auto":
+        what = "arch auto makes a student, but the model that the step takes is one, leave it out"
+        found.append(((*place, "arch"), what))
+    key = KINDS[kind].teacher
+    value = fields.get(key) if key is not None else None
+    for text in [value] if isinstance(value, str) else value if isinstance(value, list) else []:
+        if isinstance(text, str) and text not in known and (wrong := _missing_teacher(text, known)) is not None:
+            found.append(((*place, str(key)), wrong))
+    return found
+
+
+def _missing_teacher(text: str, known: Collection[str]) -> str | None:
+    """Why nothing can be learned from what ``text`` names, or None."""
+    try:
+        path = parse_spec(text).path
+    except BadInput as error:
+        return f"teacher {text!r}: {error.line()}"
+    if path.is_file():
+        return None
+    if path.exists():
+        return f"teacher {text!r} is a folder, expected a model file, a variant or model"
+    close = nearest(text, known)
+    return f"teacher {text!r} is no file and no variant, " + (
+        f"did you mean {close!r}?" if close else f"expected a file that exists, or one of {', '.join(known)}"
+    )
+
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ELSEWHERE = {

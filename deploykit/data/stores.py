@@ -1,4 +1,9 @@
-"""Where pictures lie: files, or one array. A store gives a picture by its index, and its hash."""
+"""Where pictures lie: files, or one array. A store gives a picture by its index, and its hash.
+
+Leaving out pictures that cannot be read, when that was asked for.
+
+The natural size of picture files: what small pictures of one size need no resizing for.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
+from deploykit.base.errors import BadInput
 from deploykit.base.hashing import array_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.hashes import all_hashed, file_hashes
+from deploykit.data.hashes import all_hashed, broken_files, file_hashes
 from deploykit.data.images import read_image
 
 
@@ -114,3 +120,46 @@ class Array:
     def quick_hashes(self) -> bool:
         """Arrays are hashed at memory speed."""
         return True
+
+
+_NAMED = 5
+
+
+def readable(part: Part, skip_broken: bool, progress: Progress) -> Part:
+    """``part`` as it is, or with ``skip_broken`` without the files that cannot be decoded, which are named.
+
+    Without ``skip_broken`` nothing is decoded ahead: a broken file is an error when it is read.
+
+    Raises:
+        BadInput: no picture is left.
+    """
+    if not skip_broken or not isinstance(part.store, Files):
+        return part
+    paths = part.store.paths
+    broken = broken_files(paths, progress)
+    if not broken:
+        return part
+    if len(broken) == len(paths):
+        raise BadInput(f"none of the {len(paths)} pictures can be read", got=next(iter(broken.values())))
+    shown = "; ".join(list(broken.values())[:_NAMED]) + (" …" if len(broken) > _NAMED else "")
+    progress.warn(f"left out {len(broken)} of {len(paths)} pictures: {shown}")
+    keep = np.array([index not in broken for index in range(len(paths))])
+    return Part(Files([path for path, kept in zip(paths, keep, strict=True) if kept]), part.labels[keep])
+
+
+MOST = 128
+_LOOKED_AT = 32
+
+
+def natural_size(paths: Sequence[str]) -> tuple[int, int] | None:
+    """Height and width of up to 32 of the files, where they are small and the same for all that can be read."""
+    from PIL import Image
+
+    sizes = set()
+    for path in paths[:: max(1, len(paths) // _LOOKED_AT)][:_LOOKED_AT]:
+        try:
+            with Image.open(path) as image:
+                sizes.add((image.height, image.width))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue
+    return sizes.pop() if len(sizes) == 1 and max(next(iter(sizes))) <= MOST else None

@@ -84,9 +84,9 @@ def _live(
     import torch
 
     from deploykit.distillation.cache import RememberedTeacher
-    from deploykit.distillation.matching import pairs_of
+    from deploykit.distillation.features import pairs_of
+    from deploykit.distillation.step import view_of
     from deploykit.distillation.teachers import ModuleTeacher, RunnerTeacher
-    from deploykit.distillation.views import view_of
 
     view = view_of(preprocessing, teacher.preprocessing, f"the teacher {teacher.spec.name}")
     names = [its for _, its in pairs_of(config.layers)] if layers and config.features else []

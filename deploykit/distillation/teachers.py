@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deploykit.distillation.ensemble import as_one
 from deploykit.distillation.features import Tapped
-from deploykit.distillation.views import View
+from deploykit.distillation.step import View
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.evaluation.accuracy import predictions
-from deploykit.stats.mcnemar import mcnemar
-from deploykit.stats.paired import bootstrap_mean, score_interval
+from deploykit.stats.paired import bootstrap_mean, mcnemar, score_interval
 
 FEW_DISCORDANT = 10
 

@@ -54,8 +54,7 @@ class Opened:
 
     def graph(self, proto: onnx.ModelProto) -> Any:
         """A function from an input to all outputs by name, which are not copied; a fixed batch is fed in whole ones."""
-        from deploykit.engines.onnxruntime.session import ort_errors
-        from deploykit.engines.onnxruntime.words import plain_words
+        from deploykit.engines.onnxruntime.session import ort_errors, plain_words
 
         session = self._session(proto)
         names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0]

@@ -1,4 +1,7 @@
-"""Custom metrics: ``module:function(logits, labels) -> float``, the user's own code."""
+"""Custom metrics: ``module:function(logits, labels) -> float``, the user's own code.
+
+Judging a classifier from its logits alone, as often as wanted.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,21 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from deploykit.base.errors import BadInput
+from deploykit.evaluation.accuracy import (
+    accuracy,
+    changed_by_class,
+    class_table,
+    confusion,
+    most_confused,
+    negative_flips,
+    predictions,
+)
+from deploykit.evaluation.agreement import agreement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,4 +84,80 @@ def apply_metrics(metrics: Mapping[str, Metric], logits: np.ndarray, labels: np.
                 f"the metric {name} returned no number", got=type(value).__name__, expected="one float"
             ) from error
         found[name] = number if math.isfinite(number) else None
+    return found
+
+
+CLASSES_LISTED = 200
+CLASSES_CROSSED = 30
+FLIPS_SHOWN = 24
+
+
+def judge(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    base_logits: np.ndarray | None,
+    ci_level: float = 0.95,
+    seed: int = 0,
+    *,
+    name: str = "the model",
+    metrics: Mapping[str, Metric] | None = None,
+    classes: tuple[str, ...] | None = None,
+    images: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """The ``accuracy`` of a report's variant, without its ``logits_file``.
+
+    Args:
+        logits: [N, C], in the data's class order.
+        labels: int64 [N].
+        base_logits: [N, C] of the baseline on the same images; None leaves out everything that compares.
+        ci_level: of all intervals.
+        seed: of the bootstrap.
+        name: of the variant, for messages.
+        metrics: custom ones, by name.
+        classes: names of the columns; they add the scores of each class (up to 200 classes), who is taken for whom, and
+            the images that flipped.
+        images: int64 [N], the number of each row's image in its split; None: the rows are all its images.
+
+    Raises:
+        BadInput: no classifier with one label per image, or a custom metric that fails.
+        AnswerNo: NaN or infinite logits.
+    """
+    from deploykit.evaluation.logits import check_logits
+
+    check_logits(logits, labels, name)
+    found = accuracy(logits, labels, ci_level)
+    if base_logits is not None:
+        found |= agreement(logits, base_logits, labels, ci_level, seed)
+    if metrics:
+        found["metrics"] = apply_metrics(metrics, logits, labels)
+    if classes is not None and len(classes) == logits.shape[1]:
+        base = None if base_logits is None else predictions(base_logits)
+        found |= _by_class(logits, labels, base, classes, images)
+    return found
+
+
+def _by_class(
+    logits: np.ndarray, labels: np.ndarray, base: np.ndarray | None, classes: tuple[str, ...], images: np.ndarray | None
+) -> dict[str, Any]:
+    predicted = predictions(logits)
+    matrix = confusion(predicted, labels, len(classes))
+    found: dict[str, Any] = {"confused": most_confused(matrix, classes)}
+    if len(classes) <= CLASSES_CROSSED:
+        found["confusion"] = matrix.tolist()
+    if len(classes) <= CLASSES_LISTED:
+        found["per_class"] = class_table(logits, labels, classes)
+    if base is not None:
+        changed = changed_by_class(predicted, base, labels, len(classes))
+        for i, row in enumerate(found.get("per_class", ())):
+            row |= {key: float(values[i]) for key, values in changed.items()}
+        found["flips"] = [
+            {
+                "image": one["row"] if images is None else int(images[one["row"]]),
+                "label": classes[one["label"]],
+                "base": classes[one["base"]],
+                "predicted": classes[one["predicted"]],
+                "confidence": one["confidence"],
+            }
+            for one in negative_flips(logits, base, labels, FLIPS_SHOWN)
+        ]
     return found

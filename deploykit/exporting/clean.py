@@ -1,15 +1,114 @@
-"""Clean an exported graph: nothing of the machine it was made on stays, and two exports give the same bytes."""
+"""Clean an exported graph: nothing of the machine it was made on stays, and two exports give the same bytes.
+
+Fold BatchNorm into the convolution, transposed convolution or Gemm before it.
+
+With y = W·x + b and BN(y) = γ (y − μ) / √(σ² + ε) + β, let s = γ / √(σ² + ε). Then BN(y) = (s·W)·x + s·(b − μ) + β, where
+s scales the output channels: axis 0 of a convolution's weight, axis 1 (within the group) of a transposed one's. It is exact
+in real numbers; here it is computed in float64 and rounded once. It needs the layer's output to have no other reader.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit._version import __version__
-from deploykit.exporting.fold import fold_batch_norms
 from deploykit.exporting.names import rename
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+
+def fold_batch_norms(model: ir.Model) -> tuple[int, int]:
+    """Fold what can be folded exactly, in place.
+
+    Returns:
+        How many were folded here, and how many BatchNormalization nodes stay.
+    """
+    graph = model.graph
+    folded = left = 0
+    for node in list(graph):
+        if node.op_type == "BatchNormalization" and node.domain == "":
+            if _fold(graph, node):
+                folded += 1
+            else:
+                left += 1
+    return folded, left
+
+
+def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
+    import onnx_ir as ir
+
+    source = norm.inputs[0]
+    layer = source.producer() if source is not None else None
+    if layer is None or source is None or source.is_graph_output() or len(source.uses()) != 1:
+        return False
+    constants = [_array(value) for value in norm.inputs[1:5]]
+    weight = _array(layer.inputs[1]) if len(layer.inputs) > 1 else None
+    bias = _array(layer.inputs[2]) if len(layer.inputs) > 2 and layer.inputs[2] is not None else None
+    has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
+    if weight is None or any(c is None for c in constants) or (has_bias and bias is None):
+        return False
+    gamma, beta, mean, var = (np.asarray(c, np.float64) for c in constants)
+    epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
+    scale = gamma / np.sqrt(var + epsilon)
+    scaled = _scaled(layer, weight, scale)
+    if scaled is None:
+        return False
+    shifted = (
+        (0.0 if bias is None else np.asarray(bias, np.float64) - mean) * scale if bias is not None else -mean * scale
+    )
+    new_bias = shifted + beta
+    stem = norm.inputs[1].name if norm.inputs[1] is not None else norm.name
+    inputs = []
+    for role, array in (("weight", scaled), ("bias", new_bias)):
+        value = ir.Value(name=f"{stem}~folded_{role}")
+        value.const_value = ir.tensor(np.ascontiguousarray(array, weight.dtype), name=value.name)
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(weight.dtype))
+        graph.register_initializer(value)
+        inputs.append(value)
+    name = layer.inputs[1].name if layer.inputs[1] is not None else None
+    if name and name.endswith(".weight"):  # keep the layer's name for the node ↔ module map
+        layer.metadata_props.setdefault("pkg.torch.onnx.name_scopes", repr(["", name.removesuffix(".weight"), ""]))
+    layer.replace_input_with(1, inputs[0])
+    if len(layer.inputs) > 2:
+        layer.replace_input_with(2, inputs[1])
+    else:
+        layer.resize_inputs(3)
+        layer.replace_input_with(2, inputs[1])
+    ir.convenience.replace_all_uses_with(norm.outputs[0], source, replace_graph_outputs=True)
+    if norm.outputs[0].name and source.is_graph_output():
+        source.name = norm.outputs[0].name
+    graph.remove(norm, safe=True)
+    return True
+
+
+def _scaled(layer: ir.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray | None:
+    """The weight with its output channels scaled, or None where the layer is not one that can be folded into."""
+    wide = np.asarray(weight, np.float64)
+    if layer.op_type == "Conv" and wide.shape[0] == len(scale):
+        return wide * scale.reshape(-1, *[1] * (wide.ndim - 1))
+    if layer.op_type == "ConvTranspose":
+        group = layer.attributes["group"].as_int() if "group" in layer.attributes else 1
+        per = wide.shape[1]
+        if per * group != len(scale):
+            return None
+        grouped = wide.reshape(group, wide.shape[0] // group, *wide.shape[1:])
+        return (grouped * scale.reshape(group, 1, per, *[1] * (wide.ndim - 2))).reshape(wide.shape)
+    if layer.op_type == "Gemm":
+        plain = all(layer.attributes[k].as_float() == 1.0 for k in ("alpha", "beta") if k in layer.attributes)
+        transposed = "transB" in layer.attributes and layer.attributes["transB"].as_int() == 1
+        axis = 0 if transposed else 1
+        if plain and wide.shape[axis] == len(scale):
+            return wide * (scale[:, None] if transposed else scale[None, :])
+    return None
+
+
+def _array(value: ir.Value | None) -> np.ndarray | None:
+    if value is None or not value.is_initializer() or value.const_value is None:
+        return None
+    return value.const_value.numpy()
 
 
 def clean(model: ir.Model, modules: frozenset[str] = frozenset()) -> int:

@@ -1,13 +1,20 @@
 """Preprocessing inside the graph: uint8 NHWC → Cast → (x − 255·mean) · 1/(255·std) → NCHW.
 
 It equals (x/255 − mean)/std up to one rounding of float32. Resizing and cropping stay outside.
+
+``deploykit.*`` metadata: what a lone ``.onnx`` still knows of itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from deploykit._version import __version__
+from deploykit.base.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -50,3 +57,32 @@ def _constant(graph: ir.Graph, name: str, values: np.ndarray) -> ir.Value:
     value.const_value = ir.tensor(array, name=name)
     graph.register_initializer(value)
     return value
+
+
+def write_metadata(
+    props: MutableMapping[str, str],
+    *,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...] | None,
+    precision: str,
+    lineage: list[dict[str, Any]],
+) -> None:
+    """Set the metadata of a model, in place.
+
+    Args:
+        props: ``metadata_props`` of an onnx_ir model.
+        preprocessing: of the file's input.
+        classes: names in the order of the outputs, or None.
+        precision: of the float part.
+        lineage: what was done to the model, oldest first.
+    """
+    props["deploykit.version"] = __version__
+    props["deploykit.precision"] = precision
+    props["deploykit.preprocessing"] = _json(preprocessing.to_dict())
+    if classes is not None:
+        props["deploykit.classes"] = _json(list(classes))
+    props["deploykit.lineage"] = _json(lineage)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)

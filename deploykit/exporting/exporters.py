@@ -1,18 +1,85 @@
-"""PyTorch's two exporters behind one signature: a module in, an ``onnx_ir`` model out, weights not copied where possible."""
+"""PyTorch's two exporters behind one signature: a module in, an ``onnx_ir`` model out, weights not copied where possible.
+
+Ctrl-C that a library swallows: an import it breaks off turns it into an error of another kind.
+
+The exporters print to stdout and stderr, log and warn; what matters of it is in their exceptions.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.exporting.interrupts import interrupts_kept
-from deploykit.exporting.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Tensor, nn
+
+
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Let a SIGINT inside the block end it with ``KeyboardInterrupt``, whatever the code inside makes of it.
+
+    The handler that was there runs as before; where it raises nothing, it has its own way to end. In a thread other than
+    the main one, which gets no signals, and where a handler is not Python's, nothing changes.
+
+    Raises:
+        KeyboardInterrupt: SIGINT raised it, and the block failed otherwise or went on as if nothing had happened.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    came = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        try:
+            before(number, frame)
+        except KeyboardInterrupt:
+            came = True
+            raise
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Python-level output, warnings and logging below CRITICAL inside the block."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
 
 EXPORTERS = ("dynamo", "torchscript")
 

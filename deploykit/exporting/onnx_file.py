@@ -76,7 +76,7 @@ def known_output(target: Path, manifest: Manifest, *, force: bool) -> Manifest |
     Raises:
         BadInput: something is there that may not be replaced.
     """
-    from deploykit.exporting.placing import check_data_file
+    from deploykit.exporting.write import check_data_file
 
     if already_made(target, manifest.key, force=force):
         made = read_manifest(target)
@@ -97,8 +97,8 @@ def _recorded(config: ExportConfig) -> dict[str, Any]:
 def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest, progress: Progress) -> Manifest:
     import torch
 
-    from deploykit.exporting.placing import place, scratch
     from deploykit.exporting.reference import ModuleRunner
+    from deploykit.exporting.write import place, scratch
     from deploykit.models import load_model
 
     if config.threads is not None:
@@ -151,7 +151,7 @@ def _preprocessing(loaded: LoadedModel, source: Path) -> Preprocessing:
 
 def _check_program(loaded: LoadedModel, config: ExportConfig, source: Path) -> None:
     """Raise :class:`BadInput` where an exported program takes another batch than asked for."""
-    from deploykit.exporting.outputs import fixed_batch
+    from deploykit.exporting.reference import fixed_batch
 
     fixed = fixed_batch(loaded.program) if loaded.program is not None else None
     if fixed is not None and config.batch != fixed:
@@ -171,7 +171,7 @@ def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
     """Make the module exportable, in place; what was decided is said and returned."""
     import torch
 
-    from deploykit.exporting.outputs import check_inputs
+    from deploykit.exporting.reference import check_inputs
     from deploykit.models.detection import RawHeads, is_single_stage
 
     notes = []
@@ -246,9 +246,8 @@ def _attempt(
     progress: Progress,
 ) -> tuple[dict[str, Any], Parity]:
     from deploykit.exporting.clean import clean
-    from deploykit.exporting.embed import embed_preprocessing
+    from deploykit.exporting.embed import embed_preprocessing, write_metadata
     from deploykit.exporting.exporters import export_with
-    from deploykit.exporting.metadata import write_metadata
     from deploykit.exporting.write import check, count_nodes, write
 
     if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:

@@ -1,17 +1,92 @@
-"""Eager PyTorch behind the runner protocol, for a module that is already loaded: what an export is held against."""
+"""Eager PyTorch behind the runner protocol, for a module that is already loaded: what an export is held against.
+
+What a network takes and answers: one picture tensor in, named tensors out.
+"""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import TensorSpec
-from deploykit.exporting.outputs import named_outputs, run_once
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
+
+
+def check_inputs(module: nn.Module) -> None:
+    """Raise :class:`BadInput` where ``forward`` needs anything but one tensor."""
+    try:
+        parameters = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        return
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [p.name for p in parameters if p.kind in kinds and p.default is inspect.Parameter.empty]
+    if len(needed) > 1:
+        raise BadInput(
+            f"the model takes {len(needed)} inputs",
+            got=", ".join(needed),
+            expected="one tensor of pictures",
+            fix="Wrap it in a module whose forward takes one tensor, and name that with --arch module:factory.",
+        )
+
+
+def fixed_batch(program: Any) -> int | None:
+    """The only batch size that an ``ExportedProgram`` takes, or None where it is free."""
+    names = program.graph_signature.user_inputs
+    first = next(node.meta["val"].shape[0] for node in program.graph.nodes if node.name == names[0])
+    return first if isinstance(first, int) else None
+
+
+def named_outputs(answer: Any) -> dict[str, Tensor]:
+    """The tensors of a network's answer by name: ``output``; the keys of a dictionary; ``output0`` … of a tuple.
+
+    Raises:
+        BadInput: the answer holds anything else (detections after NMS, nested containers).
+    """
+    if isinstance(answer, Tensor):
+        return {"output": answer}
+    if isinstance(answer, Mapping):
+        named = {str(key): value for key, value in answer.items()}
+    elif isinstance(answer, tuple | list):
+        named = {f"output{i}": value for i, value in enumerate(answer)}
+    else:
+        raise BadInput("the model's answer is no tensor", got=type(answer).__name__, expected="tensors")
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise BadInput(
+                f"the model's output {name!r} is no tensor (detections after NMS, or a nested container)",
+                got=type(value).__name__,
+                expected="tensors",
+                fix="Export the backbone with its heads, without NMS: wrap them in a module (--arch module:factory).",
+            )
+    if not named:
+        raise BadInput("the model answers nothing", expected="at least one tensor")
+    return named
+
+
+def run_once(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The named outputs for ``x`` ``[N, 3, H, W]``, computed eagerly.
+
+    Raises:
+        BadInput: the network does not take this input.
+    """
+    try:
+        with torch.inference_mode():
+            return named_outputs(module(x))
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        raise BadInput(
+            f"the model does not run on an input of {list(x.shape)}: {str(error).splitlines()[0] if str(error) else error!r}",
+            fix="Is --size right?",
+        ) from error
 
 
 class ModuleRunner:

@@ -1,11 +1,21 @@
-"""Write an ONNX file, with its weights beside it where one protobuf cannot hold them, and check what was written."""
+"""Write an ONNX file, with its weights beside it where one protobuf cannot hold them, and check what was written.
+
+An ONNX file and its weights come to their place together, or not at all.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploykit.base.errors import AnswerNo
+from deploykit.base.artifact import files_of, is_claimed, manifest_path, read_manifest, write_claim
+from deploykit.base.atomic import told
+from deploykit.base.errors import AnswerNo, BadInput
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -73,3 +83,42 @@ def count_nodes(path: Path) -> dict[str, int]:
 
     graph = onnx.load(str(path), load_external_data=False).graph
     return dict(Counter(node.op_type for node in graph.node).most_common())
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` on the same disk, gone when the block ends, however it ends."""
+    folder = target.parent / f".{uuid.uuid4().hex[:8]}.tmp.{target.name}"
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise told(error, folder, target) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def place(folder: Path, target: Path, names: list[str]) -> list[Path]:
+    """Move the files to their place, the weights first; what an older export left of weights goes.
+
+    Until the manifest is written, a claim tells whose they are.
+    """
+    write_claim(target, files_of(*(folder / name for name in names)))
+    for name in reversed(names):
+        os.replace(folder / name, target.parent / name)
+    if data_path(target).name not in names and (old := _own_files(target)) and data_path(target).name in old:
+        data_path(target).unlink(missing_ok=True)
+    return [target.parent / name for name in names]
+
+
+def _own_files(target: Path) -> dict[str, str]:
+    manifest = read_manifest(target) if manifest_path(target).exists() else None
+    return manifest.files if manifest else {}
+
+
+def check_data_file(target: Path, *, force: bool) -> None:
+    """Raise :class:`BadInput` where weights that are not ours lie beside ``target``."""
+    beside = data_path(target)
+    own = _own_files(target)
+    if beside.exists() and not force and beside.name not in own and not is_claimed(target, own):
+        raise BadInput(f"{beside} exists and was not made by deploykit", fix="Choose another -o, or pass --force.")

@@ -10,10 +10,9 @@ import numpy as np
 
 from deploykit.gating.evidence import Answers, Evidence
 from deploykit.gating.question import Question, failed
-from deploykit.stats.needed import factor_needed
+from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.paired import score_interval
-from deploykit.stats.proportions import wilson
-from deploykit.stats.score_tests import paired_p, proportion_p, unpaired_interval, unpaired_p
+from deploykit.stats.proportions import paired_p, proportion_p, unpaired_interval, unpaired_p, wilson
 
 LOGITS, COUNTS, UNPAIRED = "logits", "the stated counts", "both stated accuracies, images not paired"
 

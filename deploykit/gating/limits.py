@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploykit.base.errors import BadInput, nearest
-from deploykit.config.gate import GatePolicy, Limits
-from deploykit.config.gate_reading import EVERY
+from deploykit.config.gate import EVERY, GatePolicy, Limits
 from deploykit.gating import accuracy as answers
 from deploykit.gating import exact as plain
 from deploykit.gating import speed

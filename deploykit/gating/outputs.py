@@ -1,16 +1,24 @@
-"""The verdict as a Markdown comment: the sentence and what did not pass first, everything else folded."""
+"""The verdict as a Markdown comment: the sentence and what did not pass first, everything else folded.
+
+GitHub's annotations: workflow commands that the runner shows at the pull request.
+
+The verdict as JUnit XML: one test case per limit, one suite per variant.
+"""
 
 from __future__ import annotations
 
+import re
+import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
-from deploykit.gating.question import FAIL, PASS
-from deploykit.gating.shown import MARKS, WORDS, interval_of, limit_of, sentence, value_of, why
+from deploykit.gating.question import CANNOT_TELL, FAIL, PASS
+from deploykit.gating.result import MARKS, WORDS, interval_of, limit_of, sentence, value_of, why
 from deploykit.gating.verdict import Finding
-from deploykit.reporting.markdown_part import escaped, folded, table
+from deploykit.reporting.format import escaped, folded, table
 
 if TYPE_CHECKING:
     from deploykit.gating.result import Gate
+    from deploykit.gating.verdict import Finding
 
 HEAD = ["", "Variant", "Limit", "", "Value", "Interval"]
 
@@ -61,3 +69,55 @@ def _method(gate: Gate) -> list[str]:
     told += [f"judged from {', '.join(sources)}"] if sources else []
     told += [f"measured {gate.looks} times, the confidence shared among the looks"] if gate.looks > 1 else []
     return told + list(gate.notes)
+
+
+LEVELS = {FAIL: "error", "cannot_tell": "warning"}
+
+
+def to_annotations(gate: Gate) -> list[str]:
+    """``::error title=…::…`` per broken limit, ``::warning`` per undecided one, ``::notice`` where all hold."""
+    lines = [
+        f"::{LEVELS[one.verdict]} title={_property(f'{one.variant}: {one.rule} {WORDS[one.verdict]}')}::{_data(why(one))}"
+        for one in sorted(gate.findings, key=lambda one: one.verdict != FAIL)
+        if one.verdict != PASS
+    ]
+    return lines or [f"::notice title=deploykit gate::{_data(sentence(gate.findings, gate.verdict))}"]
+
+
+def _data(text: str) -> str:
+    """Escaped as GitHub's toolkit does."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def to_junit(gate: Gate) -> str:
+    """JUnit XML; an undecided limit is an ``error``, because the job does not pass with it."""
+    root = ET.Element("testsuites", {"name": _clean(f"deploykit gate {gate.policy}"), **_counts(gate.findings)})
+    for variant in dict.fromkeys(one.variant for one in gate.findings):
+        own = [one for one in gate.findings if one.variant == variant]
+        suite = ET.SubElement(root, "testsuite", {"name": _clean(variant), **_counts(own)})
+        for one in own:
+            case = ET.SubElement(
+                suite, "testcase", classname=_clean(f"{gate.policy}.{variant}"), name=one.rule, time="0"
+            )
+            if one.verdict in (FAIL, CANNOT_TELL):
+                kind = "failure" if one.verdict == FAIL else "error"
+                ET.SubElement(case, kind, type=one.verdict, message=_clean(why(one)))
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _counts(findings: list[Finding]) -> dict[str, str]:
+    failures = sum(one.verdict == FAIL for one in findings)
+    errors = sum(one.verdict == CANNOT_TELL for one in findings)
+    return {"tests": str(len(findings)), "failures": str(failures), "errors": str(errors), "time": "0"}
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("?", text)

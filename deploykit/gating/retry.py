@@ -61,7 +61,7 @@ def measure_again(
     Raises:
         BadInput: the artifacts are not there or were changed, or the data is not known.
     """
-    from deploykit.gating.gate_evidence import read_evidence
+    from deploykit.gating.evidence import read_evidence
 
     folder = place if place.is_dir() else place.parent
     asked, specs = _as_measured(folder, evidence, config)

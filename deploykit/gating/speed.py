@@ -9,8 +9,8 @@ import numpy as np
 
 from deploykit.gating.evidence import Evidence, measurement_of
 from deploykit.gating.question import Question, failed, undecided
-from deploykit.stats.needed import factor_needed
-from deploykit.stats.ratio_test import LogRatio, change, log_ratio, normal_ratio, pooled
+from deploykit.stats.multiple_tests import factor_needed
+from deploykit.stats.ratio import LogRatio, change, log_ratio, normal_ratio, pooled
 
 RAW, STATED = "raw samples", "the stated interval, taken as normal"
 

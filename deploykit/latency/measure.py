@@ -8,14 +8,14 @@ from contextlib import ExitStack
 
 from deploykit.base.environment import cores
 from deploykit.base.progress import SILENT, Progress
-from deploykit.latency import noise
-from deploykit.latency.crew import Crew
+from deploykit.latency import machine as noise
+from deploykit.latency.interleave import schedule
 from deploykit.latency.machine import Watch
 from deploykit.latency.results import LEAST_ROUNDS, Measured, Ratio, Settings, Times, medians, ratio
 from deploykit.latency.scenarios import measure_extras
-from deploykit.latency.schedule import schedule
-from deploykit.latency.subject import Opener
 from deploykit.latency.sweep import Threaded, thread_sweep
+from deploykit.latency.worker import Opener
+from deploykit.latency.workers import Crew
 from deploykit.stats.ratio import half_width
 
 __all__ = ["COPY", "Measured", "Ratio", "Settings", "Times", "measure", "medians", "ratio"]

@@ -10,10 +10,9 @@ import numpy as np
 
 from deploykit.base.environment import cores
 from deploykit.base.progress import Progress
-from deploykit.latency.crew import Crew
 from deploykit.latency.results import Extra, Measured, Series, Settings, paired
-from deploykit.latency.subject import Opener
-from deploykit.latency.workers import Worker, WorkerFailed
+from deploykit.latency.worker import Opener
+from deploykit.latency.workers import Crew, Worker, WorkerFailed
 
 GAIN = 0.05
 ROUNDS = 6

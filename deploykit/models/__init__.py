@@ -4,12 +4,10 @@ Importing this package imports torch; import it inside functions.
 """
 
 from deploykit.base.checkpoint import Arch
-from deploykit.models.build import architectures, build
-from deploykit.models.classifier import check_classifier
-from deploykit.models.heads import head_of, replace_head
+from deploykit.models.build import arch_text, architectures, build, parse_arch
+from deploykit.models.heads import check_classifier, head_of, replace_head
 from deploykit.models.load import LoadedModel, load_model
 from deploykit.models.macs import Counts, count
-from deploykit.models.names import arch_text, parse_arch
 from deploykit.models.reshape import reshape, shape_changes
 from deploykit.models.save import save_model
 

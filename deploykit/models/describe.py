@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import FORMAT, is_model_file, read_tensors
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.models.load import LoadedModel, load_model
+from deploykit.models.build import arch_text
+from deploykit.models.load import LoadedModel, load_model, unwrap
 from deploykit.models.macs import count
-from deploykit.models.names import arch_text
-from deploykit.models.unwrapping import unwrap
 
 Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}

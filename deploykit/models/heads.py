@@ -1,4 +1,7 @@
-"""The classification head: the last linear (or 1×1 convolution) layer, found and replaced."""
+"""The classification head: the last linear (or 1×1 convolution) layer, found and replaced.
+
+Refusing by name what cannot be judged as a classifier.
+"""
 
 from __future__ import annotations
 
@@ -64,3 +67,21 @@ def replace_head(module: nn.Module, num_classes: int) -> str:
     if hasattr(module, "num_classes"):
         setattr(module, "num_classes", num_classes)  # noqa: B010  (modules declare no such attribute)
     return name
+
+
+def check_classifier(num_outputs: int, classes: tuple[str, ...] | None = None) -> int:
+    """Return ``num_outputs`` if the network can be judged as a single-label classifier.
+
+    Raises:
+        BadInput: one logit (binary or multi-label with a sigmoid), or another count than there are class names.
+    """
+    if num_outputs < 2:
+        raise BadInput(
+            "this is a one-logit model (binary or multi-label with a sigmoid), which is not supported",
+            got=f"{num_outputs} output",
+            expected="one logit per class, at least two",
+            fix="Give it a two-class softmax head.",
+        )
+    if classes is not None and len(classes) != num_outputs:
+        raise BadInput("the class names do not fit the head", got=f"{len(classes)} names", expected=num_outputs)
+    return num_outputs

@@ -1,21 +1,107 @@
-"""Which network a bare state dict belongs to: by the index, by deploykit's families, or by the name the user gives."""
+"""Which network a bare state dict belongs to: by the index, by deploykit's families, or by the name the user gives.
+
+Whether two architectures with the same tensors compute the same function: seeded weights, seeded picture.
+
+Recognise deploykit's own networks: their families are open, so arguments are read from the shapes.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
-from deploykit.models.build import build, build_meta
-from deploykit.models.equality import equal_outputs, seeded_output
-from deploykit.models.fingerprint import relevant
+from deploykit.models.build import arch_text, build, build_meta, parse_arch
 from deploykit.models.heads import head_of
-from deploykit.models.index import Group, matching, nearest_groups
-from deploykit.models.names import arch_text, parse_arch
-from deploykit.models.own import own_candidates
+from deploykit.models.index import Group, Shapes, matching, nearest_groups, relevant
 from deploykit.models.sources import AUXILIARY
+
+
+def equal_outputs(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two logits differ by rounding only; what could not be computed equals nothing."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    return bool((one - other).abs().max() <= 1e-4 * one.abs().max())
+
+
+def seeded_output(module: nn.Module, size: tuple[int, int]) -> Tensor | None:
+    """The logits ``[1, C]`` of a network, its weights overwritten by seeded ones, on one seeded picture of ``size``.
+
+    The picture's values go far beyond those of a normalised one, so that clamps (ReLU6) act. None where the network
+    does not run at this size.
+    """
+    seed_weights(module)
+    x = 3 * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    try:
+        with torch.no_grad():
+            return module.eval()(x)
+    except (RuntimeError, AssertionError, ValueError):
+        return None
+
+
+def seed_weights(module: nn.Module) -> None:
+    """Overwrite every tensor by values that depend on its name's place only, large enough that activations differ."""
+    generator = torch.Generator().manual_seed(0)
+    state = module.state_dict()
+    for name in sorted(state):
+        tensor = state[name]
+        if not tensor.is_floating_point():
+            continue
+        noise = torch.empty(tensor.shape).uniform_(-1, 1, generator=generator)
+        if tensor.ndim < 2:
+            tensor.copy_(noise * 0.5 + (1 if name.endswith(("weight", "running_var", "gamma")) else 0))
+        else:
+            tensor.copy_(noise * (3 * 2 / max(1, tensor[0].numel())) ** 0.5)
+
+
+@contextmanager
+def without_initialisation() -> Iterator[None]:
+    """Make ``torch.nn.init`` leave tensors alone: the weights are overwritten anyway."""
+    names = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
+    kept = {name: getattr(nn.init, name) for name in names}
+    for name in names:
+        setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(nn.init, name, function)
+
+
+WIDTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.25, 1.4, 1.5, 2.0)
+
+
+def own_candidates(shapes: Shapes) -> list[Arch]:
+    """Every network of deploykit's that may have these tensors; whether they really fit is for the caller to see.
+
+    The stride of the stem leaves no trace in the tensors, so both are candidates.
+    """
+    if "conv1.weight" in shapes and "layer3.0.conv1.weight" in shapes and "fc.weight" in shapes:
+        blocks = len({name.split(".")[1] for name in shapes if name.startswith("layer1.")})
+        widths = [
+            shapes[f"layer{stage}.0.conv2.weight"][0] for stage in (1, 2, 3) if f"layer{stage}.0.conv2.weight" in shapes
+        ]
+        if len(widths) != 3:
+            return []
+        kwargs = {"num_classes": shapes["fc.weight"][0], "depth": 6 * blocks + 2, "widths": widths}
+        return [Arch("deploykit", "resnet", {**kwargs, "stem_stride": stride}) for stride in (1, 2)]
+    if "features.0.0.weight" in shapes and "classifier.1.weight" in shapes:
+        classes = shapes["classifier.1.weight"][0]
+        return [
+            Arch("deploykit", "mobilenetv2", {"num_classes": classes, "width": width, "stem_stride": stride})
+            for width in WIDTHS
+            for stride in (1, 2)
+        ]
+    if "classifier.4.weight" in shapes and "classifier.1.weight" in shapes and "features.9.weight" in shapes:
+        size = 16 * math.isqrt(shapes["classifier.1.weight"][1] // shapes["features.9.weight"][0])
+        return [Arch("deploykit", "cnn4", {"num_classes": shapes["classifier.4.weight"][0], "size": size})]
+    return []
 
 
 def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:

@@ -46,7 +46,7 @@ def save_model(
         samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}`` arrays or tensors; the first 32 are kept.
         masks: tensor name → bool mask.
         ranges: activation ranges by module name.
-        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.claim`).
+        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.artifact`).
 
     Raises:
         BadInput: the class names do not fit the head, a tensor holds NaN or infinity, or a masked weight is not zero.

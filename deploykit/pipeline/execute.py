@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.gate import GatePolicy
-from deploykit.config.recipe import Recipe
+from deploykit.config.recipe import KINDS, Recipe
 from deploykit.config.recipe_read import load_recipe
-from deploykit.config.recipe_steps import KINDS
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
-from deploykit.pipeline.find_recipe import refuse_code
+from deploykit.pipeline.find_recipe import find_recipe, refuse_code
 from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.measure import measure, measurement_key
 from deploykit.pipeline.plan import Plan, Stage, plan
-from deploykit.pipeline.shipped import find_recipe
 from deploykit.reporting.terminal import plan_of, summary_of
 
 if TYPE_CHECKING:
@@ -192,7 +190,7 @@ def _policy(named: str | GatePolicy, recipe: Path) -> str | GatePolicy:
 def _check_inputs(work: _Work, recipe: Path) -> None:
     """Policy, model file and data can be read: said before anything is made or another run is waited for."""
     if isinstance(work.recipe.gate, str):
-        from deploykit.config.gate_reading import load_policy
+        from deploykit.config.gate import load_policy
 
         load_policy(str(_policy(work.recipe.gate, recipe)))
     for stage in work.plan.stages:

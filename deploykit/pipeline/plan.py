@@ -8,8 +8,18 @@ from typing import Any
 
 from deploykit.base.hashing import value_sha256
 from deploykit.config.common import Config
-from deploykit.config.recipe import BUILD_TARGETS, ONNX_TARGETS, ModelFile, Recipe, Variant
-from deploykit.config.recipe_steps import KINDS, is_qat, state_after, takes, trains
+from deploykit.config.recipe import (
+    BUILD_TARGETS,
+    KINDS,
+    ONNX_TARGETS,
+    ModelFile,
+    Recipe,
+    Variant,
+    is_qat,
+    state_after,
+    takes,
+    trains,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,7 @@ class Stage:
         config: its frozen configuration; None for ``load``.
         output: its artifact, relative to the run folder (of ``load``: relative to the working folder).
         source: name of the stage whose artifact it takes, or None.
-        state: of its artifact, as :func:`deploykit.config.recipe_steps.state_after` says.
+        state: of its artifact, as :func:`deploykit.config.recipe.state_after` says.
         teachers: as the configuration names them → name of the stage whose artifact is meant.
     """
 

@@ -14,7 +14,7 @@ from deploykit.base.progress import Progress
 from deploykit.base.targets import parse_spec
 from deploykit.config.common import Config
 from deploykit.config.prune import PruneConfig
-from deploykit.config.recipe_steps import KINDS
+from deploykit.config.recipe import KINDS
 from deploykit.config.stage_file import write_stage
 from deploykit.pipeline.plan import Stage
 

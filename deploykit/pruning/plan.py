@@ -1,16 +1,22 @@
-"""Narrow a network step by step until it fits a budget."""
+"""Narrow a network step by step until it fits a budget.
+
+What rounding makes of the ratios that were asked for, said before anything is cut.
+
+Layers that the user keeps or sizes: names → groups.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from torch import nn
 
-from deploykit.base.errors import BadInput
-from deploykit.pruning.graph import Graph
+from deploykit.base.errors import BadInput, nearest
+from deploykit.base.progress import Progress
+from deploykit.pruning.graph import Graph, Group
 from deploykit.pruning.importance import Scores
 from deploykit.pruning.macs import Costs
 from deploykit.pruning.surgery import no_atoms, remove
@@ -25,6 +31,9 @@ from deploykit.pruning.widths import (
     comparable,
     ladder,
 )
+
+if TYPE_CHECKING:
+    from deploykit.pruning.graph import Graph
 
 Scope = Literal["local", "global", "isomorphic", "allocated"]
 ABSOLUTE = ("taylor", "hessian", "lamp")
@@ -143,3 +152,104 @@ def too_small(error: TooSmall, fraction: float, name: str, total: float) -> BadI
 def costs_of(module: nn.Module, graph: Graph, macs: int) -> Costs:
     """The cost functions of a network whose MACs are known."""
     return Costs(graph, macs, {name: tuple(parameter.shape) for name, parameter in module.named_parameters()})
+
+
+def tell_widths(graph: Graph, ratios: Mapping[int, float], how: Plan, progress: Progress, *, alone: bool) -> None:
+    """Warn of every group whose width is not what its ratio says.
+
+    Args:
+        graph: of the network as it comes.
+        ratios: group index → fraction asked for.
+        how: with the widths that rounding allows.
+        progress: hears of it.
+        alone: whether nothing but the ratios changes the network.
+
+    Raises:
+        BadInput: the ratios are all there is to do, and no width changes.
+    """
+    for index, ratio in ratios.items():
+        group, width = graph.groups[index], how.sized[index]
+        asked = ratio * group.width
+        if abs(width - asked) >= 1:
+            names = ", ".join(group.producers[:3]) + ", …" * (len(group.producers) > 3)
+            progress.warn(
+                f"--ratio {ratio:g} of {names}: {asked:.4g} of {group.width} channels asked, {width} stay by --round-to"
+            )
+    if alone and ratios and all(how.sized[index] == graph.groups[index].width for index in ratios):
+        widths = ", ".join(f"{group.width} channels" for group in (graph.groups[index] for index in ratios))
+        raise BadInput(
+            "no --ratio changes a width",
+            got=f"the ratios {', '.join(f'{ratio:g}' for ratio in ratios.values())} of {widths}",
+            fix="Ask for less, or use a smaller --round-to.",
+        )
+
+
+ASKED = "it was asked to stay"
+
+
+def keep_layers(graph: Graph, names: Iterable[str]) -> Graph:
+    """The graph with these layers' channels kept whole; a module's name stands for all layers in it.
+
+    Raises:
+        BadInput: no such layer (the nearest one is suggested).
+    """
+    for name in names:
+        layers = layers_named(graph.producer_names(), name)
+        graph = graph.without([group for group in graph.groups if _makes(graph, group, layers)], ASKED)
+    return graph
+
+
+def sized(graph: Graph, ratios: Mapping[str, float]) -> dict[int, float]:
+    """Group index → fraction of its channels that stays.
+
+    Raises:
+        BadInput: no such layer, one whose width must stay, or two layers of one group with different fractions.
+    """
+    found: dict[int, float] = {}
+    named: dict[int, str] = {}
+    for name, ratio in ratios.items():
+        layers = layers_named(graph.producer_names(), name)
+        indices = [index for index, group in enumerate(graph.groups) if _makes(graph, group, layers)]
+        if not indices:
+            why = next((graph.kept[layer] for layer in layers if layer in graph.kept), "it has no channels of its own")
+            raise BadInput(f"the width of {name} cannot change: {why}", fix="Leave its --ratio out.")
+        for index in indices:
+            if found.setdefault(index, ratio) != ratio:
+                raise BadInput(
+                    f"{named[index]} and {name} have the same channels",
+                    got=f"the ratios {found[index]:g} and {ratio:g}",
+                    expected="one ratio",
+                )
+            named.setdefault(index, name)
+    return found
+
+
+def layers_named(known: Sequence[str], name: str) -> set[str]:
+    """The layers of ``known`` that a layer's or a module's name means.
+
+    Raises:
+        BadInput: none (the nearest one is suggested).
+    """
+    found = {layer for layer in known if layer == name or layer.startswith(f"{name}.")}
+    if not found:
+        close = nearest(name, [*known, *{part for layer in known for part in _modules(layer)}])
+        raise BadInput(
+            f"unknown layer {name!r}",
+            expected="a convolution or linear layer, or a module that holds some",
+            fix=f"Did you mean {close!r}?" if close else "`deploykit inspect MODEL --layers` lists them.",
+        )
+    return found
+
+
+def _modules(layer: str) -> list[str]:
+    parts = layer.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def _makes(graph: Graph, group: Group, layers: set[str]) -> bool:
+    """Whether one of the layers has the group's channels as its outputs (a depthwise one passes them through)."""
+    if layers & set(group.producers):
+        return True
+    atoms = set(group.atoms.tolist())
+    through = [layer for layer in graph.layers if layer.depthwise and layer.name in layers]
+    return any(atoms & set(graph.root[layer.outputs].tolist()) for layer in through)

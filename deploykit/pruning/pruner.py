@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
 from deploykit.pruning.images import PruningPictures
-from deploykit.pruning.prune_ratios import tell_widths
+from deploykit.pruning.plan import tell_widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.models import Counts, LoadedModel
     from deploykit.pruning.graph import Graph
-    from deploykit.pruning.latency.layer_engines import BuildPlan
+    from deploykit.pruning.latency.measure import BuildPlan
     from deploykit.pruning.latency.search import LatencySearch
     from deploykit.pruning.macs import Costs
     from deploykit.pruning.plan import Plan
@@ -108,10 +108,18 @@ class Cutter:
 
     def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, dict[str, Any] | None]:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
-        from deploykit.pruning.allocated import allocated_widths
+        from deploykit.pruning.allocation import allocated_widths
         from deploykit.pruning.check_graph import prunable_graph
-        from deploykit.pruning.choices import keep_layers, sized
-        from deploykit.pruning.plan import check_floor, costs_of, narrow, plan, step_budgets, widths_for
+        from deploykit.pruning.plan import (
+            check_floor,
+            costs_of,
+            keep_layers,
+            narrow,
+            plan,
+            sized,
+            step_budgets,
+            widths_for,
+        )
 
         config, progress = self.config, self.progress
         graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
@@ -159,8 +167,7 @@ class Cutter:
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
         from deploykit.models.device import placed
-        from deploykit.pruning.importance import weight_scores
-        from deploykit.pruning.importance_from_data import data_scores
+        from deploykit.pruning.importance import data_scores, weight_scores
 
         config = self.config
         if config.importance in FROM_DATA:

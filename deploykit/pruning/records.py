@@ -2,11 +2,13 @@
 
 A *unit* is one output channel of one layer: a row of a weight. Every activation carries the unit of each of its elements
 (its *labels*); unit 0 stands for whatever cannot be removed: the picture's colours, constants, the logits.
+
+Label tensors: the unit of every element of an activation, kept as small as broadcasting allows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -209,3 +211,23 @@ class Tracing:
         for tensor in tree_leaves(tensors):
             if isinstance(tensor, Tensor):
                 self.records.fix(self.get(tensor).numpy().ravel(), why)
+
+
+def expanded(labels: Tensor, shape: Sequence[int]) -> Tensor:
+    """``labels`` as a view of the full shape."""
+    return labels.expand(tuple(shape))
+
+
+def compressed(labels: Tensor) -> Tensor:
+    """``labels`` with every dimension along which they are constant cut to 1."""
+    for dim, extent in enumerate(labels.shape):
+        if extent > 1:
+            first = labels.narrow(dim, 0, 1)
+            if labels.stride(dim) == 0 or bool((labels == first).all()):
+                labels = first
+    return labels
+
+
+def constant_along(labels: Tensor, dims: Iterable[int]) -> bool:
+    """Whether compressed labels do not vary along ``dims``."""
+    return all(labels.shape[dim] <= 1 for dim in dims)

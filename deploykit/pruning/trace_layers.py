@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
-from deploykit.pruning.labels import constant_along
-from deploykit.pruning.records import BATCH, LayerUse, Tracing
+from deploykit.pruning.records import BATCH, LayerUse, Tracing, constant_along
 
 
 def _convolution(

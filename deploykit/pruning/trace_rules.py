@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from deploykit.pruning.labels import compressed, expanded
-from deploykit.pruning.records import Tracing
+from deploykit.pruning.records import Tracing, compressed, expanded
 
 Rule = Callable[[Tracing, Any, Any, Any, Any], None]
 

@@ -24,8 +24,8 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.check_onnx import refuse_other_pictures
+from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration, calibration_pictures
-from deploykit.quantization.observed import observed, observed_values
 from deploykit.quantization.ptq import LIBRARIES, float_onnx
 
 if TYPE_CHECKING:
@@ -204,8 +204,7 @@ def _layers(
     quantizer: Quantizer, choice: Choice, scores: list[dict[str, Any]], modes: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """One row a layer, in the order of the first mode's scores, with what its tensors look like."""
-    from deploykit.quantization.rounded_layer import roundings
-    from deploykit.quantization.tensors import activation_facts, weight_facts
+    from deploykit.quantization.sensitivity import activation_facts, roundings, weight_facts
 
     model, found = roundings(quantizer, choice)
     nodes = {node.name: node for node in model.graph}

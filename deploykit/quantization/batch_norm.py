@@ -98,7 +98,7 @@ def _right(loaded: LoadedModel, images: Calibration) -> np.ndarray | None:
 
 
 def _clearly_better(old: np.ndarray | None, new: np.ndarray | None) -> bool:
-    from deploykit.stats.mcnemar import mcnemar
+    from deploykit.stats.paired import mcnemar
 
     if old is None or new is None:
         return False

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.calibrate import OpenGraph
 from deploykit.quantization.qdq.graph import constant, new_constant
-from deploykit.quantization.weights import resized
+from deploykit.quantization.schemes import resized
 
 Batches = Callable[[], Iterable[np.ndarray]]
 

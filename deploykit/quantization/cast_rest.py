@@ -63,7 +63,7 @@ def cast_rest(
     import onnx
 
     from deploykit.exporting.cast.cast import cast_graph
-    from deploykit.exporting.cast.cast_emulate import emulated
+    from deploykit.exporting.cast.formats import emulated
 
     path = scratch / "qdq.onnx"
     onnx.save(made, str(path))

@@ -2,6 +2,8 @@
 
 A profile names kernels after nodes or after the tensors they make, with what fusion and layout rewriting append
 (``_nchwc``, ``_token_3``, ``.mul``). A layer is a convolution or matrix product with all that follows it up to the next.
+
+Which layers make an int8 network slower than its float original.
 """
 
 from __future__ import annotations
@@ -10,12 +12,18 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from deploykit.base.progress import Progress
+from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
 
 MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "SpaceToDepth", "QuantizeLinear", "DequantizeLinear", "Cast")
 _ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|_quant)+$")
@@ -104,3 +112,25 @@ def compared(
         "moves_us": {"float": round(first_moves, 2), "int8": round(second_moves, 2)},
         "total_us": {"float": round(sum(float_times.values()), 2), "int8": round(sum(int8_times.values()), 2)},
     }
+
+
+NAMED = 3
+
+
+def slower_layers(
+    opened: Opened, proto: onnx.ModelProto, made: onnx.ModelProto, x: np.ndarray, progress: Progress
+) -> dict[str, Any]:
+    """Profile both networks on ``x`` and say which layers lose; see :func:`deploykit.quantization.layer_profile.compared`."""
+    from deploykit.quantization.qdq.prepare import prepare
+
+    found = compared(prepare(proto), opened.profile(proto, x), opened.profile(made, x))
+    progress.warn(f"int8 is slower than float on this machine: {in_words(found)}")
+    return found
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """The layers that lose most, or the Q and DQ around them where no layer loses by itself."""
+    moves = found["moves_us"]
+    worst = [f"{one['layer']} ({one['float_us']:g} → {one['int8_us']:g} µs)" for one in found["slower"][:NAMED]]
+    around = f"layout, Q and DQ take {moves['int8']:g} µs, in float {moves['float']:g}"
+    return ", ".join([*worst, around])

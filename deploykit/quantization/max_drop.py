@@ -1,22 +1,35 @@
-"""``deploykit quantize --max-drop``: layers go back to float until the paired accuracy drop on ``select`` is within a bound."""
+"""``deploykit quantize --max-drop``: layers go back to float until the paired accuracy drop on ``select`` is within a bound.
+
+Which layers go back to float so that accuracy holds: those that give most accuracy per measured millisecond.
+
+Layers are ranked by what quantizing them alone costs (``sensitivity``), divided by what their float version costs in
+time. Sets of the first k are tried for growing k: accuracy may get worse at k = 1 or 2, so a worse step ends nothing. Of
+the first set that holds the bound, members that turn out not to be needed become integers again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import onnx
+import onnx_ir as ir
+
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.base.progress import Progress
+from deploykit.base.progress import SILENT, Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.qdq.graph import activation_inputs
+from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, SAME_SCALE, Plan
+from deploykit.quantization.search import Choice, Quantizer, TimeGraphs, planned
+from deploykit.quantization.sensitivity import LayerScore
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from deploykit.quantization.reverting import Reverted
     from deploykit.quantization.search import Choice, Quantizer
 
 SWEPT = 128
@@ -53,7 +66,6 @@ class Held:
             BadInput: the pictures have no labels.
             AnswerNo: no set of layers holds the bound and leaves something to gain.
         """
-        from deploykit.quantization.reverting import costed, moves, revert, worth_costing
         from deploykit.quantization.sensitivity import sweep
 
         bound = self.config.max_drop
@@ -83,7 +95,6 @@ class Held:
         return found.choice, self._facts(found.drop, [move.said() for move in found.moves], found.tried)
 
     def _check(self, quantizer: Quantizer, found: Reverted, bound: float, ranked: Any, timed: bool) -> None:
-        from deploykit.quantization.reverting import blockers, is_float
 
         made = quantizer.make(found.choice)
         if not found.held or is_float(made):
@@ -137,3 +148,181 @@ class Held:
 
 def _shown(drop: Mapping[str, Any]) -> str:
     return f"{drop['drop_pt']:.2f} pt ({drop['drop_pt_low']:.2f} … {drop['drop_pt_high']:.2f})"
+
+
+COSTED = 16
+NEGLIGIBLE = 1e-3
+FLOOR = 0.005
+INPUT_MATTERS = 0.1
+
+DropOf = Callable[[Choice], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One layer going back to float.
+
+    Attributes:
+        layer: its node.
+        nodes: all that become float with it; where its input hurts, also what would round that input.
+        kl: what quantizing the layer alone costs, in nats.
+        cost_s: measured time that the float version takes more, in seconds a picture; None where not measured.
+    """
+
+    layer: str
+    nodes: frozenset[str]
+    kl: float
+    cost_s: float | None = None
+
+    def said(self) -> dict[str, Any]:
+        """JSON-able, for manifests."""
+        cost = None if self.cost_s is None else round(1e3 * self.cost_s, 4)
+        return {"layer": self.layer, "nodes": sorted(self.nodes), "kl": self.kl, "cost_ms": cost}
+
+
+@dataclass(frozen=True)
+class Reverted:
+    """What the search found.
+
+    Attributes:
+        choice: the best.
+        drop: of it, as ``evaluation.agreement`` gives it.
+        moves: layers that are float in it.
+        held: whether the bound is held.
+        tried: number of layers → drop in points, in the order tried.
+    """
+
+    choice: Choice
+    drop: Mapping[str, Any]
+    moves: tuple[Move, ...]
+    held: bool
+    tried: tuple[tuple[int, float], ...]
+
+
+def moves(quantizer: Quantizer, base: Choice, alone: Sequence[LayerScore], weights: Sequence[LayerScore]) -> list[Move]:
+    """A move for each layer that matters, most harmful first.
+
+    Args:
+        quantizer: the network with its statistics.
+        base: the choice that layers are taken out of.
+        alone: scores of mode ``alone``, most harmful first.
+        weights: scores of mode ``weights`` of the same layers.
+    """
+    by_weights = {one.layer: one.kl for one in weights}
+    found = []
+    for one in alone:
+        input_hurts = one.kl - by_weights.get(one.layer, one.kl) > INPUT_MATTERS * one.kl
+        nodes = rounding_nodes(quantizer, base, one.layer) if input_hurts else frozenset()
+        found.append(Move(one.layer, nodes | {one.layer}, one.kl))
+    return found
+
+
+def rounding_nodes(quantizer: Quantizer, base: Choice, layer: str) -> frozenset[str]:
+    """The nodes that would still round the input of ``layer`` if it alone were float.
+
+    Where integer kernels round what they write, a float layer reads it rounded unless what writes it is float too.
+    """
+    model, plan = planned(quantizer.proto, replace(base, keep_float=base.keep_float | {layer}), quantizer.dialect)
+    node = next(node for node in model.graph if node.name == layer)
+    return frozenset(_writers(node, plan, set(plan.nodes), {one.outputs[0]: one for one in plan.absorbed}))
+
+
+def _writers(node: ir.Node, plan: Plan, integer: set[ir.Node], absorbed: Mapping[ir.Value, ir.Node]) -> set[str]:
+    names: set[str] = set()
+    for _, value in activation_inputs(node):
+        behind = absorbed[value].inputs[0] if value in absorbed else value
+        writer = behind.producer() if behind is not None else None
+        if writer is None or value not in plan.points or writer not in integer:
+            continue
+        names.add(writer.name or "")
+        if writer.op_type in SAME_SCALE and writer.op_type not in ANCHORS:
+            names |= _writers(writer, plan, integer, absorbed)
+    return names
+
+
+def costed(quantizer: Quantizer, base: Choice, found: Sequence[Move], time_graphs: TimeGraphs) -> list[Move]:
+    """The moves with their measured cost, most accuracy per millisecond first.
+
+    A cost below ``FLOOR`` of the whole time counts as that much: it cannot be told from nothing.
+    """
+    graphs = {"": quantizer.make(base)} | {one.layer: quantizer.make(applied(base, [one])) for one in found}
+    times = time_graphs(graphs)
+    least = FLOOR * times[""]
+    with_cost = [replace(one, cost_s=times[one.layer] - times[""]) for one in found]
+    return sorted(with_cost, key=lambda one: -one.kl / max(one.cost_s or 0.0, least))
+
+
+def applied(base: Choice, taken: Sequence[Move]) -> Choice:
+    """``base`` with these layers float."""
+    return replace(base, keep_float=base.keep_float.union(*(one.nodes for one in taken)))
+
+
+def worth_costing(alone: Sequence[LayerScore]) -> list[LayerScore]:
+    """The layers that make up nearly all of the damage, at most ``COSTED`` of them, most harmful first."""
+    total = sum(one.kl for one in alone)
+    return [one for one in alone[:COSTED] if one.kl > NEGLIGIBLE * total]
+
+
+def revert(
+    base: Choice,
+    first_drop: Mapping[str, Any],
+    ranked: Sequence[Move],
+    drop_of: DropOf,
+    bound_pt: float,
+    progress: Progress = SILENT,
+) -> Reverted:
+    """Find a set of moves whose drop is within ``bound_pt``.
+
+    Args:
+        base: the choice that does not hold the bound.
+        first_drop: its drop.
+        ranked: moves in the order in which they are taken; one for each layer: the last stays int8.
+        drop_of: the paired drop of a choice against float; ``drop_pt`` is compared.
+        bound_pt: in percentage points.
+        progress: where steps are said.
+    """
+    tried = [(0, float(first_drop["drop_pt"]))]
+    best = Reverted(base, first_drop, (), False, ())
+    for k in _sizes(len(ranked) - 1):
+        taken = tuple(ranked[:k])
+        choice = applied(base, taken)
+        drop = drop_of(choice)
+        tried.append((k, float(drop["drop_pt"])))
+        progress.say(f"{k} of {len(ranked)} layers float: drop {drop['drop_pt']:.2f} pt")
+        if drop["drop_pt"] < best.drop["drop_pt"]:
+            best = Reverted(choice, drop, taken, False, ())
+        if drop["drop_pt"] <= bound_pt:
+            held = _without_needless(base, Reverted(choice, drop, taken, True, ()), drop_of, bound_pt, progress)
+            return replace(held, tried=tuple(tried))
+    return replace(best, tried=tuple(tried))
+
+
+def _sizes(layers: int) -> list[int]:
+    """1, 2, 3 … up to ``COSTED``, then half as many again each time, up to ``layers``."""
+    sizes = list(range(1, min(layers, COSTED) + 1))
+    while sizes and sizes[-1] < layers:
+        sizes.append(min(layers, sizes[-1] * 3 // 2))
+    return sizes
+
+
+def _without_needless(base: Choice, found: Reverted, drop_of: DropOf, bound_pt: float, progress: Progress) -> Reverted:
+    """The same without members that the bound does not need; the last ``COSTED`` but the very last are looked at."""
+    for one in found.moves[-2 : -2 - COSTED : -1]:
+        fewer = tuple(move for move in found.moves if move is not one)
+        choice = applied(base, fewer)
+        drop = drop_of(choice)
+        if drop["drop_pt"] <= bound_pt:
+            progress.say(f"{one.layer} may be int8 again: drop {drop['drop_pt']:.2f} pt")
+            found = Reverted(choice, drop, fewer, True, ())
+    return found
+
+
+def blockers(ranked: Sequence[Move], limit: int = 3) -> str:
+    """The most harmful layers in words."""
+    worst = sorted(ranked, key=lambda one: -one.kl)[:limit]
+    return ", ".join(f"{one.layer} (KL {one.kl:.2g})" for one in worst)
+
+
+def is_float(made: onnx.ModelProto) -> bool:
+    """Whether no layer of a quantized graph reads integers."""
+    return not any(node.op_type == "DequantizeLinear" for node in made.graph.node)

@@ -16,10 +16,10 @@ from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures, refuse_unsound
+from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration
-from deploykit.quantization.observed import observed, observed_values
-from deploykit.quantization.recovery_part import Recovery, kept_batches
-from deploykit.quantization.slower import in_words
+from deploykit.quantization.layer_profile import in_words
+from deploykit.quantization.recovery import Recovery, kept_batches
 from deploykit.quantization.verify import judged_there
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
 
 def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, Any]]:
     """What the target will not like in the file just made; a break is an answer of its own."""
-    from deploykit.quantization.lint.lint_part import by_rule, findings_of
+    from deploykit.quantization.lint.lint import by_rule, findings_of
 
     found = findings_of(made, target)
     broken = by_rule([finding for finding in found if finding.breaks])
@@ -281,7 +281,7 @@ def refuse_float(
     Raises:
         AnswerNo: int8 is nowhere faster here, or no layer can be quantized.
     """
-    from deploykit.quantization.reverting import is_float
+    from deploykit.quantization.max_drop import is_float
     from deploykit.quantization.search import Choice
 
     if not is_float(made):

@@ -3,6 +3,12 @@
 "Only this layer quantized" ranks layers even where several are bad, which "all but this" cannot. Every candidate uses
 the statistics of one calibration. A candidate is not run from the picture on: what lies before the layer is float in all
 of them, so it is computed once, up to the last place before the layer where a single activation carries the network.
+
+One layer of a float network rounded as its target's dialect would, the rest untouched.
+
+A network cut where a single activation carries it.
+
+What a layer's tensors look like, for people who ask why int8 hurts it.
 """
 
 from __future__ import annotations
@@ -14,12 +20,168 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from deploykit.base.progress import SILENT, Progress
-from deploykit.quantization.calibrate import OpenGraph
-from deploykit.quantization.rounded_layer import Rounding, round_layer, roundings
+from deploykit.quantization.calibrate import OpenGraph, parameters
+from deploykit.quantization.observers import Observer
+from deploykit.quantization.qdq.emit import affine_of
+from deploykit.quantization.qdq.graph import attribute, constant, narrow_points, new_constant
+from deploykit.quantization.qdq.nodes import insert_pair
+from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, Plan
+from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.schemes import Affine, channel_scales, quantize_weight, room_for_bias
 from deploykit.quantization.search import Choice, Quantizer, snr_db
-from deploykit.quantization.segments import segment, starts
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How one layer is rounded.
+
+    Attributes:
+        layer: node name.
+        op_type: of the node.
+        read: scale and zero point of its input.
+        source: name of the activation whose range that is.
+        written: name → scale and zero point of activations it makes that no other layer reads (into residual sums).
+        weight_bits: width of its weights.
+    """
+
+    layer: str
+    op_type: str
+    read: Affine
+    source: str
+    written: tuple[tuple[str, Affine], ...]
+    weight_bits: int
+
+
+def roundings(quantizer: Quantizer, choice: Choice) -> tuple[ir.Model, dict[str, Rounding]]:
+    """The prepared float network and the rounding of each layer that ``choice`` quantizes, in topological order."""
+    model = prepare(quantizer.proto)
+    dialect = quantizer.dialect
+    kept = choice.prefix | choice.keep_float
+    plan = dialect.plan(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
+    needed = {_source(plan, value).name or "" for value in plan.points}
+    chosen = parameters(
+        {name: quantizer.seen[name] for name in needed if name in quantizer.seen},
+        dialect.activations,
+        choice.method,
+        percentile=quantizer.percentile,
+    )
+
+    def affine(value: ir.Value) -> Affine:
+        return affine_of(plan, value, chosen)
+
+    found = {}
+    for node in plan.nodes:
+        value = node.inputs[0]
+        if node.op_type in ANCHORS and value is not None:
+            written = tuple((out.name or "", affine(out)) for out in _only_into_sums(node, plan))
+            source = _source(plan, value).name or ""
+            found[node.name or ""] = Rounding(
+                node.name or "", node.op_type, affine(value), source, written, dialect.weight_bits
+            )
+    return model, found
+
+
+def _source(plan: Plan, value: ir.Value) -> ir.Value:
+    return plan.shared.get(value, value)
+
+
+def _only_into_sums(node: ir.Node, plan: Plan) -> list[ir.Value]:
+    after = [reader.outputs[0] for reader in plan.absorbed if reader.inputs[0] is node.outputs[0]]
+    made = [value for value in (node.outputs[0], *after) if value in plan.points]
+    return [value for value in made if not any(use.node.op_type in ANCHORS for use in value.uses())]
+
+
+def round_layer(model: ir.Model, how: Rounding, *, weights: bool = True, activations: bool = True) -> None:
+    """Round one layer of ``model`` in place: its weights as floats on the integer grid, its activations by Q and DQ."""
+    graph = model.graph
+    node = next(node for node in graph if node.name == how.layer)
+    source = node.inputs[0]
+    assert source is not None
+    if weights:
+        weight = new_constant(graph, f"{how.layer}.weight.rounded", rounded_weight(node, how))
+        node.replace_input_with(1, weight)
+    if activations:
+        insert_pair(graph, source, [(node, 0)], how.read, how.read)
+        for name, affine in how.written:
+            value = next(value for other in graph for value in other.outputs if value.name == name)
+            readers = [(use.node, use.idx) for use in value.uses()]
+            insert_pair(graph, value, readers, affine, affine)
+
+
+def rounded_weight(node: ir.Node, how: Rounding) -> np.ndarray:
+    """The weights of a layer, rounded and scaled back, float32 of the same shape."""
+    weight = constant(node.inputs[1])
+    assert weight is not None
+    axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
+    scales = channel_scales(weight, axis, how.weight_bits)
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is not None:
+        scales = room_for_bias(scales, bias, how.read.scale)
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    integers = quantize_weight(weight, scales, axis, how.weight_bits)
+    return np.asarray(integers.astype(np.float32) * scales.reshape(shape), np.float32)
+
+
+HELD_BYTES = 512 << 20
+
+
+def starts(
+    proto: onnx.ModelProto, names: Sequence[str], images: int, held_bytes: int = HELD_BYTES
+) -> list[tuple[str, list[str]]]:
+    """Where to start for each of the nodes ``names``: the last narrow place before it that may be held in memory.
+
+    Returns:
+        In topological order: name of the activation (empty: the network's own input) and the nodes that start there.
+    """
+    graph = ir.from_proto(proto).graph
+    order = [node.name or "" for node in graph]
+    places: list[tuple[str, frozenset[str]]] = [("", frozenset())]
+    for node, before in narrow_points(graph):
+        size = _bytes_an_image(node.outputs[0])
+        if size is not None and size * images <= held_bytes:
+            places.append((node.outputs[0].name or "", before))
+    found: dict[str, list[str]] = {}
+    for name in sorted(names, key=order.index):
+        start = max((place for place in places if name not in place[1]), key=lambda place: len(place[1]))[0]
+        found.setdefault(start, []).append(name)
+    return list(found.items())
+
+
+def _bytes_an_image(value: ir.Value) -> int | None:
+    if value.shape is None:
+        return None
+    size = 4
+    for dim in list(value.shape)[1:]:
+        if not isinstance(dim, int):
+            return None
+        size *= dim
+    return size
+
+
+def segment(proto: onnx.ModelProto, first: str, last: str) -> onnx.ModelProto:
+    """The part of a network from activation ``first`` (empty: its input) to ``last`` (empty: its outputs).
+
+    Metadata, which describe the whole network, are left out.
+    """
+    model = ir.from_proto(proto)
+    graph = model.graph
+    values = {value.name: value for node in graph for value in node.outputs}
+    if last:
+        graph.outputs.clear()
+        graph.outputs.append(values[last])
+    if first:
+        old = values[first]
+        new = ir.Value(name=f"{first}.held", shape=old.shape, type=old.type)
+        old.replace_all_uses_with(new)
+        graph.inputs.clear()
+        graph.inputs.append(new)
+    model.metadata_props.clear()
+    return ir.to_proto(common.RemoveUnusedNodesPass()(model).model)
+
 
 MODES = ("alone", "weights", "activations", "left-out")
 BATCH = 8
@@ -137,3 +299,44 @@ def logits_of(proto: onnx.ModelProto, x: np.ndarray, open_graph: OpenGraph) -> n
     name = proto.graph.output[0].name
     whole = max(step, len(x) // step * step) if first.HasField("dim_value") else len(x)
     return np.concatenate([np.asarray(run(x[i : i + step])[name]) for i in range(0, whole, step)])
+
+
+BARS = 64
+
+
+def activation_facts(seen: Observer, read: Affine) -> dict[str, Any]:
+    """Range and histogram of an activation.
+
+    Returns:
+        ``low``, ``high`` (seen), ``range_low``, ``range_high`` (what the integers reach), ``clipped_ratio`` (of the sampled
+        values beyond it), ``histogram`` (``BARS`` counts between low and high).
+    """
+    reach = read.dequantize(np.asarray([read.scheme.qmin, read.scheme.qmax]))
+    centers, total = seen.centers(), max(1, int(seen.counts.sum()))
+    beyond = (centers < reach[0] - read.scale / 2) | (centers > reach[1] + read.scale / 2)
+    span = max(seen.high - seen.low, 1e-30)
+    place = np.clip((centers - seen.low) / span * BARS, 0, BARS - 1).astype(np.int64)
+    counts = np.bincount(place, weights=seen.counts, minlength=BARS).astype(np.int64)
+    return {
+        "tensor": seen.name,
+        "low": seen.low,
+        "high": seen.high,
+        "range_low": float(reach[0]),
+        "range_high": float(reach[1]),
+        "clipped_ratio": float(seen.counts[beyond].sum() / total),
+        "histogram": counts.tolist(),
+    }
+
+
+def weight_facts(node: ir.Node, how: Rounding) -> dict[str, Any]:
+    """Shape, width in bits, the SNR of rounding, and how unlike the channels are (largest limit over the median)."""
+    weight = constant(node.inputs[1])
+    assert weight is not None
+    axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
+    limits = np.abs(weight).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    return {
+        "shape": list(weight.shape),
+        "bits": how.weight_bits,
+        "snr_db": snr_db(weight, rounded_weight(node, how)),
+        "channel_spread": float(limits.max() / max(float(np.median(limits)), 1e-12)),
+    }

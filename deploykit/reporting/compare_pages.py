@@ -9,8 +9,8 @@ from deploykit._version import __version__
 from deploykit.base.atomic import write_json, write_text
 from deploykit.reporting import format as t
 from deploykit.reporting.charts.trend import drawn, trend_chart
+from deploykit.reporting.format import escaped, folded, table
 from deploykit.reporting.html import when
-from deploykit.reporting.markdown_part import escaped, folded, table
 from deploykit.reporting.write import marked
 
 MOVED = ("faster", "slower")

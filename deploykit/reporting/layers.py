@@ -9,7 +9,7 @@ from typing import Any
 from deploykit._version import __version__
 from deploykit.base.atomic import write_json, write_text
 from deploykit.reporting import format as t
-from deploykit.reporting.markdown_part import escaped, table
+from deploykit.reporting.format import escaped, table
 from deploykit.reporting.write import marked
 
 NAMES = ("layers.html", "layers.md", "layers.json")

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploykit.reporting import rows as view
-from deploykit.reporting.markdown_part import code, escaped, folded, table
+from deploykit.reporting.format import code, escaped, folded, table
 
 
 def _with(value: str, interval: str) -> str:

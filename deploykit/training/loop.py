@@ -19,19 +19,14 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.config.train import LoopConfig
 from deploykit.training.augment import augment, mix
 from deploykit.training.batches import Batch, Batches
-from deploykit.training.course import Course, Diverged, Outcome
 from deploykit.training.distributed import broadcast_buffers, local_world, share_statistics, summed
-from deploykit.training.ema import MovingAverage
-from deploykit.training.layouts import training_layout
-from deploykit.training.modes import train_mode
-from deploykit.training.optim import learning_rate
-from deploykit.training.optimizers import make_optimizer
+from deploykit.training.modes import train_mode, training_layout
+from deploykit.training.optim import MovingAverage, learning_rate, make_optimizer
 from deploykit.training.randomness import seed_of
-from deploykit.training.resume import ResumeFile
+from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
 from deploykit.training.signals import Stop
-from deploykit.training.step import Step
+from deploykit.training.step import Step, Validate
 from deploykit.training.threads import fixed_threads, probe_threads
-from deploykit.training.validation import Validate
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

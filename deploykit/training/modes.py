@@ -1,7 +1,11 @@
-"""What of a network is trained, and in which mode its parts run meanwhile."""
+"""What of a network is trained, and in which mode its parts run meanwhile.
+
+The memory format of a training: channels last, except where PyTorch's own kernels cannot be trusted with it.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -32,3 +36,34 @@ def train_mode(module: nn.Module) -> None:
         parameters = list(layer.parameters(recurse=False))
         if isinstance(layer, _BatchNorm) and parameters and not any(p.requires_grad for p in parameters):
             layer.eval()
+
+
+_NARROW = 8
+
+
+def training_layout(module: nn.Module, device: str, *, channels_last: bool) -> tuple[torch.memory_format, str | None]:
+    """The memory format to train ``module`` in.
+
+    On CPUs without AVX-512 the gradient of a strided 1×1 convolution with fewer than 8 input channels, in channels
+    last, writes behind its memory in oneDNN (PyTorch 2.14.1): the process dies of it sooner or later. Such layers stand
+    in the shortcuts of very narrow networks, which gain nothing from channels last.
+
+    Args:
+        module: as it is trained.
+        device: ``cpu`` or ``cuda``.
+        channels_last: whether it is wanted.
+
+    Returns:
+        The format, and what to tell the user where it is not the one that is wanted.
+    """
+    if not channels_last:
+        return torch.contiguous_format, None
+    if device == "cpu":
+        for name, layer in module.named_modules():
+            if isinstance(layer, nn.Conv2d) and _unsafe(layer):
+                return torch.contiguous_format, f"channels first: {name} is too narrow for the kernels of channels last"
+    return torch.channels_last, None
+
+
+def _unsafe(layer: nn.Conv2d) -> bool:
+    return set(layer.kernel_size) == {1} and max(layer.stride) > 1 and layer.in_channels < _NARROW

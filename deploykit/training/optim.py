@@ -1,9 +1,18 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state."""
+"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state.
+
+The exponential moving average of the weights (Polyak averaging, as in Tarvainen & Valpola 2017).
+
+Optimizers, with weight decay where it belongs.
+"""
 
 from __future__ import annotations
 
 import math
 
+import torch
+from torch import Tensor, nn
+
+from deploykit.base.errors import BadInput
 from deploykit.config.train import LoopConfig
 
 ONE_CYCLE_RISE = 0.3
@@ -41,3 +50,56 @@ def learning_rate(config: LoopConfig, step: int, steps_per_epoch: int) -> float:
 
 def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+class MovingAverage:
+    """Averages the whole state dict: floating-point tensors, running statistics included; others are copied.
+
+    The decay rises as (1 + t) / (10 + t) up to its final value, so that the random start is forgotten early.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay, self.updates = decay, 0
+        self.tensors = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Take in the weights after one optimizer step."""
+        self.updates += 1
+        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor.detach(), weight)
+            else:
+                self.tensors[name].copy_(tensor)
+
+    def state(self) -> dict[str, object]:
+        """What :meth:`restore` takes back."""
+        return {"updates": self.updates, "tensors": self.tensors}
+
+    def restore(self, updates: int, tensors: dict[str, Tensor]) -> None:
+        """Go on from a stored state."""
+        self.updates = updates
+        for name, tensor in tensors.items():
+            self.tensors[name].copy_(tensor)
+
+
+def make_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW (Loshchilov & Hutter 2019) over the parameters that are to be trained.
+
+    Tensors of one dimension (biases, scales of norms) get no weight decay (He et al. 2019, "Bag of Tricks", section 3.1).
+
+    Raises:
+        BadInput: no parameter is left to train.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not trained:
+        raise BadInput("nothing is left to train: every parameter is frozen")
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)

@@ -10,6 +10,7 @@ import pytest
 from deploykit.base.artifact import (
     Manifest,
     already_made,
+    claim_path,
     claimed,
     files_of,
     refuse_input,
@@ -17,7 +18,6 @@ from deploykit.base.artifact import (
     write_manifest,
 )
 from deploykit.base.atomic import write_bytes
-from deploykit.base.claim import claim_path
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.benchmarking.against import other_side
-from deploykit.benchmarking.bundle import unpack
+from deploykit.benchmarking.against import other_side, unpack
 from deploykit.benchmarking.run_folder import specs_of_run
 from deploykit.commands.benchmark import benchmark
 from deploykit.config.benchmark import BenchmarkConfig

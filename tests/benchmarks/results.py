@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.environment import cpu, library_versions
-from deploykit.latency.noise import busy_share
+from deploykit.latency.machine import busy_share
 
 RESULTS = Path(__file__).parents[2] / "recipes" / "results"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from deploykit.latency.timed import TimedRunner, open_timed
+from deploykit.latency.worker import TimedRunner, open_timed
 
 SLOWED = "slowed"
 BY = 0.05
@@ -34,5 +34,5 @@ def _waiting(call: Callable[[], object]) -> Callable[[], object]:
 
 
 def open_slowed(spec, *rest):
-    """In place of :func:`deploykit.latency.timed.open_timed`."""
+    """In place of :func:`deploykit.latency.worker.open_timed`."""
     return Waiting(spec, *rest) if spec.name == SLOWED else open_timed(spec, *rest)

@@ -24,8 +24,8 @@ def test_adaround(request, tmp_path):
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.data import open_data
     from deploykit.evaluation.graph_runner import Opened
+    from deploykit.quantization.calibrate import observed, observed_values
     from deploykit.quantization.calibration_images import calibration_pictures
-    from deploykit.quantization.observed import observed, observed_values
     from deploykit.quantization.qdq.dialects import ORT_CPU
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.recovery import adapted, corrected

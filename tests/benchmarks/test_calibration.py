@@ -46,8 +46,7 @@ def _batches(count: int) -> list[np.ndarray]:
 
 def test_cost(tmp_path: Path) -> None:
     from deploykit.evaluation.graph_runner import Opened
-    from deploykit.quantization.calibrate import observe
-    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.calibrate import observe, observed_values
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer
     from deploykit.quantization.sensitivity import logits_of, sweep

@@ -64,8 +64,8 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     from deploykit.base.progress import SILENT
     from deploykit.data import prepare as prepare_pictures
     from deploykit.evaluation.graph_runner import Opened
+    from deploykit.quantization.calibrate import observed, observed_values
     from deploykit.quantization.calibration_images import calibration_pictures
-    from deploykit.quantization.observed import observed, observed_values
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import AUTO_METHODS, Choice, Quantizer, choose_ranges
 

@@ -39,8 +39,8 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
     """
     from deploykit.commands.evaluate import evaluate
     from deploykit.config.benchmark import EvaluateConfig
-    from deploykit.evaluation.judging import judge
     from deploykit.evaluation.logits import SavedLogits, load_logits, save_logits
+    from deploykit.evaluation.metrics import judge
     from deploykit.reporting import read_report, write_report
 
     folder.mkdir()
@@ -108,7 +108,7 @@ JUDGE = """
 import json, sys, time
 from pathlib import Path
 from deploykit.latency.worker import peak_memory_bytes
-from deploykit.evaluation.judging import judge
+from deploykit.evaluation.metrics import judge
 from deploykit.commands.gate import gate
 from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.evaluation.logits import load_logits

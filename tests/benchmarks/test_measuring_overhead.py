@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from deploykit.latency.subject import Opener
+from deploykit.latency.worker import Opener
 from deploykit.latency.workers import Worker
 from tests.benchmarks.results import publish, table, told, where_measured
 

@@ -51,7 +51,7 @@ def naive(base: np.ndarray, candidate: np.ndarray) -> str:
 
 def interval_test(base: np.ndarray, candidate: np.ndarray) -> str:
     """deploykit's: the whole interval of the paired ratio."""
-    from deploykit.stats.ratio_test import log_ratio
+    from deploykit.stats.ratio import log_ratio
 
     low, high = (-end for end in reversed(log_ratio(base, candidate, resamples=1000).interval(LEVEL)))
     limit = math.log(LIMIT)

@@ -88,9 +88,8 @@ def graphs(name: str, folder: Path) -> dict[str, Path]:
     import onnxruntime as ort
 
     from deploykit.data import synthetic_images
-    from deploykit.quantization.calibrate import observe
-    from deploykit.quantization.lint.lint import lint
-    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.calibrate import observe, observed_values
+    from deploykit.quantization.lint.lint import lint_graph
     from deploykit.quantization.qdq.dialects import dialect_for
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer
@@ -111,7 +110,7 @@ def graphs(name: str, folder: Path) -> dict[str, Path]:
     prepared = prepare(proto)
     seen = observe(ir.to_proto(prepared), observed_values(prepared), np.split(x, PICTURES // 2), run_of)
     made = Quantizer(proto, seen, dialect=dialect_for("tensorrt-rtx")).make(Choice(method="minmax"))
-    broken = [one for one in lint(made, "tensorrt-rtx") if one.breaks]
+    broken = [one for one in lint_graph(made, "tensorrt-rtx") if one.breaks]
     assert not broken, broken[0]
     int8 = folder / f"{name}.int8.onnx"
     onnx.save(made, str(int8))

@@ -50,7 +50,7 @@ def test_a_replayed_graph_gives_the_answers_of_the_module(tiny_model: Path) -> N
 
 
 def test_the_gpu_tells_its_clock_memory_and_load() -> None:
-    from deploykit.latency.nvml import gpu
+    from deploykit.latency.power import gpu
 
     card = gpu()
     assert card is not None

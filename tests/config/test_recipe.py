@@ -11,7 +11,7 @@ from deploykit.config.distill import DistillConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.prune import PruneConfig
 from deploykit.config.recipe_read import load_recipe, parse_recipe
-from deploykit.pipeline.shipped import shipped_recipes
+from deploykit.pipeline.find_recipe import shipped_recipes
 
 GOOD = """\
 version: 1

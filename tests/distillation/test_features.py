@@ -7,10 +7,9 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.distillation.features import Tapped, TappedStudent
-from deploykit.distillation.matching import pairs_of, plain, tapped
+from deploykit.distillation.features import Tapped, TappedStudent, pairs_of, plain, tapped
 from deploykit.models import build
-from deploykit.training.course import Course, Outcome
+from deploykit.training.resume import Course, Outcome
 
 SIZE = (16, 16)
 

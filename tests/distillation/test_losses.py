@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.distillation.feature_losses import attention, attention_map, hint
-from deploykit.distillation.losses import dist, dkd, kd
+from deploykit.distillation.losses import attention, attention_map, dist, dkd, hint, kd
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = 3 * RNG.normal(size=(7, 5)), 3 * RNG.normal(size=(7, 5))

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
 from deploykit.engines import open_runner
-from deploykit.engines.onnxruntime.origins import origins
+from deploykit.engines.onnxruntime.profile import origins
 from tests.engines.onnx_for_tests import one_node, quantized_net, save, small_net
 
 TARGETS = ("ort-cpu", "openvino")

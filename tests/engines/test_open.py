@@ -3,8 +3,8 @@
 import pytest
 
 from deploykit.engines import lacking
-from deploykit.engines.lacking import _serves
 from deploykit.engines.onnxruntime import providers
+from deploykit.engines.open import _serves
 from deploykit.engines.tensorrt.hardware import Gpu, gpu_or_none
 from deploykit.engines.tensorrt.version import FLAVOURS, Api, load
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
+from deploykit.evaluation.accuracy import changed_by_class, confusion, most_confused, negative_flips
 from deploykit.evaluation.agreement import agreement, compare
 from deploykit.evaluation.confidence import confidences, reliability
-from deploykit.evaluation.details import changed_by_class, confusion, most_confused, negative_flips
 
 
 @pytest.fixture

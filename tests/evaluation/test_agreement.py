@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from deploykit.evaluation.agreement import FEW_DISCORDANT, agreement
-from deploykit.stats.mcnemar import mcnemar
-from deploykit.stats.paired import score_interval
+from deploykit.stats.paired import mcnemar, score_interval
 
 
 def answers(right: np.ndarray, labels: np.ndarray, wrong_shift: int = 1) -> np.ndarray:

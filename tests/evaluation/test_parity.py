@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deploykit.base.errors import BadInput
-from deploykit.evaluation.budgets import BUDGETS, allowed_disagreements
 from deploykit.evaluation.parity import ParityMeter, compare
-from deploykit.evaluation.snr import Sums
+from deploykit.evaluation.snr import BUDGETS, Sums, allowed_disagreements
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 

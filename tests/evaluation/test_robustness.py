@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploykit.evaluation.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from deploykit.evaluation.robustness import CORRUPTIONS, STRENGTHS, corrupt
 
 
 @pytest.fixture

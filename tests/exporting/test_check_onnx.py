@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.benchmarking.inspect_times import timed
+from deploykit.benchmarking.layers import timed
 from deploykit.building.graph import prepared_graph
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
@@ -14,7 +14,7 @@ from deploykit.config.build import BuildConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.exporting.check_onnx import described, refuse_unsound
-from deploykit.quantization.lint.lint_part import lint
+from deploykit.quantization.lint.lint import lint
 
 QUICK = QuantizeConfig(data="digits", images=8, select_images=8, method="minmax", force_int8=True, size=32)
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from deploykit.base.errors import BadInput
 from deploykit.commands.build import build
 from deploykit.config.build import BuildConfig
-from deploykit.exporting.build_indices import refuse_outside_indices
+from deploykit.exporting.check_onnx import refuse_outside_indices
 
 
 def gathering(indices: list[int], *, axis: int = 1, op: str = "Gather", constant: bool = False) -> onnx.ModelProto:

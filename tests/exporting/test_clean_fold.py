@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from deploykit.exporting.clean import clean
-from deploykit.exporting.fold import fold_batch_norms
+from deploykit.exporting.clean import clean, fold_batch_norms
 
 
 class Pair(nn.Module):

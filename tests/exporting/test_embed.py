@@ -15,9 +15,8 @@ from torch import nn
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.exporting.clean import clean
-from deploykit.exporting.embed import embed_preprocessing
+from deploykit.exporting.embed import embed_preprocessing, write_metadata
 from deploykit.exporting.exporters import EXPORTERS, export_with, reason_of
-from deploykit.exporting.metadata import write_metadata
 from deploykit.exporting.names import module_of
 from deploykit.exporting.write import check, count_nodes, write
 from tests.exporting.nets import Plain, Spectral, TwoOutputs, seeded

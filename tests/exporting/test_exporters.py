@@ -6,7 +6,7 @@ import pytest
 
 from deploykit.base.errors import AnswerNo
 from deploykit.exporting import exporters
-from deploykit.exporting.interrupts import interrupts_kept
+from deploykit.exporting.exporters import interrupts_kept
 
 
 def swallowing(*_):

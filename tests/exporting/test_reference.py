@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deploykit.base.errors import BadInput
-from deploykit.exporting.outputs import check_inputs, named_outputs, run_once
+from deploykit.exporting.reference import check_inputs, named_outputs, run_once
 from tests.exporting.nets import Plain, TwoInputs, TwoOutputs, seeded
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.exporting.exporters import EXPORTERS
-from deploykit.exporting.matching import match_graphs, match_module
-from deploykit.exporting.taps import GraphTaps, ModuleTaps
+from deploykit.exporting.taps import GraphTaps, ModuleTaps, match_graphs, match_module
 from tests.exporting.nets import Plain, seeded
 from tests.exporting.test_embed import export_to
 

@@ -82,7 +82,7 @@ def test_what_is_undecided_says_what_would_settle_it(good):
     drop = only(judged(good, {"int8": {"max_drop_pt": 1.0}}), "max_drop_pt")
     assert drop.verdict == "cannot_tell"
     more = int(re.fullmatch(r"about ([\d,]+) more images", drop.more)[1].replace(",", ""))
-    from deploykit.stats.score_tests import paired_p
+    from deploykit.stats.proportions import paired_p
 
     factor = (450 + more) / 450
     assert paired_p(factor, 0, 450 * factor, 0.01) == pytest.approx(0.05, rel=0.05)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from deploykit.latency.measure import COPY, Settings, measure, ratio
-from deploykit.latency.subject import Opener
+from deploykit.latency.worker import Opener
 
 ROOT = Path(__file__).parents[2]
 QUICK = Settings(max_time_s=3.0, min_blocks=5, block_ms=5.0, until=0.2, timed=("compute",))
@@ -120,7 +120,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 from deploykit.latency.measure import Settings, measure
-from deploykit.latency.subject import Opener
+from deploykit.latency.worker import Opener
 from tests.benchmarking import subjects
 if __name__ == "__main__":
     class Said:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deploykit.latency.measure import Settings, measure
-from deploykit.latency.subject import Opener
 from deploykit.latency.sweep import thread_counts
+from deploykit.latency.worker import Opener
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"max_time_s": 2.0, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "timed": ("compute",)}

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from deploykit.latency.arrivals import Arrivals, answer, poisson
-from deploykit.latency.scenarios import _sizes
-from deploykit.latency.server import highest_rate
+from deploykit.latency.scenarios import _sizes, highest_rate
 
 
 def queue_of(service_ms: float):

@@ -11,8 +11,7 @@ import torch
 from deploykit.base.errors import BadInput
 from deploykit.models import arch_text, build, parse_arch
 from deploykit.models.build import build_meta
-from deploykit.models.fingerprint import names_digest, resemblance, shapes_digest, sketch
-from deploykit.models.index import INDEX, load_index
+from deploykit.models.index import INDEX, load_index, names_digest, resemblance, shapes_digest, sketch
 from deploykit.models.load import load_model
 from deploykit.models.recognize import named, recognise
 from deploykit.models.sources import torchvision_names

@@ -11,8 +11,8 @@ from deploykit.config.run import RunConfig
 from deploykit.engines.onnxruntime.providers import missing_library
 from deploykit.engines.tensorrt.hardware import gpu_or_none
 from deploykit.pipeline import run
+from deploykit.pipeline.find_recipe import find_recipe
 from deploykit.pipeline.plan import plan
-from deploykit.pipeline.shipped import find_recipe
 
 RECIPES = ("gpu_resnet50", "gpu_mobilenetv2", "gpu_efficientnet_b0")
 QUICK = (

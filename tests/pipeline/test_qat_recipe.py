@@ -9,8 +9,8 @@ import pytest
 from deploykit.config.recipe_read import load_recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
+from deploykit.pipeline.find_recipe import find_recipe
 from deploykit.pipeline.plan import plan
-from deploykit.pipeline.shipped import find_recipe
 
 SHORT = (
     "data=digits", "model.kwargs={width: 0.25, stem_stride: 2}", "train.epochs=4",

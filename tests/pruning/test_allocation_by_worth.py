@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploykit.pruning.allocated import _Parts, allocated_widths, choices
+from deploykit.pruning.allocation import _Parts, allocated_widths, choices
 from deploykit.pruning.importance import weight_scores
 from deploykit.pruning.plan import plan
 from deploykit.pruning.widths import TooSmall

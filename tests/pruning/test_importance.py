@@ -7,8 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from deploykit.pruning.check_graph import prunable_graph
-from deploykit.pruning.importance import weight_scores
-from deploykit.pruning.importance_from_data import data_scores
+from deploykit.pruning.importance import data_scores, weight_scores
 from tests.pruning.nets import made
 
 

@@ -97,8 +97,7 @@ def observers(proto, x: np.ndarray):
     """What the activations of ``proto`` are on ``x``."""
     import onnx_ir as ir
 
-    from deploykit.quantization.calibrate import observe
-    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.calibrate import observe, observed_values
     from deploykit.quantization.qdq.prepare import prepare
 
     wide = prepare(proto)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploykit.quantization.adaround import Moments, choose
-from deploykit.quantization.weights import resized
+from deploykit.quantization.schemes import resized
 
 LIMIT = {4: 7, 3: 3, 8: 127}
 

@@ -14,7 +14,7 @@ from tests.quantization.graphs_for_tests import Net, opener, pictures, residual_
 
 
 def quantized(proto, x):
-    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.calibrate import observed_values
 
     wide = prepare(proto)
     seen = observe(ir.to_proto(wide), observed_values(wide), [x], opener)

@@ -2,8 +2,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from deploykit.quantization.calibrate import extremes, grouped, observe
-from deploykit.quantization.observed import observed_values
+from deploykit.quantization.calibrate import extremes, grouped, observe, observed_values
 from deploykit.quantization.qdq.prepare import prepare
 from tests.quantization.graphs_for_tests import opener, pictures, residual_net
 

@@ -50,7 +50,7 @@ def test_an_interrupted_calibration_goes_on_from_the_range_file(tiny_model, tmp_
 MEASURE = """
 import resource, sys
 import numpy as np, onnx_ir as ir
-from deploykit.quantization.observed import observed_values
+from deploykit.quantization.calibrate import observed_values
 from deploykit.quantization.calibrate import observe
 from deploykit.quantization.qdq.prepare import prepare
 from tests.quantization.graphs_for_tests import opener, pictures, residual_net

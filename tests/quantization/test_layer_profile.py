@@ -7,10 +7,9 @@ import onnxruntime as ort
 import pytest
 
 from deploykit.engines.onnxruntime.profile import kernel_times
-from deploykit.quantization.layer_profile import MOVES, by_layer, compared, owners
+from deploykit.quantization.layer_profile import MOVES, by_layer, compared, in_words, owners
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice
-from deploykit.quantization.slower import in_words
 from tests.quantization.graphs_for_tests import mobile_net, pictures, residual_net
 from tests.quantization.test_sensitivity import quantizer_of
 

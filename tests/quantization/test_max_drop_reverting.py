@@ -1,7 +1,7 @@
 import pytest
 
+from deploykit.quantization.max_drop import Move, applied, costed, moves, revert, rounding_nodes, worth_costing
 from deploykit.quantization.qdq.dialects import DIALECTS
-from deploykit.quantization.reverting import Move, applied, costed, moves, revert, rounding_nodes, worth_costing
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.quantization.sensitivity import LayerScore
 from tests.quantization.graphs_for_tests import mobile_net, residual_net

@@ -9,7 +9,7 @@ from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization import ptq as quantizing
-from deploykit.quantization.lint.lint_part import lint
+from deploykit.quantization.lint.lint import lint
 from deploykit.quantization.qdq.dialects import dialect_for
 from tests.quantization.tensorrt_for_tests import engine_bytes
 
@@ -72,9 +72,7 @@ def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(exported, tmp_
     monkeypatch.setattr(
         "deploykit.quantization.qdq.dialects.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]}
     )
-    monkeypatch.setattr(
-        "deploykit.quantization.lint.lint_part.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]}
-    )
+    monkeypatch.setattr("deploykit.quantization.lint.lint.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     config = options("ort-cpu", force_int8=True)
     narrow = quantize(exported, tmp_path / "narrow.onnx", config)
     stored = [onnx.numpy_helper.to_array(t) for t in onnx.load(narrow.output).graph.initializer if t.data_type == 3]

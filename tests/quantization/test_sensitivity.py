@@ -4,13 +4,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from deploykit.quantization.calibrate import observe
-from deploykit.quantization.observed import observed_values
+from deploykit.quantization.calibrate import observe, observed_values
 from deploykit.quantization.qdq.dialects import DIALECTS
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer
-from deploykit.quantization.segments import segment, starts
-from deploykit.quantization.sensitivity import divergence, logits_of, sweep
+from deploykit.quantization.sensitivity import divergence, logits_of, segment, starts, sweep
 from tests.quantization.graphs_for_tests import mobile_net, opener, pictures, plant_bad_layer, residual_net, run
 
 BAD = "n_conv_5"

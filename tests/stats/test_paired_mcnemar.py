@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from deploykit.stats.mcnemar import mcnemar
+from deploykit.stats.paired import mcnemar
 
 COUNTS = st.integers(0, 400)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploykit.stats.percentiles import percentile, percentile_interval
-from deploykit.stats.tails import circular_runs, expanded_tail
+from deploykit.stats.ratio import circular_runs, expanded_tail
 
 samples = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60)
 

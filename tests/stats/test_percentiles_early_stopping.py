@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from deploykit.stats.early_stopping import bound_holds, least_queries, percentile_estimate
+from deploykit.stats.percentiles import bound_holds, least_queries, percentile_estimate
 
 
 @pytest.mark.parametrize(("share", "over", "n"), [(0.90, 1, 64), (0.99, 1, 662), (0.90, 0, 44), (0.99, 0, 459)])

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from deploykit.stats.needed import factor_needed
+from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.paired import score_interval
-from deploykit.stats.proportions import wilson
-from deploykit.stats.score_tests import paired_p, proportion_p, unpaired_interval, unpaired_p
+from deploykit.stats.proportions import paired_p, proportion_p, unpaired_interval, unpaired_p, wilson
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0.8, 0.999))

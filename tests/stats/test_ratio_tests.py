@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from deploykit.stats.needed import factor_needed
-from deploykit.stats.ratio import speed_up_interval
-from deploykit.stats.ratio_test import change, log_ratio, normal_ratio, pooled
+from deploykit.stats.multiple_tests import factor_needed
+from deploykit.stats.ratio import change, log_ratio, normal_ratio, pooled, speed_up_interval
 
 
 def _pair(seed: int, true: float = 1.0, rounds: int = 60, spread: float = 0.02):

@@ -46,8 +46,7 @@ def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
     from deploykit.training.batches import Batches
     from deploykit.training.distributed import open_fabric
     from deploykit.training.loop import fit
-    from deploykit.training.step import cross_entropy_step
-    from deploykit.training.validation import top1_on
+    from deploykit.training.step import cross_entropy_step, top1_on
 
     def go(module=None, step=None, resume=None, stop=None, progress=SILENT, **fields: Any) -> Any:
         fields = {"epochs": 2, "batch": 32, "threads": 1, "device": "cpu", "lr": 0.02, **fields}

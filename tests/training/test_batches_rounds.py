@@ -1,8 +1,7 @@
 import numpy as np
 
 from deploykit.data import open_data
-from deploykit.training.batches import Batches
-from deploykit.training.rounds import Rounds
+from deploykit.training.batches import Batches, Rounds
 
 
 def test_rounds_are_the_same_batches_cut_elsewhere(digits_npz):

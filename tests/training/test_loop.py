@@ -11,8 +11,7 @@ from torch.nn import functional
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Silent
 from deploykit.config.train import AugmentConfig
-from deploykit.training.course import Course, Diverged
-from deploykit.training.resume import ResumeFile
+from deploykit.training.resume import Course, Diverged, ResumeFile
 from deploykit.training.signals import Stop
 
 RICH = dict(

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from deploykit.training.layouts import training_layout
+from deploykit.training.modes import training_layout
 
 GRADIENTS = """
 import torch
 from torch import nn
-from deploykit.training.layouts import training_layout
+from deploykit.training.modes import training_layout
 torch.set_num_threads(1)
 for c_in in range(1, 20):
     for kernel, stride in ((1, 1), (1, 2), (1, 3), (2, 2), (3, 1), (3, 2), (7, 2)):

@@ -6,7 +6,7 @@ from torch import nn
 
 from deploykit.base.errors import BadInput
 from deploykit.config.train import LoopConfig
-from deploykit.training.optimizers import make_optimizer
+from deploykit.training.optim import make_optimizer
 
 
 def test_decay_spares_norms_and_biases() -> None:

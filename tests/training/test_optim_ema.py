@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from deploykit.training.ema import MovingAverage
+from deploykit.training.optim import MovingAverage
 
 
 def test_it_is_the_moving_average_and_goes_on_from_its_state() -> None:

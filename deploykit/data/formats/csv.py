@@ -11,11 +11,9 @@ import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.broken import readable
-from deploykit.data.natural import natural_size
 from deploykit.data.source import DataSource
 from deploykit.data.splits import class_order, split_of
-from deploykit.data.stores import Files, Part
+from deploykit.data.stores import Files, Part, natural_size, readable
 
 _NO_LABEL = ("", "nan", "na", "n/a", "null", "none")
 

@@ -10,11 +10,9 @@ import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.broken import readable
 from deploykit.data.images import SUFFIXES
-from deploykit.data.natural import natural_size
 from deploykit.data.source import DataSource
-from deploykit.data.stores import Files, Part
+from deploykit.data.stores import Files, Part, natural_size, readable
 
 _VALIDATION = ("val", "valid", "validation")
 

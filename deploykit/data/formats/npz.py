@@ -11,10 +11,9 @@ import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.natural import MOST
 from deploykit.data.source import DataSource
 from deploykit.data.splits import class_order, split_of
-from deploykit.data.stores import Array, Part
+from deploykit.data.stores import MOST, Array, Part
 
 _LOCAL_HEADER = 30  # bytes of a zip entry's fixed local header (APPNOTE 4.3.7)
 

@@ -6,8 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.targets import Spec
-from deploykit.engines.onnxruntime.origins import left_over, origins
-from deploykit.engines.onnxruntime.profile import optimized_graph
+from deploykit.engines.onnxruntime.profile import left_over, optimized_graph, origins
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +24,7 @@ def audit(session: Any, spec: Spec, threads: int | None) -> dict[str, Any]:
 
     Returns:
         ``nodes_by_provider``, ``memcpy_nodes``, ``nodes``, ``convs``, ``int8_convs``, ``ops`` (type → count) and ``qdq_left``
-        (see :func:`~deploykit.engines.onnxruntime.origins.left_over`).
+        (see :func:`~deploykit.engines.onnxruntime.profile.left_over`).
         ``nodes_by_provider`` is None where this ONNX Runtime does not tell. Of ort-trt it is all there is: its provider
         compiles the graph into engines of its own.
     """

@@ -17,8 +17,7 @@ from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_input, check_shape, fits
 from deploykit.engines.metadata import of_file
 from deploykit.engines.onnxruntime.binding import Bound, bind, run_where_it_lies
-from deploykit.engines.onnxruntime.session import building, create_session, ort_errors
-from deploykit.engines.onnxruntime.words import plain_words
+from deploykit.engines.onnxruntime.session import building, create_session, ort_errors, plain_words
 
 _DTYPES = {
     "tensor(float)": "float32",

@@ -1,4 +1,7 @@
-"""Creating an ONNX Runtime session that is what was asked for, or an error that says why it is not."""
+"""Creating an ONNX Runtime session that is what was asked for, or an error that says why it is not.
+
+What ONNX Runtime says of a failure, without the places in its source that stand before the cause.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,33 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.errors import BadInput, Unavailable
-from deploykit.engines.inputs import refuse_options, switch
+from deploykit.base.errors import BadInput, Unavailable, shortened
+from deploykit.engines.inputs import refuse_options, switch, unsupported
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
 from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, alone_in_cache, provider_fields
-from deploykit.engines.onnxruntime.words import plain_words
-from deploykit.engines.unsupported import unsupported
+
+MOST = 300
+_ARGUMENTS = r"\((?:[^()]|\([^()]*\))*\)"
+_NOISE = (
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : ",
+    r"(?:/\S*/)?\w+\.(?:cc|h|cpp):\d+ (?:[A-Z]\w+ (?=[A-Z]))?",
+    rf"(?:(?:void|bool|[\w:]+::[\w:<>]+)[ *&]+)?(?:\w+::)+~?\w+{_ARGUMENTS}(?: const)?:? ?",
+)
+
+
+def plain_words(error: object, most: int = MOST) -> str:
+    """The message of an error of ONNX Runtime on one line, with neither C++ signatures nor source lines.
+
+    Args:
+        error: the exception, or its text.
+        most: characters; what is longer ends at a word, with an ellipsis.
+    """
+    text = " ".join(str(error).split())
+    for noise in _NOISE:
+        text = re.sub(noise, "", text)
+    text = re.sub(r"failed:(?=\S)", "failed: ", text).strip()
+    return shortened(text, most)
+
 
 LEVELS = {
     "none": "ORT_DISABLE_ALL",

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.engines.inputs import refuse_options, switch
-from deploykit.engines.unsupported import unsupported
+from deploykit.engines.inputs import refuse_options, switch, unsupported
 
 OPTIONS = {
     "precision": "f32 (default), bf16 or f16: what float layers compute in, where the CPU has it",

@@ -14,7 +14,7 @@ from typing import Any
 
 from deploykit.base.errors import AnswerNo
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.nodes import nodes_of
+from deploykit.engines.tensorrt.parse import nodes_of
 from deploykit.engines.tensorrt.unfused_qdq import left_in_engine
 from deploykit.engines.tensorrt.version import Api
 

@@ -1,15 +1,24 @@
-"""Network definition → plan: the builder's settings, its progress, and a build that Ctrl-C ends."""
+"""Network definition → plan: the builder's settings, its progress, and a build that Ctrl-C ends.
+
+What builders measured, kept for this user by library version and GPU, so that nothing stale or foreign is read.
+"""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable, unknown
+from deploykit.base.hashing import value_sha256
+from deploykit.base.lock import alone_with
 from deploykit.base.progress import Progress
+from deploykit.base.user_cache import TIMING, cache_folder
 from deploykit.engines.tensorrt.hardware import Gpu, make_current
 from deploykit.engines.tensorrt.log import listening, reason
 from deploykit.engines.tensorrt.parse import Parsed
@@ -267,3 +276,33 @@ def _failed(api: Api, said: list[str]) -> Exception:
             fix="Name 8.9 or later with --compute-capability, or use int8.",
         )
     return AnswerNo(f"{api.flavour.target} could not build the engine: {why}", fix="Run it with --debug for more.")
+
+
+def cache_file(api: Api, gpu: Gpu) -> Path:
+    """Where the cache of this version on this kind of GPU lies; the file may not be there."""
+    key = value_sha256(
+        {
+            "package": api.flavour.package,
+            "version": api.version,
+            "gpu": gpu.name,
+            "compute_capability": gpu.compute_capability,
+            "cuda": gpu.cuda,
+        }
+    )
+    return cache_folder() / TIMING / f"timing.{key[:32]}.bin"
+
+
+@contextmanager
+def shared(place: Path, progress: Progress) -> Iterator[bytes]:
+    """The content of the cache file, empty where there is none; two processes use it one after the other.
+
+    Builders must not time kernels at once on one GPU anyway: the times that they keep would be wrong.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with alone_with(place, progress):
+        yield place.read_bytes() if place.is_file() else b""
+
+
+def keep(place: Path, content: bytes) -> None:
+    """Replace the cache file whole."""
+    write_bytes(place, content)

@@ -1,4 +1,7 @@
-"""ONNX → network definition, and what the parser refuses, with the node and a way around."""
+"""ONNX → network definition, and what the parser refuses, with the node and a way around.
+
+The ONNX nodes that a layer comes from, as the parser writes them into its metadata.
+"""
 
 from __future__ import annotations
 
@@ -143,3 +146,11 @@ def _told(error: Any) -> tuple[str, str | None]:
     if "double" in said.lower():
         return f"{what} computes in float64: {said[:120]}", "export the model in float32"
     return f"{what}: {said[:160]}", ALTERNATIVES.get(op)
+
+
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+
+
+def nodes_of(metadata: str) -> list[str]:
+    """Names of the nodes; the text itself where it has another form."""
+    return _NODE.findall(metadata) or ([metadata] if metadata else [])

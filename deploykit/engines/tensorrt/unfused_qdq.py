@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deploykit.engines.tensorrt.nodes import nodes_of
+from deploykit.engines.tensorrt.parse import nodes_of
 
 PAIRS = ("QUANTIZE", "DEQUANTIZE")
 PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")

@@ -1,10 +1,13 @@
-"""The runner over a PyTorch module, eager (the reference of parity) or compiled by Inductor."""
+"""The runner over a PyTorch module, eager (the reference of parity) or compiled by Inductor.
+
+The outputs of a module by name, whatever container it returns.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -17,9 +20,36 @@ from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
 from deploykit.engines.inputs import check_input, refuse_options, switch
 from deploykit.engines.torch.compile import missing_for_compile
-from deploykit.engines.torch.outputs import first_output, named_outputs
 from deploykit.models import LoadedModel, load_model
 from deploykit.models.detection import RawHeads, is_single_stage
+
+
+def named_outputs(value: Any, prefix: str = "output") -> dict[str, torch.Tensor]:
+    """Flatten what a module returned: one tensor is ``output``, a dict keeps its keys, a sequence is numbered.
+
+    Raises:
+        BadInput: it holds something that is no tensor.
+    """
+    if isinstance(value, torch.Tensor):
+        return {prefix: value}
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = [(f"{prefix}{i}", one) for i, one in enumerate(value) if one is not None]
+    else:
+        raise BadInput("the model's output is no tensor", got=type(value).__name__, expected="a tensor, dict or tuple")
+    found: dict[str, torch.Tensor] = {}
+    for name, one in items:
+        found |= named_outputs(one, str(name))
+    if not found:
+        raise BadInput("the model returns no tensor")
+    return found
+
+
+def first_output(value: Any) -> torch.Tensor:
+    """The first tensor of :func:`named_outputs`."""
+    return value if isinstance(value, torch.Tensor) else next(iter(named_outputs(value).values()))
+
 
 OPTIONS = {
     "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",

@@ -1,6 +1,6 @@
 """Cast a float32 ONNX graph to fp16 or bf16, with what its ranges forbid left in float32, and verify the result.
 
-What is verified is the graph with every 16-bit value rounded (:mod:`deploykit.exporting.cast.cast_emulate`): this machine's
+What is verified is the graph with every 16-bit value rounded (:mod:`deploykit.exporting.cast.formats`): this machine's
 ONNX Runtime would compute fp16 in float32 and so hide an overflow, and cannot run bf16.
 """
 
@@ -171,7 +171,7 @@ def _measured(
     preprocessing: Preprocessing | None,
 ) -> Cast:
     from deploykit.evaluation.compare_runners import BATCHES, parity_of
-    from deploykit.exporting.cast.cast_emulate import emulated
+    from deploykit.exporting.cast.formats import emulated
 
     with runs.runner(work.source) as reference:
         reference.preprocessing = known = reference.preprocessing or preprocessing
@@ -275,7 +275,7 @@ def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.nd
     """Node → decibels between the SNR of its worst input and of its output in the cast graph; 800 where it overflows."""
     import onnx_ir as ir
 
-    from deploykit.exporting.cast.cast_emulate import emulated
+    from deploykit.exporting.cast.formats import emulated
 
     rounded = emulated(made)
     there = {name for node in rounded.graph.node for name in node.output}

@@ -1,4 +1,7 @@
-"""Milliseconds of single convolutions on a target, for the latency table of pruning; kept in the user's cache."""
+"""Milliseconds of single convolutions on a target, for the latency table of pruning; kept in the user's cache.
+
+Networks and single convolutions on the targets whose engines tell the time of each of their layers.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.atomic import write_json
 from deploykit.base.environment import cpu, gpus, library_versions
-from deploykit.base.errors import BadInput, DeploykitError
+from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.targets import PLANS, Spec
 from deploykit.base.user_cache import cache_folder, tell_unkept
 from deploykit.config.prune import LATENCY_TARGETS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
     import onnx
 
-    from deploykit.pruning.latency.layer_engines import BuildPlan
+    from deploykit.base.runner import Runner
+    from deploykit.config.build import BuildConfig
     from deploykit.pruning.latency.table import LayerShape
+
+    BuildPlan = Callable[[Path, BuildConfig], Path]
 
 SESSION_SHAPES = 24
 CALLS = 21
@@ -86,14 +95,12 @@ def measure_on(
     On the CPU many convolutions run in one session and its profile tells the time of each kernel, without the changes
     of layout around it; that is what the same kernel takes inside a whole network. On CUDA a session runs copies of one.
     OpenVINO and TensorRT tell the time of each layer themselves, of an engine that holds one. ``build`` builds
-    TensorRT's, see :func:`deploykit.pruning.latency.layer_engines.open_on`.
+    TensorRT's, see :func:`deploykit.pruning.latency.measure.open_on`.
 
     Raises:
         BadInput: layers cannot be measured on this target.
         Unavailable: this machine lacks the target.
     """
-    from deploykit.pruning.latency.layer_engines import need_target
-
     if target not in LATENCY_TARGETS:
         raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(LATENCY_TARGETS))
     need_target(target)
@@ -118,7 +125,6 @@ def _timed(
         return _profiled(part, threads, scratch)
     if target == "ort-cuda":
         return _copied(part[0], scratch)
-    from deploykit.pruning.latency.layer_engines import layer_ms
 
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph(part).SerializeToString())
@@ -205,3 +211,73 @@ def conv_graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.Mo
         outputs.append(helper.make_tensor_value_info(f"layer{i}.out", TensorProto.FLOAT, None))
     graph = helper.make_graph(nodes, "layers", inputs, outputs, weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def need_target(target: str) -> None:
+    """Refuse a target that nothing can be timed on here, before anything is made for it.
+
+    Raises:
+        Unavailable: this machine lacks its library or its GPU.
+    """
+    from deploykit.engines.open import lacking
+
+    if (why := lacking(target)) is not None:
+        raise why
+    if target in PLANS:
+        from deploykit.engines.tensorrt.hardware import gpu
+
+        gpu()  # TensorRT-RTX builds without one, and runs on none
+
+
+def open_on(path: Path, target: str, threads: int, build: BuildPlan | None) -> Runner:
+    """A runner of an fp32 ``.onnx`` on ``target``.
+
+    Args:
+        path: of the file.
+        target: that runs it.
+        threads: of a target on the CPU.
+        build: builds TensorRT's plan of a file for the GPU at hand and returns where it lies; only for such targets.
+
+    Raises:
+        AnswerNo: the builder failed.
+        Unavailable: this machine lacks the target.
+    """
+    from deploykit.engines import open_runner
+
+    if target not in PLANS:
+        return open_runner(Spec(path.stem, path, target), threads=threads)
+    from deploykit.config.build import BuildConfig
+
+    config = BuildConfig(target=target, precision="fp32", batch=1, beside="none")
+    assert build is not None, f"{target} runs plans only"
+    return open_runner(Spec(path.stem, build(path, config), target))
+
+
+def layer_ms(path: Path, target: str, threads: int, nodes: Collection[str], build: BuildPlan | None) -> float:
+    """Milliseconds that an engine of ``path`` spends in the layers made of ``nodes``, by its own profile.
+
+    Layers that only change the layout are left out: inside a network a layer reads what the one before it wrote.
+
+    Raises:
+        AnswerNo: the engine tells no times.
+        Unavailable: this machine lacks the target.
+    """
+    import numpy as np
+
+    with open_on(path, target, threads, build) as runner:
+        wanted = runner.inputs[0]
+        x = np.random.default_rng(0).standard_normal([int(dim) for dim in wanted.shape], dtype=np.float32)
+        told: Any = runner
+        return time_of(told.timed_layers(x), nodes) / 1e3
+
+
+def time_of(rows: Sequence[Mapping[str, Any]], nodes: Collection[str]) -> float:
+    """Microseconds of the layers that name one of ``nodes``; of all where none does (some engines rename what they fuse).
+
+    Raises:
+        AnswerNo: there are no layers.
+    """
+    if not rows:
+        raise AnswerNo("the engine tells no times of its layers")
+    own = [row for row in rows if not set(nodes).isdisjoint(row["nodes"])]
+    return sum(float(row["time_us"]) for row in own or rows)

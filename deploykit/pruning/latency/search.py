@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deploykit.pruning.allocation import Allocation
     from deploykit.pruning.graph import Graph
     from deploykit.pruning.importance import Scores
-    from deploykit.pruning.latency.layer_engines import BuildPlan
+    from deploykit.pruning.latency.measure import BuildPlan
     from deploykit.pruning.macs import Costs
     from deploykit.pruning.plan import Plan
 
@@ -66,7 +66,7 @@ class LatencySearch:
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
         target: what times it, one of :data:`deploykit.config.prune.LATENCY_TARGETS`.
-        build: of TensorRT's plans, see :func:`deploykit.pruning.latency.layer_engines.open_on`.
+        build: of TensorRT's plans, see :func:`deploykit.pruning.latency.measure.open_on`.
         asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.
         progress: where it shows.
@@ -145,8 +145,7 @@ class LatencySearch:
         """
         import numpy as np
 
-        from deploykit.pruning.allocated import choices
-        from deploykit.pruning.allocation import allocate
+        from deploykit.pruning.allocation import allocate, choices
 
         offered = choices(graph, self.how, scores)
         tries: list[Try] = []
@@ -217,7 +216,7 @@ class LatencySearch:
         import torch
 
         from deploykit.exporting.exporters import export_with
-        from deploykit.pruning.latency.layer_engines import open_on
+        from deploykit.pruning.latency.measure import open_on
 
         example = torch.zeros(1, 3, *self.size)
         training = module.training

@@ -34,7 +34,7 @@ def reasons(path: Path, target: str, left: Sequence[Mapping[str, Any]]) -> dict[
         return {}
     import onnx
 
-    from deploykit.quantization.lint.lint_part import findings_of
+    from deploykit.quantization.lint.lint import findings_of
 
     told: dict[str, str] = {}
     for finding in findings_of(onnx.load(str(path)), target):

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from deploykit.quantization.qdq.dialects import Dialect
     from deploykit.quantization.search import Choice
     from deploykit.training.batches import Batches
-    from deploykit.training.course import Course, Outcome
-    from deploykit.training.resume import ResumeFile
+    from deploykit.training.resume import Course, Outcome, ResumeFile
     from deploykit.training.signals import Stop
 
 READERS = 4
@@ -82,10 +81,10 @@ def fitted(
     from deploykit.data import map_classes
     from deploykit.quantization.qat.loss import Ordered, step_towards
     from deploykit.quantization.ranges import choose_range
-    from deploykit.training.course import Diverged
     from deploykit.training.distributed import open_fabric
     from deploykit.training.loop import fit
-    from deploykit.training.validation import top1_on
+    from deploykit.training.resume import Diverged
+    from deploykit.training.step import top1_on
 
     assert loaded.preprocessing is not None
     start = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
@@ -142,8 +141,7 @@ def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
     from deploykit.base.environment import cores
     from deploykit.config.train import AugmentConfig, LoopConfig
-    from deploykit.training.batches import Batches
-    from deploykit.training.rounds import Rounds
+    from deploykit.training.batches import Batches, Rounds
 
     assert loaded.preprocessing is not None
     batches = Batches(
@@ -183,7 +181,7 @@ def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabr
     import torch
 
     from deploykit.data import map_classes
-    from deploykit.distillation.views import view_of
+    from deploykit.distillation.step import view_of
     from deploykit.models import load_model
     from deploykit.quantization.qat.loss import Ordered
 

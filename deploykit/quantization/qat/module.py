@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.quantization.qat.binding import Bound
-from deploykit.quantization.qat.layer import Layer
+from deploykit.quantization.qat.layer import Layer, bounds_of, fake, grown
 from deploykit.quantization.qat.ops import OPERATORS
 from deploykit.quantization.qat.points import Points
 from deploykit.quantization.qat.program import program_of
-from deploykit.quantization.qat.qat_scales import bounds_of, fake, grown
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 
 

@@ -10,7 +10,7 @@ from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
-from deploykit.quantization.observed import observed, observed_values
+from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.ptq import float_onnx
 
 if TYPE_CHECKING:

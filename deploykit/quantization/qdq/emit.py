@@ -19,8 +19,15 @@ from deploykit.quantization.rewrites.hard_activations import (
     hard_swish_scale,
     shift_bias,
 )
-from deploykit.quantization.schemes import Affine, widest
-from deploykit.quantization.weights import channel_scales, quantize_bias, quantize_weight, resized, room_for_bias
+from deploykit.quantization.schemes import (
+    Affine,
+    channel_scales,
+    quantize_bias,
+    quantize_weight,
+    resized,
+    room_for_bias,
+    widest,
+)
 
 NONE_ROUNDED: Mapping[str, np.ndarray] = {}
 

@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
+from deploykit.reporting.attachments.files import attachments_of
 from deploykit.reporting.attachments.kinds import Attachment
-from deploykit.reporting.attachments.reading import attachments_of
 from deploykit.reporting.charts.bars import bars_chart
 from deploykit.reporting.charts.series import series_chart
 from deploykit.reporting.sensitivity_page import table_context

@@ -2,10 +2,13 @@
 
 The file is no part of the artifact's identity: what it shows (curves, times) may differ between runs that make the same
 bytes. It names the hash of the file it speaks of, so that one left over from an earlier artifact is not shown.
+
+The attachments that a report names, from the files beside it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +18,12 @@ from deploykit.base.artifact import artifact_sha256, attachments_path, is_unmodi
 from deploykit.base.atomic import write_json
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256, value_sha256
+from deploykit.reporting.attachments.kinds import SCHEMA, Attachment, checked
 
 if TYPE_CHECKING:
     from deploykit.reporting.attachments import Attachment
 
-SCHEMA = "deploykit.attachments/1"
+LIST_SCHEMA = "deploykit.attachments/1"
 MOST = 32
 
 
@@ -31,12 +35,10 @@ def attach(artifact: Path, attachments: Sequence[Attachment], *, force: bool = F
     Raises:
         BadInput: the place holds a file that is not ours.
     """
-    from deploykit.reporting.attachments.reading import read_json
-
     place = attachments_path(artifact)
     if place.exists() and not force:
         before = read_json(place, place.parent)
-        if not isinstance(before, dict) or before.get("schema") != SCHEMA:
+        if not isinstance(before, dict) or before.get("schema") != LIST_SCHEMA:
             raise BadInput(f"{place} exists and was not made by deploykit", fix="Move it away, or pass --force.")
     if not attachments:
         place.unlink(missing_ok=True)
@@ -44,20 +46,19 @@ def attach(artifact: Path, attachments: Sequence[Attachment], *, force: bool = F
     if len(attachments) > MOST:
         raise BadInput("too many attachments", got=len(attachments), expected=f"at most {MOST}")
     items = [one.plain() for one in attachments]
-    write_json(place, {"schema": SCHEMA, "of": file_sha256(artifact), "items": items})
+    write_json(place, {"schema": LIST_SCHEMA, "of": file_sha256(artifact), "items": items})
 
 
 def attached(artifact: Path) -> list[Attachment]:
     """What is attached to an artifact, and the analysis of it that lies beside it; what does not fit is left out."""
     from deploykit.reporting.attachments.kinds import checked
-    from deploykit.reporting.attachments.reading import read_json
 
     place = attachments_path(artifact)
     fields = read_json(place, place.parent)
     found = []
     if (
         isinstance(fields, dict)
-        and fields.get("schema") == SCHEMA
+        and fields.get("schema") == LIST_SCHEMA
         and isinstance(fields.get("items"), list)
         and fields.get("of") == file_sha256(artifact)
     ):
@@ -72,7 +73,6 @@ def attached(artifact: Path) -> list[Attachment]:
 def _analysis(artifact: Path) -> list[Attachment]:
     """``MODEL.analysis.json`` as ``quantize --analyze`` writes it beside the model, if it is whole and of this model."""
     from deploykit.reporting.attachments import sensitivity
-    from deploykit.reporting.attachments.reading import read_json
 
     place = artifact.with_name(f"{artifact.stem}.analysis.json")
     if not place.is_file():
@@ -111,3 +111,41 @@ def gather(paths: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
                 write_json(folder / file, plain)
                 found[file] = {"title": one.title, "kind": one.kind, "file": file}
     return list(found.values())
+
+
+MAX_BYTES = 1 << 23
+
+
+def read_attachment(path: Path, folder: Path) -> Attachment | None:
+    """The attachment in a file, or None where the file is of another schema (a log, an image), or cannot be drawn.
+
+    A path that leaves ``folder``, through a link for instance, is not followed.
+    """
+    fields = read_json(path, folder)
+    if not isinstance(fields, dict) or fields.get("schema") != SCHEMA:
+        return None
+    try:
+        return checked(fields, path.name)
+    except (BadInput, RecursionError):
+        return None
+
+
+def read_json(path: Path, folder: Path) -> Any:
+    """What a JSON file inside ``folder`` holds, or None where that cannot be had."""
+    try:
+        real = path.resolve()
+        if not real.is_relative_to(folder.resolve()) or not real.is_file() or real.stat().st_size > MAX_BYTES:
+            return None
+        return json.loads(real.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def attachments_of(report: dict[str, Any], folder: Path) -> list[tuple[Attachment, str, list[str]]]:
+    """Attachment, its file, and the variants that have it; each file once, in the order of the report."""
+    variants: dict[str, list[str]] = {}
+    for variant in report["variants"]:
+        for one in variant["attachments"]:
+            variants.setdefault(one["file"], []).append(variant["name"])
+    found = ((read_attachment(folder / file, folder), file, names) for file, names in variants.items())
+    return [(one, file, names) for one, file, names in found if one is not None]

@@ -9,8 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
-from deploykit.reporting.charts.axes import Scale, latency_scale
-from deploykit.reporting.charts.svg import element, figure, polyline, shortened, text_width
+from deploykit.reporting.charts.svg import Scale, element, figure, latency_scale, polyline, shortened, text_width
 from deploykit.stats.percentiles import percentile
 
 FONT = 13.0

@@ -9,9 +9,18 @@ from typing import Any
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
-from deploykit.reporting.charts.axes import Scale, latency_scale, ratio_scale
-from deploykit.reporting.charts.labels import Box, place
-from deploykit.reporting.charts.svg import element, figure, polyline, shortened, text_width
+from deploykit.reporting.charts.svg import (
+    Box,
+    Scale,
+    element,
+    figure,
+    latency_scale,
+    place,
+    polyline,
+    ratio_scale,
+    shortened,
+    text_width,
+)
 from deploykit.reporting.pick import primary_measurement
 
 FONT = 13.0

@@ -7,8 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
-from deploykit.reporting.charts.axes import Scale
-from deploykit.reporting.charts.svg import element, figure, polyline
+from deploykit.reporting.charts.svg import Scale, element, figure, polyline
 
 HEIGHT = 320.0
 COLORS = 6

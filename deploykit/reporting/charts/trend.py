@@ -7,9 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
-from deploykit.reporting.charts.axes import Scale, latency_scale
 from deploykit.reporting.charts.series import color
-from deploykit.reporting.charts.svg import element, figure, polyline
+from deploykit.reporting.charts.svg import Scale, element, figure, latency_scale, polyline
 
 HEIGHT, LEFT, FOOT, HEAD = 350.0, 56.0, 62.0, 14.0
 

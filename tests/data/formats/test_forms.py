@@ -515,7 +515,7 @@ def test_synthetic_defaults_and_balance() -> None:
 
 def test_synthetic_classes_can_be_told_apart() -> None:
     """Shape areas differ as they should: the mean distance from the ground is larger for discs than for crosses."""
-    from deploykit.data.formats import shapes
+    from deploykit.data.formats import synthetic as shapes
 
     key = np.arange(1, 200, dtype=np.uint64)
     ground = shapes.draw_shapes(key, np.full(len(key), 3 * shapes.SHAPES.index("cross")), 32).astype(int)

@@ -1,6 +1,6 @@
 import pytest
 
-from deploykit.engines.onnxruntime.words import plain_words
+from deploykit.engines.onnxruntime.session import plain_words
 
 MODEL = (
     "onnxruntime::Model::Model(onnx::ModelProto&&, const onnxruntime::PathString&, "

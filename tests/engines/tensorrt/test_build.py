@@ -15,14 +15,13 @@ from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import SILENT, Silent
 from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
-from deploykit.engines.tensorrt import timing_cache
+from deploykit.engines.tensorrt import build as timing_cache
 from deploykit.engines.tensorrt.build import build_plan, capabilities
 from deploykit.engines.tensorrt.hardware import Gpu
 from deploykit.engines.tensorrt.log import listening, logger
-from deploykit.engines.tensorrt.network import describe_network
+from deploykit.engines.tensorrt.network import check_precision, describe_network, stated
 from deploykit.engines.tensorrt.parse import parse
 from deploykit.engines.tensorrt.plan import diagnostics, read_header
-from deploykit.engines.tensorrt.precision import check_precision, stated
 from deploykit.engines.tensorrt.profiles import make_profiles
 from deploykit.engines.tensorrt.version import load
 from tests.engines.onnx_for_tests import counting_net, one_node, quantized_net, save, small_net

@@ -14,9 +14,8 @@ import pytest
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.engines.dlpack import CUDA, is_on_device, view
-from deploykit.engines.tensorrt.buffers import Buffer
 from deploykit.engines.tensorrt.cuda import Cuda
-from deploykit.engines.tensorrt.execution import Execution
+from deploykit.engines.tensorrt.execution import Buffer, Execution
 from deploykit.engines.tensorrt.hardware import gpu, make_current
 from deploykit.engines.tensorrt.profiles import Profile
 from deploykit.engines.tensorrt.version import FLAVOURS, Api

@@ -11,7 +11,7 @@ from deploykit.commands.build import build
 from deploykit.commands.inspect import inspect
 from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
-from deploykit.engines.tensorrt import timing_cache
+from deploykit.engines.tensorrt import build as timing_cache
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.hardware import gpu
 from deploykit.engines.tensorrt.version import load

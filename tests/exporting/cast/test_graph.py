@@ -6,8 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.exporting.cast.cast_emulate import emulated
-from deploykit.exporting.cast.formats import FORMATS, Seen, format_of
+from deploykit.exporting.cast.formats import FORMATS, Seen, emulated, format_of
 from deploykit.exporting.cast.graph import _rounded_up, cast, opened
 from deploykit.exporting.cast.plan import plan
 from tests.exporting.running import run, values_of

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import models as zoo
+from deploykit import models
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.commands.prune import built_plan, prune
 from deploykit.config.prune import PruneConfig
-from deploykit.engines.lacking import lacking
+from deploykit.engines.open import lacking
 from deploykit.pruning.latency.measure import measure_on
 from deploykit.pruning.latency.table import LayerShape
 
@@ -34,10 +34,10 @@ def test_the_measured_whole_holds_the_budget(target: str, tmp_path: Path, monkey
     """On a network whose kernels take longer than their launches, so that narrower is faster."""
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
     kwargs = {"depth": 8, "widths": [256, 256, 512], "stem_stride": 1}
-    arch = zoo.Arch("deploykit", "resnet", kwargs | {"num_classes": 10})
-    module = zoo.build(zoo.parse_arch("deploykit:resnet"), 10, kwargs=kwargs).eval()
+    arch = models.Arch("deploykit", "resnet", kwargs | {"num_classes": 10})
+    module = models.build(models.parse_arch("deploykit:resnet"), 10, kwargs=kwargs).eval()
     classes = [str(i) for i in range(10)]
-    zoo.save_model(tmp_path / "net.pt", module, arch, Preprocessing((96, 96)), classes, lineage=[], samples=None)
+    models.save_model(tmp_path / "net.pt", module, arch, Preprocessing((96, 96)), classes, lineage=[], samples=None)
     config = PruneConfig(latency=0.7, target=target)
     latency = prune(tmp_path / "net.pt", tmp_path / "small.pt", config).facts["latency"]
     assert latency["target"] == target

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deploykit import models as zoo
+from deploykit import models
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -23,13 +23,13 @@ from deploykit.pruning.latency.search import LatencySearch
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    arch = zoo.parse_arch("deploykit:resnet")
+    arch = models.parse_arch("deploykit:resnet")
     kwargs = {"depth": 8, "widths": [64, 128, 128], "stem_stride": 1}
     path = tmp_path_factory.mktemp("latency") / "net.pt"
-    module = zoo.build(arch, 10, kwargs=kwargs).eval()
+    module = models.build(arch, 10, kwargs=kwargs).eval()
     preprocessing = Preprocessing(size=(48, 48), mean=(0.5,) * 3, std=(0.5,) * 3)
-    named = zoo.Arch(arch.source, arch.name, kwargs | {"num_classes": 10})
-    zoo.save_model(path, module, named, preprocessing, [str(i) for i in range(10)], lineage=[], samples=None)
+    named = models.Arch(arch.source, arch.name, kwargs | {"num_classes": 10})
+    models.save_model(path, module, named, preprocessing, [str(i) for i in range(10)], lineage=[], samples=None)
     return path
 
 
@@ -134,10 +134,10 @@ def test_openvino_measures_the_layers_and_the_whole(
 @pytest.mark.slow
 def test_resnet18_by_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
-    arch = zoo.parse_arch("torchvision:resnet18")
+    arch = models.parse_arch("torchvision:resnet18")
     source, output = tmp_path / "resnet18.pt", tmp_path / "small.pt"
     preprocessing = Preprocessing((160, 160))
-    zoo.save_model(source, zoo.build(arch, 10).eval(), arch, preprocessing, [str(i) for i in range(10)])
+    models.save_model(source, models.build(arch, 10).eval(), arch, preprocessing, [str(i) for i in range(10)])
     done = CliRunner().invoke(app, ["prune", str(source), "--latency", "0.5", "-o", str(output)])
     assert done.exit_code == 0, done.stderr
     assert "% of the latency on ort-cpu" in done.stdout
@@ -147,4 +147,4 @@ def test_resnet18_by_the_command_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert latency["measured"] <= 0.5
     assert abs(latency["prediction_error"]) < 0.25
     assert 0.3 < told.facts["macs"]["kept"] < 0.7
-    assert zoo.load_model(output).preprocessing == preprocessing
+    assert models.load_model(output).preprocessing == preprocessing

@@ -15,7 +15,7 @@ def test_what_keeps_a_q_or_dq_is_told_by_the_linter_of_its_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new = {"model": "new", "cores": 1, "isa": ["avx512_vnni"]}  # on an old one 8-bit weights are the reason
-    monkeypatch.setattr("deploykit.quantization.lint.lint_part.cpu", lambda: new)
+    monkeypatch.setattr("deploykit.quantization.lint.lint.cpu", lambda: new)
     with open_runner(f"{quantized_net(tmp_path / 'q.onnx')}@ort-cpu", threads=1, size=8) as runner:
         left = audited(runner)["qdq_left"]
     assert sorted(left, reverse=True) == [

@@ -3,7 +3,7 @@ import onnx
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.quantization.lint.lint import RULES, lint
+from deploykit.quantization.lint.lint import RULES, lint_graph
 from tests.quantization.graphs_for_tests import Net, concat_net, optimized, residual_net, run
 from tests.quantization.qdq.test_dialects import NETS, quantized
 from tests.quantization.tensorrt_for_tests import engine_bytes, parsed
@@ -37,12 +37,12 @@ class Paired(Net):
 
 
 def codes(proto, target):
-    return {finding.code for finding in lint(proto, target)}
+    return {finding.code for finding in lint_graph(proto, target)}
 
 
 def only(proto, target, code):
-    found = [finding for finding in lint(proto, target) if finding.code == code]
-    assert found, f"{code} was not found in {lint(proto, target)}"
+    found = [finding for finding in lint_graph(proto, target) if finding.code == code]
+    assert found, f"{code} was not found in {lint_graph(proto, target)}"
     return found[0]
 
 
@@ -109,7 +109,10 @@ def test_a_q_without_zero_point_is_unsigned():
     net = Paired()
     scale = net.weight(np.float32(0.1))
     net.add("DequantizeLinear", [net.add("QuantizeLinear", ["input", scale]), scale])
-    assert [finding.code for finding in lint(net.model(), "tensorrt") if finding.breaks] == ["unsigned", "unsigned"]
+    assert [finding.code for finding in lint_graph(net.model(), "tensorrt") if finding.breaks] == [
+        "unsigned",
+        "unsigned",
+    ]
 
 
 @pytest.mark.parametrize("make", NETS)
@@ -120,7 +123,7 @@ def test_a_file_of_another_dialect_breaks_tensorrt(make):
 
 def test_every_finding_says_what_to_do():
     for target in RULES:
-        for finding in lint(quantized(residual_net(), "ort-cpu"), target):
+        for finding in lint_graph(quantized(residual_net(), "ort-cpu"), target):
             assert finding.node
             assert finding.mend.endswith(".")
 
@@ -130,7 +133,7 @@ def test_a_pair_before_the_activation_or_on_both_inputs_of_a_sum_cuts_the_fusion
     a = net.add("Relu", [net.pair(net.int8_conv(net.pair("input")))])
     b = net.int8_conv(net.pair(a), net.kernel(16))
     net.add("Add", [net.pair(a), net.pair(b)])
-    found = lint(net.model(), "tensorrt")
+    found = lint_graph(net.model(), "tensorrt")
     assert [finding.code for finding in found] == ["cut-fusion", "residual-both"]
     assert not any(finding.breaks for finding in found)
     assert "its Relu" in found[0].message
@@ -182,7 +185,7 @@ def test_a_convolution_that_stays_float_says_why(build, why, target):
 
 def test_a_float_model_breaks_every_target():
     for target in RULES:
-        assert [(f.code, f.breaks) for f in lint(residual_net(), target)] == [("float-model", True)]
+        assert [(f.code, f.breaks) for f in lint_graph(residual_net(), target)] == [("float-model", True)]
 
 
 def test_scales_along_a_wrong_axis_or_for_channels_of_an_activation_are_noted():
@@ -219,7 +222,7 @@ def test_convolutions_said_to_stay_float_are_those_that_onnx_runtime_leaves_floa
     made = quantized(make(), dialect)
     ops = [node.op_type for node in optimized(made, tmp_path).graph.node]
     convs = {node.name for node in made.graph.node if node.op_type == "Conv"}
-    said = {finding.node for finding in lint(made, "ort-cpu") if finding.code in FLOAT_CODES} & convs
+    said = {finding.node for finding in lint_graph(made, "ort-cpu") if finding.code in FLOAT_CODES} & convs
     left = sum(op in ("Conv", "FusedConv") for op in ops)
     if dialect == "tensorrt":  # int8 activations that several nodes read are left float too, which slow-type says
         assert len(said) <= left
@@ -276,16 +279,16 @@ def test_types_that_are_slow_on_x86_are_not_noted_on_arm():
     net = Paired()
     integers = np.full((16, 3, 3, 3), 130, U8)
     net.pair(net.int8_conv(net.pair("input"), net.kernel(array=integers, zero=np.full(16, 128, U8))))
-    messages = [finding.message for finding in lint(net.model(), "ort-cpu") if finding.code == "slow-type"]
+    messages = [finding.message for finding in lint_graph(net.model(), "ort-cpu") if finding.code == "slow-type"]
     assert any("stores a constant as uint8" in message for message in messages)
     assert any("writes int8 activations" in message for message in messages)
-    assert not [finding for finding in lint(net.model(), "ort-cpu", arm=True) if finding.code == "slow-type"]
+    assert not [finding for finding in lint_graph(net.model(), "ort-cpu", arm=True) if finding.code == "slow-type"]
 
 
 def test_wide_weights_break_a_cpu_without_vnni():
     made = quantized(residual_net(), "ort-cpu")
-    assert [f.code for f in lint(made, "ort-cpu", ["avx2"]) if f.breaks] == ["saturation"] * 4
-    assert lint(made, "ort-cpu", ["avx2", "avx512_vnni"]) == []
+    assert [f.code for f in lint_graph(made, "ort-cpu", ["avx2"]) if f.breaks] == ["saturation"] * 4
+    assert lint_graph(made, "ort-cpu", ["avx2", "avx512_vnni"]) == []
 
 
 def test_constants_inside_nodes_are_looked_through():
@@ -297,10 +300,10 @@ def test_constants_inside_nodes_are_looked_through():
         moved.graph.node.append(onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
     moved.graph.node.extend(made.graph.node)
     onnx.checker.check_model(moved)
-    assert lint(moved, "tensorrt") == []
+    assert lint_graph(moved, "tensorrt") == []
     assert run(moved, np.zeros((1, 3, 16, 16), np.float32)).shape == (1, 10)
 
 
 def test_a_target_without_int8_is_named():
     with pytest.raises(BadInput, match=r"unknown int8 target 'torch-eager'; expected one of ort-cpu, ort-trt"):
-        lint(residual_net(), "torch-eager")
+        lint_graph(residual_net(), "torch-eager")

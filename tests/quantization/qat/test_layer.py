@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from deploykit.quantization.qat.qat_scales import bounds_of, fake, grown, weight_limits
+from deploykit.quantization.qat.layer import bounds_of, fake, grown, weight_limits
 from deploykit.quantization.schemes import S8, U8, affine
 
 

@@ -70,7 +70,7 @@ def test_nodes_to_keep_float_and_padded_averages_are_left_alone():
 
 
 def test_a_dense_network_runs_wholly_on_integers(tmp_path):
-    from deploykit.quantization.observed import observed_values
+    from deploykit.quantization.calibrate import observed_values
 
     proto = dense_net()
     wide = prepare(proto)

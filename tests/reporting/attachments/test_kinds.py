@@ -11,8 +11,8 @@ from deploykit.base.errors import BadInput
 from deploykit.reporting import write_report
 from deploykit.reporting.attachments import Attachment, bars, sensitivity, series, table
 from deploykit.reporting.attachments.draw import cell
+from deploykit.reporting.attachments.files import MAX_BYTES, read_attachment
 from deploykit.reporting.attachments.kinds import checked
-from deploykit.reporting.attachments.reading import MAX_BYTES, read_attachment
 from tests.reporting import sample
 from tests.reporting.test_html import Page
 from tests.reporting.test_sensitivity_page import analysis, layer

@@ -10,11 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploykit.reporting.charts.axes import Scale, latency_scale, linear_ticks, log_ticks, ratio_scale
-from deploykit.reporting.charts.labels import overlaps, place
 from deploykit.reporting.charts.latency import _numbers, density, latency_chart
 from deploykit.reporting.charts.pareto import pareto_chart, points_of
-from deploykit.reporting.charts.svg import element, shortened
+from deploykit.reporting.charts.svg import (
+    Scale,
+    element,
+    latency_scale,
+    linear_ticks,
+    log_ticks,
+    overlaps,
+    place,
+    ratio_scale,
+    shortened,
+)
 from deploykit.reporting.read import validate
 from tests.reporting import sample
 
