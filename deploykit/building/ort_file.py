@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import Progress
-from deploykit.building.graph import prepared_graph
+from deploykit.building.engine_graph import prepared_graph
 
 if TYPE_CHECKING:
     import onnx

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
-from deploykit.building.graph import prepared_graph
+from deploykit.building.engine_graph import prepared_graph
 from deploykit.latency.interleave import interleaved_s
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _stated_tf32(rest: str, tf32: bool) -> list[str]:
 
 
 def _portable(api: Api, content: bytes, target: Path, gpu: Gpu | None, config: BuildConfig) -> list[str]:
-    from deploykit.engines.tensorrt.plan import header_of
+    from deploykit.engines.tensorrt.plan_file import header_of
 
     if not api.flavour.ahead_of_time or gpu is not None or config.compute_capabilities:
         return []

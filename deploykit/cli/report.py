@@ -34,7 +34,7 @@ def command(
     """Write report.html and report.md again from a report.json; of several reports a comparison over time and machines."""
     with running("report", quiet=quiet, debug=debug, as_json=json) as run:
         if layers:
-            from deploykit.benchmarking.layers import layers as profile_layers
+            from deploykit.benchmarking.layer_profiles import layers as profile_layers
             from deploykit.cli.stage import needed
 
             profiled = profile_layers(source, needed(output, "-o"), force=force, progress=run.progress)

@@ -160,7 +160,7 @@ def data_parent(config: BuildConfig, progress: Progress) -> tuple[Parent, ...]:
     """The pictures that a cast measures, as a parent; nothing where none are looked at."""
     if config.data is None or config.precision not in ("fp16", "bf16"):
         return ()
-    from deploykit.building.graph import pictures_of
+    from deploykit.building.engine_graph import pictures_of
 
     split = pictures_of(config, progress)
     return (Parent("data", split.sha256, name=portable_data_name(config.data)),)

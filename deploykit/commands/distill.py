@@ -33,7 +33,7 @@ from deploykit.distillation.open_teachers import (
     open_teachers,
     top1_together,
 )
-from deploykit.training.artifact import check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.model_file import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -264,8 +264,8 @@ class _Work:
         resume: ResumeFile,
     ) -> Outcome:
         from deploykit.base.environment import cores
+        from deploykit.distillation.distillation_step import distill_step
         from deploykit.distillation.features import plain, tapped
-        from deploykit.distillation.step import distill_step
         from deploykit.training.augment import seeded
         from deploykit.training.batches import Batches
         from deploykit.training.loop import fit

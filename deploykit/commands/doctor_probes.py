@@ -137,7 +137,7 @@ def _tensorrt(package: str, libraries: tuple[str, ...], fix: str) -> Answer:
 
 def openvino() -> Answer:
     """OpenVINO imports and has its CPU plugin."""
-    from deploykit.engines.openvino.load import core, library
+    from deploykit.engines.openvino.compiled_model import core, library
 
     core()
     return _answer(True, f"openvino {library().__version__.split('-')[0]}, CPU plugin")

@@ -73,7 +73,7 @@ def cast_export(
     import onnx_ir as ir
 
     from deploykit.exporting.cast.cast import cast_graph
-    from deploykit.exporting.write import place, scratch, write
+    from deploykit.exporting.write_onnx import place, scratch, write
 
     if config.precision == "bf16" and not config.keep_io:
         progress.say("inputs and outputs stay float32: numpy has no bf16")
@@ -166,7 +166,7 @@ def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
 
 def _pictures(source: Path, size: tuple[int, int], config: ExportConfig, progress: Progress) -> _Pictures:
     """From the data, ranges on ``train`` and verification on ``select``; else the model's samples, else synthetic ones."""
-    from deploykit.evaluation.images import pictures_for, samples_of
+    from deploykit.evaluation.split_images import pictures_for, samples_of
 
     if config.data is not None:
         from deploykit.config.quantize import QuantizeConfig

@@ -160,7 +160,7 @@ def _looked(
 def _write(
     folder: Path, found: Gate, new: Evidence, place: Path, policy: GatePolicy, config: GateConfig
 ) -> tuple[Path, ...]:
-    from deploykit.gating import metrics
+    from deploykit.gating import metric_values as metrics
     from deploykit.gating.outputs import to_comment, to_junit
 
     numbers = metrics.metrics_of(new)

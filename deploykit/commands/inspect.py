@@ -19,7 +19,7 @@ from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 from deploykit.base.hashing import file_sha256
 from deploykit.base.targets import Spec
-from deploykit.benchmarking.layers import timed
+from deploykit.benchmarking.layer_profiles import timed
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
 SUFFIXES = (".engine", ".plan", ".trt")
@@ -39,7 +39,7 @@ def describe_engine(
     Raises:
         BadInput: no plan, or truncated.
     """
-    from deploykit.engines.tensorrt.plan import read_header
+    from deploykit.engines.tensorrt.plan_file import read_header
 
     header, manifest = read_header(path), read_manifest(path)
     facts: dict[str, Any] = {
@@ -183,7 +183,7 @@ def inspect(
     path = check_file(Path(path))
     kind, facts, found = _look(path, arch, size, allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
-        from deploykit.benchmarking.layers import timed
+        from deploykit.benchmarking.layer_profiles import timed
 
         measured, found = timed(path, target, 1 if threads is None else threads, size, allow_code)
         facts |= measured
@@ -202,12 +202,12 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
     if suffix == ".json":
         return _json(path)
     if suffix == ".onnx":
-        from deploykit.exporting.describe import describe_onnx
+        from deploykit.exporting.describe_onnx import describe_onnx
 
         facts, layers = describe_onnx(path)
         return "onnx", facts, layers
     if suffix in TORCH:
-        from deploykit.models.describe import describe_file
+        from deploykit.models.describe_model import describe_file
 
         return describe_file(path, arch, size, allow_code)
     if suffix in SUFFIXES:

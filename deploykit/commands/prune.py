@@ -24,7 +24,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.prune import PruneConfig
-from deploykit.pruning.images import PruningPictures, pruning_pictures
+from deploykit.pruning.importance_images import PruningPictures, pruning_pictures
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
@@ -151,7 +151,7 @@ def _recorded(config: PruneConfig) -> dict[str, Any]:
 def timing_of(config: PruneConfig) -> tuple[dict[str, str], dict[str, Any]]:
     """Versions and hardware that decide widths by their time; both empty where no latency is asked for."""
     from deploykit.base.environment import cpu
-    from deploykit.pruning.latency.measure import ON_CPU, timing_hardware, timing_versions
+    from deploykit.pruning.latency.layer_times import ON_CPU, timing_hardware, timing_versions
 
     if config.latency is None:
         return {}, {}
@@ -234,7 +234,7 @@ def _save(
     """Write the file where nobody looks, load it as anybody would, and only then give it its name."""
     import torch
 
-    from deploykit.exporting.write import place, scratch
+    from deploykit.exporting.write_onnx import place, scratch
     from deploykit.models import load_model, save_model
 
     module = cutter.module
@@ -259,7 +259,7 @@ def _save(
 
 
 def _attach(target: Path, cutter: Cutter, config: PruneConfig, force: bool) -> None:
-    from deploykit.pruning.report import attachments
+    from deploykit.pruning.layer_table import attachments
     from deploykit.reporting.attachments.files import attach
 
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)

@@ -22,7 +22,6 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
-from deploykit.quantization.batch_norm import with_batch_norm
 from deploykit.quantization.calibration_images import Calibration, calibration_pictures
 from deploykit.quantization.cast_rest import cast_rest, check_precision
 from deploykit.quantization.layer_profile import slower_layers
@@ -39,6 +38,7 @@ from deploykit.quantization.ptq import (
     see,
     write_onnx,
 )
+from deploykit.quantization.reestimate_batch_norm import with_batch_norm
 from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def quantize(
     """Quantize ``model`` to int8 for one target.
 
     With ``method: qat`` a model file is trained on and a model file comes out (:mod:`deploykit.quantization.qat.qat`), which
-    this function then only writes out, for any target (:mod:`deploykit.quantization.qat.emit`).
+    this function then only writes out, for any target (:mod:`deploykit.quantization.qat.qat_emit`).
 
     Args:
         model: an ``.onnx`` file, or a model file, which is exported first.
@@ -107,7 +107,7 @@ def _made(
                 f"--precision {config.precision} of a model trained for int8",
                 fix=f"Quantize it, then deploykit export FILE.onnx --precision {config.precision}.",
             )
-        from deploykit.quantization.qat.emit import emit
+        from deploykit.quantization.qat.qat_emit import emit
 
         return emit(source, target, config, dialect, STAGE_VERSION, force=force, progress=progress)
     if config.weight_bits is not None:

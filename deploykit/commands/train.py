@@ -21,7 +21,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.train import TrainConfig
-from deploykit.training.artifact import check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.model_file import check_forward, course_facts, kept_when_diverged, write_trained
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -14,8 +14,8 @@ from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared, p
 
 if TYPE_CHECKING:
     from deploykit.base.targets import Spec
-    from deploykit.evaluation.images import Pictures
     from deploykit.evaluation.parity import Parity
+    from deploykit.evaluation.split_images import Pictures
     from deploykit.exporting.bisect import Parting
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
@@ -184,7 +184,7 @@ def _say_preprocessing(one: Runner, other: Runner, progress: Progress) -> None:
 def _pictures(
     specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig, progress: Progress
 ) -> Pictures:
-    from deploykit.evaluation.images import pictures_for, samples_of
+    from deploykit.evaluation.split_images import pictures_for, samples_of
 
     known = [runner.preprocessing for runner in runners if runner.preprocessing is not None]
     if not known:

@@ -1,9 +1,9 @@
 """Pictures and labels: every ``--data`` form, splits, reading, preprocessing. Imports no torch."""
 
 from deploykit.data.classes import map_classes
+from deploykit.data.forms import open_data
 from deploykit.data.images import read_image
 from deploykit.data.noise_images import synthetic_images
-from deploykit.data.open import open_data
 from deploykit.data.preprocess import prepare
 from deploykit.data.source import DataSource, Split
 

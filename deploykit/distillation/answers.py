@@ -84,8 +84,8 @@ def _live(
     import torch
 
     from deploykit.distillation.cache import RememberedTeacher
+    from deploykit.distillation.distillation_step import view_of
     from deploykit.distillation.features import pairs_of
-    from deploykit.distillation.step import view_of
     from deploykit.distillation.teachers import ModuleTeacher, RunnerTeacher
 
     view = view_of(preprocessing, teacher.preprocessing, f"the teacher {teacher.spec.name}")

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deploykit.distillation.distillation_step import View
 from deploykit.distillation.ensemble import as_one
 from deploykit.distillation.features import Tapped
-from deploykit.distillation.step import View
 
 
 @dataclass(frozen=True)

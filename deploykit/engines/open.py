@@ -84,7 +84,7 @@ def resolve(spec: Spec | str | Path, device: str = "auto") -> Spec:
 def _natural(path: Path) -> str:
     """The target of a file that names none: of a plan, the library whose header it has."""
     if path.suffix.lower() in _SUFFIXES["tensorrt"]:
-        from deploykit.engines.tensorrt.plan import read_header
+        from deploykit.engines.tensorrt.plan_file import read_header
 
         return read_header(path).target
     return natural_target(path)
@@ -143,7 +143,7 @@ def lacking(target: str) -> Unavailable | None:
 
             _serves(load(target), gpu_or_none())
         elif target == "openvino":
-            from deploykit.engines.openvino.load import library
+            from deploykit.engines.openvino.compiled_model import library
 
             library()
     except Unavailable as error:

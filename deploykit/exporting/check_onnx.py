@@ -97,7 +97,7 @@ def described(path: Path) -> dict[str, Any]:
         BadInput: not readable, external data missing or elsewhere, invalid (in the checker's words), a newer opset than
             is known, no output, or an input without a shape or with an empty dimension.
     """
-    from deploykit.exporting.describe import describe_onnx
+    from deploykit.exporting.describe_onnx import describe_onnx
 
     try:
         facts = describe_onnx(path)[0]

@@ -26,8 +26,8 @@ from deploykit.config.export import ExportConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deploykit.evaluation.images import Pictures
     from deploykit.evaluation.parity import Parity
+    from deploykit.evaluation.split_images import Pictures
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.models import LoadedModel
 
@@ -76,7 +76,7 @@ def known_output(target: Path, manifest: Manifest, *, force: bool) -> Manifest |
     Raises:
         BadInput: something is there that may not be replaced.
     """
-    from deploykit.exporting.write import check_data_file
+    from deploykit.exporting.write_onnx import check_data_file
 
     if already_made(target, manifest.key, force=force):
         made = read_manifest(target)
@@ -98,7 +98,7 @@ def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest
     import torch
 
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.exporting.write import place, scratch
+    from deploykit.exporting.write_onnx import place, scratch
     from deploykit.models import load_model
 
     if config.threads is not None:
@@ -187,7 +187,7 @@ def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
 
 
 def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportConfig, progress: Progress) -> Pictures:
-    from deploykit.evaluation.images import pictures_for
+    from deploykit.evaluation.split_images import pictures_for
 
     return pictures_for(
         data=config.data,
@@ -248,7 +248,7 @@ def _attempt(
     from deploykit.exporting.clean import clean
     from deploykit.exporting.embed import embed_preprocessing, write_metadata
     from deploykit.exporting.exporters import export_with
-    from deploykit.exporting.write import check, count_nodes, write
+    from deploykit.exporting.write_onnx import check, count_nodes, write
 
     if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:
         raise AnswerNo(f"the dynamo exporter writes no opset below {OLDEST_DYNAMO_OPSET}, {config.opset} was asked for")

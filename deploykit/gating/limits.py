@@ -6,7 +6,7 @@ from typing import Any
 
 from deploykit.base.errors import BadInput, nearest
 from deploykit.config.gate import EVERY, GatePolicy, Limits
-from deploykit.gating import accuracy as answers
+from deploykit.gating import accuracy_limits as answers
 from deploykit.gating import exact as plain
 from deploykit.gating import speed
 from deploykit.gating.evidence import Evidence, wanted_measurement

@@ -16,7 +16,7 @@ from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
 from deploykit.pipeline.find_recipe import find_recipe, refuse_code
 from deploykit.pipeline.folder import RunFolder
-from deploykit.pipeline.measure import measure, measurement_key
+from deploykit.pipeline.measurement import measure, measurement_key
 from deploykit.pipeline.plan import Plan, Stage, plan
 from deploykit.reporting.terminal import plan_of, summary_of
 

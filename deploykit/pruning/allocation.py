@@ -17,11 +17,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from deploykit.pruning.graph import Graph
+from deploykit.pruning.channel_graph import Graph
+from deploykit.pruning.group_cost import Costs
 from deploykit.pruning.importance import Scores
 from deploykit.pruning.latency.cost import losses_of
-from deploykit.pruning.macs import Costs
-from deploykit.pruning.plan import Plan, ranked
+from deploykit.pruning.prune_channels import Plan, ranked
 from deploykit.pruning.widths import TooSmall
 
 LOOK_AHEAD = 4

@@ -14,7 +14,7 @@ from torch import nn
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.pruning.graph import Graph, Group, build_graph
+from deploykit.pruning.channel_graph import Graph, Group, build_graph
 from deploykit.pruning.records import FIXED, Records
 from deploykit.pruning.surgery import no_atoms, remaining, remove
 from deploykit.pruning.trace import copy_on, trace, trace_on

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from deploykit.base.progress import SILENT, Progress
 from deploykit.models.device import beside
-from deploykit.pruning.graph import Graph
+from deploykit.pruning.channel_graph import Graph
 from deploykit.pruning.records import FIXED, Site
 
 Scores = list[np.ndarray]

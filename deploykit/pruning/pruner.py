@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
-from deploykit.pruning.images import PruningPictures
-from deploykit.pruning.plan import tell_widths
+from deploykit.pruning.importance_images import PruningPictures
+from deploykit.pruning.prune_channels import tell_widths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.models import Counts, LoadedModel
-    from deploykit.pruning.graph import Graph
-    from deploykit.pruning.latency.measure import BuildPlan
-    from deploykit.pruning.latency.search import LatencySearch
-    from deploykit.pruning.macs import Costs
-    from deploykit.pruning.plan import Plan
+    from deploykit.pruning.channel_graph import Graph
+    from deploykit.pruning.group_cost import Costs
+    from deploykit.pruning.latency.layer_times import BuildPlan
+    from deploykit.pruning.latency.width_search import LatencySearch
+    from deploykit.pruning.prune_channels import Plan
 
 FROM_DATA = ("taylor", "hessian", "activation")
 
@@ -66,7 +66,7 @@ class Cutter:
     def cut(self) -> dict[str, Any]:
         """Prune; returns the facts of :class:`deploykit.commands.prune.PruneResult`."""
         from deploykit.models import count
-        from deploykit.pruning.report import layer_rows
+        from deploykit.pruning.layer_table import layer_rows
 
         size, config = self.preprocessing.size, self.config
         before = count(self.module, size)
@@ -110,7 +110,7 @@ class Cutter:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
         from deploykit.pruning.allocation import allocated_widths
         from deploykit.pruning.check_graph import prunable_graph
-        from deploykit.pruning.plan import (
+        from deploykit.pruning.prune_channels import (
             check_floor,
             costs_of,
             keep_layers,
@@ -156,7 +156,7 @@ class Cutter:
         return graph.kept, one_shot, recalibrated, latency
 
     def _search(self, graph: Graph, costs: Costs, how: Plan, asked: float, stack: ExitStack) -> LatencySearch:
-        from deploykit.pruning.latency.search import LatencySearch
+        from deploykit.pruning.latency.width_search import LatencySearch
 
         config = self.config
         return stack.enter_context(
@@ -225,7 +225,7 @@ class Cutter:
     def _layer_times(self) -> dict[str, float]:
         """Milliseconds of each layer alone on ONNX Runtime's CPU provider, one thread, batch 1; empty where not asked for."""
         from deploykit.pruning.latency.cost import layer_shapes
-        from deploykit.pruning.latency.measure import measure_on
+        from deploykit.pruning.latency.layer_times import measure_on
 
         if not self.config.layer_times:
             return {}

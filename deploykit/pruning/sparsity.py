@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
-from deploykit.pruning.plan import ASKED, layers_named
+from deploykit.pruning.prune_channels import ASKED, layers_named
 
 INPUTS, OUTPUTS = 16, 8
 """Multiples of channels that sparse kernels need."""

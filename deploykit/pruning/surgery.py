@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.models.reshape import reshape
-from deploykit.pruning.graph import Graph
+from deploykit.pruning.channel_graph import Graph
 from deploykit.pruning.records import FIXED, Site
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from deploykit.base.errors import BadInput
-from deploykit.pruning.graph import Graph, Group
+from deploykit.pruning.channel_graph import Graph, Group
 
 Cost = Callable[[np.ndarray], float]
 WIDE = 64

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.bench
 def test_openvino_overhead(tmp_path):
     pytest.importorskip("openvino")
     from deploykit.engines import open_runner
-    from deploykit.engines.openvino.load import compiled, library, read
+    from deploykit.engines.openvino.compiled_model import compiled, library, read
     from deploykit.stats.paired import bootstrap_mean
 
     path = tmp_path / "net.onnx"

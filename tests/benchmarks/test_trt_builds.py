@@ -43,7 +43,7 @@ def build_all(name: str) -> list[dict[str, Any]]:
     from deploykit.base.errors import DeploykitError
     from deploykit.commands.build import build
     from deploykit.config.build import BuildConfig
-    from deploykit.engines.tensorrt.plan import diagnostics, read_header
+    from deploykit.engines.tensorrt.plan_file import diagnostics, read_header
     from deploykit.engines.tensorrt.version import load
 
     rows = []

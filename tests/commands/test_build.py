@@ -13,8 +13,8 @@ import pytest
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.building.engine_graph import precision_of
 from deploykit.building.fp16_beside import without_pairs
-from deploykit.building.graph import precision_of
 from deploykit.commands.build import build
 from deploykit.commands.export import export
 from deploykit.commands.inspect import inspect
@@ -26,7 +26,7 @@ from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.providers import missing_library
 from deploykit.engines.tensorrt.fp8 import to_fp8
 from deploykit.engines.tensorrt.hardware import gpu_or_none
-from deploykit.engines.tensorrt.plan import read_header
+from deploykit.engines.tensorrt.plan_file import read_header
 from tests.commands.listening import Listening
 from tests.engines.onnx_for_tests import one_node, quantized_net, small_net
 

@@ -225,7 +225,7 @@ class TestBadInput:
 def test_an_interrupt_or_a_full_disk_leaves_nothing(
     model: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException, error: type[BaseException], line: str | None
 ) -> None:
-    import deploykit.exporting.write as write
+    import deploykit.exporting.write_onnx as write
 
     def fails(graph: object, path: Path) -> list[Path]:
         path.write_bytes(b"half")
@@ -238,7 +238,7 @@ def test_an_interrupt_or_a_full_disk_leaves_nothing(
 
 
 def test_weights_of_an_older_large_export_go(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import deploykit.exporting.write as write
+    import deploykit.exporting.write_onnx as write
 
     real = write.write
     monkeypatch.setattr(write, "write", lambda graph, path: real(graph, path, limit=100))

@@ -7,7 +7,7 @@ import torch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.data import prepare
-from deploykit.distillation.step import view_of
+from deploykit.distillation.distillation_step import view_of
 
 STUDENT = Preprocessing((8, 8), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 

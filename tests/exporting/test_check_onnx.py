@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.benchmarking.layers import timed
-from deploykit.building.graph import prepared_graph
+from deploykit.benchmarking.layer_profiles import timed
+from deploykit.building.engine_graph import prepared_graph
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.config.build import BuildConfig

@@ -18,7 +18,7 @@ from deploykit.exporting.clean import clean
 from deploykit.exporting.embed import embed_preprocessing, write_metadata
 from deploykit.exporting.exporters import EXPORTERS, export_with, reason_of
 from deploykit.exporting.names import module_of
-from deploykit.exporting.write import check, count_nodes, write
+from deploykit.exporting.write_onnx import check, count_nodes, write
 from tests.exporting.nets import Plain, Spectral, TwoOutputs, seeded
 
 PREPROCESSING = Preprocessing((16, 16), mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))

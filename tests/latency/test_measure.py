@@ -121,7 +121,7 @@ import sys
 sys.path.insert(0, {root!r})
 from deploykit.latency.measure import Settings, measure
 from deploykit.latency.worker import Opener
-from tests.benchmarking import subjects
+from tests.latency import subjects
 if __name__ == "__main__":
     class Said:
         def __init__(self): self.once = False

@@ -13,7 +13,7 @@ from deploykit.config.recipe_read import load_recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import run
 from deploykit.pipeline.find_recipe import find_recipe
-from deploykit.pipeline.measure import target_of
+from deploykit.pipeline.measurement import target_of
 from deploykit.pipeline.plan import plan
 
 CLASSES = ("n01440764", "n01443537", "n01484850")

@@ -4,7 +4,7 @@ import pytest
 
 from deploykit.models import build, count
 from deploykit.pruning.check_graph import prunable_graph
-from deploykit.pruning.plan import costs_of
+from deploykit.pruning.prune_channels import costs_of
 
 
 @pytest.fixture(scope="module")

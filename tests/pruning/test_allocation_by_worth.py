@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from deploykit.pruning.allocation import _Parts, allocated_widths, choices
 from deploykit.pruning.importance import weight_scores
-from deploykit.pruning.plan import plan
+from deploykit.pruning.prune_channels import plan
 from deploykit.pruning.widths import TooSmall
 from tests.pruning.nets import check_used
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from deploykit.models import count, reshape, shape_changes
 from deploykit.pruning.check_graph import prunable_graph, some_atoms
-from deploykit.pruning.macs import Costs
+from deploykit.pruning.group_cost import Costs
 from deploykit.pruning.surgery import no_atoms, remove, zero_consumers
 from tests.pruning.nets import NETS, made
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from deploykit.base.errors import BadInput
 from deploykit.pruning.check_graph import prunable_graph
 from deploykit.pruning.importance import weight_scores
-from deploykit.pruning.plan import check_floor, narrow, plan, step_budgets, widths_for
+from deploykit.pruning.prune_channels import check_floor, narrow, plan, step_budgets, widths_for
 from deploykit.pruning.widths import Ladder, TooSmall, channels_for, chosen, comparable, ladder, structure
 from tests.pruning.nets import check_used, made
 

@@ -49,7 +49,7 @@ def test_an_openvino_file_is_judged_by_openvino(source: Path) -> None:
 
 
 def test_without_openvino_nothing_is_claimed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deploykit.engines.openvino import load as loading
+    from deploykit.engines.openvino import compiled_model as loading
 
     loading.library.cache_clear()
     loading.core.cache_clear()

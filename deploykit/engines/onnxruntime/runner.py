@@ -16,7 +16,7 @@ from deploykit.base.targets import Spec
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_input, check_shape, fits
 from deploykit.engines.metadata import of_file
-from deploykit.engines.onnxruntime.binding import Bound, bind, run_where_it_lies
+from deploykit.engines.onnxruntime.io_binding import Bound, bind, run_where_it_lies
 from deploykit.engines.onnxruntime.session import building, create_session, ort_errors, plain_words
 
 _DTYPES = {

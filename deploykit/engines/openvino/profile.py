@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.engines.openvino.load import compiled, library
+from deploykit.engines.openvino.compiled_model import compiled, library
 
 INT8 = ("u8", "i8")
 CONVS = ("Convolution", "Deconvolution")

@@ -14,7 +14,7 @@ from deploykit.base.runner import TensorSpec
 from deploykit.base.targets import Spec
 from deploykit.engines.inputs import check_input, fits
 from deploykit.engines.metadata import of_file
-from deploykit.engines.openvino.load import TYPES, compiled, inference_precision, library, read
+from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
 
 _DTYPES = {
     "f32": "float32",

@@ -19,7 +19,7 @@ from deploykit.engines.metadata import of_file
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.hardware import Gpu, gpu
-from deploykit.engines.tensorrt.plan import Header, open_plan, read_header
+from deploykit.engines.tensorrt.plan_file import Header, open_plan, read_header
 from deploykit.engines.tensorrt.profiles import Profile
 from deploykit.engines.tensorrt.refit import refit, weights_for
 from deploykit.engines.tensorrt.version import Api, load

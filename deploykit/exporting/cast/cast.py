@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.evaluation.parity import Parity
+    from deploykit.exporting.cast.cast_plan import Plan
     from deploykit.exporting.cast.formats import Format, Seen
-    from deploykit.exporting.cast.plan import Plan
 
 WORST = (4, 4, 16)
 """How many nodes more go back to float32, those that lose most, where the cast graph is too far from the float one."""
@@ -82,7 +82,7 @@ def cast_graph(
     import onnx
 
     from deploykit.exporting.cast.formats import format_of
-    from deploykit.exporting.cast.graph import opened
+    from deploykit.exporting.cast.insert_casts import opened
 
     low = format_of(precision)
     proto = onnx.load(str(source))
@@ -123,8 +123,8 @@ class _Work:
         import onnx
         import onnx_ir as ir
 
-        from deploykit.exporting.cast.graph import cast
-        from deploykit.exporting.cast.plan import plan
+        from deploykit.exporting.cast.cast_plan import plan
+        from deploykit.exporting.cast.insert_casts import cast
 
         found = plan(self.model, seen, self.low, keep_float=self.keep_float, also=also)
         copy = ir.from_proto(ir.to_proto(self.model))
@@ -141,7 +141,7 @@ class _Work:
 
     def facts(self, made: onnx.ModelProto, plan: Plan, images: int, parity: Parity | None) -> dict[str, Any]:
         """What the manifest keeps."""
-        from deploykit.exporting.cast.plan import is_float_value
+        from deploykit.exporting.cast.cast_plan import is_float_value
 
         casts = sum(node.op_type == "Cast" for node in made.graph.node)
         before = sum(node.op_type == "Cast" for node in self.model.graph)
@@ -219,7 +219,7 @@ def _inputs(images: Sequence[np.ndarray], preprocessing: Preprocessing, batch: i
 
 
 def _float_values(work: _Work) -> list[str]:
-    from deploykit.exporting.cast.plan import is_float_value
+    from deploykit.exporting.cast.cast_plan import is_float_value
 
     return [value.name or "" for node in work.model.graph for value in node.outputs if is_float_value(value)]
 

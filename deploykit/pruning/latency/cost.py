@@ -12,7 +12,7 @@ from deploykit.pruning.latency.table import LatencyTable, LayerShape
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploykit.pruning.macs import Costs, Counter, LayerCost
+    from deploykit.pruning.group_cost import Costs, Counter, LayerCost
     from deploykit.pruning.widths import Ladder
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.quantization.qat.network import Wanted, fake_quantized
-from deploykit.training.artifact import course_facts
+from deploykit.quantization.qat.qat_network import Wanted, fake_quantized
+from deploykit.training.model_file import course_facts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +181,7 @@ def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabr
     import torch
 
     from deploykit.data import map_classes
-    from deploykit.distillation.step import view_of
+    from deploykit.distillation.distillation_step import view_of
     from deploykit.models import load_model
     from deploykit.quantization.qat.loss import Ordered
 

@@ -35,7 +35,7 @@ from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.calibration_images import calibration_pictures
 from deploykit.quantization.ptq import LIBRARIES, choose, float_onnx, recorded, see
 from deploykit.quantization.qat.fit import Fitted, fitted
-from deploykit.quantization.qat.network import equalized_start
+from deploykit.quantization.qat.qat_network import equalized_start
 from deploykit.quantization.qat.select_best import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def _write(
 ) -> None:
     from deploykit.models import save_model
     from deploykit.reporting.attachments.files import attach
-    from deploykit.training.artifact import attachments_of
+    from deploykit.training.model_file import attachments_of
 
     assert loaded.preprocessing is not None
     loaded.module.load_state_dict(final.tensors)

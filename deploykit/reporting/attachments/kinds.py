@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from deploykit.base.errors import BadInput
-from deploykit.reporting.attachments.sensitivity import Sensitivity
+from deploykit.reporting.attachments.sensitivity_schema import Sensitivity
 from deploykit.reporting.read import plain
 
 SCHEMA = "deploykit.attachment/1"

@@ -11,7 +11,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.user_cache import cache_folder
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime import tensorrt_options
-from deploykit.engines.onnxruntime.binding import _graph
+from deploykit.engines.onnxruntime.io_binding import _graph
 from deploykit.engines.onnxruntime.session import _explained, building
 from deploykit.engines.onnxruntime.tensorrt_options import engine_folder, profile_options, provider_fields
 from tests.engines.onnx_for_tests import small_net

@@ -14,7 +14,7 @@ from deploykit.base.runner import Runner
 from deploykit.commands.export import export
 from deploykit.config.export import ExportConfig
 from deploykit.engines import open_runner
-from deploykit.engines.openvino import load as loading
+from deploykit.engines.openvino import compiled_model as loading
 
 pytest.importorskip("openvino")
 

@@ -21,7 +21,7 @@ from deploykit.engines.tensorrt.hardware import Gpu
 from deploykit.engines.tensorrt.log import listening, logger
 from deploykit.engines.tensorrt.network import check_precision, describe_network, stated
 from deploykit.engines.tensorrt.parse import parse
-from deploykit.engines.tensorrt.plan import diagnostics, read_header
+from deploykit.engines.tensorrt.plan_file import diagnostics, read_header
 from deploykit.engines.tensorrt.profiles import make_profiles
 from deploykit.engines.tensorrt.version import load
 from tests.engines.onnx_for_tests import counting_net, one_node, quantized_net, save, small_net

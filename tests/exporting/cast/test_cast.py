@@ -124,7 +124,7 @@ def test_without_ranges_the_same_net_would_be_refused(source: Path, monkeypatch:
     monkeypatch.setattr(command, "_observe", lambda *rest: {})  # nothing is known of the values
     monkeypatch.setattr(command, "WORST", ())
     monkeypatch.setattr(command, "PREFIXES", ())
-    from deploykit.exporting.cast import plan as cast_plan
+    from deploykit.exporting.cast import cast_plan
 
     monkeypatch.setattr(cast_plan, "_weight_reason", lambda *rest: None)
     with pytest.raises(AnswerNo, match=r"in fp16 is too far from float.*numbers are NaN or infinite"):
@@ -134,7 +134,7 @@ def test_without_ranges_the_same_net_would_be_refused(source: Path, monkeypatch:
 def test_nodes_that_lose_most_go_back_where_the_plan_is_not_enough(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deploykit.exporting.cast import plan as cast_plan
+    from deploykit.exporting.cast import cast_plan
 
     monkeypatch.setattr(cast_plan, "_weight_reason", lambda *rest: None)
     monkeypatch.setattr(cast_plan, "_value_reason", lambda *rest: None)

@@ -10,7 +10,7 @@ import pytest
 from deploykit.base.errors import AnswerNo, Unavailable
 from deploykit.base.targets import PLANS
 from deploykit.engines.tensorrt.hardware import gpu_or_none
-from deploykit.pruning.latency.measure import need_target, time_of
+from deploykit.pruning.latency.layer_times import need_target, time_of
 
 
 def row(time_us: float, *nodes: str) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def test_a_target_without_its_gpu_is_refused(target: str) -> None:
 def test_a_plan_is_built_of_a_single_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the run, which needs the GPU: TensorRT-RTX builds the plan that would be timed."""
     from deploykit.commands.prune import built_plan
-    from deploykit.engines.tensorrt.plan import read_header
-    from deploykit.pruning.latency.measure import conv_graph, open_on
+    from deploykit.engines.tensorrt.plan_file import read_header
+    from deploykit.pruning.latency.layer_times import conv_graph, open_on
     from deploykit.pruning.latency.table import LayerShape
 
     if gpu_or_none() is not None:

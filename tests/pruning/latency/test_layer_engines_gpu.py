@@ -11,7 +11,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.commands.prune import built_plan, prune
 from deploykit.config.prune import PruneConfig
 from deploykit.engines.open import lacking
-from deploykit.pruning.latency.measure import measure_on
+from deploykit.pruning.latency.layer_times import measure_on
 from deploykit.pruning.latency.table import LayerShape
 
 pytestmark = pytest.mark.gpu

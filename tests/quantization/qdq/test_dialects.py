@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.calibrate import observe, parameters
-from deploykit.quantization.lint.lint import lint
+from deploykit.quantization.lint.lint import lint_graph
 from deploykit.quantization.qdq.dialects import DIALECTS, dialect_for
 from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.prepare import prepare
@@ -73,7 +73,7 @@ def test_every_dialect_of_every_network_is_close_to_float_and_lints_clean(make, 
     x = pictures(16, seed=7)
     made = quantized(make(), target)
     assert snr_db(run(make(), x), run(made, x, integer_kernels=target == "ort-cpu")) > 16
-    assert [finding for finding in lint(made, target) if finding.code != "channels"] == []
+    assert [finding for finding in lint_graph(made, target) if finding.code != "channels"] == []
 
 
 @pytest.mark.parametrize("make", NETS)

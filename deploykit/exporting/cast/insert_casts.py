@@ -12,8 +12,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from deploykit.base.errors import BadInput
+from deploykit.exporting.cast.cast_plan import Plan, accepts, is_float_value
 from deploykit.exporting.cast.formats import Format
-from deploykit.exporting.cast.plan import Plan, accepts, is_float_value
 
 LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 SCALED_FROM = 19

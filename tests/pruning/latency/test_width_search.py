@@ -17,8 +17,8 @@ from deploykit.commands.prune import prune, timing_of
 from deploykit.config.common import build
 from deploykit.config.prune import PruneConfig
 from deploykit.pipeline import stages
-from deploykit.pruning.latency import measure as layer_times
-from deploykit.pruning.latency.search import LatencySearch
+from deploykit.pruning.latency import layer_times
+from deploykit.pruning.latency.width_search import LatencySearch
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from deploykit.base.hashing import file_sha256
 from deploykit.engines.dlpack import CPU, is_on_device, view
 from deploykit.engines.tensorrt.audit import summarize
 from deploykit.engines.tensorrt.hardware import Gpu
-from deploykit.engines.tensorrt.plan import Header
+from deploykit.engines.tensorrt.plan_file import Header
 from deploykit.engines.tensorrt.refit import weights_for
 from deploykit.engines.tensorrt.runner import refuse_other_gpu, refuse_other_version
 from deploykit.engines.tensorrt.version import FLAVOURS, Api

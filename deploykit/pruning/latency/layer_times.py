@@ -95,7 +95,7 @@ def measure_on(
     On the CPU many convolutions run in one session and its profile tells the time of each kernel, without the changes
     of layout around it; that is what the same kernel takes inside a whole network. On CUDA a session runs copies of one.
     OpenVINO and TensorRT tell the time of each layer themselves, of an engine that holds one. ``build`` builds
-    TensorRT's, see :func:`deploykit.pruning.latency.measure.open_on`.
+    TensorRT's, see :func:`deploykit.pruning.latency.layer_times.open_on`.
 
     Raises:
         BadInput: layers cannot be measured on this target.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploykit.pruning.graph import Graph, Group
+from deploykit.pruning.channel_graph import Graph, Group
 
 FloatArray = np.ndarray
 

@@ -7,7 +7,7 @@ from torch import nn
 from deploykit.base.errors import BadInput
 from deploykit.models import build
 from deploykit.pruning.check_graph import prunable_graph
-from deploykit.pruning.plan import keep_layers, sized
+from deploykit.pruning.prune_channels import keep_layers, sized
 from tests.pruning.nets import made
 
 SIZE = (8, 8)

@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
+from deploykit.exporting.cast.cast_plan import plan
 from deploykit.exporting.cast.formats import FORMATS, Seen, emulated, format_of
-from deploykit.exporting.cast.graph import _rounded_up, cast, opened
-from deploykit.exporting.cast.plan import plan
+from deploykit.exporting.cast.insert_casts import _rounded_up, cast, opened
 from tests.exporting.running import run, values_of
 
 FP16, BF16 = FORMATS["fp16"], FORMATS["bf16"]

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from deploykit.base.runner import Runner
     from deploykit.pruning.allocation import Allocation
-    from deploykit.pruning.graph import Graph
+    from deploykit.pruning.channel_graph import Graph
+    from deploykit.pruning.group_cost import Costs
     from deploykit.pruning.importance import Scores
-    from deploykit.pruning.latency.measure import BuildPlan
-    from deploykit.pruning.macs import Costs
-    from deploykit.pruning.plan import Plan
+    from deploykit.pruning.latency.layer_times import BuildPlan
+    from deploykit.pruning.prune_channels import Plan
 
 TRIES = 8
 NEAR = 0.97
@@ -66,7 +66,7 @@ class LatencySearch:
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
         target: what times it, one of :data:`deploykit.config.prune.LATENCY_TARGETS`.
-        build: of TensorRT's plans, see :func:`deploykit.pruning.latency.measure.open_on`.
+        build: of TensorRT's plans, see :func:`deploykit.pruning.latency.layer_times.open_on`.
         asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.
         progress: where it shows.
@@ -94,7 +94,7 @@ class LatencySearch:
             BadInput: the table's narrowest widths take longer than what is asked; the floor is said.
         """
         from deploykit.pruning.latency.cost import LatencyCost, layer_shapes
-        from deploykit.pruning.latency.measure import keep_times, known_times, measure_on, table_file
+        from deploykit.pruning.latency.layer_times import keep_times, known_times, measure_on, table_file
         from deploykit.pruning.latency.table import LatencyTable
 
         measure = measure_on(self.target, self.threads, self.progress, self.build)
@@ -116,7 +116,7 @@ class LatencySearch:
         return self
 
     def _check_floor(self, floor_ms: float) -> None:
-        from deploykit.pruning.plan import too_small
+        from deploykit.pruning.prune_channels import too_small
         from deploykit.pruning.widths import TooSmall
 
         if floor_ms > self.asked * self.full:
@@ -200,7 +200,7 @@ class LatencySearch:
     def _tried(self, found: Allocation, module: nn.Module, graph: Graph, scores: Scores) -> Try:
         import numpy as np
 
-        from deploykit.pruning.plan import narrow
+        from deploykit.pruning.prune_channels import narrow
 
         candidate = copy.deepcopy(module)
         narrow(candidate, graph, self.how, scores, np.array(found.widths, dtype=np.int64))
@@ -216,7 +216,7 @@ class LatencySearch:
         import torch
 
         from deploykit.exporting.exporters import export_with
-        from deploykit.pruning.latency.measure import open_on
+        from deploykit.pruning.latency.layer_times import open_on
 
         example = torch.zeros(1, 3, *self.size)
         training = module.training

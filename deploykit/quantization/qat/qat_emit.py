@@ -23,7 +23,7 @@ from deploykit.quantization.ptq import (
     manifest_of,
     write_onnx,
 )
-from deploykit.quantization.qat.network import Wanted, fake_quantized, needed_ranges, refuse_missing
+from deploykit.quantization.qat.qat_network import Wanted, fake_quantized, needed_ranges, refuse_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ def _emit(
     import onnx
 
     from deploykit.data import prepare
-    from deploykit.evaluation.images import pictures_for
+    from deploykit.evaluation.split_images import pictures_for
 
     path = float_onnx(source, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)

@@ -16,9 +16,9 @@ from torch import nn
 
 from deploykit.base.errors import BadInput, nearest
 from deploykit.base.progress import Progress
-from deploykit.pruning.graph import Graph, Group
+from deploykit.pruning.channel_graph import Graph, Group
+from deploykit.pruning.group_cost import Costs
 from deploykit.pruning.importance import Scores
-from deploykit.pruning.macs import Costs
 from deploykit.pruning.surgery import no_atoms, remove
 from deploykit.pruning.widths import (
     LEAST,
@@ -33,7 +33,7 @@ from deploykit.pruning.widths import (
 )
 
 if TYPE_CHECKING:
-    from deploykit.pruning.graph import Graph
+    from deploykit.pruning.channel_graph import Graph
 
 Scope = Literal["local", "global", "isomorphic", "allocated"]
 ABSOLUTE = ("taylor", "hessian", "lamp")

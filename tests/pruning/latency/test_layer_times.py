@@ -9,7 +9,7 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Silent
 from deploykit.config.prune import LATENCY_TARGETS as TARGETS
-from deploykit.pruning.latency.measure import keep_times, known_times, measure_on, table_file
+from deploykit.pruning.latency.layer_times import keep_times, known_times, measure_on, table_file
 from deploykit.pruning.latency.table import LayerShape
 
 
