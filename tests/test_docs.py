@@ -97,6 +97,19 @@ def test_the_readme_names_every_page() -> None:
     assert {path.name for path in DOCS.glob("*.md")} == linked
 
 
+def test_where_things_are_names_every_room() -> None:
+    """The rooms before the colon of each line are the folders of the package; what is named behind it is in them."""
+    section = README.read_text(encoding="utf-8").partition("## Where things are\n")[2].partition("\n## ")[0]
+    package, rooms = ROOT / "deploykit", []
+    for line in re.findall(r"^\* (.*)$", section, re.MULTILINE):
+        before, _, behind = line.partition(":")
+        here = re.findall(r"`([a-z]+)/`", before)
+        rooms += here
+        for name in re.findall(r"`([a-z_/]+(?:/|\.py))`", behind):
+            assert any((place / name).exists() for place in (package, *(package / room for room in here))), name
+    assert sorted(rooms) == sorted(path.parent.name for path in package.glob("*/__init__.py"))
+
+
 def test_every_command_is_in_the_readme() -> None:
     from deploykit.cli.main import COMMANDS
 
