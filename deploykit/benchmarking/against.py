@@ -21,7 +21,7 @@ from typing import IO
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.benchmarking.run_folder import is_run, specs_of_run
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")

@@ -16,7 +16,7 @@ from deploykit.base.atomic import make_folder
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.exporting.check_onnx import refuse_unsound
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploykit.base.artifact import artifact_sha256, read_manifest
 from deploykit.base.errors import BadInput
-from deploykit.base.targets import Spec, parse_spec
+from deploykit.base.spec import Spec, parse_spec
 from deploykit.reporting.read import read_report
 
 

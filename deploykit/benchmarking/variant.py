@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
 from deploykit.base.progress import Progress
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.metrics import Metric
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted

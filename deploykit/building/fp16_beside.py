@@ -165,7 +165,7 @@ def _snr(
     graph: Path, plans: dict[str, Path], config: BuildConfig, progress: Progress
 ) -> dict[str, tuple[float | None, bool]]:
     """SNR against the float file on ONNX Runtime's CPU provider, and whether it is within the precision's budget."""
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.data import synthetic_images
     from deploykit.engines import open_runner
     from deploykit.evaluation.compare_runners import parity_of

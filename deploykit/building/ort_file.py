@@ -193,7 +193,7 @@ def _opens(
 
     That the machine lacks the target is said, that the file is broken fails.
     """
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
 
     folder.mkdir()

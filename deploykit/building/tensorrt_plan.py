@@ -253,7 +253,7 @@ def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
     """
     import numpy as np
 
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
 
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ from deploykit.base.environment import cores, library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
 from deploykit.base.lineage import Chain, chain_of
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.benchmarking.against import SUFFIX, other_side
 from deploykit.benchmarking.report import build_report, speed_table
 from deploykit.benchmarking.run_folder import specs_of_run

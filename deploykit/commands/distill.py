@@ -22,7 +22,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import parse_spec
+from deploykit.base.spec import parse_spec
 from deploykit.config.distill import DistillConfig
 from deploykit.distillation.answers import answering
 from deploykit.distillation.open_teachers import (

@@ -26,7 +26,7 @@ from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.lineage import chain_of
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import Spec, parse_spec
+from deploykit.base.spec import Spec, parse_spec
 from deploykit.benchmarking.run_folder import is_run
 from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import EvaluateConfig

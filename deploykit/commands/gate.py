@@ -16,7 +16,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.config.gate import GateConfig, GatePolicy
 
 if TYPE_CHECKING:
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.config.benchmark import BenchmarkConfig
     from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate

@@ -18,7 +18,7 @@ from deploykit.base.artifact import Manifest, is_unmodified, read_manifest
 from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 from deploykit.base.hashing import file_sha256
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.benchmarking.layer_profiles import timed
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 

@@ -19,7 +19,7 @@ from deploykit.engines.batching import filled
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.runner import Runner
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
 
 _SUMS_TO_ONE = 1e-3
 _SURE_OF_SIGMOID = 16  # so many outputs in [0, 1] are no accident

@@ -13,7 +13,7 @@ from deploykit.config.benchmark import VerifyConfig
 from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared, preprocessings
 
 if TYPE_CHECKING:
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.evaluation.parity import Parity
     from deploykit.evaluation.split_images import Pictures
     from deploykit.exporting.bisect import Parting
@@ -148,7 +148,7 @@ def verify(
 
 
 def _spec(text: Spec | Path | str) -> Spec:
-    from deploykit.base.targets import Spec, parse_spec
+    from deploykit.base.spec import Spec, parse_spec
 
     return text if isinstance(text, Spec) else parse_spec(str(text))
 

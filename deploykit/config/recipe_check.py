@@ -14,7 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from deploykit.base.errors import BadInput, DeploykitError, nearest
-from deploykit.base.targets import PRECISIONS, check_target, parse_spec
+from deploykit.base.spec import parse_spec
+from deploykit.base.targets import PRECISIONS, check_target
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.common import Config, explain
 from deploykit.config.gate import policy_problems

@@ -12,7 +12,7 @@ import yaml
 
 from deploykit.base.atomic import write_text
 from deploykit.base.errors import BadInput, from_os_error
-from deploykit.base.targets import parse_spec
+from deploykit.base.spec import parse_spec
 
 
 def write_stage(path: Path, command: str, arguments: dict[str, Any], paths: tuple[str, ...]) -> None:

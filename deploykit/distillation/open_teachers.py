@@ -13,7 +13,7 @@ from deploykit.base.artifact import Parent, artifact_sha256
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.config.distill import DistillConfig
 
 if TYPE_CHECKING:
@@ -257,6 +257,6 @@ def top1_together(teachers: list[OpenTeacher], config: DistillConfig, labels: np
 
 def named_teachers(config: DistillConfig) -> list[str]:
     """The teachers as artifacts state them: files by their names, since artifacts hold no paths."""
-    from deploykit.base.targets import parse_spec
+    from deploykit.base.spec import parse_spec
 
     return [str(replace(spec, path=Path(spec.path.name))) for spec in map(parse_spec, config.teachers)]

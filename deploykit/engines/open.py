@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import Runner
-from deploykit.base.targets import TARGETS, Spec, check_target, natural_target, parse_spec
+from deploykit.base.spec import Spec, parse_spec
+from deploykit.base.targets import TARGETS, check_target, natural_target
 from deploykit.engines.onnxruntime.providers import PROVIDERS, need_provider
 
 if TYPE_CHECKING:

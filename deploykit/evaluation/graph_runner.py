@@ -35,7 +35,7 @@ class Opened:
 
     def runner(self, path: Path) -> Runner:
         """The runner of a file."""
-        from deploykit.base.targets import Spec
+        from deploykit.base.spec import Spec
         from deploykit.engines import open_runner
 
         return open_runner(Spec(path.stem, path, "ort-cpu", self.options), threads=self.threads, size=self.size)

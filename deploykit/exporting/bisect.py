@@ -21,7 +21,7 @@ from deploykit.base.runner import Runner
 from deploykit.evaluation.snr import Sums
 
 if TYPE_CHECKING:
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.config.benchmark import VerifyConfig
     from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap
 

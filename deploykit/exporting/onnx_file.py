@@ -295,7 +295,7 @@ def _attempt(
 
 
 def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
     from deploykit.evaluation.compare_runners import BATCHES, parity_of
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import artifact_sha256, read_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
-from deploykit.base.targets import Spec, parse_spec
+from deploykit.base.spec import Spec, parse_spec
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.gating.limits import BESIDE

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.runner import Runner
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
 
 
 class Subject(Protocol):

@@ -12,7 +12,7 @@ from deploykit.base.artifact import files_of, read_manifest, write_manifest
 from deploykit.base.errors import AnswerNo, DeploykitError, Unavailable
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import Progress
-from deploykit.base.targets import parse_spec
+from deploykit.base.spec import parse_spec
 from deploykit.config.recipe import ModelFile, Recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages

@@ -11,7 +11,7 @@ from deploykit.base import environment
 from deploykit.base.artifact import artifact_sha256, attachments_path, manifest_path, read_manifest, stage_key
 from deploykit.base.hashing import combined_sha256
 from deploykit.base.progress import Progress
-from deploykit.base.targets import parse_spec
+from deploykit.base.spec import parse_spec
 from deploykit.config.common import Config
 from deploykit.config.prune import PruneConfig
 from deploykit.config.recipe import KINDS

@@ -40,7 +40,7 @@ def judged_there(
         threads: of both.
         size: of pictures, where the files do not carry it.
     """
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
     from deploykit.engines.batching import one_batch
     from deploykit.evaluation.compare_runners import BATCHES, parity_of

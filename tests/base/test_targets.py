@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploykit.base.errors import BadInput
-from deploykit.base.targets import TARGETS, Spec, check_target, natural_target, parse_spec
+from deploykit.base.spec import Spec, parse_spec
+from deploykit.base.targets import TARGETS, check_target, natural_target
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,10}", fullmatch=True)
 PATHS = st.lists(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,8}", fullmatch=True), min_size=1, max_size=3).map(

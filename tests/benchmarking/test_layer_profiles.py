@@ -57,7 +57,7 @@ def test_before_and_after(run, tmp_path):
 
 def test_openvino_and_onnx_runtime_have_the_same_layers(tiny_model, tmp_path):
     pytest.importorskip("openvino")
-    from deploykit.base.targets import parse_spec
+    from deploykit.base.spec import parse_spec
     from deploykit.benchmarking.layer_profiles import ELSE, profile
     from deploykit.commands.export import export
     from deploykit.config.export import ExportConfig

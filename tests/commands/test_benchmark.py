@@ -162,7 +162,7 @@ def test_wrong_names_are_refused_before_anything_runs(tiny_model, digits_npz, ar
 
 
 def test_a_name_with_a_slash_is_refused(tiny_model, digits_npz):
-    from deploykit.base.targets import Spec
+    from deploykit.base.spec import Spec
 
     with pytest.raises(BadInput, match=r"cannot be called '\.\./a'"):
         benchmark([Spec("../a", tiny_model)], None, BenchmarkConfig(data=str(digits_npz)))

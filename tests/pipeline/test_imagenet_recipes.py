@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploykit.base.targets import parse_spec
+from deploykit.base.spec import parse_spec
 from deploykit.config.recipe_read import load_recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import run

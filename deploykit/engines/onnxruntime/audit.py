@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.engines.onnxruntime.profile import left_over, optimized_graph, origins
 
 if TYPE_CHECKING:

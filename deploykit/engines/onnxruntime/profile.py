@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.engines.onnxruntime.session import create_session
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_input, check_shape, fits
 from deploykit.engines.metadata import of_file

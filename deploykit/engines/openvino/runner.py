@@ -11,7 +11,7 @@ import numpy as np
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.engines.inputs import check_input, fits
 from deploykit.engines.metadata import of_file
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read

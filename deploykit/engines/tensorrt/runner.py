@@ -12,7 +12,7 @@ import numpy as np
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.inputs import check_input, check_shape, refuse_options, switch
 from deploykit.engines.metadata import of_file

@@ -17,7 +17,7 @@ import torch
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
-from deploykit.base.targets import Spec
+from deploykit.base.spec import Spec
 from deploykit.engines.inputs import check_input, refuse_options, switch
 from deploykit.engines.torch.compile import missing_for_compile
 from deploykit.models import LoadedModel, load_model

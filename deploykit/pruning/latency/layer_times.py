@@ -16,7 +16,8 @@ from deploykit.base.environment import cpu, gpus, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import PLANS, Spec
+from deploykit.base.spec import Spec
+from deploykit.base.targets import PLANS
 from deploykit.base.user_cache import cache_folder, tell_unkept
 from deploykit.config.prune import LATENCY_TARGETS
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.targets import TARGETS, Spec
+from deploykit.base.spec import Spec
+from deploykit.base.targets import TARGETS
 from deploykit.engines import BUILT, open_runner, resolve
 
 
