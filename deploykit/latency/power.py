@@ -1,99 +1,76 @@
-"""Energy meters of the machine: RAPL of the processor packages, NVML of the GPU. What has no meter is not guessed.
-
-The few questions that a benchmark asks NVIDIA's management library, through ctypes: no package is needed for them.
-"""
+"""Energy meters of the machine: RAPL of the processor packages, NVML of the GPU. What has no meter is not guessed."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-_NAMES = ("libnvidia-ml.so.1", "nvml.dll")
+import pynvml
+
 _THROTTLE = {
-    0x4: "power cap",
-    0x8: "hardware slow-down",
-    0x20: "thermal, software",
-    0x40: "thermal, hardware",
-    0x80: "power brake",
+    pynvml.nvmlClocksEventReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksEventReasonHwSlowdown: "hardware slow-down",
+    pynvml.nvmlClocksEventReasonSwThermalSlowdown: "thermal, software",
+    pynvml.nvmlClocksEventReasonHwThermalSlowdown: "thermal, hardware",
+    pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown: "power brake",
 }
-"""Bits of nvmlClocksEventReasons that mean less speed than the clocks promise (nvml.h)."""
-_SM = 1
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
-
-
-class _Utilization(ctypes.Structure):
-    _fields_ = [("gpu", ctypes.c_uint), ("memory", ctypes.c_uint)]
+"""What means less speed than the clocks promise."""
 
 
 class Gpu:
     """One GPU; every answer is None where the driver does not give it."""
 
-    def __init__(self, library: Any, handle: ctypes.c_void_p) -> None:
-        self._library, self._handle = library, handle
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
 
-    def _ask(self, function: str, kind: Any, *arguments: Any) -> Any:
-        asked = getattr(self._library, function, None)
-        value = kind()
-        if asked is None or asked(self._handle, *arguments, ctypes.byref(value)) != 0:
+    def _ask(self, question: Callable[..., Any], *arguments: int) -> Any:
+        try:
+            return question(self._handle, *arguments)
+        except pynvml.NVMLError:
             return None
-        return value
 
     def used_bytes(self) -> int | None:
         """Memory in use by everyone."""
-        found = self._ask("nvmlDeviceGetMemoryInfo", _Memory)
+        found = self._ask(pynvml.nvmlDeviceGetMemoryInfo)
         return None if found is None else int(found.used)
 
     def energy_mj(self) -> float | None:
         """Energy drawn since the driver was loaded."""
-        found = self._ask("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
-        return None if found is None else float(found.value)
+        found = self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        return None if found is None else float(found)
 
     def busy_share(self) -> float | None:
         """Share of the last moments in which a kernel ran, 0…1."""
-        found = self._ask("nvmlDeviceGetUtilizationRates", _Utilization)
+        found = self._ask(pynvml.nvmlDeviceGetUtilizationRates)
         return None if found is None else found.gpu / 100
 
     def clock_mhz(self) -> int | None:
         """Clock of the multiprocessors now."""
-        found = self._ask("nvmlDeviceGetClockInfo", ctypes.c_uint, _SM)
-        return None if found is None else int(found.value)
+        found: int | None = self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)
+        return found
 
     def throttled_by(self) -> list[str]:
         """Why the clock is held down just now."""
-        found = self._ask("nvmlDeviceGetCurrentClocksEventReasons", ctypes.c_ulonglong)
-        if found is None:
-            found = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons", ctypes.c_ulonglong)
-        return [] if found is None else [name for bit, name in _THROTTLE.items() if found.value & bit]
+        found = self._ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons)
+        if found is None:  # its name before driver 535
+            found = self._ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons)
+        return [name for bit, name in _THROTTLE.items() if (found or 0) & bit]
 
 
 @cache
 def gpu() -> Gpu | None:
     """The GPU that CUDA calls device 0, or None without driver or GPU."""
-    library = None
-    for name in _NAMES:
-        try:
-            library = ctypes.CDLL(name)
-            break
-        except OSError:
-            continue
-    if library is None or library.nvmlInit_v2() != 0:
-        return None
-    handle = ctypes.c_void_p()
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith(("GPU-", "MIG-")):
-        found = library.nvmlDeviceGetHandleByUUID(first.encode(), ctypes.byref(handle))
-    elif first.isdigit():
-        found = library.nvmlDeviceGetHandleByIndex_v2(int(first), ctypes.byref(handle))
-    else:
+    try:
+        pynvml.nvmlInit()
+        if first.startswith(("GPU-", "MIG-")):
+            return Gpu(pynvml.nvmlDeviceGetHandleByUUID(first))
+        return Gpu(pynvml.nvmlDeviceGetHandleByIndex(int(first))) if first.isdigit() else None
+    except pynvml.NVMLError:
         return None
-    return Gpu(library, handle) if found == 0 else None
 
 
 POWERCAP = Path("/sys/class/powercap")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from deploykit.latency.machine import Watch, warnings_of
-from deploykit.latency.power import Meters
+from deploykit.latency.power import Gpu, Meters, gpu
 
 
 @pytest.fixture
@@ -96,3 +97,34 @@ def test_without_a_meter_there_is_no_energy(tmp_path: Path) -> None:
     if "gpu" in meters.names:
         pytest.skip("the GPU here has a meter")
     assert meters.since(meters.now()) is None
+
+
+def _refused(*_: object) -> None:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+
+
+def test_what_the_driver_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in dir(pynvml):
+        if name.startswith("nvmlDeviceGet"):
+            monkeypatch.setattr(pynvml, name, _refused)
+    card = Gpu(None)
+    assert (card.used_bytes(), card.energy_mj(), card.busy_share(), card.clock_mhz()) == (None,) * 4
+    assert card.throttled_by() == []
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCurrentClocksThrottleReasons", lambda _: 0x4 | 0x40)  # of older drivers
+    assert card.throttled_by() == ["power cap", "thermal, hardware"]
+
+
+@pytest.mark.parametrize(("visible", "asked"), [(None, 0), ("1,0", 1), ("GPU-12ab", "GPU-12ab"), ("", None)])
+def test_the_gpu_asked_is_the_one_that_cuda_counts_first(
+    visible: str | None, asked: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    for name in ("nvmlDeviceGetHandleByUUID", "nvmlDeviceGetHandleByIndex"):
+        monkeypatch.setattr(pynvml, name, lambda which: which)
+    found = gpu.__wrapped__()
+    assert (None if found is None else found._handle) == asked
+    monkeypatch.setattr(pynvml, "nvmlInit", _refused)
+    assert gpu.__wrapped__() is None
