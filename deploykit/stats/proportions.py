@@ -28,17 +28,10 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     Raises:
         ValueError: no trials, or successes outside 0…n.
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"wilson needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
-    from scipy.special import ndtri
+    from scipy.stats import binomtest
 
-    z = float(ndtri(0.5 + level / 2))
-    share, square = successes / n, z * z / n
-    centre = (share + square / 2) / (1 + square)
-    half = z / (1 + square) * math.sqrt(share * (1 - share) / n + square / (4 * n))
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return low, high
+    found = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return float(found.low), float(found.high)
 
 
 def two_sided(z: float) -> float:

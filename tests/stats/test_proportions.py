@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from statsmodels.stats.proportion import proportion_confint
 
 from deploykit.stats.proportions import wilson
 
 
 @given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
-def test_it_equals_scipy(n: int, share: float, level: float) -> None:
+def test_it_equals_statsmodels(n: int, share: float, level: float) -> None:
     successes = round(share * n)
-    expected = binomtest(successes, n).proportion_ci(level, method="wilson")
-    assert wilson(successes, n, level) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    expected = proportion_confint(successes, n, alpha=1 - level, method="wilson")
+    assert wilson(successes, n, level) == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1))
@@ -40,5 +40,5 @@ def test_it_covers_what_it_claims() -> None:
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_impossible_counts_are_refused(successes: int, n: int) -> None:
-    with pytest.raises(ValueError, match="0 <= successes <= n"):
+    with pytest.raises(ValueError, match="must"):
         wilson(successes, n)
