@@ -265,18 +265,6 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     return f"{path} is no PyTorch file, or a truncated one"
 
 
-def read_model_file(path: Path) -> ModelFile:
-    """Read deploykit's safe ``.pt``.
-
-    Raises:
-        BadInput: it is not one, or its fields are broken.
-    """
-    content = read_tensors(path)
-    if not is_model_file(content):
-        raise BadInput(f"{path} is not a deploykit model file", expected=f"format {FORMAT}")
-    return parse_model_file(content, path)
-
-
 def is_model_file(content: Any) -> bool:
     """Whether :func:`read_tensors` returned the content of a deploykit ``.pt``."""
     return isinstance(content, dict) and str(content.get("format", "")).startswith("deploykit.model/")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.evaluation.confidence import ECE_BINS, confidences, reliability
+from deploykit.evaluation.confidence import confidences, reliability
 from deploykit.stats.proportions import wilson
 
 ROWS = 4096
@@ -62,11 +62,6 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[s
         "f1": 2 * right / np.maximum(n + claimed, 1),
         "occurs": (n + claimed) > 0,
     }
-
-
-def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> float:
-    """The mean gap between confidence and accuracy; see :mod:`deploykit.evaluation.confidence`."""
-    return reliability(logits, labels, bins).ece
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> dict[str, Any]:

@@ -10,8 +10,6 @@ import numpy as np
 
 from deploykit.pruning.channel_graph import Graph, Group
 
-FloatArray = np.ndarray
-
 
 @dataclass(frozen=True)
 class Counter:

@@ -142,11 +142,6 @@ def _enough(under: int, over: int, share: float, confidence: float) -> bool:
     return bool(betainc(under, over + 1, share) <= 1 - confidence)
 
 
-def bound_holds(n: int, over: int, share: float, confidence: float = CONFIDENCE) -> bool:
-    """Whether ``over`` calls above a bound among ``n`` still show that a share of all calls keeps it (``server``)."""
-    return n >= least_queries(over, share, confidence)
-
-
 def percentile_estimate(samples: np.ndarray, share: float, confidence: float = CONFIDENCE) -> Estimate:
     """The percentile that LoadGen reports for ``single_stream`` and ``multi_stream``: never below the true one, with
     the wished confidence, because it gives up as many of the highest samples as the count allows and no more.

@@ -43,6 +43,7 @@ def build_all(name: str) -> list[dict[str, Any]]:
     from deploykit.base.errors import DeploykitError
     from deploykit.commands.build import build
     from deploykit.config.build import BuildConfig
+    from deploykit.engines.tensorrt.log import logger
     from deploykit.engines.tensorrt.plan_file import diagnostics, read_header
     from deploykit.engines.tensorrt.version import load
 
@@ -62,7 +63,8 @@ def build_all(name: str) -> list[dict[str, Any]]:
                 except DeploykitError as error:
                     rows.append({**row, "ok": False, "reason": error.line()})
                     continue
-                broken = diagnostics(load("tensorrt-rtx"), place.read_bytes())
+                api = load("tensorrt-rtx")
+                broken = diagnostics(api, api.trt.Runtime(logger(api)), place.read_bytes())
                 rows.append(
                     {
                         **row,

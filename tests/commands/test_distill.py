@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from deploykit.base.artifact import is_unmodified, read_manifest
-from deploykit.base.checkpoint import read_model_file
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Silent
 from deploykit.commands.distill import distill
 from deploykit.config.common import build
 from deploykit.config.distill import DistillConfig
+from tests.model_files import read_model_file
 
 SMALL = "deploykit:resnet:depth=8,widths=[8, 8, 16],stem_stride=2"
 

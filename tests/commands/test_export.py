@@ -137,7 +137,8 @@ def test_data_are_used_where_named(model: Path, digits_npz: Path) -> None:
 @pytest.fixture
 def bare(model: Path) -> Path:
     """The same model without samples."""
-    from deploykit.base.checkpoint import read_model_file, write_model_file
+    from deploykit.base.checkpoint import write_model_file
+    from tests.model_files import read_model_file
 
     file = read_model_file(model)
     file.samples = None
@@ -206,7 +207,8 @@ class TestBadInput:
     def test_nan_weights_are_refused(self, model: Path) -> None:
         import torch
 
-        from deploykit.base.checkpoint import read_model_file, write_model_file
+        from deploykit.base.checkpoint import write_model_file
+        from tests.model_files import read_model_file
 
         file = read_model_file(model)
         next(iter(file.tensors.values())).view(-1)[0] = torch.nan
@@ -315,7 +317,8 @@ def test_stage_version_is_stated(model: Path) -> None:
 def test_a_network_that_always_answers_the_same_is_said(tmp_path, tiny_model):
     from dataclasses import replace
 
-    from deploykit.base.checkpoint import read_model_file, write_model_file
+    from deploykit.base.checkpoint import write_model_file
+    from tests.model_files import read_model_file
 
     file = read_model_file(tiny_model)
     zero = {name: tensor * 0 if name == "fc.weight" else tensor for name, tensor in file.tensors.items()}

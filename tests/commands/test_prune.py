@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from deploykit.base.artifact import is_unmodified, read_manifest
-from deploykit.base.checkpoint import Arch, read_model_file
+from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Silent
@@ -24,6 +24,7 @@ from deploykit.commands.prune import prune
 from deploykit.config.common import build as build_config
 from deploykit.config.prune import PruneConfig
 from deploykit.models import build, count, load_model, save_model
+from tests.model_files import read_model_file
 
 
 class Heard(Silent):

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from deploykit.base.artifact import is_unmodified, read_manifest
-from deploykit.base.checkpoint import read_model_file
 from deploykit.base.errors import AnswerNo, BadInput, SystemTrouble, Unavailable
 from deploykit.base.progress import Silent
 from deploykit.commands.train import train
 from deploykit.config.train import TrainConfig
+from tests.model_files import read_model_file
 
 NET = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [8, 8, 16], "stem_stride": 2}}
 

@@ -11,12 +11,11 @@ from sklearn import metrics
 from deploykit.evaluation.accuracy import (
     accuracy,
     class_table,
-    expected_calibration_error,
     per_class,
     predictions,
     top_k,
 )
-from deploykit.evaluation.confidence import are_probabilities
+from deploykit.evaluation.confidence import are_probabilities, reliability
 
 
 def made(seed: int, n: int = 300, classes: int = 12, signal: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -52,14 +51,14 @@ def test_calibration_equals_torchmetrics() -> None:
     theirs = multiclass_calibration_error(
         torch.tensor(logits).softmax(1), torch.tensor(labels), 12, n_bins=15, norm="l1"
     )
-    assert expected_calibration_error(logits, labels) == pytest.approx(float(theirs), abs=1e-5)
+    assert reliability(logits, labels).ece == pytest.approx(float(theirs), abs=1e-5)
 
 
 def test_calibration_of_known_cases() -> None:
     sure = np.array([[100.0, 0], [100.0, 0]], dtype=np.float32)
-    assert expected_calibration_error(sure, np.array([0, 0])) == pytest.approx(0)
-    assert expected_calibration_error(sure, np.array([1, 1])) == pytest.approx(1)
-    assert expected_calibration_error(sure, np.array([0, 1])) == pytest.approx(0.5)
+    assert reliability(sure, np.array([0, 0])).ece == pytest.approx(0)
+    assert reliability(sure, np.array([1, 1])).ece == pytest.approx(1)
+    assert reliability(sure, np.array([0, 1])).ece == pytest.approx(0.5)
 
 
 def test_probabilities_are_not_softmaxed_twice() -> None:
@@ -67,9 +66,7 @@ def test_probabilities_are_not_softmaxed_twice() -> None:
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert are_probabilities(shares)
     assert not are_probabilities(logits)
-    assert expected_calibration_error(shares, labels) == pytest.approx(
-        expected_calibration_error(logits, labels), abs=1e-4
-    )
+    assert reliability(shares, labels).ece == pytest.approx(reliability(logits, labels).ece, abs=1e-4)
 
 
 def test_a_tie_goes_to_the_lower_index() -> None:

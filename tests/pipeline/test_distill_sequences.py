@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.checkpoint import read_model_file
 from deploykit.pipeline import run
 from deploykit.reporting import read_report
+from tests.model_files import read_model_file
 
 RECIPE = """\
 version: 1

@@ -47,7 +47,8 @@ def row_of(name: str) -> dict[str, Any]:
     from deploykit.config.prune import PruneConfig
     from deploykit.models import build, load_model, parse_arch, save_model
     from deploykit.pruning.check_graph import prunable_graph, some_atoms
-    from deploykit.pruning.surgery import remove, zero_consumers
+    from deploykit.pruning.surgery import remove
+    from tests.pruning.zeroed import zero_consumers
 
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from deploykit.models import count, reshape, shape_changes
 from deploykit.pruning.check_graph import prunable_graph, some_atoms
 from deploykit.pruning.group_cost import Costs
-from deploykit.pruning.surgery import no_atoms, remove, zero_consumers
+from deploykit.pruning.surgery import no_atoms, remove
 from tests.pruning.nets import NETS, made
+from tests.pruning.zeroed import zero_consumers
 
 SIZE = (8, 8)
 

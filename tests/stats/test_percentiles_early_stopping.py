@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from deploykit.stats.percentiles import bound_holds, least_queries, percentile_estimate
+from deploykit.stats.percentiles import least_queries, percentile_estimate
 
 
 @pytest.mark.parametrize(("share", "over", "n"), [(0.90, 1, 64), (0.99, 1, 662), (0.90, 0, 44), (0.99, 0, 459)])
@@ -28,8 +28,6 @@ def test_it_is_the_smallest_count_whose_binomial_tail_is_below(over, share, conf
 def test_more_calls_over_need_more_calls():
     counts = [least_queries(over, 0.99) for over in range(12)]
     assert counts == sorted(set(counts))
-    assert bound_holds(counts[3], 3, 0.99)
-    assert not bound_holds(counts[3] - 1, 3, 0.99)
 
 
 def test_the_estimate_is_the_t_th_largest_sample():

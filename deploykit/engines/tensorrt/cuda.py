@@ -83,12 +83,6 @@ class Cuda:
         """Until all work on the stream is done."""
         self._do("cuStreamSynchronize", c_void_p(self.stream))
 
-    def free_bytes(self) -> int:
-        """Memory of the GPU that nobody uses."""
-        free, total = c_size_t(), c_size_t()
-        self._do("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        return free.value
-
     def capture(self, work: Callable[[], bool]) -> int | None:
         """Record what ``work`` puts on the stream as a graph that :meth:`launch` runs; None where it cannot be recorded."""
         graph, made = c_void_p(), c_void_p()

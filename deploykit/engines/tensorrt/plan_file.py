@@ -96,17 +96,10 @@ def open_plan(api: Api, path: Path, rebuild: str, *, host_code: bool = False) ->
     return runtime, engine
 
 
-def diagnostics(api: Api, content: bytes) -> set[str]:
-    """Why a plan does not run here, by the library's own names (``MALFORMED_ENGINE``); empty: it does, or is not told.
-
-    Raises:
-        nothing: a library without this check answers with nothing.
-    """
-    runtime = api.trt.Runtime(logger(api))
-    return set() if not hasattr(runtime, "get_engine_validity") else _bits(api, runtime, content)
-
-
-def _bits(api: Api, runtime: Any, content: bytes) -> set[str]:
+def diagnostics(api: Api, runtime: Any, content: bytes) -> set[str]:
+    """Why a plan does not run here, by the library's own names (``MALFORMED_ENGINE``); empty: it does, or is not told."""
+    if not hasattr(runtime, "get_engine_validity"):
+        return set()
     size = int(getattr(runtime, "engine_header_size", _HEADER_BYTES))
     with listening():
         validity, bits = runtime.get_engine_validity(content[:size])
@@ -123,7 +116,7 @@ def _refuse_invalid(api: Api, runtime: Any, content: bytes, path: Path, header: 
             expected=api.flavour.target,
             fix=f"Open it as {path}@{header.target}.",
         )
-    found = _bits(api, runtime, content) if hasattr(runtime, "get_engine_validity") else set()
+    found = diagnostics(api, runtime, content)
     if "MALFORMED_ENGINE" in found:
         raise BadInput(f"{path} is damaged", fix=f"Copy it again, or rebuild: {rebuild}.")
     if "VERSION_MISMATCH" in found:

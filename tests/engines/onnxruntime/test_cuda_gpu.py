@@ -8,6 +8,7 @@ from deploykit.base.errors import BadInput
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.providers import missing_library
 from deploykit.engines.tensorrt.cuda import Cuda
+from tests.engines.gpu_memory import free_bytes
 from tests.engines.onnx_for_tests import pictures, quantized_net, save, small_net
 
 pytestmark = pytest.mark.gpu
@@ -64,10 +65,10 @@ def test_nothing_leaks_over_ten_thousand_runs(tmp_path):
     with open_runner(f"{small_net(tmp_path / 'n.onnx')}@ort-cuda") as runner:
         for batch in (1, 2, 3, 4, 5, 6):
             runner(pictures(batch))
-        before = cuda.free_bytes()
+        before = free_bytes(cuda)
         for _ in range(10_000):
             runner(x)
-        assert before - cuda.free_bytes() < 1 << 22
+        assert before - free_bytes(cuda) < 1 << 22
     cuda.close()
 
 

@@ -53,8 +53,9 @@ def test_plans_for_named_and_portable_capabilities_are_well_formed(api, tmp_path
     found = read_header(path)
     assert (found.target, found.capabilities) == ("tensorrt-rtx", header)
     assert found.version == api.version
-    assert "MALFORMED_ENGINE" not in diagnostics(api, plan.content)
-    assert "MALFORMED_ENGINE" in diagnostics(api, b"xxxx" * 64)
+    runtime = api.trt.Runtime(logger(api))
+    assert "MALFORMED_ENGINE" not in diagnostics(api, runtime, plan.content)
+    assert "MALFORMED_ENGINE" in diagnostics(api, runtime, b"xxxx" * 64)
 
 
 def test_settings_reach_the_builder(api, tmp_path):
