@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
-.PHONY: demo test test-slow test-gpu bench lint env dev clean
+.PHONY: demo generate test test-slow test-gpu bench lint env dev clean
 
 # What was installed is remembered in two marks; a new pyproject.toml installs again.
 $(VENV)/.demo: pyproject.toml setup.py
@@ -24,6 +24,10 @@ dev: $(VENV)/.test
 
 demo: $(VENV)/.demo
 	$(BIN)/deploykit run recipes/quickstart.yaml
+
+# The flags and the types of the public functions are made from deploykit/config.
+generate: $(VENV)/.demo
+	$(BIN)/python -m deploykit.cli.generate
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m 'not slow and not gpu and not bench' $(PYTEST_ARGS)

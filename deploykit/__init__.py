@@ -1,6 +1,7 @@
 """deploykit: from a trained image CNN to a verified, honestly measured engine.
 
-The public functions are resolved on first use, so that ``import deploykit`` imports neither torch nor onnx.
+The public names are resolved on first use, so that ``import deploykit`` imports neither torch nor onnx nor pydantic. Each
+command is a function that takes its configuration's fields as keywords: ``quantize("model.onnx", data="digits")``.
 """
 
 from __future__ import annotations
@@ -10,36 +11,68 @@ from typing import Any
 
 from deploykit._version import __version__
 
-_PUBLIC = {
-    "train": "deploykit.commands.train",
-    "prune": "deploykit.commands.prune",
-    "distill": "deploykit.commands.distill",
-    "export": "deploykit.commands.export",
-    "quantize": "deploykit.commands.quantize",
-    "build": "deploykit.commands.build",
-    "verify": "deploykit.commands.verify",
-    "evaluate": "deploykit.commands.evaluate",
-    "benchmark": "deploykit.commands.benchmark",
-    "report": "deploykit.commands.report",
-    "gate": "deploykit.commands.gate",
-    "predict": "deploykit.commands.predict",
-    "inspect": "deploykit.commands.inspect",
-    "doctor": "deploykit.commands.doctor",
-    "init": "deploykit.commands.init",
-    "cache": "deploykit.commands.cache",
-    "run": "deploykit.pipeline",
-    "open_runner": "deploykit.engines",
-    "load_model": "deploykit.models",
-    "open_data": "deploykit.data",
+PUBLIC = {
+    "deploykit.pipeline": ("run", "RunResult"),
+    "deploykit.commands.init": ("init", "InitResult"),
+    "deploykit.commands.train": ("train", "TrainResult"),
+    "deploykit.commands.prune": ("prune", "PruneResult"),
+    "deploykit.commands.distill": ("distill", "DistillResult"),
+    "deploykit.commands.export": ("export", "ExportResult"),
+    "deploykit.commands.quantize": ("quantize",),
+    "deploykit.quantization.ptq": ("QuantizeResult",),
+    "deploykit.quantization.qat.qat": ("QatResult",),
+    "deploykit.commands.build": ("build", "BuildResult"),
+    "deploykit.commands.verify": ("verify", "VerifyResult"),
+    "deploykit.commands.evaluate": ("evaluate", "EvaluateResult"),
+    "deploykit.commands.benchmark": ("benchmark", "BenchmarkResult"),
+    "deploykit.commands.report": ("report", "ReportResult"),
+    "deploykit.benchmarking.layer_profiles": ("LayersResult",),
+    "deploykit.commands.gate": ("gate", "GateResult"),
+    "deploykit.commands.predict": ("predict", "PredictResult"),
+    "deploykit.commands.inspect": ("inspect", "InspectResult"),
+    "deploykit.commands.doctor": ("doctor", "DoctorResult"),
+    "deploykit.commands.cache": ("cache", "CacheResult"),
+    "deploykit.quantization.analyze": ("analyze", "AnalyzeResult"),
+    "deploykit.quantization.lint.lint": ("lint", "LintResult"),
+    "deploykit.config.run": ("RunConfig",),
+    "deploykit.config.init": ("InitConfig",),
+    "deploykit.config.train": ("TrainConfig", "ModelConfig", "AugmentConfig"),
+    "deploykit.config.prune": ("PruneConfig",),
+    "deploykit.config.distill": ("DistillConfig",),
+    "deploykit.config.export": ("ExportConfig",),
+    "deploykit.config.quantize": ("QuantizeConfig", "AnalyzeConfig"),
+    "deploykit.config.build": ("BuildConfig",),
+    "deploykit.config.verify": ("VerifyConfig",),
+    "deploykit.config.evaluate": ("EvaluateConfig",),
+    "deploykit.config.benchmark": ("BenchmarkConfig",),
+    "deploykit.config.report": ("ReportConfig",),
+    "deploykit.config.gate": ("GateConfig", "GatePolicy"),
+    "deploykit.config.predict": ("PredictConfig",),
+    "deploykit.config.inspect": ("InspectConfig",),
+    "deploykit.config.doctor": ("DoctorConfig",),
+    "deploykit.config.cache": ("CacheConfig",),
+    "deploykit.base.errors": (
+        "DeploykitError",
+        "AnswerNo",
+        "BadInput",
+        "CannotTell",
+        "Unavailable",
+        "SystemTrouble",
+    ),
+    "deploykit.engines": ("open_runner",),
+    "deploykit.models": ("load_model",),
+    "deploykit.data": ("open_data",),
 }
+"""Where each public name stands."""
+_MODULES = {name: module for module, names in PUBLIC.items() for name in names}
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = ["__version__", *sorted(_MODULES)]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    if name not in _MODULES:
         raise AttributeError(f"module 'deploykit' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -155,7 +155,7 @@ def test_cli_files_are_thin_at_the_top() -> None:
 
     wrong = []
     for path in FILES:
-        if room_of(path) != "cli":
+        if room_of(path) != "cli" or path.name in ("generate.py", "stub.py"):  # what developers run
             continue
         for module, line, at_top, _ in imports(path):
             top = module.split(".")[0]
@@ -223,8 +223,6 @@ TARGET_LITERALS: set[str] = {
     "building/engine_graph.py",
     "building/fp16_beside.py",
     "building/ort_file.py",
-    "cli/prune.py",
-    "cli/quantize.py",
     "commands/build.py",
     "commands/doctor_probes.py",
     "commands/quantize.py",
@@ -355,7 +353,7 @@ def test_small_modules_have_more_than_one_importer() -> None:
         name
         for name, path in modules().items()
         if path.name != "__init__.py"
-        and room_of(path) not in ("cli", "commands", "_version")
+        and room_of(path) not in ("cli", "commands", "config", "_version")
         and len(importers[name]) == 1
         and len(path.read_text(encoding="utf-8").splitlines()) < SMALL
     }

@@ -39,7 +39,7 @@ def test_the_wheel_holds_modules_recipes_schema_and_templates(wheel: Path) -> No
     sources = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "deploykit").rglob("*")
-        if path.is_file() and path.suffix in (".py", ".json", ".gz", ".html", ".css", ".js", ".j2", ".md", ".typed")
+        if path.is_file() and path.suffix in (".py", ".pyi", ".json", ".gz", ".html", ".css", ".js", ".j2", ".md", ".typed")
         and "__pycache__" not in path.parts
     }  # fmt: skip
     assert not sources - names

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.atomic import check_parent, write_bytes, write_json
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
@@ -131,7 +132,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Result):
     """One artifact, made now or there already.
 
     Attributes:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
 from deploykit.base.atomic import make_folder
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
@@ -35,7 +36,7 @@ Times = dict[tuple[str, str], float]
 
 
 @dataclass(frozen=True)
-class LayersResult:
+class LayersResult(Result):
     """What was profiled.
 
     Attributes:

@@ -14,7 +14,7 @@ from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import link_or_copy
-from deploykit.config.benchmark import EvaluateConfig
+from deploykit.config.evaluate import EvaluateConfig
 from deploykit.evaluation.logits import SavedLogits, load_logits
 from deploykit.evaluation.metrics import judge, load_metrics
 from deploykit.latency.results import paired

@@ -1,8 +1,8 @@
-"""``deploykit``: wires one file per command. Only the file of the command that is asked for is imported."""
+"""``deploykit``: the group of commands. Only the command that is asked for is made, from ``flags.json``."""
 
 from __future__ import annotations
 
-import importlib
+import re
 import sys
 from typing import Any
 
@@ -11,51 +11,36 @@ from typer.core import TyperGroup
 
 from deploykit._version import __version__
 from deploykit.base.errors import nearest
+from deploykit.cli.flags import SETTINGS, read_flags, typer_command
 
-COMMANDS = {
-    "run": "Run a recipe: train, export, verify and measure all its variants.",
-    "init": "Write a commented recipe for a model and data.",
-    "train": "Train or fine-tune a classifier.",
-    "prune": "Remove channels from a model until it fits a budget.",
-    "distill": "Train a student to answer as its teachers do.",
-    "export": "Export a model to ONNX and verify the file before it is called done.",
-    "quantize": "Quantize a model to int8 in its target's dialect, and verify the file.",
-    "build": "Build an engine from an ONNX file, and say in its manifest what it is.",
-    "verify": "Compare the outputs of two artifacts on the same pictures.",
-    "evaluate": "Measure the accuracy of artifacts on the same pictures.",
-    "benchmark": "Measure latency, parity and accuracy of artifacts together.",
-    "report": "Write the pages of a report again, or compare several reports.",
-    "gate": "Judge a report against a policy: pass, fail or cannot tell.",
-    "predict": "Name what pictures show, with any artifact.",
-    "inspect": "Tell what a file is.",
-    "doctor": "Tell what this machine can do, and how to mend what it cannot.",
-    "cache": "List and clean stored results.",
-}
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+COMMANDS = read_flags()
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # Typer keeps Click inside itself or beside it, by version
 
 
 class Commands(TyperGroup):
-    """The group of commands: imports one file when its command is asked for, and says errors in one line."""
+    """The group of commands: makes a command when it is asked for, and says errors in one line."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the work."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The Click command of ``deploykit/cli/NAME.py``, or None where there is no such command."""
+        """The Click command ``cmd_name``, or None where there is no such command."""
         if cmd_name not in COMMANDS:
             return None
-        one = typer.Typer(
-            add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=SETTINGS
-        )
-        one.command(name=cmd_name)(importlib.import_module(f"deploykit.cli.{cmd_name}").command)
-        return typer.main.get_command(one)
+        described = COMMANDS[cmd_name]
+
+        def run(given: dict[str, Any]) -> None:
+            from deploykit.cli.call import call
+
+            call(cmd_name, described["parameters"], given)
+
+        return typer_command(cmd_name, described, run)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, _first_sentence(one["help"])) for name, one in COMMANDS.items()])
 
     def main(
         self,
@@ -72,9 +57,11 @@ class Commands(TyperGroup):
             if not words[0].startswith("-") and words[0] not in COMMANDS:  # before Typer loads what it parses with
                 close = nearest(words[0], COMMANDS)
                 raise _CLICK_ERROR(f"unknown command {words[0]!r}" + (f", did you mean {close!r}?" if close else "."))
-            code = super().main(
-                words, prog_name or "deploykit", complete_var, False, windows_expand_args=windows_expand_args, **extra
-            )
+            name = prog_name or "deploykit"
+            if words[0] in COMMANDS:  # at once: Typer would import pydantic for the group's own options
+                code = self.get_command(None, words[0]).main(words[1:], f"{name} {words[0]}", standalone_mode=False)
+            else:
+                code = super().main(words, name, complete_var, False, windows_expand_args=windows_expand_args, **extra)
         except _CLICK_ERROR as error:
             code = _wrong_use(error, "--json" in words)
         except (typer.Abort, KeyboardInterrupt):
@@ -84,6 +71,10 @@ class Commands(TyperGroup):
         if standalone_mode:
             sys.exit(code)
         return code
+
+
+def _first_sentence(help: str) -> str:
+    return re.split(r"(?<=\.)\s|;", help, maxsplit=1)[0].removesuffix(".") + "."
 
 
 def _wrong_use(error: Any, as_json: bool) -> int:

@@ -8,12 +8,15 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from deploykit.base.errors import DeploykitError, from_os_error
 from deploykit.base.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from deploykit.base.command_result import Result
 
 _NO_MEMORY = re.compile(r"can't allocate memory|CUDA out of memory|bad allocation|std::bad_alloc")  # torch's words
 
@@ -25,13 +28,15 @@ class Runtime:
         self.command, self.progress, self.as_json = command, progress, as_json
         self.exit_code = 0
 
-    def finish(self, fields: dict[str, Any], text: str = "", *, status: str = "ok", exit_code: int = 0) -> None:
-        """Print the result: ``fields`` as the JSON object with ``--json``, else ``text``; then end with ``exit_code``."""
+    def finish(self, result: Result) -> None:
+        """Print the result, as the JSON object with ``--json``, else as text; then end with its exit code."""
+        if result.complaint:
+            print(f"deploykit {self.command}: {result.complaint}", file=sys.stderr)
         if self.as_json:
-            print_json(self.command, status, fields)
-        elif text:
+            print_json(self.command, result.status, result.to_dict())
+        elif text := result.summary():
             print(text)
-        self.exit_code = exit_code
+        self.exit_code = result.exit_code
 
 
 def print_json(command: str, status: str, fields: dict[str, Any]) -> None:

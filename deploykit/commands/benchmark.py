@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, safe_name, write_manifest
 from deploykit.base.atomic import make_folder
+from deploykit.base.command_result import Result
 from deploykit.base.environment import cores, library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error, unknown
 from deploykit.base.lineage import Chain, chain_of
@@ -25,6 +26,7 @@ from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.benchmarking.variant import Judge, Judged
 from deploykit.commands.evaluate import run_folder_of, unique_specs
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.keywords import by_keywords
 from deploykit.evaluation.metrics import load_metrics
 from deploykit.latency.measure import Measured, Settings, measure
 from deploykit.latency.worker import Opener, open_timed
@@ -39,7 +41,7 @@ STAGE_VERSION = 1
 
 
 @dataclass(frozen=True)
-class BenchmarkResult:
+class BenchmarkResult(Result):
     """What was measured.
 
     Attributes:
@@ -69,9 +71,10 @@ class BenchmarkResult:
         return speed_table(self.report) + where
 
 
+@by_keywords(BenchmarkConfig)
 def benchmark(
     artifacts: Sequence[str | Spec],
-    output: Path | None = None,
+    output: Path | str | None = None,
     config: BenchmarkConfig | None = None,
     *,
     force: bool = False,
@@ -113,7 +116,7 @@ def _benchmark(
     specs: list[Spec],
     baseline: str,
     against: str | None,
-    output: Path | None,
+    output: Path | str | None,
     config: BenchmarkConfig,
     force: bool,
     progress: Progress,

@@ -24,6 +24,7 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import PLANS, check_target
 from deploykit.config.build import BuildConfig
+from deploykit.config.keywords import by_keywords
 
 STAGE_VERSION = 1
 LIBRARIES = {
@@ -68,6 +69,7 @@ def _precision(facts: dict[str, Any]) -> str:
     return own if own == rest else f"{own} with {rest}"
 
 
+@by_keywords(BuildConfig)
 def build(
     model: Path | str,
     output: Path | str | None = None,

@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.store import MARK, Entry, Store
 from deploykit.base.user_cache import FILES, FOLDERS, cache_folder
 from deploykit.config.cache import CacheConfig
+from deploykit.config.keywords import by_keywords
 
 _SKIPPED = {"node_modules", "site-packages", "__pycache__"}
 
@@ -43,7 +45,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class CacheResult:
+class CacheResult(Result):
     """What was found and what became of it."""
 
     action: str
@@ -86,9 +88,8 @@ class CacheResult:
         return "\n".join([*lines, f"{verb} {len(shown)} of {len(self.rows)} results, {total:.2f} MB.{hint}"])
 
 
-def cache(
-    folder: Path = Path(), config: CacheConfig | None = None, *, force: bool = False, progress: Progress = SILENT
-) -> CacheResult:
+@by_keywords(CacheConfig)
+def cache(folder: Path | str = ".", config: CacheConfig | None = None, *, progress: Progress = SILENT) -> CacheResult:
     """List the stores below ``folder`` and the user's cache, or remove results that no run folder uses now.
 
     Only folders with the mark of a deploykit store are touched, and of these only entries that are ours; a store whose
@@ -97,13 +98,13 @@ def cache(
     Args:
         folder: where run folders lie, at any depth.
         config: what to do.
-        force: no use here; all commands take it.
         progress: where it tells what it leaves alone.
 
     Raises:
         BadInput: the folder does not exist.
     """
     config = config or CacheConfig()
+    folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"the folder {folder} does not exist", fix="Name the folder that holds your runs.")
     rows: list[Row] = []

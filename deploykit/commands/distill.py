@@ -24,6 +24,7 @@ from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import parse_spec
 from deploykit.config.distill import DistillConfig
+from deploykit.config.keywords import by_keywords
 from deploykit.distillation.answers import answering
 from deploykit.distillation.open_teachers import (
     OpenTeacher,
@@ -78,8 +79,9 @@ class DistillResult(Made):
         )
 
 
+@by_keywords(DistillConfig)
 def distill(
-    model: Path | str | None,
+    model: Path | str | None = None,
     output: Path | str | None = None,
     config: DistillConfig | None = None,
     *,

@@ -6,16 +6,18 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from deploykit.base.command_result import Result
 from deploykit.base.environment import cpu, gpus, memory_bytes
 from deploykit.base.errors import Unavailable, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.doctor_probes import PROBES
+from deploykit.config.doctor import DoctorConfig
+from deploykit.config.keywords import by_keywords
 
 PROBE_LIMIT_S = 180.0
 LEAST_PYTHON = (3, 11)
@@ -41,7 +43,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class DoctorResult:
+class DoctorResult(Result):
     """All checks.
 
     Attributes:
@@ -57,6 +59,7 @@ class DoctorResult:
         """The required things that do not work."""
         return [check.name for check in self.checks if check.name in self.required and not check.ok]
 
+    @property
     def trouble(self) -> Unavailable | None:
         """The error that names what is required and does not work, with why and the mend; None where all works."""
         lacking = [check for check in self.checks if check.name in self.lacking]
@@ -65,9 +68,26 @@ class DoctorResult:
         why = "; ".join(f"{check.name} does not work here: {check.detail}" for check in lacking)
         return Unavailable(why, fix=" ".join(check.fix for check in lacking if check.fix) or None)
 
+    @property
+    def status(self) -> str:
+        """``ok``, or ``unavailable`` where something required does not work."""
+        return self.trouble.status if self.trouble else "ok"
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 4 where something required does not work."""
+        return self.trouble.exit_code if self.trouble else 0
+
+    @property
+    def complaint(self) -> str:
+        """What is required and does not work."""
+        return self.trouble.line() if self.trouble else ""
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields."""
+        error = {"error": self.complaint, "exit_code": self.exit_code} if self.trouble else {}
         return {
+            **error,
             "checks": [asdict(check) for check in self.checks],
             "required": list(self.required),
             "lacking": self.lacking,
@@ -90,16 +110,18 @@ def names() -> list[str]:
     return [*LOCAL, *PROBES]
 
 
-def doctor(require: Sequence[str] = (), *, progress: Progress = SILENT) -> DoctorResult:
+@by_keywords(DoctorConfig)
+def doctor(config: DoctorConfig | None = None, *, progress: Progress = SILENT) -> DoctorResult:
     """Look at everything deploykit may use on this machine.
 
     Args:
-        require: names of checks that must be ok; the result says which are not.
+        config: what must work; the result says what does not.
         progress: one bar.
 
     Raises:
         BadInput: a required name that is not known.
     """
+    require = () if config is None else config.require
     for name in require:
         if name not in names():
             raise unknown("check", name, names())
@@ -108,7 +130,7 @@ def doctor(require: Sequence[str] = (), *, progress: Progress = SILENT) -> Docto
         for check in threads.map(probe, PROBES):
             checks.append(check)
             task.advance(1)
-    return DoctorResult(tuple(checks), tuple(require))
+    return DoctorResult(tuple(checks), require)
 
 
 def probe(name: str, limit_s: float = PROBE_LIMIT_S) -> Check:

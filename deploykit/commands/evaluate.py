@@ -22,6 +22,7 @@ from deploykit.base.artifact import (
     write_manifest,
 )
 from deploykit.base.atomic import make_folder
+from deploykit.base.command_result import Result
 from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.lineage import chain_of
@@ -29,7 +30,9 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec, parse_spec
 from deploykit.benchmarking.run_folder import is_run
 from deploykit.benchmarking.thumbnails import leave_thumbnails
-from deploykit.config.benchmark import EvaluateConfig
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.evaluate import EvaluateConfig
+from deploykit.config.keywords import by_keywords
 from deploykit.evaluation.metrics import Metric, judge, load_metrics
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
 from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
@@ -46,9 +49,10 @@ __all__ = ["EvaluateResult", "collect_logits", "evaluate", "in_data_order", "jud
 STAGE_VERSION = 1
 
 
+@by_keywords(EvaluateConfig)
 def evaluate(
     artifacts: Sequence[str | Spec],
-    output: Path | None = None,
+    output: Path | str | None = None,
     config: EvaluateConfig | None = None,
     *,
     force: bool = False,
@@ -74,7 +78,7 @@ def evaluate(
     if run is not None:
         return _again(run, output, config or EvaluateConfig(), force=force, progress=progress)
     if config is None or config.data is None:
-        raise BadInput("evaluate needs data", fix="Pass EvaluateConfig(data=…).")
+        raise BadInput("evaluate needs data", fix="Name it: --data digits, or data='digits' in Python.")
     specs = unique_specs(artifacts)
     baseline = _baseline(specs, config.baseline)
     metrics = load_metrics(config.metrics)
@@ -108,7 +112,7 @@ def evaluate(
 
 
 def _again(
-    run: Path, output: Path | None, config: EvaluateConfig, *, force: bool, progress: Progress
+    run: Path, output: Path | str | None, config: EvaluateConfig, *, force: bool, progress: Progress
 ) -> EvaluateResult:
     from deploykit.benchmarking.reevaluate import rejudge, write_rejudged
 
@@ -135,7 +139,7 @@ def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
     return path if is_run(path) else None
 
 
-def refuse_stored_code(config: EvaluateConfig, where: str) -> None:
+def refuse_stored_code(config: EvaluateConfig | BenchmarkConfig, where: str) -> None:
     """Check that a stored configuration names no user code that its maker did not allow.
 
     Raises:
@@ -304,7 +308,7 @@ def _made_before(folder: Path, key: str, *, force: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class EvaluateResult:
+class EvaluateResult(Result):
     """What was found.
 
     Attributes:

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import refuse_input
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.export_cast import cast_export, check_cast, default_output, summary_of
 from deploykit.config.export import ExportConfig
+from deploykit.config.keywords import by_keywords
 from deploykit.exporting import onnx_file
 
 STAGE_VERSION = onnx_file.STAGE_VERSION
 
 
 @dataclass(frozen=True)
-class ExportResult:
+class ExportResult(Result):
     """What an export made.
 
     Attributes:
@@ -54,6 +56,7 @@ class ExportResult:
         )
 
 
+@by_keywords(ExportConfig)
 def export(
     model: Path | str,
     output: Path | str | None = None,

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
 from deploykit.base.atomic import make_folder, write_json, write_text
+from deploykit.base.command_result import Result
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.gate import GateConfig, GatePolicy
+from deploykit.config.keywords import by_keywords
 
 if TYPE_CHECKING:
     from deploykit.base.spec import Spec
@@ -25,7 +27,7 @@ STAGE_VERSION = 1
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateResult(Result):
     """The verdict, and where its forms were written.
 
     Attributes:
@@ -55,9 +57,10 @@ class GateResult:
         return "\n".join([self.gate.summary(), *(f"wrote {path}" for path in self.files)])
 
 
+@by_keywords(GateConfig)
 def gate(
     report: Path | str,
-    output: Path | None = None,
+    output: Path | str | None = None,
     config: GateConfig | None = None,
     *,
     force: bool = False,

@@ -10,14 +10,16 @@ from typing import Any
 
 from deploykit.base import environment
 from deploykit.base.atomic import write_text
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.init import InitConfig
+from deploykit.config.keywords import by_keywords
 from deploykit.config.recipe_read import parse_recipe
 
 
 @dataclass(frozen=True)
-class InitResult:
+class InitResult(Result):
     """The recipe that was written.
 
     Attributes:
@@ -57,9 +59,10 @@ class _Seen:
     trained: bool
 
 
+@by_keywords(InitConfig)
 def init(
     model: str | Path,
-    output: Path | None = None,
+    output: Path | str | None = None,
     config: InitConfig | None = None,
     *,
     force: bool = False,
@@ -82,7 +85,7 @@ def init(
     """
     if config is None:
         raise BadInput("init needs data", expected="config=InitConfig(data=…)")
-    output = output or Path("recipe.yaml")
+    output = Path(output or "recipe.yaml")
     if output.exists() and not force:
         raise BadInput(f"{output} exists", fix="Choose another -o, or pass --force.")
     seen = _look_at(model, config)

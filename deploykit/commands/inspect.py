@@ -16,10 +16,14 @@ from typing import Any
 
 from deploykit.base.artifact import Manifest, is_unmodified, read_manifest
 from deploykit.base.checkpoint import check_file
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 from deploykit.base.hashing import file_sha256
+from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
 from deploykit.benchmarking.layer_profiles import timed
+from deploykit.config.inspect import InspectConfig
+from deploykit.config.keywords import by_keywords
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
 SUFFIXES = (".engine", ".plan", ".trt")
@@ -114,7 +118,7 @@ TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
 
 
 @dataclass(frozen=True)
-class InspectResult:
+class InspectResult(Result):
     """What was found.
 
     Attributes:
@@ -151,47 +155,37 @@ class InspectResult:
         return "\n".join(lines)
 
 
-def inspect(
-    path: Path,
-    *,
-    layers: bool = False,
-    times: bool = False,
-    target: str | None = None,
-    threads: int | None = None,
-    arch: str | None = None,
-    size: int | None = None,
-    allow_code: bool = False,
-) -> InspectResult:
-    """Tell what ``path`` is: a ``.pt``, ``.safetensors``, ``.pt2``, ``.onnx``, a manifest, a report or an engine.
+@by_keywords(InspectConfig)
+def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: Progress = SILENT) -> InspectResult:
+    """Tell what ``file`` is: a ``.pt``, ``.safetensors``, ``.pt2``, ``.onnx``, a manifest, a report or an engine.
 
     Args:
-        path: of the file.
-        layers: list every layer in the result.
-        times: open the engine and list the layers that it runs with the time of each, measured here and now.
-        target: that runs an ``.onnx`` for ``times``; None: its manifest's, or ort-cpu.
-        threads: of the CPU, for ``times``; None: one.
-        arch: what the tensors are, where recognition cannot tell.
-        size: input size in pixels for counting MACs and for ``times``, where the file does not carry it.
-        allow_code: ``module:…`` networks may run.
+        file: its path.
+        config: what is told; the layers' times are measured here and now.
+        progress: where it shows that they are.
 
     Raises:
         BadInput: missing, empty, damaged, or of no kind we know; it runs nowhere where its layers could be timed.
         Unavailable: this machine lacks what would time its layers.
     """
-    if not times and (target is not None or threads is not None):
+    config = config or InspectConfig()
+    size, times = config.size, config.times
+    if not times and (config.target is not None or config.threads is not None):
         raise BadInput("--target and --threads say where the layers are timed", fix="Pass --times too.")
-    path = check_file(Path(path))
-    kind, facts, found = _look(path, arch, size, allow_code, times)
+    path = check_file(Path(file))
+    kind, facts, found = _look(path, config.arch, size, config.allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         from deploykit.benchmarking.layer_profiles import timed
 
-        measured, found = timed(path, target, 1 if threads is None else threads, size, allow_code)
+        threads = 1 if config.threads is None else config.threads
+        with progress.task("time the layers"):
+            measured, found = timed(path, config.target, threads, size, config.allow_code)
         facts |= measured
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise from_os_error(error, f"cannot read {path}") from error
-    return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, layers or times)
+    return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, config.layers or times)
 
 
 Found = tuple[str, dict[str, Any], list[dict[str, Any]]]

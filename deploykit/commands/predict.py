@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.base.atomic import check_parent, make_folder
+from deploykit.base.command_result import Result
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
+from deploykit.config.keywords import by_keywords
 from deploykit.config.predict import PredictConfig
 from deploykit.engines.batching import filled
 
@@ -39,7 +41,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class PredictResult:
+class PredictResult(Result):
     """The answers, in the order of the pictures; ``annotated``: the pictures written."""
 
     artifact: str
@@ -72,10 +74,11 @@ class PredictResult:
         )
 
 
+@by_keywords(PredictConfig)
 def predict(
     artifact: Spec | str | Path,
     images: Sequence[str | Path],
-    annotate: Path | None = None,
+    annotate: Path | str | None = None,
     config: PredictConfig | None = None,
     *,
     force: bool = False,
@@ -106,6 +109,7 @@ def predict(
     part = readable(Part(Files(paths), np.zeros(len(paths), dtype=np.int64)), config.skip_broken, progress)
     split = Split("pictures", (), part.store, np.arange(len(part.labels)), part.labels, progress)
     files = [split.file_name(i) or "" for i in range(len(split))]
+    annotate = None if annotate is None else Path(annotate)
     copies = _copies(files, annotate, force) if annotate is not None else []
     answers: list[Answer] = []
     with open_runner(

@@ -23,6 +23,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.keywords import by_keywords
 from deploykit.config.prune import PruneConfig
 from deploykit.pruning.importance_images import PruningPictures, pruning_pictures
 
@@ -73,6 +74,7 @@ class PruneResult(Made):
         return text
 
 
+@by_keywords(PruneConfig)
 def prune(
     model: Path | str,
     output: Path | str | None = None,

@@ -19,6 +19,7 @@ from deploykit.base.artifact import (
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 STAGE_VERSION = 7
 
 
+@by_keywords(QuantizeConfig)
 def quantize(
     model: Path | str,
     output: Path | str | None = None,

@@ -9,15 +9,19 @@ from typing import Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
 from deploykit.base.atomic import make_folder
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.benchmarking.layer_profiles import LayersResult
+from deploykit.config.keywords import by_keywords
+from deploykit.config.report import ReportConfig
 
 STAGE_VERSION = 1
 
 
 @dataclass(frozen=True)
-class ReportResult:
+class ReportResult(Result):
     """What was written.
 
     Attributes:
@@ -39,19 +43,26 @@ class ReportResult:
         return "\n".join([self.headline, *(f"wrote {path}" for path in self.files)])
 
 
+@by_keywords(ReportConfig)
 def report(
-    source: Path | Sequence[Path], output: Path | None = None, *, force: bool = False, progress: Progress = SILENT
-) -> ReportResult:
+    source: Path | str | Sequence[Path | str],
+    output: Path | str | None = None,
+    config: ReportConfig | None = None,
+    *,
+    force: bool = False,
+    progress: Progress = SILENT,
+) -> ReportResult | LayersResult:
     """Write the pages of a ``report.json`` again, or compare several of them over time and machines.
 
     Args:
         source: a run folder or a ``report.json``, or several.
         output: folder of the pages, made if missing; None: beside the one report.
+        config: what is shown.
         force: replace pages of other makers.
         progress: where it tells what it does.
 
     Returns:
-        Of one report its pages; of several ``comparison.html``, ``.md`` and ``.json``.
+        Of one report its pages; of several ``comparison.html``, ``.md`` and ``.json``; with ``layers`` the profiles.
 
     Raises:
         BadInput: a report that does not fit its schema, reports without a common variant, or pages there that we did not
@@ -60,10 +71,16 @@ def report(
     sources = [Path(source)] if isinstance(source, str | Path) else [Path(one) for one in source]
     if not sources:
         raise BadInput("no report", expected="a run folder or report.json, or several")
+    if config is not None and config.layers:
+        if output is None:
+            raise BadInput("where the profiles go is not known", fix="Name a folder with -o.")
+        from deploykit.benchmarking.layer_profiles import layers
+
+        return layers(sources, Path(output), force=force, progress=progress)
     return _pages(sources[0], output, force) if len(sources) == 1 else _compared(sources, output, force, progress)
 
 
-def _pages(place: Path, output: Path | None, force: bool) -> ReportResult:
+def _pages(place: Path, output: Path | str | None, force: bool) -> ReportResult:
     from deploykit.reporting.read import read_report
     from deploykit.reporting.rows import headline
     from deploykit.reporting.write import refuse_foreign_pages, write_pages
@@ -79,7 +96,7 @@ def _pages(place: Path, output: Path | None, force: bool) -> ReportResult:
     return ReportResult(tuple(files), headline(found), chosen)
 
 
-def _compared(sources: Sequence[Path], output: Path | None, force: bool, progress: Progress) -> ReportResult:
+def _compared(sources: Sequence[Path], output: Path | str | None, force: bool, progress: Progress) -> ReportResult:
     from deploykit.reporting.compare import compare
     from deploykit.reporting.compare_pages import NAMES, headline, write_comparison
     from deploykit.reporting.read import read_report

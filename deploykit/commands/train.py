@@ -20,6 +20,7 @@ from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.keywords import by_keywords
 from deploykit.config.train import TrainConfig
 from deploykit.training.model_file import check_forward, course_facts, kept_when_diverged, write_trained
 
@@ -65,9 +66,10 @@ class TrainResult(Made):
         )
 
 
+@by_keywords(TrainConfig)
 def train(
-    output: Path | str | None,
-    config: TrainConfig,
+    output: Path | str | None = None,
+    config: TrainConfig | None = None,
     *,
     force: bool = False,
     progress: Progress = SILENT,
@@ -93,6 +95,8 @@ def train(
     from deploykit.training.distributed import leave, open_fabric, rank_from_environment
     from deploykit.training.signals import Stop
 
+    if config is None:
+        raise BadInput("nothing to train on", fix="Name the data, as in data='digits'.")
     if rank_from_environment() != 0:
         progress = SILENT
     target = Path(output) if output is not None else Path("model.pt")

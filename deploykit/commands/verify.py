@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
-from deploykit.config.benchmark import VerifyConfig
+from deploykit.config.keywords import by_keywords
+from deploykit.config.verify import VerifyConfig
 from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared, preprocessings
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
 
 
 @dataclass(frozen=True)
-class VerifyResult:
+class VerifyResult(Result):
     """Whether two artifacts compute the same.
 
     Attributes:
@@ -94,6 +96,7 @@ class VerifyResult:
         return "\n".join(lines)
 
 
+@by_keywords(VerifyConfig)
 def verify(
     reference: Spec | Path | str,
     candidate: Spec | Path | str,

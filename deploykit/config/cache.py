@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from deploykit.config.command import Argument, Command
 from deploykit.config.common import Config
+from deploykit.config.flag import Flag
+from deploykit.config.texts import seconds
 
 
 class CacheConfig(Config):
-    """What to list or remove.
+    """What to list or remove."""
 
-    Attributes:
-        action: ``list`` or ``clean``.
-        everything: remove results that a run folder uses now, too, and the user's cache.
-        older_than_s: only what is older than this many seconds; None: of any age.
-        yes: really remove; without it ``clean`` only tells what it would remove.
-    """
+    action: Annotated[Literal["list", "clean"], Flag(metavar="ACTION", positional=True)] = Field(
+        "list", description="list, or clean: remove results that no run folder uses now."
+    )
+    everything: Annotated[bool, Flag("--all")] = Field(
+        False, description="Clean results in use, too, and the user's cache of hashes."
+    )
+    older_than_s: Annotated[float | None, Flag("--older-than", metavar="AGE", parse=seconds)] = Field(
+        None, ge=0, description="Clean only what is older: 30min, 12h, 7d."
+    )
+    yes: bool = Field(False, description="Really remove; without it clean only tells what it would.")
 
-    action: Literal["list", "clean"] = "list"
-    everything: bool = False
-    older_than_s: float | None = Field(None, ge=0)
-    yes: bool = False
+
+COMMAND = Command(
+    "List and clean stored results.",
+    CacheConfig,
+    (Argument("folder", "Where run folders lie, at any depth.", default="."),),
+    force=False,
+)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -26,22 +29,57 @@ class Config(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-def build(kind: type[C], fields: dict[str, Any], where: str = "") -> C:
+def build(kind: type[C], fields: dict[str, Any], where: str = "", *, flags: Mapping[str, str] | None = None) -> C:
     """Validate ``fields`` as ``kind``, all errors collected into one line.
 
     Args:
         kind: the configuration's class.
         fields: plain data.
         where: the file that the fields come from, for the message; empty: the command line.
+        flags: of each field, by its dotted name, the flag that it was given with, for the message.
 
     Raises:
-        BadInput: unknown keys (with the nearest known one) and values that do not fit.
+        WrongConfig: unknown keys (with the nearest known one) and values that do not fit.
     """
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        told = " · ".join(explain(kind, one).removeprefix("(top): ") for one in _united(error.errors()))
-        raise BadInput(f"{where}: {told}" if where else told) from error
+        raise WrongConfig([mistake(kind, one, flags or {}) for one in _united(error.errors())], where) from error
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One value that does not fit, or one key.
+
+    Attributes:
+        what: the key, or a sentence where ``expected`` is None.
+        got: the value, as Python writes it.
+        expected: what would fit.
+        fix: what may have been meant.
+    """
+
+    what: str
+    got: str | None = None
+    expected: str | None = None
+    fix: str | None = None
+
+    def __str__(self) -> str:
+        told = self.what if self.expected is None else f"{self.what}: got {self.got}, expected {self.expected}"
+        return f"{told}, {self.fix}" if self.fix else told
+
+
+class WrongConfig(BadInput):
+    """A configuration that does not fit, wherever it was written: as flags, keywords or YAML; its parts are the first's."""
+
+    def __init__(self, mistakes: list[Mistake], where: str = "") -> None:
+        self.mistakes, self.where = mistakes, where
+        first = mistakes[0]
+        super().__init__(first.what, got=first.got, expected=first.expected, fix=first.fix)
+
+    def line(self) -> str:
+        """All mistakes in one line."""
+        told = " · ".join(map(str, self.mistakes))
+        return " ".join((f"{self.where}: {told}" if self.where else told).split())
 
 
 def _united(errors: list[Any]) -> list[Any]:
@@ -62,24 +100,47 @@ def _united(errors: list[Any]) -> list[Any]:
 
 def explain(kind: type[BaseModel], error: Any) -> str:
     """One pydantic error as ``key: what``, with the nearest key for an unknown one."""
-    place = ".".join(str(part) for part in error["loc"]) or "(top)"
+    one = mistake(kind, error, {})
+    return f"(top): {one}" if not error["loc"] and one.expected is None else str(one)
+
+
+def mistake(kind: type[BaseModel], error: Any, flags: Mapping[str, str]) -> Mistake:
+    """One pydantic error, with the nearest name for an unknown one.
+
+    Args:
+        kind: the configuration's class.
+        error: of pydantic's ``errors()``.
+        flags: of each field, by its dotted name, the flag that it was given with.
+    """
+    place = _place(error["loc"], flags)
     if error["type"] == "extra_forbidden":
+        place = ".".join(map(str, error["loc"]))
         known = _fields_at(kind, error["loc"][:-1])
         close = nearest(str(error["loc"][-1]), known)
-        hint = f", did you mean {close!r}?" if close else (f", known: {', '.join(known)}" if known else "")
-        return f"unknown key {place!r}{hint}"
+        hint = f"did you mean {close!r}?" if close else f"known: {', '.join(known)}" if known else None
+        return Mistake(f"unknown key {place!r}", fix=hint)
     if error["type"] == "missing":
-        return f"missing key {place!r}"
+        return Mistake(f"missing key {place!r}")
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if error["type"] == "model_type":
-        message = "a mapping"
-    if error["type"] == "tuple_type":
-        message = "a list"
-    return (
-        f"{place}: got {error['input']!r}, expected {message}"
-        if error["type"] != "value_error"
-        else f"{place}: {message}"
-    )
+    if error["type"] == "value_error":
+        return Mistake(f"{place}: {message}" if error["loc"] else message)
+    expected = {"model_type": "a mapping", "tuple_type": "a list"}.get(error["type"], message)
+    return Mistake(place, repr(error["input"]), expected, _meant(error))
+
+
+def _place(loc: tuple[Any, ...], flags: Mapping[str, str]) -> str:
+    for i in range(len(loc), 0, -1):
+        if (flag := flags.get(".".join(map(str, loc[:i])))) is not None:
+            return " ".join([flag, *(part for part in loc[i:] if isinstance(part, str))])
+    return ".".join(map(str, loc)) or "(top)"
+
+
+def _meant(error: Any) -> str | None:
+    """The choice that a misspelt one may mean."""
+    if error["type"] != "literal_error" or not isinstance(error["input"], str):
+        return None
+    close = nearest(error["input"], re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+    return f"did you mean {close!r}?" if close else None
 
 
 def _fields_at(kind: Any, loc: tuple[Any, ...]) -> list[str]:

@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deploykit.config.train import LoopConfig
+from deploykit.config.command import Argument, Command, output
+from deploykit.config.flag import Flag, Panel
+from deploykit.config.train import LearningConfig
 
 TEMPERATURES = {"kd": 4.0, "dkd": 1.0, "dist": 1.0}
 BETAS = {"dkd": 0.5, "dist": 1.0}
 FEATURE_WEIGHTS = {"attention": 1.0, "hint": 1.0}
 
 
-class DistillConfig(LoopConfig):
+class DistillConfig(LearningConfig):
     """One distillation: the loop's settings, and these.
 
-    Attributes:
-        data: a data name; labels of its ``train`` split are used, every choice is made on ``select``.
-        teachers: what to learn from, each ``[NAME=]PATH[@TARGET[:key=value,…]]``.
-        combine: how several teachers answer as one: mean of their distributions, that mean weighted by what fits
-            ``select`` best, or the mean of those that voted with the majority.
-        view: what a teacher sees: ``same``: the pictures as augmented for the student; ``clean``: not augmented, made by
-            the teacher's own preprocessing and answered once.
-        loss: on the logits: ``kd`` (Hinton 2015), ``dkd`` (Zhao 2022) or ``dist`` (Huang 2022).
-        temperature: that logits are divided by; None: 4 for ``kd``, 1 for ``dkd`` and ``dist``.
-        alpha: of ``kd``: weight of the teacher, 1 − alpha that of the labels; None: 0.9.
-        beta: of ``dkd``: weight of the classes that are not the label, None: 0.5; of ``dist``: of both relations, None: 1. The
-            papers' values for ImageNet: those for CIFAR (dkd at temperature 4, beta 8) need epochs of warm-up.
-        features: also match layers: ``attention`` maps (Zagoruyko 2017) or ``hint`` (Romero 2015); None: not.
-        layers: whose outputs are matched, each ``STUDENT=TEACHER``, or one name that both have.
-        feature_weight: of their sum; None: 1.
-        label_smoothing: 0…1, of the labels' term.
-        arch: with a student file: what its tensors are; without one: the network trained from scratch, ``SOURCE:NAME``,
-            or ``auto``: a smaller member of the first teacher's family.
-        auto_macs: of ``auto``: MACs of the student at most, as a fraction of the teacher's.
-        size: input size in pixels of the student, and of teachers that are bare tensors; None: that of the student
-            file, else of the first teacher.
-        cache: keep what teachers answered for later runs, where that is not much.
-        allow_code: ``module:…`` models and data may run.
-        skip_broken: leave out pictures that cannot be read, naming them.
+    The papers' ``beta`` for ImageNet is the default; those for CIFAR (dkd at temperature 4, beta 8) need epochs of warm-up.
+    ``size`` is that of the student, and of teachers that are bare tensors.
     """
 
-    epochs: int = Field(10, ge=1)
-    lr: float = Field(0.02, gt=0)
-    data: str
-    teachers: tuple[str, ...] = Field(min_length=1)
-    combine: Literal["average", "weighted", "vote"] = "average"
-    view: Literal["same", "clean"] = "same"
-    loss: Literal["kd", "dkd", "dist"] = "kd"
-    temperature: float | None = Field(None, gt=0)
-    alpha: float | None = Field(None, ge=0, le=1)
-    beta: float | None = Field(None, ge=0)
-    features: Literal["attention", "hint"] | None = None
-    layers: tuple[str, ...] = ()
-    feature_weight: float | None = Field(None, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    arch: str | None = None
-    auto_macs: float = Field(0.5, gt=0, lt=1)
-    size: int | None = Field(None, ge=1)
-    cache: bool = True
-    allow_code: bool = False
-    skip_broken: bool = False
+    lr: float = Field(0.02, gt=0, description="Peak learning rate at this batch size.")
+    teachers: Annotated[tuple[str, ...], Flag("--teacher"), Panel("Teachers and loss")] = Field(
+        min_length=1, description="[NAME=]PATH[@TARGET[:key=value,…]]: a model file, .onnx or any engine."
+    )
+    combine: Literal["average", "weighted", "vote"] = Field(
+        "average",
+        description="Several teachers answer by their mean, by the mean weighted to fit select best, or by that of those "
+        "who voted with the majority.",
+    )
+    view: Literal["same", "clean"] = Field(
+        "same",
+        description="Teachers see the student's augmented picture (same), or the plain one, answered once (clean).",
+    )
+    cache: bool = Field(True, description="Keep teachers' answers for later runs, where that is not much.")
+    loss: Literal["kd", "dkd", "dist"] = Field(
+        "kd", description="Of the logits: kd (Hinton 2015), dkd (Zhao 2022) or dist (Huang 2022)."
+    )
+    temperature: float | None = Field(
+        None, gt=0, description="Logits are divided by it; default: 4 for kd, 1 for dkd and dist."
+    )
+    alpha: float | None = Field(
+        None, ge=0, le=1, description="Of kd: weight of the teacher, the rest is the labels'; default: 0.9."
+    )
+    beta: float | None = Field(
+        None,
+        ge=0,
+        description="Of dkd: weight of the other classes, default 0.5; of dist: of both relations, default 1.",
+    )
+    features: Literal["attention", "hint"] | None = Field(
+        None, description="Match layers too: attention (Zagoruyko 2017) or hint (Romero 2015); default: none."
+    )
+    layers: Annotated[tuple[str, ...], Flag("--layer")] = Field(
+        (), description="Of --features: STUDENT=TEACHER, or one name that both have."
+    )
+    feature_weight: float | None = Field(
+        None, ge=0, description="Of the layers' term; default: 1. Too much costs accuracy."
+    )
+    arch: Annotated[str | None, Panel("Student")] = Field(
+        None,
+        description="Without STUDENT: SOURCE:NAME to train from scratch, or auto, a smaller one of the teacher's family. "
+        "With it: what its tensors are, where that cannot be recognised.",
+    )
+    auto_macs: Annotated[float, Flag("--macs")] = Field(
+        0.5, gt=0, lt=1, description="Of --arch auto: MACs at most, as a fraction of the teacher's."
+    )
 
     @property
     def at_temperature(self) -> float:
@@ -106,3 +111,23 @@ class DistillConfig(LoopConfig):
         if (self.features is None) != (not self.layers):
             raise ValueError("layers: expected with features, and features with layers: name both or none")
         return self
+
+
+COMMAND = Command(
+    """Train a student to answer as its teachers do; the file is STUDENT.distilled.pt unless -o names it.
+
+An interrupted run goes on where it stopped when the same command is given again. On several GPUs or processes:
+torchrun --nproc-per-node 2 -m deploykit.cli.main distill …""",
+    DistillConfig,
+    (
+        Argument(
+            "model",
+            "A model file, pruned or not; left out: --arch says what is built.",
+            metavar="STUDENT",
+            default="",
+        ),
+        output(),
+    ),
+    stored=True,
+    spread=True,
+)

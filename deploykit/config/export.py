@@ -6,48 +6,51 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
+from deploykit.config.flag import Flag, Panel
+from deploykit.config.options import AllowCode, Arch, Seed, Size, Threads, data_help
 
 
 class ExportConfig(Config):
-    """One export.
+    """One export."""
 
-    Attributes:
-        opset: of the ONNX file.
-        batch: ``dynamic``, or the only batch size the file shall take.
-        size: input size in pixels where the model file does not carry it.
-        embed_preprocessing: put the normalisation into the graph (input uint8 NHWC).
-        exporter: ``auto`` tries the dynamo exporter first and the TorchScript one where it fails or disagrees.
-        precision: of the file; fp16 and bf16 keep in float32 what the measured ranges forbid.
-        keep_io: a 16-bit file's inputs and outputs stay float32 (those of bf16 always do: numpy has no such type).
-        keep_float: names of nodes, or of operators, of a 16-bit file that stay float32.
-        images: pictures of ``train`` whose ranges are measured for a 16-bit file, at most.
-        data: verify on this data; None: the file's own samples, else seeded synthetic pictures (said).
-        require_real: verification on synthetic pictures is an error.
-        arch: what the tensors are, where recognition cannot tell (``torchvision:resnet18``).
-        allow_code: ``module:…`` models may run.
-        seed: of the synthetic pictures.
-        threads: of the verification.
-    """
-
-    opset: int = Field(20, ge=13, le=25)
-    batch: Literal["dynamic"] | Annotated[int, Field(ge=1)] = "dynamic"
-    size: int | None = Field(None, ge=1)
-    embed_preprocessing: bool = False
-    exporter: Literal["auto", "dynamo", "torchscript"] = "auto"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    keep_io: bool = False
-    keep_float: tuple[str, ...] = ()
-    images: int = Field(64, ge=1)
-    data: str | None = None
-    require_real: bool = False
-    arch: str | None = None
-    allow_code: bool = False
-    seed: int = Field(0, ge=0)
-    threads: int | None = Field(None, ge=1)
+    opset: int = Field(20, ge=13, le=25, description="ONNX opset.")
+    batch: Literal["dynamic"] | Annotated[int, Field(ge=1)] = Field(
+        "dynamic", description="dynamic, or the only batch size the file shall take."
+    )
+    embed_preprocessing: bool = Field(False, description="Input uint8 NHWC, normalised in the graph.")
+    exporter: Literal["auto", "dynamo", "torchscript"] = Field(
+        "auto", description="auto tries dynamo first, and torchscript where it fails or disagrees."
+    )
+    precision: Annotated[Literal["fp32", "fp16", "bf16"], Panel("Precision")] = Field(
+        "fp32", description="Of the file; fp16 and bf16 keep in float32 what the measured ranges forbid."
+    )
+    keep_io: bool = Field(
+        False, description="Inputs and outputs of a 16-bit file stay float32 (those of bf16 always do)."
+    )
+    keep_float: tuple[str, ...] = Field((), description="A node or operator of a 16-bit file that stays float32.")
+    images: int = Field(64, ge=1, description="Pictures of train whose ranges are measured for a 16-bit file, at most.")
+    data: Annotated[str | None, Panel("Verification")] = Field(
+        None, description=data_help("Verify on this, instead of the file's own samples or else synthetic pictures")
+    )
+    require_real: bool = Field(False, description="Refuse to verify on synthetic pictures.")
+    threads: Threads = None
+    seed: Seed = 0
+    size: Annotated[Size, Panel("Model")] = None
+    arch: Annotated[Arch, Flag(allows_code=True)] = None
+    allow_code: AllowCode = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.precision == "fp32" and (self.keep_io or self.keep_float):
             raise ValueError("keep_io and keep_float are of a 16-bit file: set precision to fp16 or bf16")
         return self
+
+
+COMMAND = Command(
+    "Export a model to ONNX and verify the file against PyTorch before it is called done.",
+    ExportConfig,
+    (Argument("model", "A model file: .pt, .pth, .safetensors, .pt2; or an .onnx to cast."), output()),
+    stored=True,
+)

@@ -12,7 +12,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from deploykit.base.errors import BadInput, from_os_error, nearest
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config, explain
+from deploykit.config.flag import Flag
+from deploykit.config.options import data_help
 from deploykit.config.yaml import read_yaml
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -102,24 +105,29 @@ class GatePolicy(Config):
 
 
 class GateConfig(Config):
-    """How a report is judged.
+    """How a report is judged."""
 
-    Attributes:
-        policy: file of a policy, the name of a shipped one (``default``), or the policy itself.
-        baseline: an older report (or its run folder) to compare with.
-        retry: measure again up to so many times where limits on speed are undecided; the confidence is shared among
-            all looks, so that looking more often does not mean erring more often.
-        retry_time_s: how long each of these measurements may time.
-        data: data name for measuring again, where the run folder has no stage file that tells.
-        annotations: print GitHub's annotations and write its step summary: always, never, or where GitHub runs it.
-    """
-
-    policy: str | GatePolicy = "default"
-    baseline: str | None = None
-    retry: int = Field(0, ge=0, le=20)
-    retry_time_s: float = Field(30.0, gt=0)
-    data: str | None = None
-    annotations: Literal["auto", "github", "none"] = "auto"
+    policy: Annotated[str | GatePolicy, Flag(metavar="POLICY")] = Field(
+        "default", description="A policy file, or the name of a shipped one."
+    )
+    baseline: Annotated[str | None, Flag(metavar="PATH")] = Field(
+        None, description="An older report or its run folder, to compare with."
+    )
+    retry: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Measure again up to so many times where limits on speed are undecided; all looks share the confidence.",
+    )
+    retry_time_s: Annotated[float, Flag("--retry-time")] = Field(
+        30.0, gt=0, description="Seconds of each of these measurements."
+    )
+    data: str | None = Field(
+        None, description=data_help("To measure again on, where the run folder has no stage file that tells")
+    )
+    annotations: Literal["auto", "github", "none"] = Field(
+        "auto", description="GitHub's annotations and step summary; auto: where GitHub runs it."
+    )
 
 
 EVERY = "*"
@@ -188,3 +196,16 @@ def _explained(error: Any) -> str:
         return explain(GatePolicy, error)
     inner = explain(Limits, {**error, "loc": place[2:]})
     return f"limits.{place[1]}: {inner}"
+
+
+COMMAND = Command(
+    "Judge a report: exit 0 where every limit of the policy holds, 1 where one is broken, 3 where the numbers cannot tell.",
+    GateConfig,
+    (
+        Argument("report", "The report to judge.", metavar="RUN_FOLDER|REPORT.json"),
+        output(
+            "Folder for gate.json, gate.md (the comment), JUnit, and the formats of GitLab, github-action-benchmark and "
+            "Bencher; default: nothing is written."
+        ),
+    ),
+)

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
+from deploykit.config.flag import HIDDEN
+from deploykit.config.options import AllowCode, Arch, Size, data_help
 
 
 class InitConfig(Config):
-    """What the recipe is for.
+    """What the recipe is for."""
 
-    Attributes:
-        data: a data name.
-        name: of the recipe; None: made from the model's.
-        arch: what the tensors of a model file are, where that cannot be recognised.
-        size: input size in pixels where neither model nor data carry one.
-        allow_code: ``module:…`` models and data may run.
-    """
+    data: str = Field(description=data_help("What it is trained and judged on"))
+    name: str | None = Field(None, description="Of the recipe and its run folder; default: made from the model's.")
+    arch: Arch = None
+    size: Size = None
+    allow_code: Annotated[AllowCode, HIDDEN] = False
 
-    data: str
-    name: str | None = None
-    arch: str | None = None
-    size: int | None = Field(None, ge=1)
-    allow_code: bool = False
+
+COMMAND = Command(
+    "Write a commented recipe for a model and data, after a look at both.",
+    InitConfig,
+    (
+        Argument("model", "A model file, or SOURCE:NAME of an architecture to train."),
+        output("The recipe; default: recipe.yaml."),
+    ),
+)

@@ -2,77 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
+from deploykit.config.flag import HIDDEN, Flag, Panel
+from deploykit.config.options import AllowCode, Arch, Device, Size, SkipBroken, Threads, data_help
+from deploykit.config.texts import fractions, whole
 
 Importance = Literal["l2", "l1", "bn-scale", "fpgm", "lamp", "taylor", "hessian", "activation", "random"]
 LatencyTarget = Literal["ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"]
 LATENCY_TARGETS: tuple[str, ...] = get_args(LatencyTarget)
 """Where single layers can be timed, which a latency budget needs."""
-Fraction = Field(None, gt=0, lt=1)
+Fraction = Annotated[float | None, Field(gt=0, lt=1)]
 
 
 class PruneConfig(Config):
-    """One pruning. Of the budgets at most one is given, and one at least unless ``pattern`` or ``unstructured`` is.
+    """One pruning. Of the budgets at most one is given, and one at least unless ``pattern`` or ``unstructured`` is."""
 
-    Attributes:
-        macs: fraction of the input model's multiply-accumulates that is kept at most.
-        params: fraction of its parameters that is kept at most.
-        latency: fraction of its measured latency on ``target`` (fp32, batch 1, one thread) that is kept at most.
-        target: where ``latency`` is measured.
-        data: for the data-driven criteria (from ``train``), BatchNorm re-calibration and accuracy on ``select``.
-        importance: what says which channels go; ``taylor``, ``hessian`` and ``activation`` need data.
-        scope: channels compete within their layer (``local``), in the whole network (``global``), or among layers of the
-            same structure (``isomorphic``); ``allocated``: within their layer, each layer as wide as its channels are worth
-            what they cost (a latency budget is always allocated).
-        round_to: multiple that widths keep; ``auto``: 16 in layers of 64 channels and more, 8 from 16 on, 4 from 8 on.
-        keep: names of layers (or of modules that contain them) whose output channels all stay.
-        ratios: layer name → fraction of its output channels that is kept, outside the budget's choice.
-        steps: prune in so many steps, scoring anew at each.
-        recalibrate: estimate BatchNorm statistics anew from ``data`` after each step.
-        pattern: ``2:4`` also zeroes two of four weights in a row in the layers that a sparse engine can use.
-        unstructured: fraction of single weights kept, an experiment: no engine here is faster for it.
-        layer_times: measure each layer before and after on ONNX Runtime's CPU, for the table.
-        images: pictures of ``train`` for criteria and BatchNorm.
-        select_images: pictures of ``select`` for the accuracy, at most.
-        batch: pictures at a time.
-        threads: CPU threads; None: all cores.
-        device: where the pictures are run; latency is measured on ``target`` all the same.
-        size: input size in pixels where the model does not carry it.
-        arch: what the tensors are, where recognition cannot tell.
-        allow_code: ``module:…`` may run.
-        skip_broken: leave out pictures that cannot be read, naming them.
-        seed: of ``random`` and of the choice of pictures.
-    """
-
-    macs: float | None = Fraction
-    params: float | None = Fraction
-    latency: float | None = Fraction
-    target: LatencyTarget = "ort-cpu"
-    data: str | None = None
-    importance: Importance = "l2"
-    scope: Literal["local", "global", "isomorphic", "allocated"] = "local"
-    round_to: Literal["auto"] | int = "auto"
-    keep: tuple[str, ...] = ()
-    ratios: dict[str, float] = Field(default_factory=dict)
-    steps: int = Field(1, ge=1, le=100)
-    recalibrate: bool = True
-    pattern: Literal["2:4"] | None = None
-    unstructured: float | None = Fraction
-    layer_times: bool = False
-    images: int = Field(512, ge=2)
-    select_images: int = Field(1000, ge=1)
-    batch: int = Field(64, ge=2)
-    threads: int | None = Field(None, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    size: int | None = Field(None, ge=1)
-    arch: str | None = None
-    allow_code: bool = False
-    skip_broken: bool = False
-    seed: int = Field(0, ge=0, lt=2**32)
+    macs: Annotated[Fraction, Panel("Budget: one of these")] = Field(
+        None, description="Fraction of the multiply-accumulates that is kept at most."
+    )
+    params: Fraction = Field(None, description="Fraction of the parameters that is kept at most.")
+    latency: Fraction = Field(
+        None, description="Fraction of the latency on --target that is kept at most (fp32, batch 1, 1 thread)."
+    )
+    target: LatencyTarget = Field("ort-cpu", description="Where --latency is measured.")
+    ratios: Annotated[dict[str, float], Flag("--ratio", metavar="LAYER=FRACTION", many=True, parse=fractions)] = Field(
+        default_factory=dict,
+        description="Fraction of a layer's output channels that is kept, outside the budget's choice.",
+    )
+    pattern: Literal["2:4"] | None = Field(
+        None, description="2:4 zeroes two of four weights in the layers a sparse engine can use."
+    )
+    unstructured: Fraction = Field(
+        None, description="Experiment: fraction of single weights kept; no engine here is faster for it."
+    )
+    importance: Annotated[Importance, Panel("Choice of channels")] = Field(
+        "l2", description="What says which channels go; taylor, hessian and activation need --data."
+    )
+    scope: Literal["local", "global", "isomorphic", "allocated"] = Field(
+        "local",
+        description="Channels compete within their layer (local), in the whole network (global), or among layers of like "
+        "structure (isomorphic); allocated: within their layer, each layer as wide as its channels are worth what they "
+        "cost (a latency budget is always allocated).",
+    )
+    round_to: Annotated[Literal["auto"] | int, Flag(parse=whole)] = Field(
+        "auto",
+        description="Multiple that widths keep; auto: 16 in layers of 64 channels and more, 8 from 16 on, 4 from 8 on.",
+    )
+    keep: tuple[str, ...] = Field((), description="Layer or module whose output channels all stay.")
+    steps: int = Field(1, ge=1, le=100, description="Prune in so many steps, scoring anew at each.")
+    layer_times: bool = Field(False, description="Measure each layer before and after on ort-cpu, for the table.")
+    data: Annotated[str | None, Panel("Data")] = Field(
+        None, description=data_help("Criteria and BatchNorm look at its train split, accuracy is that of select")
+    )
+    images: int = Field(512, ge=2, description="Training pictures for criteria and BatchNorm.")
+    select_images: Annotated[int, HIDDEN] = Field(
+        1000, ge=1, description="Pictures of select for the accuracy, at most."
+    )
+    recalibrate: bool = Field(True, description="Estimate BatchNorm anew from --data after a step.")
+    skip_broken: SkipBroken = False
+    size: Annotated[Size, Panel("Model and machine")] = None
+    arch: Arch = None
+    batch: int = Field(64, ge=2, description="Batch size.")
+    threads: Threads = None
+    device: Device = "auto"
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random.")
+    allow_code: AllowCode = False
 
     @property
     def budget(self) -> tuple[str, float] | None:
@@ -102,3 +101,11 @@ class PruneConfig(Config):
         if self.data is None and self.importance in ("taylor", "hessian", "activation"):
             raise ValueError(f"importance {self.importance} looks at pictures, expected data")
         return self
+
+
+COMMAND = Command(
+    "Remove channels from a model until it costs at most a fraction of what it did; the file loads like any other.",
+    PruneConfig,
+    (Argument("model", "A model file (.pt, .safetensors)."), output()),
+    stored=True,
+)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
+from deploykit.config.flag import HIDDEN, Flag, Panel
+from deploykit.config.options import AllowCode, Arch, Batch, Device, Seed, Size, SkipBroken, data_help
+
+_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
+Switch = Literal["auto", "on", "off"]
 
 
 class QuantizeConfig(Config):
@@ -14,84 +20,92 @@ class QuantizeConfig(Config):
 
     ``method: qat`` takes a model file and makes one, which a second quantization only writes out for any target; the
     fields ``qat_…`` are its own.
-
-    Attributes:
-        target: whose Q/DQ dialect is written.
-        data: calibration pictures come from its ``train`` split, every choice is made on ``select``.
-        method: how ranges are chosen; ``auto`` takes the one whose logits are nearest to float on ``select``.
-            ``qat`` starts from that one and trains weights and step sizes.
-        percentile: of values kept by ``percentile``.
-        ranges: file that keeps what the calibration saw: read where it fits, else written.
-        images: calibration pictures at most.
-        select_images: pictures that choices are made on, at most.
-        batch: pictures per calibration call.
-        keep_float: names of nodes that stay float.
-        weight_bits: of weights, stored as int8; None: 8, or 7 where the CPU's int8 sums would saturate.
-        precision: of what is not int8, on targets that gain by 16 bits; inputs and outputs stay float32.
-        equalize: rescale channels between layers; ``auto``: where int8 is far from float, and only if it helps.
-        bias_correction: take the mean shift out of the biases; ``auto`` as above, ``on``: always tried; kept if it helps.
-        rounding: of weights; ``adaround`` learns it layer by layer, and is kept if it helps.
-        batch_norm: of a model file; ``reestimate`` its statistics on the calibration pictures; ``auto``: where ``select``
-            is then answered significantly better.
-        max_drop: accuracy that may be lost on ``select``, in percentage points; layers go back to float until it holds.
-        force_int8: quantize all that can be, without looking at the measured time.
-        sensitivity: score what int8 costs each layer as well, which the report of the file then shows.
-        synthetic: calibrate on procedural pictures, which is marked in the manifest.
-        size: input size in pixels where the model does not carry it.
-        arch: what the tensors are, where recognition cannot tell.
-        threads: of calibration and of the measured candidates.
-        allow_code: ``module:…`` may run.
-        skip_broken: leave out pictures that cannot be read, naming them.
-        seed: of the choice of pictures, and of all draws of the training.
-        qat_epochs: passes over the train split.
-        qat_lr: peak learning rate of AdamW (cosine, gradient norm clipped at 1); more than 1e-4 seldom does good.
-        qat_batch: pictures per step.
-        qat_scales: ``learned`` step sizes (LSQ) of weights and activations, or ``fixed`` ones.
-        qat_freeze: after this share of the steps BatchNorm uses its running statistics, as the engine does.
-        qat_every: steps between two looks at ``select``; None: once an epoch.
-        qat_teacher: model file whose logits are learned; None: the float model itself.
-        qat_labels: share of the labels' cross-entropy in the loss; 1 leaves the teacher out.
-        qat_shift_px: training pictures are shifted at random by up to this many pixels.
-        qat_flip: probability of a horizontal flip of a training picture.
-        qat_device: the training's.
     """
 
-    target: str = "ort-cpu"
-    data: str | None = None
-    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse", "qat"] = "auto"
-    percentile: float = Field(99.99, gt=50, le=100)
-    ranges: str | None = None
-    images: int = Field(256, ge=1)
-    select_images: int = Field(128, ge=1)
-    batch: int = Field(8, ge=1)
-    keep_float: tuple[str, ...] = ()
-    weight_bits: int | None = Field(None, ge=2, le=8)
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    equalize: Literal["auto", "on", "off"] = "auto"
-    bias_correction: Literal["auto", "on", "off"] = "auto"
-    rounding: Literal["nearest", "adaround"] = "nearest"
-    batch_norm: Literal["keep", "auto", "reestimate"] = "keep"
-    max_drop: float | None = Field(None, ge=0, le=100)
-    force_int8: bool = False
-    sensitivity: bool = False
-    synthetic: bool = False
-    size: int | None = Field(None, ge=1)
-    arch: str | None = None
-    threads: int = Field(1, ge=1)
-    allow_code: bool = False
-    skip_broken: bool = False
-    seed: int = Field(0, ge=0)
-    qat_epochs: int = Field(4, ge=1)
-    qat_lr: float = Field(1e-4, gt=0)
-    qat_batch: int = Field(64, ge=1)
-    qat_scales: Literal["learned", "fixed"] = "learned"
-    qat_freeze: float = Field(0.3, ge=0, le=1)
-    qat_every: int | None = Field(None, ge=1)
-    qat_teacher: str | None = None
-    qat_labels: float = Field(0.0, ge=0, le=1)
-    qat_shift_px: int = Field(0, ge=0)
-    qat_flip: float = Field(0.0, ge=0, le=1)
-    qat_device: Literal["auto", "cpu", "cuda"] = "auto"
+    target: Annotated[str, Flag(choices=_TARGETS)] = Field("ort-cpu", description="Whose dialect is written.")
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        "fp32", description="Of what is not int8; 16 bits are for TensorRT's targets. Inputs and outputs stay float32."
+    )
+    weight_bits: int | None = Field(
+        None,
+        ge=2,
+        le=8,
+        description="Width of weights, 2…8, stored as int8; default: what the target computes exactly (8, or 7 where the "
+        "CPU's int8 sums would saturate).",
+    )
+    keep_float: tuple[str, ...] = Field((), description="Name of a node that stays float.")
+    force_int8: bool = Field(False, description="Quantize all that can be, even where it is slower.")
+    data: Annotated[str | None, Panel("Calibration")] = Field(
+        None, description=data_help("Calibrate on its train split, choose on select")
+    )
+    synthetic: bool = Field(False, description="Calibrate on procedural pictures; the manifest says so.")
+    images: int = Field(256, ge=1, description="Calibration pictures at most.")
+    select_images: Annotated[int, HIDDEN] = Field(128, ge=1, description="Pictures that choices are made on, at most.")
+    batch: Batch = 8
+    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse", "qat"] = Field(
+        "auto",
+        description="Of the ranges; auto takes the one whose logits are nearest to float on select. qat starts from that "
+        "one and trains weights and step sizes.",
+    )
+    percentile: float = Field(99.99, gt=50, le=100, description="Share of values that --method percentile keeps.")
+    ranges: Annotated[str | None, Flag(metavar="PATH")] = Field(
+        None, description="File of the calibration: read where it fits, else written."
+    )
+    skip_broken: SkipBroken = False
+    equalize: Annotated[Switch, Panel("Accuracy recovery")] = Field(
+        "auto",
+        description="Rescale channels between layers; auto: where int8 is far from float, and only if it helps.",
+    )
+    bias_correction: Switch = Field(
+        "auto", description="Take the mean shift out of biases; auto as above, on: always tried; kept if it helps."
+    )
+    rounding: Literal["nearest", "adaround"] = Field(
+        "nearest", description="Of weights; adaround learns it layer by layer, and is kept if it helps."
+    )
+    batch_norm: Literal["keep", "auto", "reestimate"] = Field(
+        "keep",
+        description="Of a model file: reestimate its statistics on the pictures; auto: where select then gains clearly.",
+    )
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Accuracy in points that may be lost on select; layers go back to float until it holds.",
+    )
+    sensitivity: bool = Field(
+        False, description="Score what int8 costs each layer too, which the report of OUTPUT then shows."
+    )
+    qat_epochs: Annotated[int, Panel("Training for int8 (--method qat)")] = Field(
+        4, ge=1, description="Passes over the train split."
+    )
+    qat_lr: float = Field(
+        1e-4,
+        gt=0,
+        description="Peak learning rate of AdamW (cosine, gradient norm clipped at 1); more seldom does good.",
+    )
+    qat_batch: int = Field(64, ge=1, description="Pictures per step.")
+    qat_scales: Literal["learned", "fixed"] = Field(
+        "learned", description="Step sizes of weights and activations: learned (LSQ) or fixed."
+    )
+    qat_freeze: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Share of the steps before BatchNorm is frozen to its running statistics, as in the engine.",
+    )
+    qat_every: int | None = Field(None, ge=1, description="Steps between looks at select; default: an epoch.")
+    qat_teacher: Annotated[str | None, Flag(metavar="PATH")] = Field(
+        None, description="Model file to learn from; default: MODEL itself."
+    )
+    qat_labels: float = Field(0.0, ge=0, le=1, description="Share of the labels in the loss; 1: no teacher.")
+    qat_shift_px: int = Field(0, ge=0, description="Random shift of training pictures.")
+    qat_flip: float = Field(0.0, ge=0, le=1, description="Probability of a horizontal flip.")
+    qat_device: Device = "auto"
+    size: Annotated[Size, Panel("Model and machine")] = None
+    arch: Arch = None
+    threads: int = Field(1, ge=1, description="CPU threads of calibration and of the measured candidates.")
+    seed: Seed = 0
+    allow_code: AllowCode = False
 
     @model_validator(mode="after")
     def _of_one_source(self) -> Self:
@@ -122,13 +136,31 @@ class QuantizeConfig(Config):
 
 
 class AnalyzeConfig(QuantizeConfig):
-    """One sensitivity sweep: the fields of a quantization, and what is swept.
+    """One sensitivity sweep: the fields of a quantization, and what is swept."""
 
-    Attributes:
-        select_images: pictures that layers are scored on, at most.
-        modes: ``alone`` quantizes only the layer, ``weights`` and ``activations`` only these of it, ``left-out`` all but it.
-    """
+    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse"] = Field(
+        "auto", description="Of the ranges; auto takes the one whose logits are nearest to float on select."
+    )
+    select_images: Annotated[int, HIDDEN] = Field(256, ge=1, description="Pictures that layers are scored on, at most.")
+    modes: Annotated[tuple[Literal["alone", "weights", "activations", "left-out"], ...], Flag("--sweep")] = Field(
+        ("alone",),
+        description="Of --analyze: int8 only the layer (alone), only these of it, or all but it (left-out).",
+    )
 
-    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse"] = "auto"
-    select_images: int = Field(256, ge=1)
-    modes: tuple[Literal["alone", "weights", "activations", "left-out"], ...] = ("alone",)
+
+COMMAND = Command(
+    "Quantize a model to int8 in its target's dialect, keep float what int8 would slow down, and verify the file.",
+    QuantizeConfig,
+    (
+        Argument("model", "An .onnx file, or a model file, which is exported first."),
+        output(),
+        Argument(
+            "lint", "Only judge MODEL, a quantized .onnx, for --target; exit 1 where that breaks.", "--lint", own=True
+        ),
+        Argument(
+            "analyze", "Only score what int8 costs each layer: MODEL.analysis.json and .html.", "--analyze", own=True
+        ),
+    ),
+    also=AnalyzeConfig,
+    stored=True,
+)

@@ -6,7 +6,7 @@ The steps that a variant may have: the command each is, what it takes and makes,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from deploykit.config.build import BuildConfig
 from deploykit.config.common import Config
 from deploykit.config.distill import DistillConfig
 from deploykit.config.export import ExportConfig
+from deploykit.config.flag import OneOf
 from deploykit.config.gate import GatePolicy
 from deploykit.config.prune import PruneConfig
 from deploykit.config.quantize import QuantizeConfig
@@ -135,7 +136,7 @@ class Variant(Config):
 
     source: str = Field("model", alias="from")
     target: str
-    precision: Literal[PRECISIONS] = "fp32"  # type: ignore[valid-type]
+    precision: Annotated[str, OneOf(PRECISIONS)] = "fp32"
     steps: tuple[dict[str, dict[str, Any] | None], ...] = ()
 
     @property

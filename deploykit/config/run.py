@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
+from deploykit.config.flag import Flag
+from deploykit.config.options import AllowCode
 
 
 class RunConfig(Config):
-    """How a recipe is run; what is run stands in the recipe.
+    """How a recipe is run; what is run stands in the recipe."""
 
-    Attributes:
-        changes: ``dotted.key=YAML`` values that replace the recipe's (``train.epochs=3``).
-        dry_run: only show the plan.
-        remeasure: time all variants again although the stored measurement fits.
-        wait: wait for another run of the same folder to end, instead of stopping.
-        allow_code: ``module:…`` names of the recipe may run.
-    """
+    changes: Annotated[tuple[str, ...], Flag("--set", metavar="KEY=VALUE")] = Field(
+        (), description="Replace a value of the recipe: train.epochs=3."
+    )
+    dry_run: bool = Field(False, description="Only show what would be done.")
+    remeasure: bool = Field(False, description="Time all variants again.")
+    wait: Annotated[bool, Flag("--no-wait")] = Field(
+        True, description="Stop where another run holds the folder, instead of waiting for it."
+    )
+    allow_code: AllowCode = False
 
-    changes: tuple[str, ...] = ()
-    dry_run: bool = False
-    remeasure: bool = False
-    wait: bool = True
-    allow_code: bool = False
+
+COMMAND = Command(
+    "Run a recipe: train, export, verify and measure all its variants. What was done before is not done again.",
+    RunConfig,
+    (
+        Argument("recipe", "A recipe file, or the name of a shipped one (quickstart)."),
+        output("The run folder; default: runs/NAME."),
+    ),
+)

@@ -2,104 +2,82 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
+from deploykit.config.flag import Flag, Panel
+from deploykit.config.options import AllowCode, Device, Size, SkipBroken, Threads, data_help
+from deploykit.config.texts import channels, pairs
 
 SPARSIFY_STRENGTH = 1e-4
 
 
 class ModelConfig(Config):
-    """Which network.
+    """Which network; the number of classes comes from the data."""
 
-    Attributes:
-        arch: ``SOURCE:NAME`` (``deploykit:resnet``, ``torchvision:resnet50``, ``timm:…``, ``package.module:factory``);
-            None: what ``weights`` says, else ``deploykit:resnet``.
-        kwargs: of the builder (``depth``, ``widths``, ``stem_stride`` …); the number of classes comes from the data.
-        weights: a file to start from (transfer when its classes differ), or None.
-        download: fetch the library's pretrained weights; never done without this.
-        freeze: train the head only.
-    """
-
-    arch: str | None = None
-    kwargs: dict[str, Any] = Field(default_factory=dict)
-    weights: str | None = None
-    download: bool = False
-    freeze: bool = False
+    arch: str | None = Field(
+        None,
+        description="deploykit:NAME, torchvision:NAME, timm:NAME, module:factory; default: what --weights says, else "
+        "deploykit:resnet.",
+    )
+    kwargs: Annotated[dict[str, Any], Flag("--kwarg", metavar="KEY=VALUE", many=True, parse=pairs)] = Field(
+        default_factory=dict, description="For the architecture (depth=14, widths=[32,64,128])."
+    )
+    weights: Annotated[str | None, Flag(metavar="PATH")] = Field(
+        None, description="A model file to start from; transfer when its classes differ."
+    )
+    download: bool = Field(False, description="Fetch the library's pretrained weights to start from.")
+    freeze: bool = Field(False, description="Train the head only.")
 
 
 class AugmentConfig(Config):
-    """Random changes of training pictures; all off unless set. Values are in the unit the name says.
+    """Random changes of training pictures; all off unless set. Values are in the unit the name says."""
 
-    Attributes:
-        shift_px: pad by this many pixels, then crop back at random.
-        crop: random resized crop, the smallest area kept (0.08 is ImageNet's); None: off.
-        flip: probability of a horizontal flip.
-        rotate_degrees: rotation drawn from ± this.
-        color: strength of brightness, contrast and saturation jitter.
-        randaugment: number of RandAugment operations; 0: off.
-        randaugment_magnitude: 0…30.
-        mixup: alpha of mixup; 0: off.
-        cutmix: alpha of cutmix; 0: off. With both, one is drawn per batch.
-    """
-
-    shift_px: int = Field(0, ge=0)
-    crop: float | None = Field(None, gt=0, le=1)
-    flip: float = Field(0.0, ge=0, le=1)
-    rotate_degrees: float = Field(0.0, ge=0, le=180)
-    color: float = Field(0.0, ge=0, le=1)
-    randaugment: int = Field(0, ge=0)
-    randaugment_magnitude: int = Field(9, ge=0, le=30)
-    mixup: float = Field(0.0, ge=0)
-    cutmix: float = Field(0.0, ge=0)
+    shift_px: int = Field(0, ge=0, description="Pad by this many pixels, then crop back at random.")
+    crop: float | None = Field(
+        None, gt=0, le=1, description="Random resized crop, the smallest area kept (0.08 is ImageNet's)."
+    )
+    flip: float = Field(0.0, ge=0, le=1, description="Probability of a horizontal flip.")
+    rotate_degrees: float = Field(0.0, ge=0, le=180, description="Rotation drawn from ± this.")
+    color: float = Field(0.0, ge=0, le=1, description="Strength of brightness, contrast and saturation jitter.")
+    randaugment: int = Field(0, ge=0, description="Number of RandAugment operations; 0: off.")
+    randaugment_magnitude: int = Field(9, ge=0, le=30, description="0…30.")
+    mixup: float = Field(0.0, ge=0, description="Alpha of mixup; 0: off.")
+    cutmix: float = Field(0.0, ge=0, description="Alpha of cutmix; 0: off. With both, one is drawn per batch.")
 
 
 class LoopConfig(Config):
-    """What the training loop itself needs, whatever the loss is.
+    """What the training loop itself needs, whatever the loss is."""
 
-    Attributes:
-        epochs: passes over the train split.
-        batch: global batch size, over all processes; the last batch is not small: all have this size or a little less.
-        optimizer: ``sgd`` (momentum, Nesterov) or ``adamw``.
-        lr: peak learning rate at this global batch.
-        momentum: of SGD.
-        weight_decay: of weights; norms and biases are spared.
-        schedule: of the learning rate.
-        warmup_epochs: linear, at the start.
-        step_epochs: ``step`` multiplies the rate by ``step_gamma`` every so many epochs.
-        step_gamma: see ``step_epochs``.
-        clip_norm: gradient norm limit; None: off.
-        ema: decay of the moving average of the weights; None: off.
-        early_stop: stop after so many epochs without a better top-1 on ``select``; None: off.
-        precision: ``fp32``, or mixed ``fp16``/``bf16`` on a GPU.
-        channels_last: memory format.
-        augment: of training pictures.
-        seed: of everything random.
-        threads: CPU threads; None: a short probe decides.
-        device: ``auto``, ``cpu`` or ``cuda``.
-    """
-
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(64, ge=1)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    schedule: Literal["cosine", "step", "onecycle", "constant"] = "cosine"
-    warmup_epochs: float = Field(0.0, ge=0)
-    step_epochs: int = Field(30, ge=1)
-    step_gamma: float = Field(0.1, gt=0, le=1)
-    clip_norm: float | None = Field(None, gt=0)
-    ema: float | None = Field(None, gt=0, lt=1)
-    early_stop: int | None = Field(None, ge=1)
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    channels_last: bool = True
-    augment: AugmentConfig = Field(default_factory=AugmentConfig)
-    seed: int = Field(0, ge=0, lt=2**32)
-    threads: int | None = Field(None, ge=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    augment: Annotated[AugmentConfig, Panel("Training"), Flag(metavar="KEY=VALUE,…", parse=pairs)] = Field(
+        default_factory=AugmentConfig,
+        description=f"Of training pictures: {', '.join(AugmentConfig.model_fields)}; default: none.",
+    )
+    epochs: int = Field(10, ge=1, description="Passes over the train split.")
+    batch: int = Field(64, ge=1, description="Batch size over all processes.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd has Nesterov momentum.")
+    lr: float = Field(0.1, gt=0, description="Peak learning rate at this batch size.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of weights, not of norms and biases.")
+    schedule: Literal["cosine", "step", "onecycle", "constant"] = Field("cosine", description="Of the learning rate.")
+    warmup_epochs: float = Field(0.0, ge=0, description="Linear, at the start.")
+    step_epochs: int = Field(30, ge=1, description="Epochs between steps of --schedule step.")
+    step_gamma: float = Field(0.1, gt=0, le=1, description="Factor of each step.")
+    clip_norm: float | None = Field(None, gt=0, description="Gradient norm limit; default: none.")
+    ema: float | None = Field(None, gt=0, lt=1, description="Decay of a moving average of the weights; default: none.")
+    early_stop: int | None = Field(
+        None, ge=1, description="Stop after so many epochs without a better top-1 on select; default: never."
+    )
+    precision: Annotated[Literal["fp32", "fp16", "bf16"], Panel("Machine")] = Field(
+        "fp32", description="fp32, or mixed fp16/bf16 on a GPU."
+    )
+    channels_last: bool = Field(True, description="Memory format.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random.")
+    threads: Annotated[Threads, Field(description="CPU threads; default: a short probe decides.")] = None
+    device: Device = "auto"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -108,35 +86,58 @@ class LoopConfig(Config):
         return self
 
 
-class TrainConfig(LoopConfig):
-    """One training run: the loop's settings, and these.
+class LearningConfig(LoopConfig):
+    """What a command that trains on labelled images needs beside the loop: choices are made on ``select``."""
 
-    Attributes:
-        model: which network.
-        data: a data name (``digits``, ``synthetic:0``, a folder …).
-        size: input size in pixels; None: that of the start file, else the data's natural one.
-        mean: per channel normalisation of values in [0, 1]; None: that of the start file, else the data's default.
-        std: as ``mean``.
-        label_smoothing: 0…1.
-        sparsify: a penalty that makes channels weak for pruning: of BatchNorm scales, or of all weights of a channel.
-        sparsify_strength: its factor in the loss.
-        allow_code: ``module:…`` models and data may run.
-        skip_broken: leave out pictures that cannot be read, naming them.
-    """
+    data: Annotated[str, Panel("Data")] = Field(
+        description=data_help("Its train split is learned, choices are made on select")
+    )
+    size: Size = None
+    skip_broken: SkipBroken = False
+    allow_code: AllowCode = False
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="0…1, of the labels.")
 
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    data: str
-    size: int | None = Field(None, ge=1)
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    sparsify: Literal["bn-scale", "group-norm"] | None = None
-    sparsify_strength: float = Field(SPARSIFY_STRENGTH, gt=0)
-    allow_code: bool = False
-    skip_broken: bool = False
+
+class TrainConfig(LearningConfig):
+    """One training run: the loop's settings, and these."""
+
+    model: Annotated[ModelConfig, Panel("Network")] = Field(default_factory=ModelConfig, description="Which network.")
+    mean: Annotated[
+        tuple[float, float, float] | None, Flag(metavar="R,G,B", parse=channels), Panel("Normalisation")
+    ] = Field(None, description="To subtract, of values in 0…1; default: that of --weights, else the data's.")
+    std: Annotated[tuple[float, float, float] | None, Flag(metavar="R,G,B", parse=channels)] = Field(
+        None, description="To divide by, of values in 0…1; default: that of --weights, else the data's."
+    )
+    sparsify: Annotated[Literal["bn-scale", "group-norm"] | None, Panel("Sparsity")] = Field(
+        None,
+        description="A penalty that makes channels weak for pruning: of BatchNorm scales, or of all weights of a channel; "
+        "default: off.",
+    )
+    sparsify_strength: float = Field(SPARSIFY_STRENGTH, gt=0, description="Factor of that penalty in the loss.")
 
     @model_validator(mode="after")
     def _sparsified(self) -> Self:
         if self.sparsify is None and self.sparsify_strength != SPARSIFY_STRENGTH:
             raise ValueError("sparsify_strength: expected with sparsify")
         return self
+
+
+COMMAND = Command(
+    """Train or fine-tune a classifier; the file is model.pt unless -o names it.
+
+An interrupted run goes on where it stopped when the same command is given again. On several GPUs or processes:
+torchrun --nproc-per-node 2 -m deploykit.cli.main train …""",
+    TrainConfig,
+    (
+        output("Name of the model file; default: model.pt."),
+        Argument(
+            "recipe",
+            "Take model, data and train of a recipe; options given here come first.",
+            "--recipe",
+            "PATH",
+            own=True,
+        ),
+    ),
+    stored=True,
+    spread=True,
+)

@@ -22,7 +22,7 @@ from deploykit.evaluation.snr import Sums
 
 if TYPE_CHECKING:
     from deploykit.base.spec import Spec
-    from deploykit.config.benchmark import VerifyConfig
+    from deploykit.config.verify import VerifyConfig
     from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap
 
 Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]

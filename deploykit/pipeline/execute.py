@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.command_result import Result
 from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.gate import GatePolicy
+from deploykit.config.keywords import by_keywords
 from deploykit.config.recipe import KINDS, Recipe
 from deploykit.config.recipe_read import load_recipe
 from deploykit.config.run import RunConfig
@@ -43,7 +45,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class RunResult:
+class RunResult(Result):
     """What a run did.
 
     Attributes:
@@ -119,9 +121,10 @@ class _Work:
     lacking: dict[str, Unavailable | None] = field(default_factory=dict)
 
 
+@by_keywords(RunConfig)
 def run(
     recipe: str | Path,
-    output: Path | None = None,
+    output: Path | str | None = None,
     config: RunConfig | None = None,
     *,
     force: bool = False,
@@ -145,7 +148,7 @@ def run(
     path = find_recipe(str(recipe))
     loaded = load_recipe(path, config.changes)
     refuse_code(loaded, path.name, allowed=config.allow_code)
-    folder = RunFolder(output if output is not None else Path("runs") / loaded.name)
+    folder = RunFolder(Path(output) if output is not None else Path("runs") / loaded.name)
     data = stages.Data(
         loaded.data.name, allow_code=config.allow_code, skip_broken=loaded.data.skip_broken, progress=progress
     )

@@ -18,9 +18,11 @@ from deploykit.base.artifact import (
     portable_data_name,
     write_manifest,
 )
+from deploykit.base.command_result import Result
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.check_onnx import refuse_other_pictures
@@ -40,7 +42,7 @@ SHOWN = 60
 
 
 @dataclass(frozen=True)
-class AnalyzeResult:
+class AnalyzeResult(Result):
     """What an analysis found.
 
     Attributes:
@@ -83,6 +85,7 @@ class AnalyzeResult:
         return "\n".join(lines)
 
 
+@by_keywords(AnalyzeConfig)
 def analyze(
     model: Path | str,
     output: Path | str | None = None,

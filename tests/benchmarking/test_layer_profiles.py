@@ -17,7 +17,7 @@ def run(tmp_path_factory, tiny_model, digits_npz) -> Path:
     """A run folder of an engine, of the same unoptimized, and of PyTorch."""
     from deploykit.commands.evaluate import evaluate
     from deploykit.commands.export import export
-    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.evaluate import EvaluateConfig
     from deploykit.config.export import ExportConfig
 
     folder = tmp_path_factory.mktemp("layers")

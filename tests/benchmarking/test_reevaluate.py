@@ -11,7 +11,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.commands.evaluate import evaluate
-from deploykit.config.benchmark import EvaluateConfig
+from deploykit.config.evaluate import EvaluateConfig
 from deploykit.reporting import read_report
 
 

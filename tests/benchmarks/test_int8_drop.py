@@ -36,7 +36,7 @@ def _networks(cache: Any, folder: Path) -> dict[str, Path]:
 def test_int8_drop(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     from deploykit.commands.evaluate import evaluate
     from deploykit.commands.quantize import quantize
-    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.evaluate import EvaluateConfig
     from deploykit.config.quantize import QuantizeConfig
 
     where = where_measured("torch", "onnxruntime-gpu", "onnxruntime", "numpy")

@@ -38,7 +38,7 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
     1.5 % of all images, answered right, become wrong, and 0.5 %, answered wrong, become right.
     """
     from deploykit.commands.evaluate import evaluate
-    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.evaluate import EvaluateConfig
     from deploykit.evaluation.logits import SavedLogits, load_logits, save_logits
     from deploykit.evaluation.metrics import judge
     from deploykit.reporting import read_report, write_report

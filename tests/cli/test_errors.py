@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from deploykit.base import errors
+from deploykit.base.command_result import Result
 from deploykit.cli.main import COMMANDS, app
 from deploykit.cli.runtime import running
 
@@ -112,16 +113,24 @@ def test_debug_shows_the_traceback_before_the_line_and_keeps_the_exit_code(
     assert json.loads(told.out)["exit_code"] == code
 
 
+class Other(Result):
+    def to_dict(self) -> dict[str, object]:
+        return {"schema": "other/1", "status": "odd", "file": "x"}
+
+    def summary(self) -> str:
+        return ""
+
+
 def test_no_field_takes_the_place_of_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit), running("inspect", as_json=True) as run:
-        run.finish({"schema": "other/1", "status": "odd", "file": "x"})
+        run.finish(Other())
     assert json.loads(capsys.readouterr().out) == {"schema": "deploykit.inspect/1", "status": "ok", "file": "x"}
 
 
 def test_a_value_out_of_range_names_the_command_once() -> None:
     done = cli("verify", "a.pt", "b.onnx", "--limit", "0")
     assert done.exit_code == 2
-    assert done.stderr == "deploykit verify: limit: got 0, expected greater than or equal to 1\n"
+    assert done.stderr == "deploykit verify: --limit: got 0, expected greater than or equal to 1\n"
 
 
 def test_a_missing_recipe_through_the_whole_frame(tmp_path: Path) -> None:

@@ -35,10 +35,10 @@ def test_a_table_for_people_and_a_folder(tiny_model: Path, digits_npz: Path, tmp
     ("arguments", "message"),
     [
         (["--data", "digits"], "missing argument ARTIFACT"),
-        (["MODEL"], "missing argument --data"),
+        (["MODEL"], "evaluate needs data. Name it: --data"),
         (["MODEL", "--data", "digits", "--batch", "0"], "batch: got 0, expected greater than or equal to 1"),
         (["MODEL", "--data", "digits", "--split", "all"], "split: got 'all', expected 'train', 'select' or 'test'"),
-        (["MODEL", "--data", "digits", "--ci-level", "95"], "ci_level: got 95.0, expected less than 1"),
+        (["MODEL", "--data", "digits", "--ci-level", "95"], "--ci-level: got 95.0, expected less than 1"),
         (["MODEL", "--data", "digits", "--baseline", "nobody"], "unknown baseline 'nobody'"),
         (["README.nowhere", "--data", "digits"], "README.nowhere"),
     ],
@@ -52,7 +52,7 @@ def test_wrong_use_is_exit_2_and_one_line(arguments: list[str], message: str, ti
 
 
 def test_a_stored_stage_runs_alone(tiny_model: Path, digits_npz: Path, tmp_path: Path) -> None:
-    from deploykit.config.benchmark import EvaluateConfig
+    from deploykit.config.evaluate import EvaluateConfig
     from deploykit.config.stage_file import write_stage
 
     config = EvaluateConfig(data=str(digits_npz), threads=1)

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
 
+from deploykit.cli.flags import told
 from deploykit.cli.main import COMMANDS, app
 
 GOLDEN = Path(__file__).with_name("golden")
 
 
-def type_text(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("pathlib.", "")
-
-
 def described(command: str) -> str:
-    """Arguments and options from the function's signature, so that no Typer version changes the text."""
-    function = importlib.import_module(f"deploykit.cli.{command}").command
-    hints = get_type_hints(function, include_extras=True)
-    lines = [f"deploykit {command}", *inspect.cleandoc(function.__doc__ or "").splitlines(), ""]
-    for name, parameter in inspect.signature(function).parameters.items():
-        hint = hints[name]
-        assert get_origin(hint) is Annotated, f"{command}: {name} needs Annotated[…, typer.Option(help=…)]"
-        kind, info = get_args(hint)[:2]
-        declared = [text for text in (info.default, *(info.param_decls or ())) if isinstance(text, str)]
-        option = type(info).__name__ == "OptionInfo"
-        default_name = f"--{name.replace('_', '-')}" if option else name.upper()
-        default = parameter.default
-        required = default is inspect.Parameter.empty
-        assert info.help, f"{command}: {name} has no help"
-        shown = "required" if required else f"default {default.as_posix() if isinstance(default, Path) else default!r}"
-        lines += [f"{', '.join(declared) or default_name}  {type_text(kind)}  {shown}", f"    {info.help}"]
+    """Arguments and options as ``flags.json`` has them, so that no Typer version changes the text."""
+    lines = [f"deploykit {command}", *COMMANDS[command]["help"].splitlines()]
+    panel: str | None = ""
+    for one in COMMANDS[command]["parameters"]:
+        if one.get("panel") != panel:
+            panel = one.get("panel")
+            lines += ["", *([] if panel is None else [f"{panel}:"])]
+        name = ", ".join(one.get("flags", []))
+        lines += [" ".join(filter(None, (name, one.get("metavar")))), f"    {told(one)}"]
+        assert one["help"].endswith((".", "…")), f"{command}: {one['name']} has no sentence"
     return "\n".join(lines) + "\n"
 
 
@@ -53,13 +41,13 @@ def test_flags_are_as_agreed(command: str, request: pytest.FixtureRequest) -> No
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_shown_and_names_every_flag(command: str) -> None:
+def test_help_is_shown_and_names_every_flag_and_panel(command: str) -> None:
     done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.stderr
-    first = [line.split("  ")[0] for line in described(command).splitlines() if line.startswith("-")]
-    flags = [flag for names in first for flag in names.replace("/", ",").replace(" ", "").split(",")]
-    missing = [flag for flag in flags if flag.startswith("--") and flag not in done.stdout]
-    assert not missing
+    parameters = COMMANDS[command]["parameters"]
+    flags = [flag for one in parameters for names in one.get("flags", []) for flag in names.split("/")]
+    assert not [flag for flag in flags if f"{flag}" not in done.stdout]
+    assert not [one["panel"] for one in parameters if "panel" in one and f"\n{one['panel']}:\n" not in done.stdout]
 
 
 def test_root_help_lists_commands_with_their_own_first_sentence() -> None:
@@ -67,10 +55,12 @@ def test_root_help_lists_commands_with_their_own_first_sentence() -> None:
     assert done.exit_code == 0
     for command in COMMANDS:
         assert f"\n  {command} " in done.stdout
+    assert "Train or fine-tune a classifier.\n" in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_common_options_mean_the_same_everywhere(command: str) -> None:
-    text = described(command)
+    shown = {tuple(one.get("flags", [])): one for one in COMMANDS[command]["parameters"]}
+    reference = {tuple(one.get("flags", [])): one for one in COMMANDS["export"]["parameters"]}
     for flag in ("--quiet", "--debug", "--json"):
-        assert f"\n{flag}  bool  default False" in text
+        assert shown[flag,] == reference[flag,]

@@ -36,4 +36,4 @@ def test_an_unknown_sweep_is_named(tiny_model):
 def test_a_negative_drop_is_refused(tiny_model):
     result = CliRunner().invoke(app, ["quantize", str(tiny_model), "--data", "digits", "--max-drop", "-1"])
     assert result.exit_code == 2
-    assert "max_drop" in result.stderr
+    assert "--max-drop" in result.stderr

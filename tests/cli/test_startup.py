@@ -32,7 +32,7 @@ print([name for name in {NEVER!r} if name in sys.modules])
 
 
 @pytest.mark.parametrize("command", ["run", "train", "export", "benchmark"])
-def test_help_of_a_command_imports_neither_torch_nor_onnx(command: str) -> None:
+def test_help_of_a_command_imports_nothing_heavy(command: str) -> None:
     program = f"""
 import sys
 from deploykit.cli.main import app
@@ -40,7 +40,7 @@ try:
     app([{command!r}, "--help"])
 except SystemExit:
     pass
-print([name for name in ("torch", "onnx", "onnxruntime", "numpy", "scipy") if name in sys.modules])
+print([name for name in {NEVER!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr

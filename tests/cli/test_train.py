@@ -141,7 +141,7 @@ def test_two_processes_are_as_accurate_as_one(tmp_path: Path) -> None:
         (["--data", "digits", "--augment", "shift_px"], "cannot read --augment 'shift_px'; expected KEY=VALUE"),
         (["--data", "digits", "--mean", "0.5"], "expected three numbers"),
         (["--data", "digits", "--optimizer", "adam"], "optimizer: got 'adam', expected 'sgd' or 'adamw'"),
-        (["--data", "digits", "--sparsify", "l1"], "train: sparsify: got 'l1', expected 'bn-scale' or 'group-norm'"),
+        (["--data", "digits", "--sparsify", "l1"], "train: --sparsify: got 'l1', expected 'bn-scale' or 'group-norm'"),
         (["--data", "digits", "--sparsify-strength", "0.1"], "train: sparsify_strength: expected with sparsify"),
         ([], "nothing to train on; expected --data, --recipe or --config. Try --data digits."),
     ],

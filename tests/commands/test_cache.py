@@ -115,7 +115,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["scrub"], "action: got 'scrub', expected 'list' or 'clean'"),
+        (["scrub"], "ACTION: got 'scrub', expected 'list' or 'clean'"),
         (["clean", "--older-than", "long"], "--older-than; got long; expected a number with s, min, h or d"),
     ],
 )

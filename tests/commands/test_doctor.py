@@ -73,6 +73,6 @@ def test_required_things_that_are_missing_are_named():
 
 def test_an_unknown_requirement_is_refused():
     with pytest.raises(BadInput, match=r"unknown check 'tensort'.*Did you mean 'tensorrt'"):
-        doctor(("tensort",))
+        doctor(require=("tensort",))
     assert len(set(names())) == len(names())
     assert set(PROBES) < set(names())

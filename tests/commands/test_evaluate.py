@@ -9,7 +9,7 @@ import pytest
 from deploykit.base.artifact import read_manifest, safe_name
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands.evaluate import evaluate, judge, refuse_stored_code
-from deploykit.config.benchmark import EvaluateConfig
+from deploykit.config.evaluate import EvaluateConfig
 from deploykit.evaluation.logits import load_logits
 from deploykit.reporting import read_report
 from tests.commands.listening import Listening

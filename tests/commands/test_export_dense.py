@@ -11,8 +11,9 @@ from deploykit.base.errors import BadInput
 from deploykit.commands.evaluate import evaluate
 from deploykit.commands.export import export
 from deploykit.commands.verify import verify
-from deploykit.config.benchmark import EvaluateConfig, VerifyConfig
+from deploykit.config.evaluate import EvaluateConfig
 from deploykit.config.export import ExportConfig
+from deploykit.config.verify import VerifyConfig
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
 from deploykit.commands.verify import verify
-from deploykit.config.benchmark import VerifyConfig
 from deploykit.config.export import ExportConfig
+from deploykit.config.verify import VerifyConfig
 from deploykit.engines import open_runner
 from deploykit.evaluation.compare_runners import parity_of, usable_batches
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.config.common import build
+from deploykit.config.common import Config, build
 from deploykit.config.export import ExportConfig
+from deploykit.config.flag import OneOf
 from deploykit.config.quantize import QuantizeConfig
 
 
@@ -32,3 +33,16 @@ def test_one_line_says_what_got_and_expected(fields: dict[str, Any], line: str) 
 def test_synthetic_pictures_and_data_exclude_each_other() -> None:
     with pytest.raises(BadInput, match=r"^synthetic pictures stand in for data: leave one .*; got data 'digits'$"):
         build(QuantizeConfig, {"data": "digits", "synthetic": True})
+
+
+def test_names_of_a_registry_are_told_like_written_ones() -> None:
+    class Made(Config):
+        one: Annotated[str, OneOf(("left", "right"))] = "left"
+        many: tuple[Annotated[str, OneOf(("left", "right"))], ...] = ()
+
+    assert build(Made, {"one": "right", "many": ["left"]}) == Made(one="right", many=("left",))
+    with pytest.raises(BadInput) as error:
+        build(Made, {"one": "rihgt", "many": ["up"]})
+    assert error.value.line() == (
+        "one: got 'rihgt', expected 'left' or 'right', did you mean 'right'? · many.0: got 'up', expected 'left' or 'right'"
+    )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.cli.stage import needed, stage_arguments
+from deploykit.cli.call import stage_arguments
+from deploykit.cli.own import needed
 from deploykit.config.export import ExportConfig
 from deploykit.config.stage_file import read_stage, write_stage
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from deploykit.base.command_result import Result
 from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
 from deploykit.quantization.lint import common, ort_cpu, tensorrt
@@ -91,7 +92,7 @@ def lint_graph(
 
 
 @dataclass(frozen=True)
-class LintResult:
+class LintResult(Result):
     """What was found in a file.
 
     Attributes:

@@ -1,0 +1,38 @@
+"""What every command hands back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+
+class Result(ABC):
+    """The answer of a command: as the object of ``--json``, as text for people, and as the status it ends with."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer is yes."""
+        return True
+
+    @property
+    def status(self) -> str:
+        """Of ``--json``: ``ok`` or ``failed``."""
+        return "ok" if self.ok else "failed"
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where the work ran and the answer is no."""
+        return 0 if self.ok else 1
+
+    @property
+    def complaint(self) -> str:
+        """A line that is said as an error beside the result; empty: nothing is wrong."""
+        return ""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """For people."""

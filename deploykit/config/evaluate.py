@@ -1,0 +1,67 @@
+"""Configuration of evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deploykit.config.command import Argument, Command, output
+from deploykit.config.common import Config
+from deploykit.config.flag import Panel
+from deploykit.config.options import (
+    AllowCode,
+    Batch,
+    CorruptionImages,
+    Corruptions,
+    Device,
+    Level,
+    Metrics,
+    Seed,
+    Size,
+    SkipBroken,
+    Split,
+    Threads,
+    data_help,
+)
+
+
+class EvaluateConfig(Config):
+    """Accuracy of artifacts on the same pictures; ``data`` is None only where the saved logits of a run folder are judged."""
+
+    data: str | None = Field(
+        None,
+        description=data_help("The pictures; left out only where the saved logits of a run folder are judged again"),
+    )
+    split: Split = "test"
+    limit: int | None = Field(None, ge=1, description="Number of pictures at most; default: all.")
+    skip_broken: SkipBroken = False
+    baseline: Annotated[str | None, Panel("Judging")] = Field(
+        None, description="Name of the artifact the others are compared with; default: the first."
+    )
+    metrics: Metrics = ()
+    ci_level: Level = 0.95
+    corruptions: Corruptions = False
+    corruption_images: CorruptionImages = 500
+    seed: Seed = 0
+    batch: Annotated[Batch, Panel("Running")] = 64
+    size: Size = None
+    threads: Threads = None
+    device: Device = "auto"
+    allow_code: AllowCode = False
+
+
+COMMAND = Command(
+    "Measure the accuracy of models and engines on the same pictures, and what changed against a baseline.",
+    EvaluateConfig,
+    (
+        Argument(
+            "artifacts",
+            "What to evaluate: [NAME=]PATH[@TARGET[:key=value,…]]; or a run folder, to judge its saved logits again.",
+            metavar="ARTIFACT",
+            many=True,
+        ),
+        output("Folder for the report and the logits; default: nothing is written."),
+    ),
+    stored=True,
+)

@@ -1,0 +1,37 @@
+"""Configuration of the look at one file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deploykit.base.targets import PLANS, TARGETS
+from deploykit.config.command import Argument, Command
+from deploykit.config.common import Config
+from deploykit.config.flag import Flag
+from deploykit.config.options import AllowCode, Arch, Size
+
+_TARGETS = tuple(one for one in TARGETS if not one.startswith("torch") and one not in PLANS)
+
+
+class InspectConfig(Config):
+    """What is told of a file."""
+
+    layers: bool = Field(False, description="List every layer with precision, parameters and MACs.")
+    times: bool = Field(
+        False, description="Run an .onnx or engine here, and list the layers that it runs with their time."
+    )
+    target: Annotated[str | None, Flag(choices=_TARGETS)] = Field(None, description="What runs an .onnx for --times.")
+    threads: int | None = Field(None, description="CPU threads.")
+    arch: Annotated[Arch, Flag(allows_code=True)] = None
+    size: Size = None
+    allow_code: AllowCode = False
+
+
+COMMAND = Command(
+    "Tell what a file is: architecture, parameters, inputs, precision, preprocessing, classes, lineage.",
+    InspectConfig,
+    (Argument("file", "A .pt, .pth, .safetensors, .pt2, .onnx, engine, manifest or report.json."),),
+    force=False,
+)

@@ -1,0 +1,40 @@
+"""Options that mean the same in every command."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from deploykit.config.flag import Flag
+
+DATA_FORMS = "folder, digits, synthetic:SEED, cifar10:ROOT, FILE.csv, FILE.npz, module:function."
+
+
+def data_help(use: str) -> str:
+    """The help of ``--data``: what its images are for, and the forms of its name."""
+    return f"{use}: {DATA_FORMS}"
+
+
+Split = Annotated[Literal["train", "select", "test"], Field(description="Of the data.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="Where PyTorch runs.")]
+Threads = Annotated[int | None, Field(ge=1, description="CPU threads.")]
+Batch = Annotated[int, Field(ge=1, description="Batch size.")]
+Seed = Annotated[int, Field(ge=0, description="Seed of everything random.")]
+Size = Annotated[int | None, Field(ge=1, description="Input size in pixels, where the file does not carry it.")]
+Arch = Annotated[
+    str | None,
+    Field(description="What the tensors are, where that cannot be recognised (torchvision:resnet18)."),
+]
+AllowCode = Annotated[bool, Field(description="Let module:… names in a recipe or file run.")]
+SkipBroken = Annotated[bool, Field(description="Leave out pictures that cannot be read, naming them.")]
+Level = Annotated[float, Field(gt=0.5, lt=1, description="Level of all intervals.")]
+Metrics = Annotated[
+    tuple[str, ...],
+    Field(description="Your function(logits, labels) -> float."),
+    Flag("--metric", metavar="MODULE:FUNCTION"),
+]
+Corruptions = Annotated[bool, Field(description="Evaluate noisy, blurred, bright, dark and JPEG-ed pictures too.")]
+CorruptionImages = Annotated[
+    int, Field(ge=1, description="Number of pictures for --corruptions, each at every strength of every corruption.")
+]

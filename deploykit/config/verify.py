@@ -1,0 +1,47 @@
+"""Configuration of verification."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from deploykit.config.command import Argument, Command
+from deploykit.config.common import Config
+from deploykit.config.flag import Flag, Panel
+from deploykit.config.options import AllowCode, Device, Seed, Size, Split, Threads, data_help
+
+
+class VerifyConfig(Config):
+    """Parity of two artifacts."""
+
+    batches: Annotated[tuple[int, ...], Flag("--batch")] = Field(
+        (1, 2, 8), description="Batch size; those a fixed-batch engine cannot take are left out and said."
+    )
+    precision: Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"] | None = Field(
+        None, description="Whose budget applies; default: the second artifact's."
+    )
+    bisect: bool = Field(False, description="On a failure find the first layer where they part.")
+    data: Annotated[str | None, Panel("Data")] = Field(
+        None, description=data_help("Compare on this, instead of either file's own samples or else synthetic pictures")
+    )
+    split: Split = "test"
+    limit: int = Field(256, ge=1, description="Number of pictures at most.")
+    require_real: bool = Field(False, description="Refuse synthetic pictures.")
+    seed: Seed = 0
+    size: Annotated[Size, Panel("Running")] = None
+    threads: Threads = None
+    device: Device = "auto"
+    allow_code: AllowCode = False
+
+
+COMMAND = Command(
+    "Tell whether two artifacts compute the same: exit 0 where parity holds, 1 where it does not.",
+    VerifyConfig,
+    (
+        Argument("reference", "What is right: [NAME=]PATH[@TARGET[:key=value,…]]."),
+        Argument("candidate", "What is judged, named in the same way."),
+    ),
+    stored=True,
+    force=False,
+)
