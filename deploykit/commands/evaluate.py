@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -145,9 +144,10 @@ def refuse_stored_code(config: EvaluateConfig | BenchmarkConfig, where: str) -> 
     Raises:
         BadInput: it names what would run.
     """
+    from deploykit.data.forms import names_code
+
     data = config.data or ""
-    code = re.fullmatch(r"(?!(synthetic|cifar10|cifar100|imagenet):)[A-Za-z_][\w.]*:[A-Za-z_]\w*", data)
-    named = [*config.metrics, *([data] if code else [])]
+    named = [*config.metrics, *([data] if names_code(data) else [])]
     if named and not config.allow_code:
         raise BadInput(
             f"{where} names Python code: {', '.join(named)}", fix="If you trust it, set allow_code: true in it."

@@ -1,27 +1,40 @@
-"""``--data``: which reader a name stands for."""
+"""``--data``: which form of data a name stands for."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit.base.errors import BadInput, nearest
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.registries import DATA_FORMS
 from deploykit.data.source import DataSource
 
-FORMS = (
-    "a folder of class folders",
-    "digits",
-    "synthetic:SEED",
-    "cifar10:ROOT",
-    "cifar100:ROOT",
-    "imagenet:ROOT",
-    "FILE.csv",
-    "FILE.npz",
-    "module:function",
-)
-_WORDS = ("digits", "synthetic", "cifar10", "cifar100", "imagenet")
 _CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a form is opened with.
+
+    Attributes:
+        name: of the data, as it was given.
+        path: the folder or file in it; of a form that reads its text itself, that text as a path.
+        allow_code: ``module:function`` may run.
+        skip_broken: leave out pictures that cannot be read, with a warning that names them.
+        progress: told how the data were split and what was checked.
+    """
+
+    name: str
+    path: Path
+    allow_code: bool = False
+    skip_broken: bool = False
+    progress: Progress = SILENT
+
+
+Opener = Callable[[Asked], DataSource]
 
 
 def open_data(
@@ -30,59 +43,57 @@ def open_data(
     """Open data by name. Pictures are read when they are asked for, not now.
 
     Args:
-        name: one of DESIGN's forms: a folder, ``digits``, ``synthetic:SEED[,train=…,test=…,size=…]``,
-            ``cifar10:ROOT``, ``cifar100:ROOT``, ``imagenet:ROOT``, ``FILE.csv``, ``FILE.npz``, ``module:function``.
-        allow_code: ``module:function`` may run.
-        skip_broken: leave out pictures that cannot be read, with a warning that names them.
-        progress: told how the data were split and what was checked.
+        name: in one of the forms of :data:`deploykit.config.registries.DATA_FORMS`.
+        allow_code: see :class:`Asked`.
+        skip_broken: see :class:`Asked`.
+        progress: see :class:`Asked`.
 
     Raises:
         BadInput: unknown name, or data that cannot be used.
     """
-    head, colon, rest = name.partition(":")
-    if name == "digits":
-        from deploykit.data.formats.digits import open_digits
-
-        return open_digits(name, progress)
-    if head == "synthetic":
-        from deploykit.data.formats.synthetic import open_synthetic
-
-        return open_synthetic(name, progress)
-    if colon and head in ("cifar10", "cifar100"):
-        from deploykit.data.formats.cifar import open_cifar
-
-        return open_cifar(_root(name, rest), head, name, progress)
-    if colon and head == "imagenet":
-        from deploykit.data.formats.folders import open_imagenet
-
-        return open_imagenet(_root(name, rest), name, skip_broken=skip_broken, progress=progress)
-    path = Path(name).expanduser()
-    if path.suffix.lower() == ".csv":
-        from deploykit.data.formats.csv import open_csv
-
-        return open_csv(path, name, skip_broken=skip_broken, progress=progress)
-    if path.suffix.lower() == ".npz":
-        from deploykit.data.formats.npz import open_npz
-
-        return open_npz(path, name, progress)
-    if path.exists() or (not colon and ("/" in name or "\\" in name)):
-        from deploykit.data.formats.folders import open_folder
-
-        return open_folder(path, name, skip_broken=skip_broken, progress=progress)
-    if _CODE.fullmatch(name) and nearest(head, _WORDS) is None:
-        from deploykit.data.formats.user_function import open_code
-
-        return open_code(name, allow_code=allow_code, progress=progress)
-    close = nearest(head, _WORDS)
-    raise BadInput(
-        f"unknown data {name!r}: no such folder or name",
-        expected="one of " + ", ".join(FORMS),
-        fix=f"Did you mean {close + (':' + (rest or 'ROOT') if close != 'digits' else '')!r}?" if close else None,
-    )
-
-
-def _root(name: str, rest: str) -> Path:
-    root = Path(rest).expanduser()
-    if not rest or not root.is_dir():
+    form = form_of(name)
+    if form is None:
+        raise _unknown(name)
+    rest = name.partition(":")[2]
+    path = Path(rest if DATA_FORMS[form].after else name).expanduser()
+    if DATA_FORMS[form].after == "folder" and not (rest and path.is_dir()):
         raise BadInput(f"--data {name}: the folder {rest or '(none)'} does not exist", expected="the data set's folder")
-    return root
+    opener: Opener = DATA_FORMS.load(form)
+    return opener(Asked(name, path, allow_code, skip_broken, progress))
+
+
+def form_of(name: str) -> str | None:
+    """The form that a data name is of, or None where it is of none."""
+    head, colon, _ = name.partition(":")
+    named = DATA_FORMS.get(head)
+    if named is not None and (named.after == "text" or (named.after == "folder" and colon)):
+        return head
+    if named is not None and named.after == "nothing" and not colon:
+        return head
+    path = Path(name).expanduser()
+    for form in DATA_FORMS.values():
+        if form.suffix and path.suffix.lower() == form.suffix:
+            return form.name
+    if path.exists() or (not colon and ("/" in name or "\\" in name)):
+        return "folder"
+    return "function" if names_code(name) and nearest(head, _words()) is None else None
+
+
+def names_code(name: str) -> bool:
+    """Whether a data name is written as user code, ``module:function``, and is of no form that has a name."""
+    return bool(_CODE.fullmatch(name)) and name.partition(":")[0] not in _words()
+
+
+def _words() -> list[str]:
+    return [form.name for form in DATA_FORMS.values() if form.after is not None]
+
+
+def _unknown(name: str) -> BadInput:
+    head, _, rest = name.partition(":")
+    close = nearest(head, _words())
+    meant = close if close is None or DATA_FORMS[close].after == "nothing" else f"{close}:{rest or 'ROOT'}"
+    return BadInput(
+        f"unknown data {name!r}: no such folder or name",
+        expected="one of " + ", ".join(form.shown for form in DATA_FORMS.values()),
+        fix=f"Did you mean {meant!r}?" if meant else None,
+    )

@@ -6,7 +6,6 @@ From the student's input to the teacher's, where both shall see the same picture
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +13,14 @@ from torch import Tensor, nn
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.config.distill import DistillConfig
-from deploykit.distillation.losses import attention, dist, dkd, hint, kd
+from deploykit.config.registries import FEATURE_LOSSES, LOSSES
 from deploykit.training.step import Step, cross_entropy, outputs_of
 
 Answer = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+LogitTerm = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]
+"""From the logits ``[N, C]`` of student and teacher, labels, temperature and weight to the term of the loss, a scalar."""
+FeatureTerm = Callable[[Tensor, Tensor], Tensor]
+"""From the outputs of a layer of the student and one of the teacher to a scalar."""
 
 
 def distill_step(teachers: Answer, config: DistillConfig) -> Step:
@@ -31,34 +34,27 @@ def distill_step(teachers: Answer, config: DistillConfig) -> Step:
         teachers: from the student's input to logits ``[N, C]`` and layer outputs, without gradients.
         config: losses and weights.
     """
-    label_weight = 1 - config.of_teacher if config.loss == "kd" else 1.0
+    term: LogitTerm = LOSSES.load(config.loss)
+    matched: FeatureTerm | None = None if config.features is None else FEATURE_LOSSES.load(config.features)
+    temperature, weight = config.at_temperature, config.of_teacher
+    label_weight = 1 - weight if LOSSES[config.loss].weighed_by == "alpha" else 1.0
 
     def step(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         target, wanted = teachers(x)
         given = module(x)
         features: list[Tensor] = []
-        if config.features is not None:
+        if matched is not None:
             given, features = given
         logits, auxiliary = outputs_of(given)
-        loss = _of_logits(logits.float(), target, y, config)
+        loss = term(logits.float(), target, y, temperature, weight)
         if label_weight:
             loss = loss + label_weight * cross_entropy(logits, auxiliary, y, config.label_smoothing)
-        if features:
-            matched = attention if config.features == "attention" else hint
+        if matched is not None and features:
             terms = [matched(mine.float(), its.float()) for mine, its in zip(features, wanted, strict=True)]
             loss = loss + config.of_features * sum(terms, start=loss.new_zeros(())) / len(terms)
         return loss
 
     return step
-
-
-def _of_logits(logits: Tensor, target: Tensor, y: Any, config: DistillConfig) -> Tensor:
-    temperature, weight = config.at_temperature, config.of_teacher
-    if config.loss == "dkd":
-        return dkd(logits, target, y, temperature, beta=weight)
-    if config.loss == "dist":
-        return dist(logits, target, temperature, weight, weight)
-    return weight * kd(logits, target, temperature)
 
 
 View = Callable[[Tensor], Tensor]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput, nearest
+from deploykit.config.registries import FEATURE_LOSSES
 from deploykit.training.resume import Outcome
 
 
@@ -174,13 +175,13 @@ def tapped(
 ) -> tuple[TappedStudent, list[str]]:
     """The student with the layers that are matched, and what was decided, for people.
 
-    Layers whose channels differ get a learned projection for ``hint``; attention maps need none.
+    Layers whose channels differ get a learned projection, unless the loss compares maps of any channels.
 
     Args:
         student: the network that is trained.
         teacher: the network whose layers are wanted.
         layers: see :func:`pairs_of`.
-        features: ``attention`` or ``hint``.
+        features: one of :data:`deploykit.config.registries.FEATURE_LOSSES`.
         size: of the input in pixels, height and width.
 
     Raises:
@@ -192,7 +193,7 @@ def tapped(
     projections: list[nn.Module] = []
     notes: list[str] = []
     for (mine, its), output, target in zip(pairs, outputs, wanted, strict=True):
-        if features == "attention":
+        if FEATURE_LOSSES.find(features).maps:
             _check_maps(mine, output.shape)
             _check_maps(its, target.shape)
             projections.append(nn.Identity())

@@ -14,8 +14,7 @@ from torch import nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, nearest, unknown
-from deploykit.models import nets  # noqa: F401  (registers deploykit's own)
-from deploykit.models.registry import lookup, registered
+from deploykit.config.registries import NETS
 from deploykit.models.reshape import reshape
 from deploykit.models.sources import from_module, from_timm, from_torchvision, timm_names, torchvision_names
 
@@ -109,7 +108,7 @@ def build(
         raise BadInput(f"{arch} has no weights to download", fix="Name a weights file instead.")
     try:
         if arch.source == "deploykit":
-            module = lookup(arch.name)(**arguments)
+            module = NETS.load(arch.name)(**arguments)
         elif arch.source == "torchvision":
             module = from_torchvision(arch.name, arguments, download)
         elif arch.source == "timm":
@@ -137,7 +136,7 @@ def build_meta(arch: Arch, allow_code: bool = False) -> nn.Module:
 def architectures() -> list[str]:
     """Every ``SOURCE:NAME`` that can be built here: deploykit's, torchvision's classifiers, timm's where installed."""
     return [
-        *(f"deploykit:{name}" for name in registered()),
+        *(f"deploykit:{name}" for name in sorted(NETS)),
         *(f"torchvision:{name}" for name in torchvision_names()),
         *(f"timm:{name}" for name in timm_names()),
     ]

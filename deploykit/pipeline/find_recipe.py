@@ -5,7 +5,6 @@ Recipes by path or, for those that come with deploykit, by name.
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from deploykit.base.errors import BadInput, nearest
 from deploykit.config.recipe import Recipe
 
 SOURCES = ("deploykit", "torchvision", "timm")
-_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_DATA_KINDS = ("synthetic", "cifar10", "cifar100", "imagenet")
 
 
 def refuse_code(recipe: Recipe, name: str, *, allowed: bool) -> None:
@@ -43,7 +40,9 @@ def _is_arch(name: Any) -> bool:
 
 
 def _is_data(name: Any) -> bool:
-    return bool(_FUNCTION.fullmatch(str(name))) and str(name).partition(":")[0] not in _DATA_KINDS
+    from deploykit.data.forms import names_code
+
+    return names_code(str(name))
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -16,6 +16,7 @@ from torch import nn
 
 from deploykit.base.errors import BadInput, nearest
 from deploykit.base.progress import Progress
+from deploykit.config.registries import CRITERIA
 from deploykit.pruning.channel_graph import Graph, Group
 from deploykit.pruning.group_cost import Costs
 from deploykit.pruning.importance import Scores
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from deploykit.pruning.channel_graph import Graph
 
 Scope = Literal["local", "global", "isomorphic", "allocated"]
-ABSOLUTE = ("taylor", "hessian", "lamp")
-"""Criteria whose scores are comparable between layers as they are."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def plan(
         free = ladder(graph.groups[index], round_to, wide=wide)
         sized[index] = free.at_most(ratio * graph.groups[index].width)
         ladders[index] = Ladder((sized[index],))
-    return Plan(scope, tuple(ladders), sized, criterion in ABSOLUTE)
+    return Plan(scope, tuple(ladders), sized, CRITERIA.find(criterion).comparable)
 
 
 def narrow(module: nn.Module, graph: Graph, how: Plan, scores: Scores, widths: np.ndarray) -> Graph:

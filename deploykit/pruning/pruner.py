@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
+from deploykit.config.registries import CRITERIA
 from deploykit.pruning.importance_images import PruningPictures
 from deploykit.pruning.prune_channels import tell_widths
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from deploykit.pruning.latency.layer_times import BuildPlan
     from deploykit.pruning.latency.width_search import LatencySearch
     from deploykit.pruning.prune_channels import Plan
-
-FROM_DATA = ("taylor", "hessian", "activation")
 
 
 class Cutter:
@@ -167,15 +167,16 @@ class Cutter:
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
         from deploykit.models.device import placed
-        from deploykit.pruning.importance import data_scores, weight_scores
+        from deploykit.pruning.importance import Given, channel_scores
 
         config = self.config
-        if config.importance in FROM_DATA:
-            assert self.pictures is not None  # the configuration asks for data
-            batches = self.pictures.batches(self.preprocessing, self.order)
-            with placed(self.module, self.device):
-                return data_scores(self.module, graph, config.importance, batches)
-        return weight_scores(self.module, graph, config.importance, config.seed, self.progress)
+        given = Given(seed=config.seed, progress=self.progress)
+        if not CRITERIA[config.importance].from_data:
+            return channel_scores(self.module, graph, config.importance, given)
+        assert self.pictures is not None  # the configuration asks for data
+        batches = self.pictures.batches(self.preprocessing, self.order)
+        with placed(self.module, self.device):
+            return channel_scores(self.module, graph, config.importance, replace(given, batches=batches))
 
     def _unmasked(self) -> set[str]:
         """Layers that masks are to leave whole; told of before any work where no graph of channels knows them."""

@@ -19,7 +19,7 @@ from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.ranges import choose_range
+from deploykit.quantization.ranges import PERCENTILE, choose_range
 from deploykit.quantization.schemes import Affine, Scheme, affine
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def parameters(
     scheme: Scheme,
     method: str,
     *,
-    percentile: float = 99.99,
+    percentile: float = PERCENTILE,
 ) -> dict[str, Affine]:
     """Scale and zero point of every observed tensor.
 

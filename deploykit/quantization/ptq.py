@@ -13,6 +13,7 @@ from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.config.registries import RANGE_METHODS
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures, refuse_unsound
@@ -239,7 +240,6 @@ def choose(
 ) -> tuple[Choice, dict[str, float]]:
     """What stays float and how ranges are chosen, by measured time and error; with the SNR in dB of each method."""
     from deploykit.quantization.search import (
-        AUTO_METHODS,
         Choice,
         choose_float_parts,
         choose_prefix,
@@ -258,7 +258,7 @@ def choose(
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
         base = choose_prefix(quantizer, base, time_graphs, progress, near=lambda proto: nearness_db(logits, run(proto)))
-    methods = AUTO_METHODS if config.method in ("auto", "qat") else (config.method,)
+    methods = tuple(RANGE_METHODS) if config.method in ("auto", "qat") else (config.method,)
     base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
     if timed:
         base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)

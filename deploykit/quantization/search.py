@@ -20,6 +20,7 @@ from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.graph import narrow_points, only_reader
 from deploykit.quantization.qdq.placement_ort_cpu import Plan
 from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.ranges import PERCENTILE
 from deploykit.quantization.rewrites.depthwise import as_depthwise
 from deploykit.quantization.rewrites.grouped_conv import merge_groups
 from deploykit.quantization.rewrites.padding import pad_grouped
@@ -33,7 +34,6 @@ WORTH = 0.97
 SLACK = 1.03
 LEAST_GAIN_DB = 0.5
 _MOST_DB = 100.0
-AUTO_METHODS = ("minmax", "moving", "percentile", "mse", "entropy")
 
 TimeGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
 RunLogits = Callable[[onnx.ModelProto], np.ndarray]
@@ -85,7 +85,7 @@ class Quantizer:
 
     proto: onnx.ModelProto
     seen: Mapping[str, Observer]
-    percentile: float = 99.99
+    percentile: float = PERCENTILE
     dialect: Dialect = ORT_CPU
     rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
     shifts: Mapping[str, np.ndarray] = field(default_factory=dict)

@@ -62,12 +62,13 @@ def _quantized(source: Path, path: Path, *, recover: bool) -> tuple[Path, dict]:
 
 def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     from deploykit.base.progress import SILENT
+    from deploykit.config.registries import RANGE_METHODS
     from deploykit.data import prepare as prepare_pictures
     from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibrate import observed, observed_values
     from deploykit.quantization.calibration_images import calibration_pictures
     from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.search import AUTO_METHODS, Choice, Quantizer, choose_ranges
+    from deploykit.quantization.search import Choice, Quantizer, choose_ranges
 
     opened = Opened(path.parent, threads=1, size=None)
     images = calibration_pictures(config, SILENT)
@@ -83,7 +84,7 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
         with opened.proto(graph) as runner:
             return runner(x)
 
-    choice, _ = choose_ranges(quantizer, Choice(), AUTO_METHODS, logits, run)
+    choice, _ = choose_ranges(quantizer, Choice(), tuple(RANGE_METHODS), logits, run)
     made = quantizer.make(choice)
     made.metadata_props.extend(proto.metadata_props)
     onnx.save(made, path)

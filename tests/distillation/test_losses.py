@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.distillation.losses import attention, attention_map, dist, dkd, hint, kd
+from deploykit.distillation.losses.attention import attention, attention_map
+from deploykit.distillation.losses.dist import dist
+from deploykit.distillation.losses.dkd import dkd
+from deploykit.distillation.losses.hint import hint
+from deploykit.distillation.losses.kd import kd
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = 3 * RNG.normal(size=(7, 5)), 3 * RNG.normal(size=(7, 5))

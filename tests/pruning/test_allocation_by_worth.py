@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploykit.pruning.allocation import _Parts, allocated_widths, choices
-from deploykit.pruning.importance import weight_scores
+from deploykit.pruning.importance import Given, channel_scores
 from deploykit.pruning.prune_channels import plan
 from deploykit.pruning.widths import TooSmall
 from tests.pruning.nets import check_used
@@ -23,7 +23,7 @@ from tests.pruning.nets import check_used
 def test_the_budget_holds_and_is_used(resnet, fraction, round_to, unit):
     net, graph, costs = resnet
     how = plan(graph, "allocated", round_to, {}, "l2")
-    scores = weight_scores(net, graph, "l2")
+    scores = channel_scores(net, graph, "l2", Given())
     cost = getattr(costs, unit)
     total = cost(costs.widths)
     if cost(np.array([one.widths[0] for one in how.ladders])) > fraction * total:

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from deploykit.pruning.check_graph import prunable_graph
-from deploykit.pruning.importance import data_scores, weight_scores
+from deploykit.pruning.importance import Given, channel_scores
 from tests.pruning.nets import made
 
 
@@ -36,7 +36,7 @@ def test_magnitudes_are_means_over_all_coupled_slices(plain):
         read_by = net.b.weight.abs().pow(power).sum((0, 2, 3))
         scale = net.bn.weight.abs().pow(power)
         expected = ((made_by + read_by + scale) / 3).detach().numpy()
-        np.testing.assert_allclose(of(graph, weight_scores(net, graph, name), "a"), expected, rtol=1e-5)
+        np.testing.assert_allclose(of(graph, channel_scores(net, graph, name, Given()), "a"), expected, rtol=1e-5)
 
 
 def test_a_flattened_map_counts_each_pixel(plain):
@@ -44,7 +44,7 @@ def test_a_flattened_map_counts_each_pixel(plain):
     made_by = net.b.weight.square().sum((1, 2, 3))
     read_by = net.c.weight.square().sum(0).reshape(24, 4)
     expected = ((made_by + read_by.sum(1)) / 5).detach().numpy()
-    np.testing.assert_allclose(of(graph, weight_scores(net, graph, "l2"), "b"), expected, rtol=1e-5)
+    np.testing.assert_allclose(of(graph, channel_scores(net, graph, "l2", Given()), "b"), expected, rtol=1e-5)
 
 
 def test_bn_scale_reads_gamma_and_says_where_there_is_none(plain):
@@ -55,9 +55,9 @@ def test_bn_scale_reads_gamma_and_says_where_there_is_none(plain):
         def say(self, message):
             said.append(message)
 
-    scores = weight_scores(net, graph, "bn-scale", progress=Heard())
+    scores = channel_scores(net, graph, "bn-scale", Given(progress=Heard()))
     np.testing.assert_allclose(of(graph, scores, "a"), net.bn.weight.abs().detach().numpy(), rtol=1e-6)
-    np.testing.assert_allclose(of(graph, scores, "b"), of(graph, weight_scores(net, graph, "l2"), "b"))
+    np.testing.assert_allclose(of(graph, scores, "b"), of(graph, channel_scores(net, graph, "l2", Given()), "b"))
     assert said == [
         "b has no BatchNorm: its channels are scored by L2",
         "c has no BatchNorm: its channels are scored by L2",
@@ -68,28 +68,28 @@ def test_fpgm_sums_distances(plain):
     net, graph = plain
     rows = net.a.weight.detach().flatten(1)
     expected = [float((rows - row).norm(dim=1).sum()) for row in rows]
-    np.testing.assert_allclose(of(graph, weight_scores(net, graph, "fpgm"), "a"), expected, rtol=1e-4)
+    np.testing.assert_allclose(of(graph, channel_scores(net, graph, "fpgm", Given()), "a"), expected, rtol=1e-4)
 
 
 def test_lamp_divides_by_what_is_not_smaller(plain):
     net, graph = plain
-    squares = of(graph, weight_scores(net, graph, "l2"), "a")
+    squares = of(graph, channel_scores(net, graph, "l2", Given()), "a")
     expected = [one / squares[squares >= one].sum() for one in squares]
-    found = of(graph, weight_scores(net, graph, "lamp"), "a")
+    found = of(graph, channel_scores(net, graph, "lamp", Given()), "a")
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert found.max() == pytest.approx(1.0)  # the strongest channel of every layer
 
 
 def test_random_is_seeded(plain):
     net, graph = plain
-    one, same, other = (weight_scores(net, graph, "random", seed) for seed in (1, 1, 2))
+    one, same, other = (channel_scores(net, graph, "random", Given(seed=seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(np.concatenate(one), np.concatenate(same))
     assert not np.array_equal(np.concatenate(one), np.concatenate(other))
 
 
 def test_taylor_is_the_squared_first_order_change(plain):
     net, graph = plain
-    found = data_scores(net, graph, "taylor", batches())
+    found = channel_scores(net, graph, "taylor", Given(batches()))
     expected = np.zeros(16)
     for x, y in batches():
         net.zero_grad()
@@ -103,10 +103,10 @@ def test_taylor_is_the_squared_first_order_change(plain):
 
 def test_taylor_works_on_frozen_parameters(plain):
     net, graph = plain
-    expected = data_scores(net, graph, "taylor", batches())
+    expected = channel_scores(net, graph, "taylor", Given(batches()))
     net.requires_grad_(False)
     try:
-        found = data_scores(net, graph, "taylor", batches())
+        found = channel_scores(net, graph, "taylor", Given(batches()))
         assert not any(p.requires_grad for p in net.parameters())
     finally:
         net.requires_grad_(True)
@@ -115,7 +115,7 @@ def test_taylor_works_on_frozen_parameters(plain):
 
 def test_hessian_uses_single_pictures(plain):
     net, graph = plain
-    found = data_scores(net, graph, "hessian", batches())
+    found = channel_scores(net, graph, "hessian", Given(batches()))
     expected = np.zeros(16)
     for xs, ys in batches():
         for x, y in zip(xs, ys, strict=True):
@@ -128,7 +128,7 @@ def test_hessian_uses_single_pictures(plain):
 
 def test_activation_is_what_readers_receive(plain):
     net, graph = plain
-    found = data_scores(net, graph, "activation", batches())
+    found = channel_scores(net, graph, "activation", Given(batches()))
     received = []
     handle = net.b.register_forward_pre_hook(lambda _, given: received.append(given[0].abs().mean((0, 2, 3))))
     with torch.no_grad():
@@ -147,13 +147,12 @@ def test_a_dead_channel_goes_first(name):
         net.bn.running_mean[5] = 0
         net.b.weight[:, 5] = 0
     graph = prunable_graph(net, (8, 8))
-    from_data = name in ("taylor", "hessian", "activation")
-    scores = data_scores(net, graph, name, batches()) if from_data else weight_scores(net, graph, name)
+    scores = channel_scores(net, graph, name, Given(batches()))
     assert of(graph, scores, "a").argmin() == 5
 
 
 def test_a_layer_that_runs_twice_is_listened_to_twice():
     net = made("Shared")
     graph = prunable_graph(net, (8, 8))
-    assert all((one > 0).all() for one in data_scores(net, graph, "activation", batches()))
+    assert all((one > 0).all() for one in channel_scores(net, graph, "activation", Given(batches())))
     assert isinstance(net.twice, nn.Conv2d)

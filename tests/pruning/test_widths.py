@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from deploykit.base.errors import BadInput
 from deploykit.pruning.check_graph import prunable_graph
-from deploykit.pruning.importance import weight_scores
+from deploykit.pruning.importance import Given, channel_scores
 from deploykit.pruning.prune_channels import check_floor, narrow, plan, step_budgets, widths_for
 from deploykit.pruning.widths import Ladder, TooSmall, channels_for, chosen, comparable, ladder, structure
 from tests.pruning.nets import check_used, made
@@ -23,7 +23,7 @@ from tests.pruning.nets import check_used, made
 def test_the_budget_holds_and_is_used(resnet, fraction, round_to, scope, unit):
     net, graph, costs = resnet
     how = plan(graph, scope, round_to, {}, "l2")
-    scores = weight_scores(net, graph, "l2")
+    scores = channel_scores(net, graph, "l2", Given())
     cost = getattr(costs, unit)
     total = cost(costs.widths)
     floor = cost(np.array([one.widths[0] for one in how.ladders]))
@@ -66,7 +66,7 @@ def test_global_takes_the_least_first():
 
 def test_isomorphic_ranks_like_structures_together(resnet):
     net, graph, _ = resnet
-    scores = weight_scores(net, graph, "l1")
+    scores = channel_scores(net, graph, "l1", Given())
     ranked = comparable(scores, graph, "isomorphic", absolute=False)
     assert all((np.diff(one) >= 0).all() for one in ranked)
     kinds = {}
@@ -101,11 +101,11 @@ def test_ratios_size_their_layers_alone(resnet):
     net, graph, costs = resnet
     index = next(i for i, group in enumerate(graph.groups) if group.name == "layer3.0.conv1")
     how = plan(graph, "local", "auto", {index: 0.25}, "l2")
-    widths = widths_for(float("inf"), costs.macs, graph, how, weight_scores(net, graph, "l2"))
+    widths = widths_for(float("inf"), costs.macs, graph, how, channel_scores(net, graph, "l2", Given()))
     assert widths[index] == 32
     assert [w for i, w in enumerate(widths) if i != index] == [w for i, w in enumerate(costs.widths) if i != index]
     import copy
 
     pruned = copy.deepcopy(net)
-    narrow(pruned, graph, how, weight_scores(net, graph, "l2"), widths)
+    narrow(pruned, graph, how, channel_scores(net, graph, "l2", Given()), widths)
     assert pruned.layer3[0].conv1.out_channels == 32

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploykit.base.errors import BadInput
+from deploykit.config.registries import RANGE_METHODS
 from deploykit.quantization.observers import BINS, Observer
-from deploykit.quantization.ranges import METHODS, choose_range
+from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.schemes import S8, U8, affine
 
 
@@ -49,7 +50,7 @@ def test_state_round_trip():
     assert again.to_dict() == observer.to_dict()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RANGE_METHODS)
 @pytest.mark.parametrize("scheme", [U8, S8])
 def test_every_method_stays_within_what_was_seen(method, scheme):
     rng = np.random.default_rng(0)
@@ -69,4 +70,4 @@ def test_mse_clips_an_outlier_and_has_the_least_error():
         return float(((values - step.dequantize(step.quantize(values))) ** 2).mean())
 
     assert choose_range(observer, "minmax", S8)[1] == 60.0
-    assert error("mse") <= min(error(m) for m in METHODS) * 1.1
+    assert error("mse") <= min(error(m) for m in RANGE_METHODS) * 1.1

@@ -1,1 +1,1 @@
-"""One file for each form of ``--data``."""
+"""One file for each form of data; its line stands in ``config/registries.py``."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
-from deploykit.base.progress import SILENT, Progress
+from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Array, Part
 
@@ -41,18 +41,23 @@ _FILES: dict[str, dict[str, Any]] = {
 }
 
 
-def open_cifar(root: Path, kind: str, name: str, progress: Progress = SILENT) -> DataSource:
-    """CIFAR in ``root``, or in the archive's folder below it.
+def open_cifar10(asked: Asked) -> DataSource:
+    """CIFAR-10; see :func:`open_cifar`."""
+    return open_cifar(asked, "cifar10")
 
-    Args:
-        root: where the archive was unpacked.
-        kind: ``cifar10`` or ``cifar100`` (fine labels).
-        name: as the user gave it.
-        progress: told which version is read, and of pictures that stand in both splits.
+
+def open_cifar100(asked: Asked) -> DataSource:
+    """CIFAR-100 with its fine labels; see :func:`open_cifar`."""
+    return open_cifar(asked, "cifar100")
+
+
+def open_cifar(asked: Asked, kind: str) -> DataSource:
+    """CIFAR in the folder that is named, or in the archive's folder below it.
 
     Raises:
         BadInput: neither version is there, or files are truncated or foreign.
     """
+    root, name, progress = asked.path, asked.name, asked.progress
     layout = _FILES[kind]
     binary = _found(root, layout["binary"], layout["bin"]["test"][0])
     if binary is not None:

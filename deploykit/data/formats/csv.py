@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
-from deploykit.base.progress import SILENT, Progress
+from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.splits import class_order, split_of
 from deploykit.data.stores import Files, Part, natural_size, readable
@@ -26,7 +26,7 @@ class _Rows:
     lines: list[int] = field(default_factory=list)
 
 
-def open_csv(path: Path, name: str, *, skip_broken: bool = False, progress: Progress = SILENT) -> DataSource:
+def open_csv(asked: Asked) -> DataSource:
     """Pictures named in a CSV file with a header.
 
     Relative paths are looked up beside the CSV file and must stay below its folder; absolute ones are taken as they
@@ -35,6 +35,7 @@ def open_csv(path: Path, name: str, *, skip_broken: bool = False, progress: Prog
     Raises:
         BadInput: missing columns, empty labels, missing files, one class only.
     """
+    path, name, progress = asked.path, asked.name, asked.progress
     rows = _read(path)
     missing = [(line, one) for line, one in zip(rows.lines, rows.paths, strict=True) if not os.path.isfile(one)]
     if missing:
@@ -58,7 +59,7 @@ def open_csv(path: Path, name: str, *, skip_broken: bool = False, progress: Prog
 
     def part(split: str) -> Part:
         chosen = np.flatnonzero(where == split)
-        return readable(Part(Files([rows.paths[i] for i in chosen]), labels[chosen]), skip_broken, progress)
+        return readable(Part(Files([rows.paths[i] for i in chosen]), labels[chosen]), asked.skip_broken, progress)
 
     parts = {split: (lambda split=split: part(split)) for split in dict.fromkeys(where.tolist())}
     return DataSource(name, classes, parts, natural_size(rows.paths), progress=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deploykit.base.progress import SILENT, Progress
+from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Array, Part
 
@@ -12,7 +12,7 @@ TEST = 450
 SIDE = 32
 
 
-def open_digits(name: str = "digits", progress: Progress = SILENT) -> DataSource:
+def open_digits(asked: Asked) -> DataSource:
     """1,347 train and 450 test pictures, stratified by a fixed seed; 8 → 32 px, one channel repeated to three."""
     from PIL import Image
     from sklearn.datasets import load_digits
@@ -29,13 +29,13 @@ def open_digits(name: str = "digits", progress: Progress = SILENT) -> DataSource
 
     half = (0.5, 0.5, 0.5)
     return DataSource(
-        name,
+        asked.name,
         tuple(str(digit) for digit in range(10)),
         {"train": lambda: part(~test), "test": lambda: part(test)},
         (SIDE, SIDE),
         mean=half,
         std=half,
-        progress=progress,
+        progress=asked.progress,
     )
 
 

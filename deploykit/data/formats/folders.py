@@ -1,4 +1,4 @@
-"""Folders of class folders, plain (ImageFolder) or laid out as ImageNet."""
+"""A folder of class folders (ImageFolder)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
-from deploykit.base.progress import SILENT, Progress
+from deploykit.base.progress import Progress
+from deploykit.data.forms import Asked
 from deploykit.data.images import SUFFIXES
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Files, Part, natural_size, readable
@@ -17,12 +18,13 @@ from deploykit.data.stores import Files, Part, natural_size, readable
 _VALIDATION = ("val", "valid", "validation")
 
 
-def open_folder(root: Path, name: str, *, skip_broken: bool = False, progress: Progress = SILENT) -> DataSource:
+def open_folder(asked: Asked) -> DataSource:
     """An ImageFolder: ``CLASS/…/picture``, or ``train/`` and ``val/`` (or ``test/``) with such folders below.
 
     Raises:
         BadInput: missing, no class folders, one class only, or no pictures.
     """
+    root, name, progress = asked.path, asked.name, asked.progress
     if not root.is_dir():
         raise BadInput(
             f"{root} is no folder" if root.exists() else f"the data folder {root} does not exist", fix="Check --data."
@@ -35,7 +37,7 @@ def open_folder(root: Path, name: str, *, skip_broken: bool = False, progress: P
             places |= {"select": val, "test": test}
         elif val or test:
             places["test"] = val or test  # type: ignore[assignment]
-        elif len(_subfolders(root)) == 1:
+        elif len(subfolders(root)) == 1:
             root, places = root / "train", {}
         else:
             places = {}
@@ -47,27 +49,7 @@ def open_folder(root: Path, name: str, *, skip_broken: bool = False, progress: P
         progress.say(
             f"{name}: no val/ or test/ folder, so a fifth of the pictures, chosen by their hash, is the test split"
         )
-    return _source(name, places, skip_broken=skip_broken, progress=progress)
-
-
-def open_imagenet(root: Path, name: str, *, skip_broken: bool = False, progress: Progress = SILENT) -> DataSource:
-    """ImageNet as ``ROOT/train/CLASS/*.JPEG`` and ``ROOT/val/CLASS/*.JPEG``; without ``train`` it can be evaluated on.
-
-    Raises:
-        BadInput: no ``val`` folder, or one whose pictures are not sorted into class folders.
-    """
-    val = root / "val"
-    if not val.is_dir():
-        raise BadInput(f"imagenet: {val} does not exist", expected=f"{root}/train and {root}/val with class folders")
-    if not _subfolders(val):
-        raise BadInput(
-            f"imagenet: the pictures in {val} are not sorted into class folders",
-            expected=f"{val}/n01440764/ILSVRC2012_val_00000293.JPEG …",
-            fix="Sort them once: python -c \"from torchvision.datasets import ImageNet; ImageNet('ROOT', 'val')\" "
-            "does it from ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz in ROOT.",
-        )
-    places = {"train": root / "train", "test": val} if (root / "train").is_dir() else {"test": val}
-    return _source(name, places, skip_broken=skip_broken, published=True, natural=False, progress=progress)
+    return source_of(asked, places)
 
 
 def pictures_below(folder: Path) -> list[str]:
@@ -79,17 +61,21 @@ def pictures_below(folder: Path) -> list[str]:
     return sorted(_walk(folder))
 
 
-def _source(
-    name: str,
-    places: dict[str, Path],
-    *,
-    skip_broken: bool,
-    progress: Progress,
-    published: bool = False,
-    natural: bool = True,
-) -> DataSource:
+def source_of(asked: Asked, places: dict[str, Path], *, published: bool = False, natural: bool = True) -> DataSource:
+    """Class folders as data.
+
+    Args:
+        asked: the name, and what to do about pictures that cannot be read.
+        places: split → its folder of class folders; ``pool``: the test split is chosen from it.
+        published: see :class:`deploykit.data.source.DataSource`.
+        natural: pictures may be small and of one size, which is looked at.
+
+    Raises:
+        BadInput: no class folders, one class only, or no pictures.
+    """
+    progress = asked.progress
     first = next(iter(places.values()))
-    classes = tuple(_subfolders(first))
+    classes = tuple(subfolders(first))
     if not classes:
         loose = any(True for _ in _walk(first))
         raise BadInput(
@@ -104,19 +90,19 @@ def _source(
         raise BadInput(f"{first} holds no pictures", expected="files " + ", ".join(SUFFIXES))
 
     def loader(place: Path) -> Callable[[], Part]:
-        return lambda: _listed(place, classes, first, skip_broken, progress)
+        return lambda: _listed(place, classes, first, asked.skip_broken, progress)
 
     firsts = (next(_walk(first / one), None) for one in classes[:32]) if natural else ()
     size = natural_size([one for one in firsts if one is not None])
     parts = {split: loader(place) for split, place in places.items()}
-    return DataSource(name, classes, parts, size, published=published, progress=progress)
+    return DataSource(asked.name, classes, parts, size, published=published, progress=progress)
 
 
 def _listed(place: Path, classes: tuple[str, ...], first: Path, skip_broken: bool, progress: Progress) -> Part:
     paths: list[str] = []
     labels: list[int] = []
     known = {one: index for index, one in enumerate(classes)}
-    for folder in _subfolders(place):
+    for folder in subfolders(place):
         if folder not in known:
             raise BadInput(
                 f"{place / folder} is a class that {first} does not have", fix="Remove or rename the folder."
@@ -133,7 +119,12 @@ def _listed(place: Path, classes: tuple[str, ...], first: Path, skip_broken: boo
     return readable(Part(Files(paths), np.array(labels, dtype=np.int64)), skip_broken, progress)
 
 
-def _subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones are left out.
+
+    Raises:
+        BadInput: the folder cannot be read.
+    """
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))

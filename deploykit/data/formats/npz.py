@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
-from deploykit.base.progress import SILENT, Progress
+from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.splits import class_order, split_of
 from deploykit.data.stores import MOST, Array, Part
@@ -18,7 +18,7 @@ from deploykit.data.stores import MOST, Array, Part
 _LOCAL_HEADER = 30  # bytes of a zip entry's fixed local header (APPNOTE 4.3.7)
 
 
-def open_npz(path: Path, name: str, progress: Progress = SILENT) -> DataSource:
+def open_npz(asked: Asked) -> DataSource:
     """Pictures in an array.
 
     The file holds ``images`` uint8 ``[n, H, W, 3]`` and ``labels`` ``[n]`` (whole numbers, or names), and may hold
@@ -27,6 +27,7 @@ def open_npz(path: Path, name: str, progress: Progress = SILENT) -> DataSource:
     Raises:
         BadInput: keys missing, wrong shape or dtype, objects inside, labels out of range.
     """
+    path, name, progress = asked.path, asked.name, asked.progress
     found = _read(path)
     images, labels = found["images"], found["labels"]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:

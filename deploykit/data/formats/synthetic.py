@@ -16,6 +16,7 @@ import numpy as np
 from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
+from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Part
 
@@ -160,12 +161,13 @@ _KEPT_BYTES = 256 << 20
 _DRAWN_AT_ONCE = 1 << 16  # pixels: what is drawn of them stays in the processor's cache
 
 
-def open_synthetic(name: str, progress: Progress = SILENT) -> DataSource:
+def open_synthetic(asked: Asked) -> DataSource:
     """Read ``synthetic:SEED[,train=…,test=…,size=…]``.
 
     Raises:
         BadInput: no seed, an unknown key, or a value out of range.
     """
+    name = asked.name
     _, _, rest = name.partition(":")
     seed, *pairs = rest.split(",")
     form = "synthetic:SEED[,train=N,test=N,size=PIXELS]"
@@ -186,7 +188,7 @@ def open_synthetic(name: str, progress: Progress = SILENT) -> DataSource:
         split: (lambda split=split: _part(int(seed), split, values[split], side)) for split in _STREAMS if values[split]
     }
     half = (0.5, 0.5, 0.5)
-    return DataSource(name, CLASSES, parts, (side, side), mean=half, std=half, disjoint=True, progress=progress)
+    return DataSource(name, CLASSES, parts, (side, side), mean=half, std=half, disjoint=True, progress=asked.progress)
 
 
 class Synthetic:

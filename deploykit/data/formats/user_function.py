@@ -13,11 +13,12 @@ import numpy as np
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import array_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Part
 
 
-def open_code(name: str, *, allow_code: bool = False, progress: Progress = SILENT) -> DataSource:
+def open_function(asked: Asked) -> DataSource:
     """Call ``function(split)`` for ``train`` and ``test`` when they are needed; ``select`` is drawn from ``train``.
 
     The datasets hold pictures as Pillow images, uint8 arrays ``[H, W, 3]`` or ``[H, W]``, or tensors ``[3, H, W]`` of
@@ -27,7 +28,8 @@ def open_code(name: str, *, allow_code: bool = False, progress: Progress = SILEN
     Raises:
         BadInput: not allowed, cannot be imported, or returns something else.
     """
-    if not allow_code:
+    name, progress = asked.name, asked.progress
+    if not asked.allow_code:
         raise BadInput(
             f"{name} would run code",
             expected="a name given on the command line, or --allow-code",

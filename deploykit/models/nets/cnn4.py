@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
-from deploykit.models.registry import register
 
 WIDTHS = (32, 64, 128, 128)
 HIDDEN = 512
@@ -40,7 +39,6 @@ class CNN4(nn.Module):
         return self.classifier(self.features(x))
 
 
-@register("cnn4")
 def cnn4(num_classes: int = 10, size: int = 32, dropout: float = 0.5) -> CNN4:
     """The network, its arguments checked.
 

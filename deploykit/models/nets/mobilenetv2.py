@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.errors import BadInput
-from deploykit.models.registry import register
 
 # expansion, channels at width 1, repeats, stride of the first
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 2, 2), (6, 64, 2, 2), (6, 96, 1, 1))
@@ -77,7 +76,6 @@ def _rounded(channels: float) -> int:
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
-@register("mobilenetv2")
 def mobilenetv2(num_classes: int = 10, width: float = 1.0, dropout: float = 0.2, stem_stride: int = 1) -> MobileNetV2:
     """The network, its arguments checked.
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.errors import BadInput
-from deploykit.models.registry import register
 
 
 class BasicBlock(nn.Module):
@@ -69,7 +68,6 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     )
 
 
-@register("resnet")
 def resnet(
     num_classes: int = 10, depth: int = 20, widths: Sequence[int] = (16, 32, 64), stem_stride: int = 1
 ) -> ResNet:

@@ -171,7 +171,7 @@ def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> t
 
 
 def _kd(student: Tensor, teacher: Tensor) -> Tensor:
-    from deploykit.distillation.losses import kd
+    from deploykit.distillation.losses.kd import kd
 
     return kd(student, teacher, TEMPERATURE)
 

@@ -38,18 +38,19 @@ if TYPE_CHECKING:
     from deploykit.quantization.search import Choice, Quantizer
 
 AGREED = 0.995
-OF_A_CALIBRATION = {
-    "method": "auto",
-    "percentile": 99.99,
-    "ranges": None,
-    "bias_correction": "auto",
-    "equalize": "auto",
-    "rounding": "nearest",
-    "batch_norm": "keep",
-    "max_drop": None,
-    "weight_bits": None,
-    "synthetic": False,
-}
+OF_A_CALIBRATION = (
+    "method",
+    "percentile",
+    "ranges",
+    "bias_correction",
+    "equalize",
+    "rounding",
+    "batch_norm",
+    "max_drop",
+    "weight_bits",
+    "synthetic",
+)
+"""Options that a file with trained ranges leaves nothing to decide for."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def emit(
     from deploykit.models import load_model
     from deploykit.quantization.qat.record import read_record
 
-    for name, default in OF_A_CALIBRATION.items():
-        if getattr(config, name) != default:
+    for name in OF_A_CALIBRATION:
+        if getattr(config, name) != QuantizeConfig.model_fields[name].default:
             raise BadInput(
                 f"{source.name} holds the ranges that it was trained with: {name} is decided",
                 got=getattr(config, name),

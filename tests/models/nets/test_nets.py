@@ -7,7 +7,6 @@ import torch
 
 from deploykit.base.errors import BadInput
 from deploykit.models import build, count
-from deploykit.models.registry import register, registered
 
 
 @pytest.mark.parametrize(("depth", "params"), [(8, 77_850), (14, 175_258), (20, 272_666), (56, 857_114)])
@@ -80,9 +79,3 @@ def test_refusals(arch: str, text: str) -> None:
 def test_number_of_classes(classes: object) -> None:
     with pytest.raises(BadInput, match="a positive integer"):
         build("deploykit:resnet", classes)  # type: ignore[arg-type]
-
-
-def test_a_name_is_registered_once() -> None:
-    assert registered() == ["cnn4", "mobilenetv2", "resnet"]
-    with pytest.raises(ValueError, match="registered twice"):
-        register("resnet")(lambda num_classes=10: torch.nn.Linear(1, num_classes))

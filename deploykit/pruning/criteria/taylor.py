@@ -1,0 +1,55 @@
+"""``taylor``: what the loss changes by when a channel goes, to first order."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from deploykit.pruning.channel_graph import Graph
+from deploykit.pruning.criteria.gradients import gradients_on, wanting_gradients
+from deploykit.pruning.importance import Given, Scores, Tally, per_index
+from deploykit.pruning.records import Site
+
+
+def taylor(module: nn.Module, graph: Graph, given: Given) -> Scores:
+    """The mean over batches of (Σ g·w)²: the first-order change of the loss when the channel is zeroed, squared.
+
+    The sum runs over the scale and shift of the BatchNorms behind the channel (a gate), without one over its filter and bias.
+    Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", equations 8 and 9.
+    """
+    total = [np.zeros(group.width) for group in graph.groups]
+    count = 0
+    with wanting_gradients(module):
+        parameters = dict(module.named_parameters())
+        sites = _gates(module, graph)
+        for x, y in given.batches:
+            gradients = gradients_on(module, parameters, x, y)
+            tally = Tally(graph)
+            for site in sites:
+                product = gradients[site.tensor] * parameters[site.tensor].detach()
+                tally.add(site.labels, per_index(product, site))
+            for index, group in enumerate(graph.groups):
+                total[index] += tally.total[group.atoms] ** 2
+            count += 1
+    return [one / max(count, 1) for one in total]
+
+
+def _gates(module: nn.Module, graph: Graph) -> list[Site]:
+    """The parameters whose zeroing switches a channel off: BatchNorms' where there are any, else filters and biases."""
+    layers = dict(module.named_modules())
+    parameters = dict(module.named_parameters())
+    known = [site for site in graph.sites if site.tensor in parameters]
+    norms = [
+        site
+        for site in known
+        if isinstance(layers.get(site.tensor.rpartition(".")[0]), nn.modules.batchnorm._BatchNorm)
+    ]
+    gated = np.zeros(int(graph.root.max(initial=0)) + 1, dtype=bool)
+    for site in norms:
+        gated[graph.root[site.labels]] = True
+    filters = [
+        site
+        for site in known
+        if site.role != "consume" and site not in norms and not gated[graph.root[site.labels]].any()
+    ]
+    return norms + filters
