@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.environment import cpu
-from deploykit.quantization.qdq.dialects import DIALECTS, dialect_for
+from deploykit.quantization.qdq.dialects import DIALECTS, Dialect, dialect_for
 
 HERE = {target: dialect_for(target, cpu()["isa"]) for target in DIALECTS}
 """The dialects as this CPU computes them: without VNNI, weights of 8 bits would overflow its sums."""
+
+
+def ort_cpu(bits: int = 8) -> Dialect:
+    """ONNX Runtime's dialect here, with weights of at most ``bits``."""
+    return replace(HERE["ort-cpu"], weight_bits=min(bits, HERE["ort-cpu"].weight_bits))
 
 
 class Net:
@@ -171,8 +178,8 @@ def session(proto: onnx.ModelProto, *, integer_kernels: bool = True) -> ort.Infe
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def run(proto: onnx.ModelProto, x: np.ndarray, *, integer_kernels: bool = True) -> np.ndarray:
-    return session(proto, integer_kernels=integer_kernels).run(None, {"input": x})[0]
+def run(proto: onnx.ModelProto, x: np.ndarray, source: str = "input", *, integer_kernels: bool = True) -> np.ndarray:
+    return session(proto, integer_kernels=integer_kernels).run(None, {source: x})[0]
 
 
 def opener(proto: onnx.ModelProto):

@@ -1,19 +1,16 @@
 """Recovery on a network trained on real digits: what each way wins is measured against the plain int8 network."""
 
-from dataclasses import replace
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.calibrate import observe
-from deploykit.quantization.qdq.dialects import ORT_CPU
 from deploykit.quantization.qdq.graph import activation_inputs, constant
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.recovery import adapted, corrected, equalized
 from deploykit.quantization.search import Choice, Quantizer, snr_db
-from tests.quantization.graphs_for_tests import mobile_net, opener, run
+from tests.quantization.graphs_for_tests import mobile_net, opener, ort_cpu, run
 from tests.quantization.trained import trained
 
 CALIBRATION = 128
@@ -38,7 +35,7 @@ def quantizer_of(proto, x, bits=8):
         if value.dtype in (None, ir.DataType.FLOAT)
     }
     seen = observe(ir.to_proto(model), list(values), batches_of(x)(), opener)
-    return Quantizer(proto, seen, dialect=replace(ORT_CPU, weight_bits=bits))
+    return Quantizer(proto, seen, dialect=ort_cpu(bits))
 
 
 class Judged:

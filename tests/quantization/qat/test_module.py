@@ -1,7 +1,6 @@
 """The fake-quantized network and the written one answer alike: what is trained is what is emitted."""
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from deploykit.quantization.qat.points import learned_ranges, plan_to_train, poi
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice, Quantizer, snr_db
-from tests.quantization.graphs_for_tests import HERE
+from tests.quantization.graphs_for_tests import HERE, ort_cpu
 from tests.quantization.qat_nets import exported, observers, session_of, trained_net
 
 NETS = ("resnet", "mobilenetv2", "mobilenetv3")
@@ -72,7 +71,7 @@ def test_fake_and_written_networks_agree(net, target):
 @pytest.mark.parametrize("bits", [8, 4])
 def test_they_agree_after_training_too(net, bits):
     found, seen = net
-    dialect, x = replace(HERE["ort-cpu"], weight_bits=min(bits, HERE["ort-cpu"].weight_bits)), found.x[-500:]
+    dialect, x = ort_cpu(bits), found.x[-500:]
     choice = Choice(float_head=bits == 4)
     made, ranges = fake(found.module, found.proto, seen, dialect, choice=choice, freeze_after=3)
     before = made.steps().detach().clone()

@@ -13,6 +13,7 @@ from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.schemes import S8, S8_ASYMMETRIC, U8, affine, widest
 from tests.quantization.graphs_for_tests import (
+    HERE,
     concat_net,
     mobile_net,
     opener,
@@ -32,7 +33,7 @@ TENSORRT = ["ort-trt", "tensorrt", "tensorrt-rtx"]
 
 
 def quantized(proto, target, dialect=None, method="minmax", **options):
-    dialect = dialect or dialect_for(target)
+    dialect = dialect or HERE[target]
     model = prepare(proto)
     plan = dialect.plan(model.graph, **options)
     seen = observe(ir.to_proto(model), list(plan.points), np.array_split(pictures(32), 4), opener)
@@ -218,7 +219,7 @@ def test_the_widest_scale_holds_every_range(several, scheme):
         assert np.abs(back - [low, high]).max() <= joined.scale * 1.51
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(0, 1000), st.sampled_from(AT_INPUTS), st.sampled_from(NETS))
 def test_random_networks_stay_close(seed, target, make):
     x = pictures(8, seed=3)
