@@ -13,6 +13,7 @@ from deploykit.base.errors import BadInput
 from deploykit.commands.build import build
 from deploykit.config.build import BuildConfig
 from deploykit.exporting.check_onnx import refuse_outside_indices
+from tests.quantization.graphs_for_tests import run
 
 
 def gathering(indices: list[int], *, axis: int = 1, op: str = "Gather", constant: bool = False) -> onnx.ModelProto:
@@ -37,7 +38,9 @@ def gathering(indices: list[int], *, axis: int = 1, op: str = "Gather", constant
 
 @pytest.mark.parametrize("indices", [[0, 5, -6], [], [-1]])
 def test_indices_inside_are_taken(indices: list[int]) -> None:
-    refuse_outside_indices(gathering(indices), "m.onnx")
+    proto, x = gathering(indices), np.random.default_rng(0).normal(size=(2, 6, 4)).astype(np.float32)
+    refuse_outside_indices(proto, "m.onnx")
+    np.testing.assert_array_equal(run(proto, x, "x"), np.take(x.clip(0), np.array(indices, np.int64), axis=1))
 
 
 @pytest.mark.parametrize("constant", [True, False])
@@ -49,7 +52,11 @@ def test_an_index_outside_is_refused(outside: int, op: str, constant: bool) -> N
 
 
 def test_an_axis_of_unknown_size_is_not_judged() -> None:
-    refuse_outside_indices(gathering([9], axis=0), "m.onnx")
+    proto = gathering([9], axis=0)
+    refuse_outside_indices(proto, "m.onnx")
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 6
+    with pytest.raises(BadInput, match="index 9 on an axis of 6"):
+        refuse_outside_indices(proto, "m.onnx")
 
 
 @pytest.mark.parametrize("target", ["tensorrt-rtx", "ort-cpu"])

@@ -8,7 +8,15 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.prepare import prepare
-from deploykit.quantization.range_file import Origin, Ranges, check_origin, graph_sha256, read_ranges, write_ranges
+from deploykit.quantization.range_file import (
+    NEAR,
+    Origin,
+    Ranges,
+    check_origin,
+    graph_sha256,
+    read_ranges,
+    write_ranges,
+)
 from tests.quantization.graphs_for_tests import residual_net
 
 ORIGIN = Origin(
@@ -55,7 +63,12 @@ def test_another_origin_is_refused(path, change, message):
 
 def test_a_re_export_of_the_same_network_is_accepted(path):
     again = replace(ORIGIN, graph_sha256="b" * 64, probe={"x": (-1.0000002, 1.9999998)})
+    assert read_ranges(path).origin != again
     check_origin(read_ranges(path), again, path)
+    room = NEAR * 2.0  # of the larger end: what two versions of a library may differ by
+    check_origin(read_ranges(path), replace(again, probe={"x": (-1.0, 2.0 - 0.9 * room)}), path)
+    with pytest.raises(BadInput, match="the same names but other weights"):
+        check_origin(read_ranges(path), replace(again, probe={"x": (-1.0, 2.0 - 1.1 * room)}), path)
 
 
 def test_the_graph_hash_is_of_the_function_not_of_names_of_tools():
