@@ -29,11 +29,13 @@ demo: $(VENV)/.demo
 generate: $(VENV)/.demo
 	$(BIN)/python -m deploykit.cli.generate
 
+# One process a core, files of tests kept together: what one file makes once is used by all its tests.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m 'not slow and not gpu and not bench' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu and not bench' $(PYTEST_ARGS)
 
+# Beside the slow tests, those of properties with other examples each time.
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m 'slow and not gpu and not bench' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --hypothesis-profile random -m '(slow or hypothesis) and not gpu and not bench' $(PYTEST_ARGS)
 
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m 'gpu and not bench' $(PYTEST_ARGS)

@@ -11,15 +11,43 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+from deploykit.base.environment import cores, memory_bytes
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by a suite in the background; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The same examples each time, unless `--hypothesis-profile random` is given. A busy machine fails no property.
+_UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **_UNTIMED)
+settings.register_profile("random", print_blob=True, database=None, **_UNTIMED)
+settings.load_profile("same")
+
+PROCESS_BYTES = 3 << 30
+"""What one process of the tests takes at most: torch, two engines and what they hold."""
+LEFT_OUT = {"slow": "make test-slow", "gpu": "make test-gpu", "bench": "make bench"}
 TINY = {"num_classes": 10, "depth": 8, "widths": [8, 16, 32], "stem_stride": 2}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one process a core, fewer where memory is short."""
+    return max(1, min(cores(), memory_bytes() // PROCESS_BYTES))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """One line: how many processes, what is left out and which command runs it."""
+    count = config.getoption("numprocesses", None) or 1
+    out = [f"{name} (`{command}`)" for name, command in LEFT_OUT.items() if f"not {name}" in config.option.markexpr]
+    examples = "random" if config.getoption("--hypothesis-profile") == "random" else "the same each time"
+    return (
+        f"deploykit: {count} {'process' if count == 1 else 'processes'} on {cores()} cores; "
+        f"left out: {', '.join(out) or 'nothing'}; examples of properties: {examples}"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,7 +27,7 @@ def by_torchvision(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarra
     return T.Compose(steps)(Image.fromarray(image)).numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(1, 90),
     width=st.integers(1, 90),

@@ -26,7 +26,7 @@ def made(seed: int, n: int = 300, classes: int = 12, signal: float = 2.0) -> tup
     return logits, labels
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.floats(0, 5))
 def test_the_scores_equal_scikit_learn(seed: int, signal: float) -> None:
     logits, labels = made(seed, signal=signal)

@@ -43,7 +43,7 @@ def networks(draw: st.DrawFn) -> tuple[list[Choices], Chain]:
     return groups, Chain(weights, draw(st.sampled_from([1, 32])))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(networks(), st.floats(0.2, 1))
 def test_the_budget_holds_where_it_can_and_no_step_is_wasted(network: tuple[list[Choices], Chain], part: float) -> None:
     groups, cost = network
@@ -61,7 +61,7 @@ def test_the_budget_holds_where_it_can_and_no_step_is_wasted(network: tuple[list
                 assert cost.total(wider) > budget
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(networks(), st.floats(0.3, 0.9))
 def test_the_loss_is_near_the_best_there_is(network: tuple[list[Choices], Chain], part: float) -> None:
     groups, cost = network

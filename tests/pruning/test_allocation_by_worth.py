@@ -14,7 +14,7 @@ from deploykit.pruning.widths import TooSmall
 from tests.pruning.nets import check_used
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     fraction=st.floats(0.02, 0.99),
     round_to=st.sampled_from(["auto", 1, 4, 8, 16]),
@@ -34,7 +34,7 @@ def test_the_budget_holds_and_is_used(resnet, fraction, round_to, unit):
     check_used(widths, how, cost, fraction * total)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), unit=st.sampled_from(["macs", "params"]))
 def test_the_parts_around_a_group_change_as_the_whole_does(resnet, data, unit):
     _, graph, costs = resnet

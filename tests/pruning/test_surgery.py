@@ -27,7 +27,7 @@ def picture():
 
 
 @pytest.mark.parametrize("name", NETS)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_removing_is_not_reading(name, graphs, data):
     net, graph = graphs[name]

@@ -13,7 +13,7 @@ from deploykit.pruning.widths import Ladder, TooSmall, channels_for, chosen, com
 from tests.pruning.nets import check_used, made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     fraction=st.floats(0.08, 0.99),
     round_to=st.sampled_from(["auto", 1, 4, 8, 16]),

@@ -28,7 +28,7 @@ def error(weight, scale, integers, x):
     return ((x @ (integers * scale - weight).transpose(0, 2, 1)) ** 2).sum(axis=1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.sampled_from([3, 4, 8]), st.sampled_from([1, 3]), st.floats(0, 0.95))
 def test_no_channel_is_worse_than_nearest_and_each_weight_is_next_to_its_own(seed, bits, groups, correlated):
     weight, x, moments = layer(seed, groups=groups, correlated=correlated)

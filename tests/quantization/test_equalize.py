@@ -48,7 +48,7 @@ def assert_same(one, other):
     np.testing.assert_allclose(run(other, x), expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max() + 1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.sampled_from(KINDS), min_size=2, max_size=5),
     st.sets(st.integers(1, 4)),
@@ -62,7 +62,7 @@ def test_the_function_is_kept(kinds, depthwise, seed, split):
     assert_same(proto, ir.to_proto(model))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(KINDS), min_size=2, max_size=4), st.integers(0, 10**6))
 def test_any_rescaling_keeps_the_function_and_can_be_prepared_again(kinds, seed):
     proto = chain_net(kinds, seed, {1})

@@ -161,7 +161,7 @@ PLACES: list[Callable[[dict[str, Any], Any], None]] = [
 ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(JSON, st.sampled_from(PLACES))
 def test_no_value_anywhere_is_a_crash(value: Any, place: Callable[[dict[str, Any], Any], None]) -> None:
     from deploykit.reporting.html import to_html

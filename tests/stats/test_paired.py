@@ -24,7 +24,7 @@ def test_it_agrees_with_scipy(method: str) -> None:
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.01)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(80, 400), st.sampled_from(["percentile", "bca"]))
 def test_it_holds_the_estimate_and_mirrors(lost: int, won: int, n: int, method: str) -> None:
     low, high = bootstrap_mean(differences(lost, won, n), resamples=2000, method=method)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -17,7 +17,6 @@ def test_the_published_counts(share, over, n):
 
 
 @given(st.integers(0, 200), st.floats(0.5, 0.999), st.floats(0.5, 0.999))
-@settings(deadline=None)
 def test_it_is_the_smallest_count_whose_binomial_tail_is_below(over, share, confidence):
     n = least_queries(over, share, confidence)
     # P(at most `over` calls above the bound) if exactly a share keeps it

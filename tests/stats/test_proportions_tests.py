@@ -14,7 +14,6 @@ from deploykit.stats.proportions import paired_p, proportion_p, unpaired_interva
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.floats(0.8, 0.999))
-@settings(deadline=None)
 def test_a_bound_of_the_wilson_interval_has_the_matching_p(n, rate, level):
     right = round(rate * n)
     low, high = wilson(right, n, level)
@@ -25,7 +24,7 @@ def test_a_bound_of_the_wilson_interval_has_the_matching_p(n, rate, level):
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(130, 4000), st.floats(0.8, 0.999))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_bound_of_tangos_interval_has_the_matching_p(lost, won, n, level):
     for bound in score_interval(lost, won, n, level):
         if abs(bound) < 1:

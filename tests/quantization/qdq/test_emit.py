@@ -122,7 +122,7 @@ def test_a_computed_weight_stays_float():
     assert list(plan.skipped.values()) == ["its weight is computed at run time"]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_random_networks_stay_close(seed):
     x = pictures(8, seed=3)
