@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploykit.base.environment import cores, memory_bytes
+from tests.listening import Listening
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by a suite in the background; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -75,6 +76,12 @@ def _caches_in_tmp(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     cache.mkdir(exist_ok=True)
     for name in ("DEPLOYKIT_CACHE_DIR", "XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(cache))
+
+
+@pytest.fixture
+def listening() -> Listening:
+    """A progress that remembers what it was told."""
+    return Listening()
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from deploykit.base.progress import Silent
 from deploykit.commands.train import TrainResult, train
 from deploykit.config.train import TrainConfig
+from tests.listening import Listening
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -51,15 +51,10 @@ def wait_for(happened: Callable[[], bool], process: subprocess.Popen) -> None:
 
 def in_process(output: Path, data: Path, **fields: Any) -> tuple[TrainResult, list[str]]:
     """The same run as :func:`start` makes, without another process."""
-
-    class Heard(Silent):
-        def say(self, message: str) -> None:
-            said.append(message)
-
-    said: list[str] = []
+    listening = Listening()
     model = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [8, 8, 16], "stem_stride": 2}}
     config = TrainConfig(data=str(data), model=model, threads=1, batch=32, allow_code=True, **fields)
-    return train(output, config, progress=Heard()), said
+    return train(output, config, progress=listening), listening.said
 
 
 def test_killed_and_terminated_runs_go_on_to_the_same_bits(tmp_path: Path, digits_npz: Path) -> None:

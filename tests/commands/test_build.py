@@ -27,7 +27,6 @@ from deploykit.engines.onnxruntime.providers import missing_library
 from deploykit.engines.tensorrt.fp8 import to_fp8
 from deploykit.engines.tensorrt.hardware import gpu_or_none
 from deploykit.engines.tensorrt.plan_file import read_header
-from tests.commands.listening import Listening
 from tests.engines.onnx_for_tests import one_node, quantized_net, small_net
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx has wheels for Linux x86_64 and Windows only")
@@ -429,10 +428,9 @@ def test_the_command_line_gives_the_code_and_one_object(exported, tmp_path):
     assert "1 <= MIN <= OPT <= MAX" in done.stderr
 
 
-def test_what_is_decided_is_said(int8, tmp_path):
-    progress = Listening()
-    build(int8, tmp_path / "m.engine", rtx(), progress=progress)
-    assert any(message.startswith("fp16 beside int8: m.fp16.engine") for message in progress.said)
+def test_what_is_decided_is_said(int8, tmp_path, listening):
+    build(int8, tmp_path / "m.engine", rtx(), progress=listening)
+    assert any(message.startswith("fp16 beside int8: m.fp16.engine") for message in listening.said)
 
 
 def test_a_file_that_does_not_open_leaves_nothing_behind(tmp_path):

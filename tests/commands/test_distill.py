@@ -10,10 +10,10 @@ import torch
 
 from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.base.progress import Silent
 from deploykit.commands.distill import distill
 from deploykit.config.common import build
 from deploykit.config.distill import DistillConfig
+from tests.listening import Listening
 from tests.model_files import read_model_file
 
 SMALL = "deploykit:resnet:depth=8,widths=[8, 8, 16],stem_stride=2"
@@ -22,16 +22,6 @@ SMALL = "deploykit:resnet:depth=8,widths=[8, 8, 16],stem_stride=2"
 def config(data: Any, *teachers: Any, **fields: Any) -> DistillConfig:
     fields = {"epochs": 1, "batch": 32, "threads": 1, "device": "cpu", "lr": 0.02, **fields}
     return build(DistillConfig, {"data": str(data), "teachers": [str(one) for one in teachers], **fields})
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    warn = say
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +54,10 @@ def student(path: Path, classes: list[str] | None = None, mean: float = 0.5, **p
 
 
 def test_a_student_file_learns_and_carries_all_that_others_need(
-    tmp_path: Path, digits_npz: Path, tiny_model: Path
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, listening: Listening
 ) -> None:
-    heard = Heard()
     given = student(tmp_path / "small.pt")
-    result = distill(given, None, config(digits_npz, tiny_model, epochs=4, ema=0.8), progress=heard)
+    result = distill(given, None, config(digits_npz, tiny_model, epochs=4, ema=0.8), progress=listening)
     assert result.output == tmp_path / "small.distilled.pt"
     facts = result.facts
     assert facts["top1_select"] > facts["top1_select_before"]
@@ -135,10 +124,11 @@ def test_every_loss_lowers_what_it_measures(tmp_path: Path, digits_npz: Path, ti
     assert losses[-1] < losses[0]
 
 
-def test_from_scratch_and_auto(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
-    heard = Heard()
-    made = distill(None, tmp_path / "s.pt", config(digits_npz, tiny_model, arch="auto", auto_macs=0.4), progress=heard)
-    (line,) = [line for line in heard.said if line.startswith("student: deploykit:resnet")]
+def test_from_scratch_and_auto(tmp_path: Path, digits_npz: Path, tiny_model: Path, listening: Listening) -> None:
+    made = distill(
+        None, tmp_path / "s.pt", config(digits_npz, tiny_model, arch="auto", auto_macs=0.4), progress=listening
+    )
+    (line,) = [line for line in listening.heard if line.startswith("student: deploykit:resnet")]
     assert "million MACs" in line
     assert made.facts["student"]["macs"] <= 0.4 * made.facts["student"]["macs_of_teacher"]
     assert made.facts["top1_select_before"] is None
@@ -161,18 +151,20 @@ def test_teachers_of_any_engine_answer_alike(
 
 
 @pytest.mark.parametrize("combine", ["average", "weighted", "vote"])
-def test_ensembles(tmp_path: Path, digits_npz: Path, tiny_model: Path, combine: str) -> None:
+def test_ensembles(tmp_path: Path, digits_npz: Path, tiny_model: Path, combine: str, listening: Listening) -> None:
     weak = student(tmp_path / "weak.pt", mean=0.4)
-    heard = Heard()
     made = distill(
-        student(tmp_path / "s.pt"), None, config(digits_npz, tiny_model, f"w={weak}", combine=combine), progress=heard
+        student(tmp_path / "s.pt"),
+        None,
+        config(digits_npz, tiny_model, f"w={weak}", combine=combine),
+        progress=listening,
     )
     tiny, other = made.facts["teachers"]
     assert (tiny["name"], other["name"]) == ("tiny", "w")
     assert tiny["top1_select"] > other["top1_select"]
     if combine == "weighted":
         assert tiny["weight"] > other["weight"]
-        assert any(line.startswith("weights by the likelihood of select: tiny ") for line in heard.said)
+        assert any(line.startswith("weights by the likelihood of select: tiny ") for line in listening.heard)
     assert "2 teachers" in made.summary()
 
 
@@ -205,14 +197,15 @@ def test_the_clean_view_uses_the_teachers_own_preprocessing(tmp_path: Path, digi
     assert read_model_file(made.output).preprocessing.size == (16, 16)
 
 
-def test_a_teacher_of_bare_tensors_is_taken_as_the_student(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
+def test_a_teacher_of_bare_tensors_is_taken_as_the_student(
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, listening: Listening
+) -> None:
     bare = tmp_path / "bare.pth"
     torch.save(torch.load(tiny_model)["tensors"], bare)
     with pytest.raises(BadInput, match="fits 2 networks that answer differently"):
         distill(None, tmp_path / "s.pt", config(digits_npz, bare, arch=SMALL))
-    heard = Heard()
-    made = distill(tiny_model, tmp_path / "s.pt", config(digits_npz, bare, lr=1e-4), progress=heard)
-    assert any("bare: its tensors are taken as deploykit:resnet:" in line for line in heard.said)
+    made = distill(tiny_model, tmp_path / "s.pt", config(digits_npz, bare, lr=1e-4), progress=listening)
+    assert any("bare: its tensors are taken as deploykit:resnet:" in line for line in listening.heard)
     assert made.facts["teachers"][0]["target"] == "torch-eager"
 
 
@@ -228,7 +221,7 @@ def test_masks_are_kept(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> N
         assert (file.tensors["layer1.0.conv1.weight"][mask] != 0).all()
 
 
-def test_classes_are_mapped_by_name(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
+def test_classes_are_mapped_by_name(tmp_path: Path, digits_npz: Path, tiny_model: Path, listening: Listening) -> None:
     names = [f"d{n}" for n in range(10)]
     data = np.load(digits_npz)
     named, turned = tmp_path / "named.npz", tmp_path / "turned.npz"
@@ -239,12 +232,11 @@ def test_classes_are_mapped_by_name(tmp_path: Path, digits_npz: Path, tiny_model
     content["classes"] = names
     teacher = tmp_path / "teacher.pt"
     torch.save(content, teacher)
-    heard = Heard()
-    made = distill(None, tmp_path / "s.pt", config(turned, teacher, arch=SMALL), progress=heard)
-    assert any("classes mapped by name" in line for line in heard.said)
+    made = distill(None, tmp_path / "s.pt", config(turned, teacher, arch=SMALL), progress=listening)
+    assert any("classes mapped by name" in line for line in listening.heard)
     assert made.facts["teachers"][0]["top1_select"] > 0.7
     assert read_model_file(made.output).classes == tuple(names[::-1])
-    numbered = distill(student(tmp_path / "numbered.pt"), None, config(named, teacher), progress=heard)
+    numbered = distill(student(tmp_path / "numbered.pt"), None, config(named, teacher), progress=listening)
     assert read_model_file(numbered.output).classes == tuple(names)
     with pytest.raises(BadInput, match="the classes of the model and of the data do not fit: 'eleven' is none"):
         other = student(tmp_path / "other.pt", [*names[:9], "eleven"])
@@ -255,13 +247,14 @@ def test_classes_are_mapped_by_name(tmp_path: Path, digits_npz: Path, tiny_model
         distill(None, tmp_path / "s.pt", config(named, tmp_path / "eleven.pt", arch=SMALL))
 
 
-def test_a_student_better_than_its_teacher_is_told_of(tmp_path: Path, digits_npz: Path, tiny_model: Path) -> None:
+def test_a_student_better_than_its_teacher_is_told_of(
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, listening: Listening
+) -> None:
     weak = student(tmp_path / "weak.pt")
-    heard = Heard()
-    distill(tiny_model, tmp_path / "out.pt", config(digits_npz, weak, lr=1e-5), progress=heard)
-    (line,) = [line for line in heard.said if "better on select than its teacher weak" in line]
+    distill(tiny_model, tmp_path / "out.pt", config(digits_npz, weak, lr=1e-5), progress=listening)
+    (line,) = [line for line in listening.heard if "better on select than its teacher weak" in line]
     assert "are the two the wrong way round?" in line
-    assert any("now better on select than its teachers" in line for line in heard.said)
+    assert any("now better on select than its teachers" in line for line in listening.heard)
 
 
 def test_nan_stops_and_the_best_is_kept(
@@ -317,17 +310,18 @@ def test_wishes_that_contradict_each_other(fields: dict, message: str) -> None:
         ({"size": 8, "view": "clean", "features": None}, None),
     ],
 )
-def test_bad_wishes(tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: dict, message: str | None) -> None:
+def test_bad_wishes(
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: dict, message: str | None, listening: Listening
+) -> None:
     named = [text.format(tiny=tiny_model) for text in fields.pop("teachers", ["{tiny}"])]
     given = student(tmp_path / "small.pt")
     wanted = config(digits_npz, *named, **fields)
     if message is None:
         assert distill(given, None, wanted).made
         return
-    heard = Heard()
     with pytest.raises(BadInput, match=message):
-        distill(given, None, wanted, progress=heard)
-    assert "batch" in fields or not any("top-1" in line for line in heard.said)  # told before anything is judged
+        distill(given, None, wanted, progress=listening)
+    assert "batch" in fields or not any("top-1" in line for line in listening.heard)  # told before anything is judged
     assert [path.name for path in tmp_path.iterdir()] == ["small.pt"]
 
 
@@ -352,7 +346,7 @@ def test_what_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
         distill(None, tmp_path / "mine.pt", config("no-such-data", "gone.pt", arch=SMALL))
 
 
-class Interrupting(Heard):
+class Interrupting(Listening):
     """Presses Ctrl-C when the second epoch is told."""
 
     def say(self, message: str) -> None:
@@ -363,14 +357,14 @@ class Interrupting(Heard):
 
 @pytest.mark.parametrize("fields", [{}, {"features": "hint", "layers": ["layer2=layer3"], "ema": 0.9}], ids=str)
 def test_an_interrupted_run_goes_on_to_the_same_bits(
-    tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: dict
+    tmp_path: Path, digits_npz: Path, tiny_model: Path, fields: dict, listening: Listening
 ) -> None:
     wanted = config(digits_npz, tiny_model, epochs=3, augment={"shift_px": 2}, **fields)
-    given, heard = student(tmp_path / "s.pt"), Heard()
+    given = student(tmp_path / "s.pt")
     with pytest.raises(KeyboardInterrupt):
         distill(given, None, wanted, progress=Interrupting())
-    resumed = distill(given, None, wanted, progress=heard)
-    assert any(line.startswith("going on after epoch 1 of 3") for line in heard.said)
+    resumed = distill(given, None, wanted, progress=listening)
+    assert any(line.startswith("going on after epoch 1 of 3") for line in listening.heard)
     whole = distill(given, tmp_path / "whole.pt", wanted)
     for part in ("tensors", "ema"):
         one, two = (getattr(read_model_file(made.output), part) for made in (resumed, whole))
@@ -380,14 +374,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("view", ["same", "clean"])
 def test_a_cache_that_takes_no_files_is_told_of_once_and_stops_nothing(
-    view: str, tmp_path: Path, digits_npz: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    view: str, tmp_path: Path, digits_npz: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, listening: Listening
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "file"))
-    heard = Heard()
-    made = distill(None, tmp_path / "s.pt", config(digits_npz, tiny_model, arch=SMALL, view=view), progress=heard)
+    made = distill(None, tmp_path / "s.pt", config(digits_npz, tiny_model, arch=SMALL, view=view), progress=listening)
     assert made.output.exists()
-    told = [line for line in heard.said if "nothing is kept in the cache folder" in line]
+    told = [line for line in listening.heard if "nothing is kept in the cache folder" in line]
     assert len(told) == 1
     assert str(tmp_path / "file") in told[0]
 

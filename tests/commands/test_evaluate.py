@@ -12,7 +12,7 @@ from deploykit.commands.evaluate import evaluate, judge, refuse_stored_code
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.evaluation.logits import load_logits
 from deploykit.reporting import read_report
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 
 @pytest.fixture
@@ -96,14 +96,16 @@ def test_a_folder_gets_report_logits_and_manifest(tiny_model: Path, config: Eval
     }
 
 
-def test_the_same_again_does_nothing(tiny_model: Path, config: EvaluateConfig, tmp_path: Path) -> None:
-    folder, heard = tmp_path / "out", Listening()
+def test_the_same_again_does_nothing(
+    tiny_model: Path, config: EvaluateConfig, tmp_path: Path, listening: Listening
+) -> None:
+    folder = tmp_path / "out"
     first = evaluate([str(tiny_model)], folder, config)
     before = (folder / "report.json").stat().st_mtime_ns
-    again = evaluate([str(tiny_model)], folder, config, progress=heard)
+    again = evaluate([str(tiny_model)], folder, config, progress=listening)
     assert again.report == first.report
     assert (folder / "report.json").stat().st_mtime_ns == before
-    assert any("was done before" in message for message in heard.said)
+    assert any("was done before" in message for message in listening.said)
     other = evaluate([str(tiny_model)], folder, config.but(limit=10))
     assert other.report["data"]["n"] == 10
 
@@ -124,7 +126,7 @@ def test_labels_that_do_not_fit_the_head_are_refused(tiny_model: Path, image_fol
 
 
 def test_an_engine_that_gives_nan_is_failed_and_the_rest_is_judged(
-    tiny_model: Path, config: EvaluateConfig, tmp_path: Path
+    tiny_model: Path, config: EvaluateConfig, tmp_path: Path, listening: Listening
 ) -> None:
     import torch
 
@@ -136,8 +138,7 @@ def test_an_engine_that_gives_nan_is_failed_and_the_rest_is_judged(
     torch.onnx.export(
         Poisoned(), (torch.ones(2, 3, 32, 32),), path, dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"]
     )
-    heard = Listening()
-    result = evaluate([f"good={tiny_model}", f"nan={path}@ort-cpu"], None, config, progress=heard)
+    result = evaluate([f"good={tiny_model}", f"nan={path}@ort-cpu"], None, config, progress=listening)
     assert not result.ok
     good, bad = result.report["variants"]
     assert good["status"] == "ok"

@@ -15,27 +15,9 @@ from deploykit.commands.export import export
 from deploykit.config.common import build
 from deploykit.config.export import ExportConfig
 from deploykit.exporting import exporters
+from tests.listening import Listening
 
 QUICK = {"exporter": "torchscript", "opset": 17}
-
-
-class Listening:
-    """A progress that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def task(self, title: str, total: float | None = None, unit: str = ""):
-        from deploykit.base.progress import SILENT
-
-        return SILENT.task(title, total, unit)
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 @pytest.fixture
@@ -96,8 +78,7 @@ def test_embedded_preprocessing_takes_raw_pictures(model: Path, digits: tuple[np
         np.testing.assert_allclose(raw(digits[0][:8]), eager(np.ascontiguousarray(x)), rtol=1e-4, atol=1e-4)
 
 
-def test_an_old_opset_goes_to_torchscript_and_says_why(model: Path) -> None:
-    listening = Listening()
+def test_an_old_opset_goes_to_torchscript_and_says_why(model: Path, listening: Listening) -> None:
     result = export(model, config=ExportConfig(opset=17), progress=listening)
     assert result.facts["exporter"] == "torchscript"
     assert result.facts["tried"][0]["exporter"] == "dynamo"
@@ -146,8 +127,7 @@ def bare(model: Path) -> Path:
     return model
 
 
-def test_synthetic_pictures_are_warned_of_and_recorded(bare: Path) -> None:
-    listening = Listening()
+def test_synthetic_pictures_are_warned_of_and_recorded(bare: Path, listening: Listening) -> None:
     result = export(bare, config=ExportConfig(**QUICK), progress=listening)
     assert result.facts["verified_on"] == "synthetic"
     assert "verified on 32 synthetic pictures" in listening.warned[0]

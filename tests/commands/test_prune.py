@@ -18,23 +18,12 @@ from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.progress import Silent
 from deploykit.cli.main import app
 from deploykit.commands.prune import prune
 from deploykit.config.common import build as build_config
 from deploykit.config.prune import PruneConfig
 from deploykit.models import build, count, load_model, save_model
 from tests.model_files import read_model_file
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    warn = say
 
 
 def config(**fields: Any) -> PruneConfig:
@@ -51,15 +40,12 @@ def same_answers(one: Path, other: Path) -> bool:
 def pruned(trained_model, tmp_path_factory):
     """Half of the MACs of a trained network, scored on its data's BatchNorm."""
     output = tmp_path_factory.mktemp("pruned") / "half.pt"
-    heard = Heard()
-    result = prune(trained_model, output, config(macs=0.5, data="digits", images=128), progress=heard)
-    return result, heard
+    return prune(trained_model, output, config(macs=0.5, data="digits", images=128))
 
 
 def test_the_file_is_narrower_and_says_how(pruned, trained_model):
-    result, _ = pruned
-    facts = result.facts
-    before, after = load_model(trained_model), load_model(result.output)
+    facts = pruned.facts
+    before, after = load_model(trained_model), load_model(pruned.output)
     assert facts["macs"]["before"] == count(before.module, (32, 32)).macs
     assert facts["macs"]["after"] == count(after.module, (32, 32)).macs
     assert facts["macs"]["kept"] <= 0.5
@@ -74,43 +60,39 @@ def test_the_file_is_narrower_and_says_how(pruned, trained_model):
     assert rows["fc"]["width"] == [10, 10]
     assert rows["conv1"]["width"] == [16, after.module.conv1.out_channels]
     assert sum(row["macs"][1] for row in rows.values()) == facts["macs"]["after"]
-    json.dumps(result.to_dict(), allow_nan=False)
+    json.dumps(pruned.to_dict(), allow_nan=False)
 
 
 def test_accuracy_before_one_shot_and_recalibrated(pruned):
-    result, _ = pruned
-    top1 = result.facts["top1_select"]
+    top1 = pruned.facts["top1_select"]
     assert top1["before"] > 0.8
     assert top1["recalibrated"] > top1["one_shot"]  # the statistics of the whole network do not fit the pruned one
-    assert "before any training" in result.summary()
+    assert "before any training" in pruned.summary()
 
 
 def test_manifest_and_attachments(pruned):
-    result, _ = pruned
-    manifest = read_manifest(result.output)
+    manifest = read_manifest(pruned.output)
     assert manifest is not None
-    assert is_unmodified(result.output, manifest)
+    assert is_unmodified(pruned.output, manifest)
     assert (manifest.kind, manifest.stage) == ("model", "prune")
     assert [parent.role for parent in manifest.parents] == ["model", "data", "data"]
-    shown = json.loads(result.output.with_name("half.pt.attachments.json").read_text())
+    shown = json.loads(pruned.output.with_name("half.pt.attachments.json").read_text())
     titles = [one["title"] for one in shown["items"]]
     assert titles == ["Widths of the layers", "Layers before and after pruning", "Accuracy before any training"]
 
 
 def test_nothing_is_done_twice_and_the_same_comes_again(pruned, trained_model, tmp_path):
-    result, _ = pruned
-    again = prune(trained_model, result.output, config(macs=0.5, data="digits", images=128))
+    again = prune(trained_model, pruned.output, config(macs=0.5, data="digits", images=128))
     assert not again.made
-    assert again.facts == result.facts
+    assert again.facts == pruned.facts
     assert "up to date" in again.summary()
     other = prune(trained_model, tmp_path / "again.pt", config(macs=0.5, data="digits", images=128))
-    assert same_answers(result.output, other.output)
+    assert same_answers(pruned.output, other.output)
 
 
 def test_a_pruned_file_is_pruned_again(pruned, tmp_path):
-    first, _ = pruned
-    second = prune(first.output, tmp_path / "quarter.pt", config(macs=0.6, round_to=2))
-    assert second.facts["macs"]["before"] == first.facts["macs"]["after"]
+    second = prune(pruned.output, tmp_path / "quarter.pt", config(macs=0.6, round_to=2))
+    assert second.facts["macs"]["before"] == pruned.facts["macs"]["after"]
     assert second.facts["macs"]["kept"] <= 0.6
     assert [entry["stage"] for entry in load_model(second.output).lineage] == ["prune", "prune"]
 
@@ -121,16 +103,15 @@ def test_a_pruned_file_trains_and_exports(pruned, tmp_path):
     from deploykit.config.export import ExportConfig
     from deploykit.config.train import TrainConfig
 
-    first, _ = pruned
     tuned = train(
         tmp_path / "tuned.pt",
         build_config(
             TrainConfig,
-            {"data": "digits", "model": {"weights": str(first.output)}, "epochs": 1, "lr": 0.02, "threads": 1},
+            {"data": "digits", "model": {"weights": str(pruned.output)}, "epochs": 1, "lr": 0.02, "threads": 1},
         ),
     )
-    assert tuned.facts["top1_select"] > first.facts["top1_select"]["one_shot"]
-    assert load_model(tuned.output).arch.shapes == load_model(first.output).arch.shapes
+    assert tuned.facts["top1_select"] > pruned.facts["top1_select"]["one_shot"]
+    assert load_model(tuned.output).arch.shapes == load_model(pruned.output).arch.shapes
     exported = export(tuned.output, tmp_path / "tuned.onnx", ExportConfig(threads=1))
     assert exported.facts["parity"]["ok"]
 
@@ -140,10 +121,10 @@ def test_a_pruned_file_loads_where_nothing_for_pruning_can_be_imported(pruned):
         "import sys\n"
         "for name in ('torch_pruning', 'deploykit.pruning'): sys.modules[name] = None\n"
         "from deploykit.models import load_model\n"
-        f"print(load_model({str(pruned[0].output)!r}).module.conv1.out_channels)\n"
+        f"print(load_model({str(pruned.output)!r}).module.conv1.out_channels)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == load_model(pruned[0].output).module.conv1.out_channels
+    assert int(done.stdout) == load_model(pruned.output).module.conv1.out_channels
 
 
 @pytest.mark.parametrize("importance", ["l1", "bn-scale", "fpgm", "lamp", "random"])
@@ -181,9 +162,8 @@ def test_layers_are_kept_and_sized_by_name(tiny_model, tmp_path):
     assert load_model(only).module.layer1[0].conv1.out_channels == 8
 
 
-def test_two_of_four(trained_model, tmp_path):
-    heard = Heard()
-    result = prune(trained_model, tmp_path / "sparse.pt", config(pattern="2:4"), progress=heard)
+def test_two_of_four(trained_model, tmp_path, listening):
+    result = prune(trained_model, tmp_path / "sparse.pt", config(pattern="2:4"), progress=listening)
     facts = result.facts["sparsity"]
     assert facts["pattern"] == "2:4"
     assert facts["zeros"] * 2 == facts["weights"]
@@ -196,7 +176,7 @@ def test_two_of_four(trained_model, tmp_path):
         "conv1.weight",
         "fc.weight",
     }
-    assert any("masks in 8 of 10 layers: 50% of their weights are zero" in line for line in heard.said)
+    assert any("masks in 8 of 10 layers: 50% of their weights are zero" in line for line in listening.heard)
 
 
 @pytest.mark.parametrize(
@@ -253,11 +233,10 @@ def test_training_towards_pruning(kind, trained_model, tmp_path):
     assert result.facts["top1_select"] > 0.8
 
 
-def test_unstructured_is_said_to_be_an_experiment(tiny_model, tmp_path):
-    heard = Heard()
-    result = prune(tiny_model, tmp_path / "out.pt", config(unstructured=0.25), progress=heard)
+def test_unstructured_is_said_to_be_an_experiment(tiny_model, tmp_path, listening):
+    result = prune(tiny_model, tmp_path / "out.pt", config(unstructured=0.25), progress=listening)
     assert result.facts["sparsity"]["zeros"] / result.facts["sparsity"]["weights"] == pytest.approx(0.75, abs=0.01)
-    assert any("experiment: no engine here is faster" in line for line in heard.said)
+    assert any("experiment: no engine here is faster" in line for line in listening.heard)
 
 
 def test_layer_times_are_measured(tiny_model, tmp_path):
@@ -303,26 +282,24 @@ def test_a_multiple_that_is_none_is_told_of_once(value):
     assert error.value.line() == f"round_to: got {value!r}, expected auto or 1 and more"
 
 
-def test_ratios_that_rounding_does_not_honour_are_told_of(tiny_model, tmp_path):
-    heard = Heard()
+def test_ratios_that_rounding_does_not_honour_are_told_of(tiny_model, tmp_path, listening):
     fields: dict[str, Any] = {"ratios": {"layer2": 0.2, "layer3.0.conv1": 0.5}}
-    module = load_model(prune(tiny_model, tmp_path / "out.pt", config(**fields), progress=heard).output).module
+    module = load_model(prune(tiny_model, tmp_path / "out.pt", config(**fields), progress=listening).output).module
     assert module.layer2[0].conv1.out_channels == 8
-    told = [line for line in heard.said if "--ratio" in line]
+    told = [line for line in listening.heard if "--ratio" in line]
     assert "--ratio 0.2 of layer2.0.conv1: 3.2 of 16 channels asked, 8 stay by --round-to" in told
     assert not any("layer3" in line for line in told)
 
 
-def test_ratios_that_change_nothing_are_refused(tiny_model, tmp_path):
+def test_ratios_that_change_nothing_are_refused(tiny_model, tmp_path, listening):
     wanted = (
         r"no --ratio changes a width; got the ratios 0\.5 of 16 channels. Ask for less, or use a smaller --round-to"
     )
     with pytest.raises(BadInput, match=wanted):
         prune(tiny_model, tmp_path / "out.pt", config(ratios={"layer2.0.conv1": 0.5}, round_to=16))
-    heard = Heard()
     fields: dict[str, Any] = {"ratios": {"layer2.0.conv1": 0.5}, "round_to": 16, "pattern": "2:4"}
-    prune(tiny_model, tmp_path / "out.pt", config(**fields), progress=heard)
-    assert any("8 of 16 channels asked, 16 stay by --round-to" in line for line in heard.said)
+    prune(tiny_model, tmp_path / "out.pt", config(**fields), progress=listening)
+    assert any("8 of 16 channels asked, 16 stay by --round-to" in line for line in listening.heard)
 
 
 def test_a_multiple_that_leaves_nothing_to_remove(tiny_model, tmp_path):

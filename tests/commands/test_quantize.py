@@ -106,14 +106,12 @@ def test_files_for_several_targets_lie_side_by_side():
     }
 
 
-def test_fewer_pictures_than_asked_for_are_said():
+def test_fewer_pictures_than_asked_for_are_said(listening):
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.quantization.calibration_images import calibration_pictures
-    from tests.commands.listening import Listening
 
-    progress = Listening()
-    images = calibration_pictures(QuantizeConfig(data="digits", images=100_000), progress)
-    assert f"calibrating on all {len(images.observed)} training pictures (100000 were asked for)" in progress.said
+    images = calibration_pictures(QuantizeConfig(data="digits", images=100_000), listening)
+    assert f"calibrating on all {len(images.observed)} training pictures (100000 were asked for)" in listening.said
 
 
 def test_an_operator_that_the_engine_does_not_know_is_named(tmp_path):

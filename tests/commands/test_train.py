@@ -12,9 +12,9 @@ import torch
 
 from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.errors import AnswerNo, BadInput, SystemTrouble, Unavailable
-from deploykit.base.progress import Silent
 from deploykit.commands.train import train
 from deploykit.config.train import TrainConfig
+from tests.listening import Listening
 from tests.model_files import read_model_file
 
 NET = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [8, 8, 16], "stem_stride": 2}}
@@ -23,16 +23,6 @@ NET = {"arch": "deploykit:resnet", "kwargs": {"depth": 8, "widths": [8, 8, 16], 
 def config(data: Any, **fields: Any) -> TrainConfig:
     fields = {"model": NET, "epochs": 1, "batch": 32, "threads": 1, "device": "cpu", **fields}
     return TrainConfig(data=str(data), **fields)
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    warn = say
 
 
 def test_the_file_carries_all_that_others_need(tmp_path: Path, digits_npz: Path) -> None:
@@ -85,18 +75,18 @@ def test_the_same_again_does_nothing_and_another_replaces_it(tmp_path: Path, dig
     assert first.output.read_bytes() != before
 
 
-def test_a_second_run_of_one_output_waits_for_the_first(tmp_path: Path, digits_npz: Path) -> None:
+def test_a_second_run_of_one_output_waits_for_the_first(tmp_path: Path, digits_npz: Path, listening: Listening) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from deploykit.base.lock import alone_with
 
-    target, heard = tmp_path / "model.pt", Heard()
+    target = tmp_path / "model.pt"
     with ThreadPoolExecutor(1) as other:
         with alone_with(target):
-            second = other.submit(train, target, config(digits_npz), progress=heard)
-            while not heard.said and not second.done():
+            second = other.submit(train, target, config(digits_npz), progress=listening)
+            while not listening.heard and not second.done():
                 time.sleep(0.01)
-            assert heard.said == [f"Another process is at work on {target}: waiting for it to end."]
+            assert listening.heard == [f"Another process is at work on {target}: waiting for it to end."]
             first = train_holding_the_lock(target, digits_npz)
         result = second.result()
     assert first.made
@@ -115,13 +105,12 @@ def train_holding_the_lock(target: Path, data: Path) -> Any:
 
 
 def test_without_a_place_for_locks_training_goes_on_and_says_so(
-    tmp_path: Path, digits_npz: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, digits_npz: Path, monkeypatch: pytest.MonkeyPatch, listening: Listening
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "file"))
-    heard = Heard()
-    assert train(tmp_path / "model.pt", config(digits_npz), progress=heard).made
-    assert "would disturb each other: cannot lock in" in heard.said[0]
+    assert train(tmp_path / "model.pt", config(digits_npz), progress=listening).made
+    assert "would disturb each other: cannot lock in" in listening.heard[0]
 
 
 def test_arguments_that_contradict_the_start_file_are_refused(tmp_path: Path, digits_npz: Path) -> None:
@@ -146,7 +135,9 @@ def test_a_foreign_or_modified_output_stays(tmp_path: Path, digits_npz: Path) ->
         train(foreign, config(digits_npz, seed=1))
 
 
-def test_fine_tuning_keeps_rows_by_name_or_replaces_the_head(tmp_path: Path, digits_npz: Path) -> None:
+def test_fine_tuning_keeps_rows_by_name_or_replaces_the_head(
+    tmp_path: Path, digits_npz: Path, listening: Listening
+) -> None:
     start = train(tmp_path / "start.pt", config(digits_npz)).output
     data = np.load(digits_npz)
     names = [f"{n}" for n in range(10)]
@@ -154,19 +145,17 @@ def test_fine_tuning_keeps_rows_by_name_or_replaces_the_head(tmp_path: Path, dig
     np.savez(
         shuffled, images=data["images"], labels=9 - data["labels"], classes=np.array(names[::-1]), split=data["split"]
     )
-    heard = Heard()
     model = {"weights": str(start), "freeze": True}
-    done = train(tmp_path / "by_name.pt", config(shuffled, model=model, lr=1e-12, weight_decay=0), progress=heard)
+    done = train(tmp_path / "by_name.pt", config(shuffled, model=model, lr=1e-12, weight_decay=0), progress=listening)
     before, after = read_model_file(start).tensors, read_model_file(done.output).tensors
-    assert "the head fc is kept, its classes mapped by name" in heard.said
+    assert "the head fc is kept, its classes mapped by name" in listening.said
     assert torch.allclose(after["fc.weight"], before["fc.weight"].flip(0))
     assert torch.equal(after["bn1.running_mean"], before["bn1.running_mean"])
     few = tmp_path / "few.npz"
     keep = data["labels"] < 4
     np.savez(few, images=data["images"][keep], labels=data["labels"][keep], split=data["split"][keep])
-    heard = Heard()
-    done = train(tmp_path / "few.pt", config(few, model=model), progress=heard)
-    assert "the head fc is new: 10 outputs before, 4 classes in the data" in heard.said
+    done = train(tmp_path / "few.pt", config(few, model=model), progress=listening)
+    assert "the head fc is new: 10 outputs before, 4 classes in the data" in listening.said
     file = read_model_file(done.output)
     assert file.tensors["fc.weight"].shape[0] == 4
     assert torch.equal(file.tensors["conv1.weight"], before["conv1.weight"])

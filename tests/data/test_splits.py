@@ -14,22 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Silent
 from deploykit.data import open_data, source
 from deploykit.data.source import DataSource, draw
 from deploykit.data.stores import Array, Part
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
+from tests.listening import Listening
 
 
 def noise(n: int, seed: int = 0) -> np.ndarray:
@@ -47,7 +35,7 @@ def made_of(train: np.ndarray, test: np.ndarray, **options) -> DataSource:
 hashes = st.lists(st.binary(min_size=8, max_size=8).map(bytes.hex), min_size=2, max_size=60, unique=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(names=hashes, seed=st.integers(0, 99))
 def test_draw_does_not_depend_on_order(names: list[str], seed: int) -> None:
     known = np.array(names, dtype="S64")
@@ -143,28 +131,26 @@ def test_overlap_is_an_error_naming_the_pictures() -> None:
         assert "1 pictures are in train and in test: picture 7 = picture 4" in error.value.line()
 
 
-def test_overlap_of_a_published_set_leaves_the_copies_out_of_train() -> None:
+def test_overlap_of_a_published_set_leaves_the_copies_out_of_train(listening: Listening) -> None:
     train, test = noise(20), noise(6, 1)
     test[4] = train[7]
-    heard = Heard()
-    data = made_of(train, test, published=True, progress=heard)
+    data = made_of(train, test, published=True, progress=listening)
     assert len(data.split("test")) == 6
     assert len(data.split("train")) + len(data.split("select")) == 19
-    assert heard.warned == ["made: 1 pictures of train are in test too; they are left out of train"]
+    assert listening.warned == ["made: 1 pictures of train are in test too; they are left out of train"]
 
 
 def test_evaluating_on_a_big_set_does_not_hash_its_train_pictures(
-    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: Listening
 ) -> None:
     root = tmp_path / "sorted"
     shutil.copytree(image_folder, root / "train")
     shutil.copytree(image_folder, root / "val")
     monkeypatch.setattr(source, "CHECKED_ALWAYS", 10)
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
-    heard = Heard()
-    data = open_data(str(root), progress=heard)
+    data = open_data(str(root), progress=listening)
     assert len(data.split("test")) == 40
-    assert any("was not checked, it would read 40 files" in one for one in heard.said)
+    assert any("was not checked, it would read 40 files" in one for one in listening.said)
     with pytest.raises(BadInput, match="40 pictures are in train and in test"):
         data.split("train")
     with pytest.raises(BadInput, match="40 pictures are in train and in test"):

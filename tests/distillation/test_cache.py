@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from deploykit.base.progress import Silent
 from deploykit.distillation import cache as module
 from deploykit.distillation.cache import RememberedTeacher, forget_oldest, kept, prepared, worth_keeping
 from deploykit.distillation.teachers import Moment, PreparedTeacher, Teachers
+from tests.listening import Listening
 
 SHAPE = (10, 3)
 
@@ -25,14 +25,6 @@ class Counting:
     def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
         self.asked += len(x)
         return x[:, :1].repeat(1, 3) * torch.tensor([1.0, 2.0, 3.0]), []
-
-
-class Warned(Silent):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def epoch(teacher: RememberedTeacher, number: int) -> Tensor:
@@ -109,16 +101,16 @@ def test_clean_answers_are_kept_and_the_oldest_go(tmp_path: Path, monkeypatch: p
     assert kept(tmp_path, "c", SHAPE, lambda: pytest.fail("asked again")).tolist() == rows.tolist()
 
 
-def test_an_unusable_folder_is_told_of_once_and_the_work_goes_on(tmp_path: Path) -> None:
+def test_an_unusable_folder_is_told_of_once_and_the_work_goes_on(tmp_path: Path, listening: Listening) -> None:
     (tmp_path / "file").write_text("")
-    unusable, warned, live = tmp_path / "file" / "teachers", Warned(), Counting()
-    teacher = RememberedTeacher(live, unusable, {}, SHAPE, warned)
+    unusable, live = tmp_path / "file" / "teachers", Counting()
+    teacher = RememberedTeacher(live, unusable, {}, SHAPE, listening)
     first = [epoch(teacher, number) for number in (0, 1)]
     assert not torch.equal(first[0], first[1])
-    assert len(warned.warnings) == 1
-    assert "nothing is kept in the cache folder" in warned.warnings[0]
-    assert kept(unusable, "clean", SHAPE, constant, warned).tolist() == np.ones(SHAPE).tolist()
-    assert len(warned.warnings) == 2
+    assert len(listening.warned) == 1
+    assert "nothing is kept in the cache folder" in listening.warned[0]
+    assert kept(unusable, "clean", SHAPE, constant, listening).tolist() == np.ones(SHAPE).tolist()
+    assert len(listening.warned) == 2
 
 
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from deploykit.data import open_data
 from deploykit.engines import open_runner
 from deploykit.evaluation.compare_runners import parity_of, usable_batches
 from deploykit.evaluation.run_classifier import collect_logits
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 RANGES = ((4, 8, 16), (32, 32, 64))
 
@@ -62,12 +62,12 @@ def test_accuracy_is_the_same_and_the_last_call_is_filled_up(path: Path) -> None
         assert set(runner.seen) == {16}
 
 
-def test_parity_is_judged_at_what_each_profile_takes_and_serves_best(path: Path) -> None:
+def test_parity_is_judged_at_what_each_profile_takes_and_serves_best(path: Path, listening: Listening) -> None:
     images = [open_data("digits").split("test").image(i) for i in range(40)]
     with open_runner(path, threads=1) as inner:
-        runner, progress = Profiled(inner), Listening()
-        assert usable_batches((1, 2, 8), runner, progress) == (8, 32)  # type: ignore[arg-type]
-        assert progress.said == ["batch sizes [1, 2] are not compared: no profile of the engine takes them"]
+        runner = Profiled(inner)
+        assert usable_batches((1, 2, 8), runner, listening) == (8, 32)  # type: ignore[arg-type]
+        assert listening.said == ["batch sizes [1, 2] are not compared: no profile of the engine takes them"]
         found = parity_of(inner, runner, images)  # type: ignore[arg-type]
         assert found.ok
         assert [one["batch"] for one in found.to_dict()["by_batch"]] == [8, 32]

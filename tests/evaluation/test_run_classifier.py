@@ -11,7 +11,7 @@ from deploykit.base.runner import TensorSpec
 from deploykit.data import open_data
 from deploykit.engines import open_runner
 from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 PLAIN = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -106,13 +106,13 @@ def test_an_engine_without_preprocessing_needs_one(split) -> None:
     assert collect_logits(runner, split, 4, preprocessing=PLAIN).shape == (20, 3)
 
 
-def test_the_data_default_stands_in_and_is_said() -> None:
-    runner, heard = ByBrightness(), Listening()
+def test_the_data_default_stands_in_and_is_said(listening: Listening) -> None:
+    runner = ByBrightness()
     source = open_data("digits")
-    assert preprocessing_of(runner, source, None, "net", heard) is PLAIN
+    assert preprocessing_of(runner, source, None, "net", listening) is PLAIN
     runner.preprocessing = None
-    assert preprocessing_of(runner, source, None, "net", heard) == source.preprocessing(32)
-    assert "net carries no preprocessing: its input is made as the data's default, size (32, 32)" in heard.warned[0]
+    assert preprocessing_of(runner, source, None, "net", listening) == source.preprocessing(32)
+    assert "net carries no preprocessing: its input is made as the data's default, size (32, 32)" in listening.warned[0]
 
 
 def test_the_size_is_asked_for_where_nobody_knows_it(image_folder: Path) -> None:
@@ -125,14 +125,14 @@ def test_the_size_is_asked_for_where_nobody_knows_it(image_folder: Path) -> None
     assert preprocessing_of(runner, source, 24, "net").size == (24, 24)
 
 
-def test_columns_follow_the_names_of_the_data() -> None:
-    logits, heard = np.arange(6, dtype=np.float32).reshape(2, 3), Listening()
-    mapped = in_data_order(logits, ("b", "c", "a"), ("a", "b", "c"), "net", heard)
+def test_columns_follow_the_names_of_the_data(listening: Listening) -> None:
+    logits = np.arange(6, dtype=np.float32).reshape(2, 3)
+    mapped = in_data_order(logits, ("b", "c", "a"), ("a", "b", "c"), "net", listening)
     assert mapped.tolist() == [[2, 0, 1], [5, 3, 4]]
-    assert "net: classes mapped by name" in heard.said[0]
-    fewer = in_data_order(logits, ("b", "c", "a"), ("c", "b"), "net", heard)
+    assert "net: classes mapped by name" in listening.said[0]
+    fewer = in_data_order(logits, ("b", "c", "a"), ("c", "b"), "net", listening)
     assert fewer.tolist() == [[1, 0], [4, 3]]
-    assert "judged among the data's 2 classes only" in heard.warned[0]
+    assert "judged among the data's 2 classes only" in listening.warned[0]
 
 
 @pytest.mark.parametrize(

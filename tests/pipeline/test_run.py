@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from deploykit.cli.main import app
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import RunResult, run
 from deploykit.reporting import read_report
+from tests.listening import Listening
 
 RECIPE = """\
 version: 1
@@ -33,24 +35,6 @@ variants:
   fp32: {target: ort-cpu}
 benchmark: {limit: 60, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
 """
-
-
-class Heard:
-    """A progress that remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def task(self, title: str, total: float | None = None, unit: str = ""):
-        from deploykit.base.progress import SILENT
-
-        return SILENT.task(title, total, unit)
-
-    def say(self, message: str) -> None:
-        self.lines.append(message)
-
-    def warn(self, message: str) -> None:
-        self.lines.append(f"warning: {message}")
 
 
 @pytest.fixture(scope="module")
@@ -107,12 +91,11 @@ def test_no_path_of_this_machine_is_in_what_is_shared(first: tuple[Path, RunResu
             assert str(home).encode() not in path.read_bytes(), path
 
 
-def test_the_second_run_does_nothing_twice_and_says_so(again: Path) -> None:
-    heard = Heard()
+def test_the_second_run_does_nothing_twice_and_says_so(again: Path, listening: Listening) -> None:
     before = {path: path.read_bytes() for path in (again / "run").rglob("*") if path.is_file()}
-    result = run(again / "tiny.yaml", again / "run", progress=heard)
+    result = run(again / "tiny.yaml", again / "run", progress=listening)
     assert set(statuses(result).values()) == {"kept"}
-    assert any(line.startswith("Nothing to do: every result of tiny is there already") for line in heard.lines)
+    assert any(line.startswith("Nothing to do: every result of tiny is there already") for line in listening.heard)
     after = {path: path.read_bytes() for path in (again / "run").rglob("*") if path.is_file()}
     assert after == before
 
@@ -249,20 +232,21 @@ def test_a_model_file_instead_of_training(again: Path, tmp_path: Path) -> None:
         run(again / "tiny.yaml", tmp_path / "run")
 
 
-def test_two_runs_at_once_the_second_waits_or_says_so(again: Path) -> None:
+def test_two_runs_at_once_the_second_waits_or_says_so(again: Path, listening: Listening) -> None:
     with FileLock(again / "run" / "lock"):
         with pytest.raises(
             SystemTrouble, match=r"another run is at work in .*run\. Wait for it, or leave out --no-wait"
         ):
             run(again / "tiny.yaml", again / "run", RunConfig(wait=False))
-        heard, done = Heard(), []
-        waiting = threading.Thread(target=lambda: done.append(run(again / "tiny.yaml", again / "run", progress=heard)))
+        done = []
+        second = partial(run, again / "tiny.yaml", again / "run", progress=listening)
+        waiting = threading.Thread(target=lambda: done.append(second()))
         waiting.start()
         for _ in range(200):
-            if heard.lines:
+            if listening.heard:
                 break
             time.sleep(0.05)
-        assert heard.lines[0].startswith("Another run is at work in ")
+        assert listening.heard[0].startswith("Another run is at work in ")
         assert done == []
     waiting.join(60)
     assert set(statuses(done[0]).values()) == {"kept"}
@@ -271,7 +255,8 @@ def test_two_runs_at_once_the_second_waits_or_says_so(again: Path) -> None:
 def test_a_stale_lock_is_no_trouble(again: Path) -> None:
     program = f"from filelock import FileLock; FileLock({str(again / 'run' / 'lock')!r}).acquire(); import os; os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", program])
-    run(again / "tiny.yaml", again / "run", RunConfig(wait=False))
+    result = run(again / "tiny.yaml", again / "run", RunConfig(wait=False))
+    assert set(statuses(result).values()) == {"kept"}
 
 
 def test_folders_that_are_not_ours_are_left_alone(again: Path, tmp_path: Path) -> None:
@@ -340,7 +325,7 @@ def command(home: Path) -> list[str]:
     ("blow", "code"), [(signal.SIGKILL, -9), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )
 def test_a_killed_run_resumes_with_the_same_result(
-    first: tuple[Path, RunResult], tmp_path: Path, blow: int, code: int
+    first: tuple[Path, RunResult], tmp_path: Path, blow: int, code: int, listening: Listening
 ) -> None:
     """Killed in the midst of training; the second try goes on there and ends with the model of an unbroken run."""
     (tmp_path / "tiny.yaml").write_text(RECIPE.replace("epochs: 1", "epochs: 3"))
@@ -357,13 +342,12 @@ def test_a_killed_run_resumes_with_the_same_result(
     process.stderr.close()
     assert process.wait() == code, lines
     assert not (tmp_path / "run" / "artifacts" / "model.pt").exists(), "killed too late to show anything"
-    heard = Heard()
-    result = run(tmp_path / "tiny.yaml", tmp_path / "run", progress=heard)
+    result = run(tmp_path / "tiny.yaml", tmp_path / "run", progress=listening)
     assert statuses(result)["model.train"] == "done"
     assert any(
-        "resum" in line.lower() or "goes on" in line.lower() or "going on" in line.lower() for line in heard.lines
+        "resum" in line.lower() or "goes on" in line.lower() or "going on" in line.lower() for line in listening.heard
     )
-    assert not any(line.startswith("epoch 1/3") for line in heard.lines)
+    assert not any(line.startswith("epoch 1/3") for line in listening.heard)
     (tmp_path / "whole").mkdir()
     whole = CliRunner().invoke(
         app, ["train", "--config", str(moved(tmp_path / "run" / "stages" / "model.train.yaml", tmp_path / "whole"))]

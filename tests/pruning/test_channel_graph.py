@@ -43,19 +43,13 @@ def test_norms_over_channels_keep_them_and_are_named():
     assert "norm (GroupNorm)" in graph.kept["a"]
 
 
-def test_splits_and_views_that_state_a_width_keep_it():
-    said = []
-
-    class Heard:
-        def say(self, message):
-            said.append(message)
-
-    graph = prunable_graph(made("Rigid"), SIZE, Heard())
+def test_splits_and_views_that_state_a_width_keep_it(listening):
+    graph = prunable_graph(made("Rigid"), SIZE, listening)
     assert producers(graph) == [("free",)]
     assert "code depends on its width" in graph.kept["a"]
     assert "code depends on its width" in graph.kept["last"]
-    assert len(said) == 1
-    assert "last" in said[0]
+    assert len(listening.said) == 1
+    assert "last" in listening.said[0]
 
 
 def test_a_shuffle_keeps_what_is_split_and_frees_the_rest():

@@ -47,18 +47,12 @@ def test_a_flattened_map_counts_each_pixel(plain):
     np.testing.assert_allclose(of(graph, channel_scores(net, graph, "l2", Given()), "b"), expected, rtol=1e-5)
 
 
-def test_bn_scale_reads_gamma_and_says_where_there_is_none(plain):
+def test_bn_scale_reads_gamma_and_says_where_there_is_none(plain, listening):
     net, graph = plain
-    said = []
-
-    class Heard:
-        def say(self, message):
-            said.append(message)
-
-    scores = channel_scores(net, graph, "bn-scale", Given(progress=Heard()))
+    scores = channel_scores(net, graph, "bn-scale", Given(progress=listening))
     np.testing.assert_allclose(of(graph, scores, "a"), net.bn.weight.abs().detach().numpy(), rtol=1e-6)
     np.testing.assert_allclose(of(graph, scores, "b"), of(graph, channel_scores(net, graph, "l2", Given()), "b"))
-    assert said == [
+    assert listening.said == [
         "b has no BatchNorm: its channels are scored by L2",
         "c has no BatchNorm: its channels are scored by L2",
     ]

@@ -6,7 +6,6 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import BadInput
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.quantization.analyze import analyze
-from tests.commands.listening import Listening
 
 QUICK = AnalyzeConfig(data="digits", images=16, select_images=16, method="minmax")
 
@@ -60,12 +59,11 @@ def test_a_second_run_does_nothing_and_another_option_makes_it_anew(made, tiny_m
     assert set(manifest.files) == {"tiny.json", "tiny.html"}
 
 
-def test_the_range_file_saves_the_calibration(made, tiny_model, tmp_path):
-    heard = Listening()
+def test_the_range_file_saves_the_calibration(made, tiny_model, tmp_path, listening):
     ranges = str(made.output.parent / "tiny.ranges.json")
     config = QUICK.model_copy(update={"ranges": ranges})
-    analyze(tiny_model, tmp_path / "again.json", config, progress=heard)
-    assert any("ranges of 16 pictures read from" in line for line in heard.said)
+    analyze(tiny_model, tmp_path / "again.json", config, progress=listening)
+    assert any("ranges of 16 pictures read from" in line for line in listening.said)
 
 
 def test_a_range_file_of_another_calibration_is_refused(made, tiny_model, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.quantization.analyze import analyze
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 
 class Interrupting(Listening):
@@ -30,7 +30,7 @@ class Interrupting(Listening):
         yield Bar()
 
 
-def test_an_interrupted_calibration_goes_on_from_the_range_file(tiny_model, tmp_path):
+def test_an_interrupted_calibration_goes_on_from_the_range_file(tiny_model, tmp_path, listening):
     plain = AnalyzeConfig(data="digits", images=40, select_images=8, batch=1, method="minmax")
     whole = plain.model_copy(update={"ranges": str(tmp_path / "whole.json")})
     analyze(tiny_model, tmp_path / "a.json", whole)
@@ -39,9 +39,8 @@ def test_an_interrupted_calibration_goes_on_from_the_range_file(tiny_model, tmp_
         analyze(tiny_model, tmp_path / "b.json", broken, progress=Interrupting(30))
     half = json.loads((tmp_path / "broken.json").read_text())
     assert (half["done"], half["complete"]) == (25, False)
-    heard = Listening()
-    analyze(tiny_model, tmp_path / "b.json", broken, progress=heard)
-    assert any("ranges of 25 pictures read" in line for line in heard.said)
+    analyze(tiny_model, tmp_path / "b.json", broken, progress=listening)
+    assert any("ranges of 25 pictures read" in line for line in listening.said)
     first, second = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "broken"))
     assert second["complete"]
     assert first["tensors"] == second["tensors"]

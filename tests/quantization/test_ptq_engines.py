@@ -13,7 +13,7 @@ from deploykit.base.errors import BadInput
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines import open_runner
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 QUICK = {
     "data": "digits",
@@ -48,13 +48,14 @@ def test_an_openvino_file_is_judged_by_openvino(source: Path) -> None:
         assert (runner.target, runner.precision) == ("openvino", "int8")
 
 
-def test_without_openvino_nothing_is_claimed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_openvino_nothing_is_claimed(
+    source: Path, monkeypatch: pytest.MonkeyPatch, listening: Listening
+) -> None:
     from deploykit.engines.openvino import compiled_model as loading
 
     loading.library.cache_clear()
     loading.core.cache_clear()
     monkeypatch.setitem(sys.modules, "openvino", None)
-    listening = Listening()
     try:
         config = QuantizeConfig(target="openvino", **QUICK)
         made = quantize(source, source.with_name("ov2.onnx"), config, progress=listening)

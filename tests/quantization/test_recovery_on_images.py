@@ -11,7 +11,6 @@ from deploykit.commands.quantize import quantize
 from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines import open_runner
-from tests.commands.listening import Listening
 from tests.quantization.test_equalize import spoil
 
 QUICK = QuantizeConfig(data="digits", images=64, select_images=64, method="mse", force_int8=True)
@@ -66,30 +65,28 @@ def top1_pt(path):
     return 100 * float((logits.argmax(1) == split.labels).mean()), logits
 
 
-def test_the_collapse_is_recovered_automatically(net, collapsed, tmp_path):
+def test_the_collapse_is_recovered_automatically(net, collapsed, tmp_path, listening):
     (float_pt, float_logits), (_, same_logits) = top1_pt(net[1]), top1_pt(collapsed)
     assert float_pt > 60
     np.testing.assert_allclose(same_logits, float_logits, atol=1e-3 * np.abs(float_logits).max())
     off = QUICK.model_copy(update={"equalize": "off", "bias_correction": "off"})
     healthy = quantize(net[1], tmp_path / "healthy.onnx", off)
-    told = Listening()
-    made = quantize(collapsed, tmp_path / "auto.onnx", QUICK, progress=told)
+    made = quantize(collapsed, tmp_path / "auto.onnx", QUICK, progress=listening)
     recovery = made.facts["recovery"]
     assert recovery["equalization"] == "channels equalized"
     snr = recovery["equalization_snr_db"]
     assert snr["channels equalized"] > snr["as it is"] + 8
-    assert any(line.startswith("network channels equalized: as it is") for line in told.said)
+    assert any(line.startswith("network channels equalized: as it is") for line in listening.said)
     assert made.facts["parity"]["snr_db"] > healthy.facts["parity"]["snr_db"] - 1.5
     assert top1_pt(made.output)[0] >= top1_pt(healthy.output)[0] - 0.5
     assert "Min" not in [node.op_type for node in onnx.load(made.output).graph.node]
 
 
-def test_a_healthy_network_is_left_as_it_is(net, tmp_path):
-    told = Listening()
-    made = quantize(net[1], tmp_path / "plain.onnx", QUICK, progress=told)
+def test_a_healthy_network_is_left_as_it_is(net, tmp_path, listening):
+    made = quantize(net[1], tmp_path / "plain.onnx", QUICK, progress=listening)
     assert made.facts["recovery"]["equalization"] is None
     assert made.facts["recovery"]["rounding"] == "nearest"
-    assert any(line.startswith("no equalization: int8 is near enough to float") for line in told.said)
+    assert any(line.startswith("no equalization: int8 is near enough to float") for line in listening.said)
 
 
 def test_four_bit_weights_and_batch_norm_by_request(net, tmp_path):

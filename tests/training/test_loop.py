@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Silent
 from deploykit.config.train import AugmentConfig
 from deploykit.training.resume import Course, Diverged, ResumeFile
 from deploykit.training.signals import Stop
+from tests.listening import Listening
 
 RICH = dict(
     epochs=3,
@@ -23,14 +23,6 @@ RICH = dict(
     warmup_epochs=0.5,
     augment=AugmentConfig(shift_px=2, crop=0.5, flip=0.1, color=0.1, mixup=0.2, cutmix=0.5),
 )
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
 
 
 def equal(a: dict, b: dict) -> bool:
@@ -64,15 +56,14 @@ class StopAfter(Stop):
 
 
 @pytest.mark.parametrize("looks", [2, 6, 9])
-def test_a_stopped_run_goes_on_to_the_same_bits(run, tmp_path: Path, looks: int) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits(run, tmp_path: Path, looks: int, listening: Listening) -> None:
     whole = run(**RICH)
     kept = ResumeFile(tmp_path / "model.pt", "key", {})
-    heard = Heard()
     with pytest.raises(KeyboardInterrupt):
-        run(**RICH, resume=kept, stop=StopAfter(looks), progress=heard)
-    assert "the state is kept in .model.pt.resume" in heard.said[-1]
-    again = run(**RICH, resume=kept, progress=heard)
-    assert any(line.startswith("going on after epoch") for line in heard.said)
+        run(**RICH, resume=kept, stop=StopAfter(looks), progress=listening)
+    assert "the state is kept in .model.pt.resume" in listening.said[-1]
+    again = run(**RICH, resume=kept, progress=listening)
+    assert any(line.startswith("going on after epoch") for line in listening.said)
     assert equal(whole.tensors, again.tensors)
     assert equal(whole.ema, again.ema)
     assert whole.course.top1 == again.course.top1
@@ -89,25 +80,23 @@ def test_threads_are_kept_over_a_resume(run, tmp_path: Path, monkeypatch: pytest
     assert run(threads=None, resume=kept).course.threads == 2
 
 
-def test_the_probe_changes_no_weights(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_changes_no_weights(run, monkeypatch: pytest.MonkeyPatch, listening: Listening) -> None:
     from deploykit.training import loop, threads
 
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(loop, "cores", lambda: 2)
     monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setattr(threads, "MARGIN", 1e9)  # one thread wins whatever was measured
-    heard = Heard()
-    probed = run(threads=None, epochs=1, progress=heard)
-    assert heard.said[0].startswith("1 CPU thread (a training step by threads: 1: ")
+    probed = run(threads=None, epochs=1, progress=listening)
+    assert listening.said[0].startswith("1 CPU thread (a training step by threads: 1: ")
     assert equal(probed.tensors, run(threads=1, epochs=1).tensors)
 
 
-def test_early_stop(run) -> None:
-    heard = Heard()
-    outcome = run(epochs=30, lr=1e-9, early_stop=2, progress=heard)
+def test_early_stop(run, listening: Listening) -> None:
+    outcome = run(epochs=30, lr=1e-9, early_stop=2, progress=listening)
     assert len(outcome.course.top1) < 30
     assert outcome.course.stale == 2
-    assert "stopped early: 2 epochs without a better top-1 on select" in heard.said
+    assert "stopped early: 2 epochs without a better top-1 on select" in listening.said
 
 
 def nan_at(step_number: int):

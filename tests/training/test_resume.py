@@ -6,16 +6,8 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Silent
 from deploykit.training.resume import ResumeFile
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
+from tests.listening import Listening
 
 
 def test_a_state_comes_back_whole(tmp_path: Path) -> None:
@@ -36,21 +28,21 @@ def test_a_state_comes_back_whole(tmp_path: Path) -> None:
         ("other", {"epochs": 2, "lr": 0.1}, "other data, start weights or library versions"),
     ],
 )
-def test_another_runs_state_is_not_gone_on_with(tmp_path: Path, key: str, config: dict, said: str) -> None:
+def test_another_runs_state_is_not_gone_on_with(
+    tmp_path: Path, key: str, config: dict, said: str, listening: Listening
+) -> None:
     ResumeFile(tmp_path / "model.pt", "key", {"epochs": 2, "lr": 0.1}).save({})
-    heard = Heard()
-    assert ResumeFile(tmp_path / "model.pt", key, config).load(heard) is None
+    assert ResumeFile(tmp_path / "model.pt", key, config).load(listening) is None
     with pytest.raises(AssertionError, match=said):
-        raise AssertionError(heard.warned)
+        raise AssertionError(listening.warned)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04rubbish", b"hello"])
-def test_a_damaged_state_is_said(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_state_is_said(tmp_path: Path, content: bytes, listening: Listening) -> None:
     kept = ResumeFile(tmp_path / "model.pt", "key", {})
     kept.path.write_bytes(content)
-    heard = Heard()
-    assert kept.load(heard) is None
-    assert heard.warned[0].startswith("starting over, the kept state cannot be read")
+    assert kept.load(listening) is None
+    assert listening.warned[0].startswith("starting over, the kept state cannot be read")
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:

@@ -11,20 +11,8 @@ import pytest
 from PIL import Image
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Silent
 from deploykit.data import DataSource, open_data
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
+from tests.listening import Listening
 
 
 def refused(name: object, **options) -> str:
@@ -83,14 +71,13 @@ def test_names(name: str, text: str) -> None:
 # Folders
 
 
-def test_plain_folder_is_split_by_hash(image_folder: Path) -> None:
-    heard = Heard()
-    data = open_data(str(image_folder), progress=heard)
+def test_plain_folder_is_split_by_hash(image_folder: Path, listening: Listening) -> None:
+    data = open_data(str(image_folder), progress=listening)
     assert data.classes == ("one", "three", "two", "zero")
     sizes = [len(data.split(name)) for name in ("train", "select", "test")]
     assert sum(sizes) == 40
     assert min(sizes) >= 1
-    assert "a fifth of the pictures, chosen by their hash, is the test split" in heard.said[0]
+    assert "a fifth of the pictures, chosen by their hash, is the test split" in listening.said[0]
     test = data.split("test")
     assert Path(test.file_name(0) or "").parent.name == data.classes[test.labels[0]]
 
@@ -111,11 +98,10 @@ def test_train_and_val(tmp_path: Path) -> None:
     assert len(data.split("train")) + len(data.split("select")) == 40
 
 
-def test_train_val_and_test(tmp_path: Path) -> None:
-    heard = Heard()
-    data = open_data(str(sorted_folder(tmp_path / "d", {"train": 6, "val": 3, "test": 5})), progress=heard)
+def test_train_val_and_test(tmp_path: Path, listening: Listening) -> None:
+    data = open_data(str(sorted_folder(tmp_path / "d", {"train": 6, "val": 3, "test": 5})), progress=listening)
     assert [len(data.split(name)) for name in ("train", "select", "test")] == [12, 6, 10]
-    assert heard.said == [f"{data.name}: train from train/, select from val/, test from test/"]
+    assert listening.said == [f"{data.name}: train from train/, select from val/, test from test/"]
 
 
 def test_folder_errors(tmp_path: Path) -> None:
@@ -137,18 +123,17 @@ def test_folder_errors(tmp_path: Path) -> None:
     assert "val/cow is a class that" in refused(root)
 
 
-def test_a_broken_picture_is_named_or_left_out(image_folder: Path) -> None:
+def test_a_broken_picture_is_named_or_left_out(image_folder: Path, listening: Listening) -> None:
     root = image_folder
     bad = root / "one" / "03.png"
     bad.write_bytes(bad.read_bytes()[:60])
     with pytest.raises(BadInput, match=r"one/03\.png is (a broken|no) picture.*--skip-broken"):
         read_all(open_data(str(root)))
-    heard = Heard()
-    data = open_data(str(root), skip_broken=True, progress=heard)
+    data = open_data(str(root), skip_broken=True, progress=listening)
     assert sum(len(data.split(name)) for name in ("train", "select", "test")) == 39
-    assert len(heard.warned) == 1
-    assert "left out 1 of 40 pictures" in heard.warned[0]
-    assert "03.png" in heard.warned[0]
+    assert len(listening.warned) == 1
+    assert "left out 1 of 40 pictures" in listening.warned[0]
+    assert "03.png" in listening.warned[0]
 
 
 def test_pictures_of_many_kinds_in_one_folder(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from deploykit.data import synthetic_images
 from deploykit.engines import open_runner
 from deploykit.exporting.cast import cast as command
 from deploykit.exporting.cast.cast import cast_graph
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 FP16 = ExportConfig(precision="fp16", data="digits", images=16)
 
@@ -98,8 +98,7 @@ def test_keep_io_keeps_float32_at_both_ends(source: Path) -> None:
         assert (runner.inputs[0].dtype, runner.outputs[0].dtype) == ("float32", "float32")
 
 
-def test_bf16_keeps_its_ends_and_says_so(source: Path) -> None:
-    listening = Listening()
+def test_bf16_keeps_its_ends_and_says_so(source: Path, listening: Listening) -> None:
     made = export(source, None, FP16.but(precision="bf16"), progress=listening)
     assert made.output.name == "model.bf16.onnx"
     assert made.facts["cast"]["keep_io"]
@@ -109,8 +108,7 @@ def test_bf16_keeps_its_ends_and_says_so(source: Path) -> None:
         open_runner(made.output)
 
 
-def test_overflow_is_kept_from_the_file_and_told(source: Path) -> None:
-    listening = Listening()
+def test_overflow_is_kept_from_the_file_and_told(source: Path, listening: Listening) -> None:
     made = export(loud(source), None, FP16.but(keep_io=True), progress=listening)
     kept = made.facts["cast"]["kept_float"]
     assert 3 <= len(kept) <= 5
@@ -190,9 +188,8 @@ def test_without_pictures_only_weights_are_looked_at(source: Path) -> None:
     assert not any("numbers up to" in why for why in kept.values())
 
 
-def test_synthetic_pictures_are_said(float_file: Path, tmp_path: Path) -> None:
+def test_synthetic_pictures_are_said(float_file: Path, tmp_path: Path, listening: Listening) -> None:
     alone = Path(shutil.copy(float_file, tmp_path / "alone.onnx"))
-    listening = Listening()
     made = export(alone, None, ExportConfig(precision="fp16"), progress=listening)
     assert made.facts["verified_on"] == "synthetic"
     assert any("ranges of only 16 pictures (synthetic)" in line for line in listening.warned)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Silent
 from deploykit.config.prune import LATENCY_TARGETS as TARGETS
 from deploykit.pruning.latency.layer_times import keep_times, known_times, measure_on, table_file
 from deploykit.pruning.latency.table import LayerShape
+from tests.listening import Listening
 
 
 def conv(c_in: int, c_out: int, groups: int = 1) -> LayerShape:
@@ -54,16 +54,12 @@ def test_a_target_that_cannot_time_layers_is_refused() -> None:
         measure_on("torch-eager", 1)
 
 
-def test_a_cache_that_takes_no_files_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_takes_no_files_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listening: Listening
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "file"))
-    warned: list[str] = []
-
-    class Warned(Silent):
-        def warn(self, message: str) -> None:
-            warned.append(message)
-
-    keep_times(table_file("ort-cpu", 1), {conv(8, 8).key(): 0.5}, "ort-cpu", 1, Warned())
-    (only,) = warned
+    keep_times(table_file("ort-cpu", 1), {conv(8, 8).key(): 0.5}, "ort-cpu", 1, listening)
+    (only,) = listening.warned
     assert f"nothing is kept in the cache folder {tmp_path / 'file'} (Not a directory): later runs" in only
     assert "DEPLOYKIT_CACHE_DIR names another folder" in only

@@ -14,7 +14,7 @@ from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.models import load_model, save_model
-from tests.commands.listening import Listening
+from tests.listening import Listening
 
 FIELDS = {
     "method": "qat",
@@ -133,14 +133,13 @@ class Killed(Listening):
             raise KeyboardInterrupt
 
 
-def test_a_killed_run_goes_on_to_the_same_result(made, sparse_model, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_result(made, sparse_model, tmp_path, listening):
     output = tmp_path / "m.qat.pt"
     with pytest.raises(KeyboardInterrupt):
         quantize(sparse_model[0], output, QAT, progress=Killed())
     assert not output.exists()
-    told = Listening()
-    quantize(sparse_model[0], output, QAT, progress=told)
-    assert any(line.startswith("going on after epoch 1 of 3") for line in told.said)
+    quantize(sparse_model[0], output, QAT, progress=listening)
+    assert any(line.startswith("going on after epoch 1 of 3") for line in listening.said)
     first, second = (load_model(path) for path in (made[0].output, output))
     assert first.ranges == second.ranges
     for name, tensor in first.module.state_dict().items():
@@ -161,17 +160,16 @@ def test_harmful_training_returns_the_calibrated_model(trained_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_becomes_nan_keeps_the_calibrated_model(trained_model, tmp_path):
-    told = Listening()
+def test_a_loss_that_becomes_nan_keeps_the_calibrated_model(trained_model, tmp_path, listening):
     config = QAT.but(qat_lr=1e30, qat_epochs=1, qat_every=None)
-    facts = quantize(trained_model, tmp_path / "m.qat.pt", config, progress=told).facts
+    facts = quantize(trained_model, tmp_path / "m.qat.pt", config, progress=listening).facts
     assert facts["won"] == "ptq"
     assert "NaN or infinite" in facts["diverged"]
-    assert any("the best round before is judged" in line for line in told.warned)
+    assert any("the best round before is judged" in line for line in listening.warned)
 
 
 @pytest.mark.slow
-def test_training_starts_from_an_equalized_network_where_that_is_better(trained_model, tmp_path):
+def test_training_starts_from_an_equalized_network_where_that_is_better(trained_model, tmp_path, listening):
     from deploykit.exporting.names import module_of
     from deploykit.quantization.qat.binding import bind, write_back
     from deploykit.quantization.qdq.graph import constant
@@ -187,10 +185,9 @@ def test_training_starts_from_an_equalized_network_where_that_is_better(trained_
     path = tmp_path / "collapsed.pt"
     save_model(path, loaded.module, loaded.arch, loaded.preprocessing, loaded.classes, samples=None)
     fields = {"weight_bits": None, "qat_epochs": 1, "qat_every": None}
-    told = Listening()
-    facts = quantize(path, tmp_path / "m.qat.pt", QAT.but(**fields), progress=told).facts
+    facts = quantize(path, tmp_path / "m.qat.pt", QAT.but(**fields), progress=listening).facts
     assert facts["equalized"] is True
-    assert any(line.startswith("training starts from the equalized network") for line in told.said)
+    assert any(line.startswith("training starts from the equalized network") for line in listening.said)
     off = quantize(path, tmp_path / "off.qat.pt", QAT.but(**fields, equalize="off")).facts
     assert off["equalized"] is False
     assert facts["top1_select"] > off["top1_ptq"]
@@ -258,7 +255,7 @@ def test_export_of_the_file_is_the_float_network(made, tmp_path):
     assert not [node for node in onnx.load(out).graph.node if node.op_type == "QuantizeLinear"]
 
 
-def test_a_trained_network_that_the_engine_refuses_loses(trained_model, tmp_path, monkeypatch):
+def test_a_trained_network_that_the_engine_refuses_loses(trained_model, tmp_path, monkeypatch, listening):
     from deploykit.base.errors import AnswerNo
     from deploykit.quantization.qat import select_best as qat_judge
 
@@ -271,7 +268,6 @@ def test_a_trained_network_that_the_engine_refuses_loses(trained_model, tmp_path
         return score(*arguments)
 
     monkeypatch.setattr(qat_judge, "_score", refusing)
-    told = Listening()
-    facts = quantize(trained_model, tmp_path / "m.qat.pt", QAT, progress=told).facts
+    facts = quantize(trained_model, tmp_path / "m.qat.pt", QAT, progress=listening).facts
     assert (facts["won"], facts["top1_qat"], facts["agreement"]) == ("ptq", None, None)
-    assert "the trained network does not run on integers: parameter out of computation range" in told.warned
+    assert "the trained network does not run on integers: parameter out of computation range" in listening.warned
