@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from deploykit.stats.mcnemar import mcnemar
-from deploykit.stats.score_tests import proportion_p
 from scipy.stats import bootstrap, norm
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
 from statsmodels.stats.proportion import proportions_ztest
 
-from deploykit.stats.paired import bootstrap_mean, score_interval
+from deploykit.stats.paired import bootstrap_mean, mcnemar, score_interval
 from deploykit.stats.percentiles import percentile
+from deploykit.stats.proportions import proportion_p
 from deploykit.stats.ratio import speed_up_interval
 
 
