@@ -56,10 +56,7 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
     scaled = _scaled(layer, weight, scale)
     if scaled is None:
         return False
-    shifted = (
-        (0.0 if bias is None else np.asarray(bias, np.float64) - mean) * scale if bias is not None else -mean * scale
-    )
-    new_bias = shifted + beta
+    new_bias = ((0.0 if bias is None else np.asarray(bias, np.float64)) - mean) * scale + beta
     stem = norm.inputs[1].name if norm.inputs[1] is not None else norm.name
     inputs = []
     for role, array in (("weight", scaled), ("bias", new_bias)):
@@ -72,11 +69,9 @@ def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
     if name and name.endswith(".weight"):  # keep the layer's name for the node ↔ module map
         layer.metadata_props.setdefault("pkg.torch.onnx.name_scopes", repr(["", name.removesuffix(".weight"), ""]))
     layer.replace_input_with(1, inputs[0])
-    if len(layer.inputs) > 2:
-        layer.replace_input_with(2, inputs[1])
-    else:
+    if len(layer.inputs) < 3:
         layer.resize_inputs(3)
-        layer.replace_input_with(2, inputs[1])
+    layer.replace_input_with(2, inputs[1])
     ir.convenience.replace_all_uses_with(norm.outputs[0], source, replace_graph_outputs=True)
     if norm.outputs[0].name and source.is_graph_output():
         source.name = norm.outputs[0].name

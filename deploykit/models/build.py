@@ -15,6 +15,7 @@ from torch import nn
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, nearest, unknown
 from deploykit.config.registries import NETS
+from deploykit.models.batch_norm import as_batch_norm
 from deploykit.models.reshape import reshape
 from deploykit.models.sources import from_module, from_timm, from_torchvision, timm_names, torchvision_names
 
@@ -117,6 +118,7 @@ def build(
             module = from_module(arch.name, arguments, allow_code)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{arch} cannot be built with {arguments}: {error}") from error
+    module = as_batch_norm(module)
     if arch.shapes:
         reshape(module, arch.shapes)
     return module

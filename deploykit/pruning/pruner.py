@@ -211,12 +211,10 @@ class Cutter:
 
     def _recalibrate(self) -> bool:
         """Estimate BatchNorm anew where there are pictures and layers for it."""
-        from torch.nn.modules.batchnorm import _BatchNorm
-
-        from deploykit.models.batch_norm import reestimate_batch_norm
+        from deploykit.models.batch_norm import BatchNorm, reestimate_batch_norm
         from deploykit.models.device import placed
 
-        layers = any(isinstance(one, _BatchNorm) and one.running_mean is not None for one in self.module.modules())
+        layers = any(isinstance(one, BatchNorm) and one.running_mean is not None for one in self.module.modules())
         if self.pictures is None or not self.config.recalibrate or not layers:
             return False
         with placed(self.module, self.device):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
+from deploykit.models.batch_norm import BatchNorm
 from deploykit.pruning.check_graph import prunable_graph
 
 Penalty = Callable[[nn.Module], Tensor]
@@ -35,9 +36,7 @@ def penalty_for(kind: Literal["bn-scale", "group-norm"], module: nn.Module, size
 
 def _scales(module: nn.Module) -> Penalty:
     names = [
-        f"{name}.weight"
-        for name, layer in module.named_modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.affine
+        f"{name}.weight" for name, layer in module.named_modules() if isinstance(layer, BatchNorm) and layer.affine
     ]
     if not names:
         raise BadInput("bn-scale needs BatchNorm layers, and the network has none", fix="Use --sparsify group-norm.")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
 from deploykit.config.train import LoopConfig
+from deploykit.models.batch_norm import BatchNorm
 from deploykit.models.device import chosen_device
 
 _PRECISION: dict[str, Any] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
@@ -70,7 +71,7 @@ def share_statistics(module: nn.Module, fabric: Fabric) -> tuple[nn.Module, str 
     Returns:
         The module, and what to tell the user (None for a single process or a network without BatchNorm).
     """
-    norms = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in module.modules())
+    norms = any(isinstance(layer, BatchNorm) for layer in module.modules())
     if fabric.world_size == 1 or not norms:
         return module, None
     if fabric.device.type == "cuda":

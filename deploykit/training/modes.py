@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from deploykit.base.errors import BadInput
+from deploykit.models.batch_norm import BatchNorm
 
 
 def freeze_all_but(module: nn.Module, head: str) -> int:
@@ -34,7 +34,7 @@ def train_mode(module: nn.Module) -> None:
     module.train()
     for layer in module.modules():
         parameters = list(layer.parameters(recurse=False))
-        if isinstance(layer, _BatchNorm) and parameters and not any(p.requires_grad for p in parameters):
+        if isinstance(layer, BatchNorm) and parameters and not any(p.requires_grad for p in parameters):
             layer.eval()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from deploykit.models.batch_norm import BatchNorm
 from deploykit.pruning.channel_graph import Graph
 from deploykit.pruning.criteria.magnitude import magnitude
 from deploykit.pruning.importance import Given, Scores, Tally, uses
@@ -18,7 +19,7 @@ def bn_scale(module: nn.Module, graph: Graph, given: Given) -> Scores:
     tally = Tally(graph)
     for site, weight in uses(module, graph):
         layer, _, leaf = site.tensor.rpartition(".")
-        if leaf == "weight" and isinstance(layers.get(layer), nn.modules.batchnorm._BatchNorm):
+        if leaf == "weight" and isinstance(layers.get(layer), BatchNorm):
             tally.add(site.labels, weight.abs().double().numpy())
     found, fallback = tally.means(), None
     for index, group in enumerate(graph.groups):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import nn
 
+from deploykit.models.batch_norm import BatchNorm
 from deploykit.pruning.channel_graph import Graph
 from deploykit.pruning.criteria.gradients import gradients_on, wanting_gradients
 from deploykit.pruning.importance import Given, Scores, Tally, per_index
@@ -39,11 +40,7 @@ def _gates(module: nn.Module, graph: Graph) -> list[Site]:
     layers = dict(module.named_modules())
     parameters = dict(module.named_parameters())
     known = [site for site in graph.sites if site.tensor in parameters]
-    norms = [
-        site
-        for site in known
-        if isinstance(layers.get(site.tensor.rpartition(".")[0]), nn.modules.batchnorm._BatchNorm)
-    ]
+    norms = [site for site in known if isinstance(layers.get(site.tensor.rpartition(".")[0]), BatchNorm)]
     gated = np.zeros(int(graph.root.max(initial=0)) + 1, dtype=bool)
     for site in norms:
         gated[graph.root[site.labels]] = True

@@ -15,8 +15,8 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from deploykit.models.batch_norm import BatchNorm
 from deploykit.quantization.qdq.graph import constant
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 
@@ -75,7 +75,7 @@ def folded(net: nn.Module, bound: Bound) -> tuple[Tensor, Tensor | None, Tensor 
     if bound.norm is None:
         return (weight.t() if bound.transposed else weight), bias, None
     norm = net.get_submodule(bound.norm)
-    assert isinstance(norm, _BatchNorm)
+    assert isinstance(norm, BatchNorm)
     assert norm.running_var is not None
     assert norm.running_mean is not None
     mean, variance = norm.running_mean.clone(), norm.running_var.clone()  # a training step changes them in place
@@ -111,7 +111,7 @@ def write_back(net: nn.Module, bound: Bound, weight: np.ndarray, bias: np.ndarra
             return
         assert bound.norm is not None
         norm = net.get_submodule(bound.norm)
-        assert isinstance(norm, _BatchNorm)
+        assert isinstance(norm, BatchNorm)
         alive = factor != 0
         shape = [-1, *[1] * (own.dim() - 1)]
         divided = wanted / torch.where(alive, factor, torch.ones_like(factor)).reshape(shape)
@@ -173,7 +173,7 @@ def _hooked(
 ) -> Iterator[None]:
     handles = []
     for name, module in net.named_modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             handles.append(module.register_forward_pre_hook(lambda _, given, name=name: on_input(name, given[0])))
         elif isinstance(getattr(module, "weight", None), nn.Parameter):
             handles.append(module.register_forward_hook(lambda _, __, output, name=name: on_output(name, output)))

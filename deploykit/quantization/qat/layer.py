@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from deploykit.models.batch_norm import BatchNorm
 from deploykit.quantization.qat.binding import Bound, folded
 from deploykit.quantization.qat.ops import convolution, product
 from deploykit.quantization.qat.program import Step
@@ -212,7 +212,7 @@ class Layer(nn.Module):
         assert self.bound is not None
         assert self.bound.norm is not None
         norm, own = net.get_submodule(self.bound.norm), net.get_submodule(self.bound.module).bias
-        assert isinstance(norm, _BatchNorm)
+        assert isinstance(norm, BatchNorm)
         assert own is None or isinstance(own, torch.Tensor)
         safe = torch.where(factor.abs() < LEAST_FACTOR, torch.full_like(factor, LEAST_FACTOR), factor)
         y = self._compute(x, weight / safe.reshape(-1, *[1] * (weight.dim() - 1)), own)
