@@ -18,9 +18,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from deploykit.base.atomic import check_parent, write_bytes, write_json
+from deploykit.base.atomic import JsonObject, check_parent, write_bytes, write_json
 from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256, value_sha256
@@ -111,15 +111,15 @@ class Manifest:
     files: dict[str, str]
     stage: str
     version: int
-    config: dict[str, Any] = field(default_factory=dict)
+    config: JsonObject = field(default_factory=dict)
     parents: tuple[Parent, ...] = ()
-    preprocessing: dict[str, Any] | None = None
+    preprocessing: JsonObject | None = None
     classes: tuple[str, ...] | None = None
     target: str | None = None
     precision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
-    hardware: dict[str, Any] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
     created: str = ""
     schema: str = SCHEMA
 
@@ -143,9 +143,9 @@ class Made(Result):
 
     output: Path
     made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: JsonObject = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         return {"output": str(self.output), "made": self.made, **self.facts}
 
@@ -265,8 +265,16 @@ def safe_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] + "-" + value_sha256(name)[:8]
 
 
-def artifact_of(path: Path, folder: Path | None) -> dict[str, Any]:
-    """The ``artifact`` of a report's variant: its path seen from ``folder`` (only its name without one), hash and size."""
+class ArtifactFile(TypedDict):
+    """The ``artifact`` of a report's variant: its path, hash and size."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+def artifact_of(path: Path, folder: Path | None) -> ArtifactFile:
+    """The artifact as a report states it, its path seen from ``folder`` (only its name without one)."""
     manifest = read_manifest(path)
     names = sorted({path.name, *(manifest.files if manifest else ())})
     size = sum((path.parent / name).stat().st_size for name in names if (path.parent / name).is_file())

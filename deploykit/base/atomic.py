@@ -15,6 +15,9 @@ from typing import Any
 
 from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 
+JsonObject = dict[str, Any]
+"""A JSON object whose fields its reader looks up by name: of a manifest, a recipe, ``--json``."""
+
 
 def check_parent(output: Path) -> None:
     """Check that the folder that ``output`` is to lie in is there and takes files, before any work is done for it.

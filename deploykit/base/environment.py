@@ -8,7 +8,7 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 LIBRARIES = (
     "deploykit",
@@ -46,8 +46,37 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+class CpuInfo(TypedDict):
+    """A CPU as reports and manifests state it: model name, cores this process may use, instruction sets."""
+
+    model: str
+    cores: int
+    isa: list[str]
+
+
+class GpuInfo(TypedDict):
+    """An NVIDIA GPU as reports and keys state it."""
+
+    name: str
+    memory_mib: int | None
+    driver: str
+    compute_capability: str
+
+
+class MachineInfo(TypedDict):
+    """The ``environment`` of a report: without host name."""
+
+    os: str
+    python: str
+    machine: str
+    cpu: CpuInfo
+    memory_bytes: int
+    gpus: list[GpuInfo]
+    libraries: dict[str, str]
+
+
 @cache
-def cpu() -> dict[str, Any]:
+def cpu() -> CpuInfo:
     """Model name, cores this process may use, and the instruction sets that matter for int8 and bf16."""
     model, flags = platform.processor() or platform.machine(), set()
     info = Path("/proc/cpuinfo")
@@ -73,7 +102,7 @@ def memory_bytes() -> int:
     return total
 
 
-def gpus() -> list[dict[str, Any]]:
+def gpus() -> list[GpuInfo]:
     """Name, memory and driver of each NVIDIA GPU as ``nvidia-smi`` tells them; empty where there is none."""
     import shutil
     import subprocess
@@ -97,8 +126,8 @@ def gpus() -> list[dict[str, Any]]:
     ]
 
 
-def describe() -> dict[str, Any]:
-    """The ``environment`` of a report: JSON-able, without host name."""
+def describe() -> MachineInfo:
+    """This machine."""
     return {
         "os": f"{platform.system()} {platform.release()}",
         "python": ".".join(map(str, sys.version_info[:3])),

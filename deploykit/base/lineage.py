@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from deploykit.base.artifact import Manifest, artifact_sha256, is_unmodified, read_manifest
+from deploykit.base.atomic import JsonObject
 
 MODEL_SUFFIXES = (".pt", ".pth", ".safetensors", ".pt2", ".ckpt", ".bin")
 LONGEST = 32
+
+
+class StepRow(TypedDict):
+    """One of a report's ``steps``: the stage, the path and hash of what it made, and its configuration."""
+
+    stage: str
+    output: str
+    sha256: str
+    config: JsonObject
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class Chain:
     """
 
     model: Path | None
-    steps: tuple[dict[str, Any], ...]
+    steps: tuple[StepRow, ...]
     notes: tuple[str, ...]
     paths: tuple[Path, ...] = ()
     arch: str | None = None
@@ -39,7 +49,7 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
         path: of the artifact.
         folder: what paths in the steps are relative to; None: only names.
     """
-    steps: list[dict[str, Any]] = []
+    steps: list[StepRow] = []
     notes: list[str] = []
     paths: list[Path] = []
     model: Path | None = None
@@ -64,7 +74,7 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
     return Chain(model, tuple(steps), tuple(notes), tuple(paths), arch if isinstance(arch, str) else None)
 
 
-def _step(path: Path, manifest: Manifest, folder: Path | None) -> dict[str, Any]:
+def _step(path: Path, manifest: Manifest, folder: Path | None) -> StepRow:
     shown = path.name if folder is None else Path(os.path.relpath(path, folder)).as_posix()
     return {
         "stage": manifest.stage,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from deploykit.base.atomic import atomic_folder, write_json
+from deploykit.base.atomic import JsonObject, atomic_folder, write_json
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 
@@ -36,7 +35,7 @@ class Entry:
     folder: Path
     stage: str
     files: dict[str, str]
-    facts: dict[str, Any]
+    facts: JsonObject
     created: str
 
     @property
@@ -63,7 +62,9 @@ class Store:
         whole = all(_is_file_with(entry.folder / name, digest) for name, digest in entry.files.items())
         return entry if whole else None
 
-    def keep(self, key: str, stage: str, base: Path, files: list[Path], facts: dict[str, Any] | None = None) -> Entry:
+    def keep(
+        self, key: str, stage: str, base: Path, files: list[Path], facts: Mapping[str, object] | None = None
+    ) -> Entry:
         """Keep ``files`` (below ``base``) under ``key``, replacing a damaged result; hard links where they can be.
 
         Raises:
@@ -85,7 +86,7 @@ class Store:
             created = datetime.now(UTC).isoformat(timespec="seconds")
             fields = {"schema": SCHEMA, "stage": stage, "files": names, "facts": facts or {}, "created": created}
             write_json(folder / ENTRY, fields)
-        return Entry(target, stage, names, facts or {}, created)
+        return Entry(target, stage, names, dict(facts or {}), created)
 
     def restore(
         self,

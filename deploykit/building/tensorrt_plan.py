@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig
     from deploykit.engines.tensorrt.build import Plan
     from deploykit.engines.tensorrt.hardware import Gpu
+    from deploykit.engines.tensorrt.network import NetworkFacts
     from deploykit.engines.tensorrt.parse import Parsed
     from deploykit.engines.tensorrt.profiles import Profile
     from deploykit.engines.tensorrt.version import Api
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 UNFINISHED = "build (unfinished)"
 
 
-def plan_hardware(config: BuildConfig) -> dict[str, Any]:
+def plan_hardware(config: BuildConfig) -> Mapping[str, object]:
     """What of this machine shapes a plan: the GPU it is built on and the capabilities it is built for."""
     from deploykit.engines.tensorrt.build import capabilities
     from deploykit.engines.tensorrt.hardware import gpu_or_none
@@ -105,7 +106,7 @@ def build_engine(
     return facts, described
 
 
-def _attach_layers(target: Path, network: dict[str, Any], force: bool) -> None:
+def _attach_layers(target: Path, network: NetworkFacts, force: bool) -> None:
     """The layers as the builder was given them, for the report."""
     from deploykit.reporting.attachments import table
     from deploykit.reporting.attachments.files import attach

@@ -97,7 +97,7 @@ def _hardware(command: str, device: str) -> dict[str, Any]:
 
 
 @cache
-def _gpus() -> list[dict[str, Any]]:
+def _gpus() -> list[environment.GpuInfo]:
     return environment.gpus()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.spec import Spec
 from deploykit.engines.onnxruntime.profile import left_over, optimized_graph, origins
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _CONVS = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger")
 
 
-def audit(session: Any, spec: Spec, threads: int | None) -> dict[str, Any]:
+def audit(session: Any, spec: Spec, threads: int | None) -> EngineAudit:
     """Nodes per provider, what kinds of nodes the optimized graph has, and the Q and DQ left in it.
 
     Args:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploykit.base.engine_layers import TimedLayer, UnfusedQdq
 from deploykit.base.spec import Spec
 from deploykit.engines.onnxruntime.session import create_session
 
@@ -95,7 +96,7 @@ class _Source:
         return [self.nodes[place].name or self.nodes[place].output[0] for place in sorted(found)]
 
 
-def left_over(ran: onnx.GraphProto, nodes_of: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def left_over(ran: onnx.GraphProto, nodes_of: Mapping[str, list[str]]) -> list[UnfusedQdq]:
     """The Q and DQ that became part of no integer kernel and run on their own, each with what keeps it.
 
     Returns:
@@ -109,7 +110,7 @@ def left_over(ran: onnx.GraphProto, nodes_of: Mapping[str, list[str]]) -> list[d
             readers.setdefault(name, []).append(node)
     outputs = {one.name for one in ran.output}
     stored = {one.name for one in ran.initializer}
-    found = []
+    found: list[UnfusedQdq] = []
     for node in ran.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
@@ -169,7 +170,7 @@ def kernel_times(path: Path, statistic: Callable[[Sequence[float]], Any] = np.me
     return {key: float(statistic(times[1:] or times)) for key, times in calls.items()}
 
 
-def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUNS) -> list[dict[str, Any]]:
+def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUNS) -> list[TimedLayer]:
     """Profile a session of its own.
 
     Args:
@@ -195,7 +196,7 @@ def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUN
             session.run(None, given)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     times: dict[str, list[float]] = {}
-    told: dict[str, dict[str, Any]] = {}
+    told: dict[str, Mapping[str, Any]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL):
             name = event["name"].removesuffix(_KERNEL)
@@ -206,7 +207,7 @@ def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUN
     ]
 
 
-def _row(name: str, told: dict[str, Any], time_us: float, nodes: list[str]) -> dict[str, Any]:
+def _row(name: str, told: Mapping[str, Any], time_us: float, nodes: list[str]) -> TimedLayer:
     kinds = [kind for one in told.get("input_type_shape", []) for kind in one]
     shapes = [shape for one in told.get("output_type_shape", []) for shape in one.values()]
     return {

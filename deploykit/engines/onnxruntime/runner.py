@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from deploykit.base.artifact import read_manifest
+from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.spec import Spec
@@ -96,13 +97,13 @@ class OrtRunner:
         bound.run(x)
         return bound.rerun
 
-    def audit(self) -> dict[str, Any]:
+    def audit(self) -> EngineAudit:
         """How the graph was placed: nodes per provider and Memcpy nodes; see :mod:`.audit`."""
         from deploykit.engines.onnxruntime.audit import audit
 
         return audit(self._session, self.spec, self.threads)
 
-    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a session of its own; see :mod:`.layers`."""
         from deploykit.engines.onnxruntime.profile import timed_layers
 

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from deploykit.base.environment import GpuInfo, gpus
 from deploykit.base.errors import BadInput, Unavailable, shortened
 from deploykit.engines.inputs import refuse_options, switch, unsupported
 from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
@@ -151,9 +152,7 @@ def _own(options: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in options.items() if key not in _SESSION_ONLY}
 
 
-def _gpu_of(options: dict[str, str]) -> dict[str, Any] | None:
-    from deploykit.base.environment import gpus
-
+def _gpu_of(options: dict[str, str]) -> GpuInfo | None:
     index, found = options.get("device_id", "0"), gpus()
     return found[int(index)] if index.isdigit() and int(index) < len(found) else None
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deploykit.base.environment import GpuInfo
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.lock import alone_with
@@ -49,7 +50,7 @@ _NAMES = {
 }
 
 
-def provider_fields(path: Path, options: dict[str, str], gpu: dict[str, Any] | None) -> dict[str, str]:
+def provider_fields(path: Path, options: dict[str, str], gpu: GpuInfo | None) -> dict[str, str]:
     """The provider's own options for ours, with engine and timing caches of this file.
 
     Args:
@@ -73,7 +74,7 @@ def provider_fields(path: Path, options: dict[str, str], gpu: dict[str, Any] | N
 
 
 @contextmanager
-def alone_in_cache(path: Path, options: dict[str, str], gpu: dict[str, Any] | None) -> Iterator[None]:
+def alone_in_cache(path: Path, options: dict[str, str], gpu: GpuInfo | None) -> Iterator[None]:
     """Let one process at a time build engines of a file: the provider writes them in place, where others would read halves.
 
     Args:
@@ -88,7 +89,7 @@ def alone_in_cache(path: Path, options: dict[str, str], gpu: dict[str, Any] | No
         yield
 
 
-def engine_folder(path: Path, options: dict[str, str], gpu: dict[str, Any] | None) -> Path:
+def engine_folder(path: Path, options: dict[str, str], gpu: GpuInfo | None) -> Path:
     """Where the engines of one file, set of options, versions and GPU are kept."""
     key = value_sha256(
         {

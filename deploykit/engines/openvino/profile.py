@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deploykit.base.engine_layers import EngineAudit, TimedLayer, UnfusedQdq
 from deploykit.engines.openvino.compiled_model import compiled, library
 
 INT8 = ("u8", "i8")
@@ -20,7 +21,7 @@ RUNS = 30
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}
 
 
-def audit(made: Any, path: Path) -> dict[str, Any]:
+def audit(made: Any, path: Path) -> EngineAudit:
     """Count the layers of a compiled model, read from ``path``.
 
     Returns:
@@ -65,7 +66,7 @@ def text_of(value: Any) -> str:
 
 def timed_layers(
     model: Any, x: np.ndarray, options: dict[str, str], threads: int | None, path: Path, runs: int = RUNS
-) -> list[dict[str, Any]]:
+) -> list[TimedLayer]:
     """Profile a request of its own.
 
     Args:
@@ -90,7 +91,7 @@ def timed_layers(
             if one.status == one.Status.EXECUTED:
                 times.setdefault(one.node_name, []).append(one.real_time.total_seconds() * 1e6)
     names = _names(path)
-    rows = []
+    rows: list[TimedLayer] = []
     for node in made.get_runtime_model().get_ordered_ops():
         name, info = node.get_friendly_name(), node.get_rt_info()
         if name in times:
@@ -115,7 +116,7 @@ def origin(told: str, names: Collection[str]) -> list[str]:
     return [one for one in dict.fromkeys(found) if one in names]
 
 
-def left_over(made: Any, path: Path) -> list[dict[str, Any]]:
+def left_over(made: Any, path: Path) -> list[UnfusedQdq]:
     """Layers that only quantize, part of no other kernel, each with what it stands behind.
 
     Args:
@@ -127,7 +128,7 @@ def left_over(made: Any, path: Path) -> list[dict[str, Any]]:
     """
     names = _names(path)
     pairs = {name for name, op in names.items() if op in ("QuantizeLinear", "DequantizeLinear")}
-    found = []
+    found: list[UnfusedQdq] = []
     for node in made.get_runtime_model().get_ordered_ops():
         own = origin(text_of(node.get_rt_info()["originalLayersNames"]), names)
         if text_of(node.get_rt_info()["layerType"]) in NOT_RUN or not own or not pairs.issuperset(own):

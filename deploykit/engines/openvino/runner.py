@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import TensorSpec
 from deploykit.base.spec import Spec
@@ -108,7 +109,7 @@ class OpenVinoRunner:
         self._run(bound, x)
         return bound.rerun
 
-    def audit(self) -> dict[str, Any]:
+    def audit(self) -> EngineAudit:
         """What the layers became and in which precision they run; see :mod:`.audit`."""
         from deploykit.engines.openvino.profile import audit
 
@@ -116,7 +117,7 @@ class OpenVinoRunner:
             raise BadInput(f"nothing was run with {self.spec.path} yet")
         return audit(next(iter(self._bound.values())).made, self.spec.path)
 
-    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a request of its own; see :mod:`.layers`."""
         from deploykit.engines.openvino.profile import timed_layers
 

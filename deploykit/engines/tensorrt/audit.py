@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypedDict
 
+from deploykit.base.engine_layers import EngineLayer, UnfusedQdq
 from deploykit.base.errors import AnswerNo
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.parse import nodes_of
-from deploykit.engines.tensorrt.unfused_qdq import left_in_engine
+from deploykit.engines.tensorrt.unfused_qdq import PlanLayer, left_in_engine
 from deploykit.engines.tensorrt.version import Api
 
 _CONV = re.compile(r"conv", re.IGNORECASE)
@@ -30,7 +31,21 @@ _KINDS = (
 )
 
 
-def audit_engine(api: Api, engine: Any, pairs: Collection[str] = ()) -> dict[str, Any]:
+class PlanAudit(TypedDict):
+    """The layers of a plan, and counts as of :class:`~deploykit.base.engine_layers.EngineAudit`."""
+
+    layers: list[EngineLayer]
+    convs: int
+    int8_convs: int
+    fp8_convs: int
+    fp16_convs: int
+    reformats: int
+    fused: int
+    qdq_left: list[UnfusedQdq]
+    precisions: dict[str, int]
+
+
+def audit_engine(api: Api, engine: Any, pairs: Collection[str] = ()) -> PlanAudit:
     """Layers of an engine, and counts of what matters.
 
     Args:
@@ -39,70 +54,62 @@ def audit_engine(api: Api, engine: Any, pairs: Collection[str] = ()) -> dict[str
         pairs: names of the ONNX nodes that quantize and dequantize, where they are known.
 
     Returns:
-        ``layers`` (name, type, precision, tactic, formats, ONNX nodes), ``convs``, ``int8_convs``, ``fp16_convs`` …,
-        ``reformats``, ``fused`` (layers of several ONNX nodes), ``qdq_left`` (see :mod:`.left_over`), ``precisions``.
+        The layers, and counts over them.
     """
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(api.member("LayerInformationFormat", "JSON"))
     return summarize(json.loads(text).get("Layers", []), pairs)
 
 
-def summarize(layers: list[Any], pairs: Collection[str] = ()) -> dict[str, Any]:
+def summarize(layers: list[Any], pairs: Collection[str] = ()) -> PlanAudit:
     """Counts over the inspector's layers; a plan built without detail tells names only."""
-    rows = [_row(one, frozenset(pairs)) for one in layers]
-    convs = Counter(row["precision"] for row in rows if row["conv"])
+    found = [_layer(one, frozenset(pairs)) for one in layers]
+    rows = [one.row for one in found]
+    convs = Counter(one.row["precision"] for one in found if one.conv)
     return {
-        "layers": [{key: value for key, value in row.items() if key not in ("conv", "only_qdq")} for row in rows],
+        "layers": rows,
         "convs": sum(convs.values()),
         "int8_convs": convs["int8"],
         "fp8_convs": convs["fp8"],
         "fp16_convs": convs["fp16"] + convs["bf16"],
         "reformats": sum(bool(_REFORMAT.search(row["type"] + row["name"])) for row in rows),
         "fused": sum(len(row["nodes"]) > 1 for row in rows),
-        "qdq_left": left_in_engine(rows, [_names(one) for one in layers]),
+        "qdq_left": left_in_engine(found),
         "precisions": dict(Counter(row["precision"] for row in rows).most_common()),
     }
 
 
-def _row(layer: Any, pairs: frozenset[str]) -> dict[str, Any]:
+def _layer(layer: Any, pairs: frozenset[str]) -> PlanLayer:
     if isinstance(layer, str):
-        nothing: dict[str, Any] = {"tactic": None, "nodes": [], "conv": False, "only_qdq": False}
-        return {"name": layer, "type": "", "precision": "unknown", **nothing}
+        return PlanLayer({"name": layer, "type": "", "precision": "unknown", "tactic": None, "nodes": []})
     inputs = [one for one in layer.get("Inputs", []) if isinstance(one, dict)]
     outputs = [one for one in layer.get("Outputs", []) if isinstance(one, dict)]
     kind = str(layer.get("LayerType", ""))
     nodes = nodes_of(str(layer.get("Metadata", "")))
-    name = str(layer.get("Name", ""))
-    return {
-        "name": name,
+    row: EngineLayer = {
+        "name": str(layer.get("Name", "")),
         "type": kind,
         "precision": _precision(inputs) if inputs else _precision(outputs),
         "tactic": layer.get("TacticName") or layer.get("TacticValue"),
         "formats": [_format(one) for one in (*inputs, *outputs)],
         "nodes": nodes,
-        "conv": bool(_CONV.search(kind) or _CONV.search(str(layer.get("ParameterType", "")))),
-        "only_qdq": layer.get("Origin") == "QDQ"
-        or bool(_PAIR.match(kind))
-        or (bool(nodes) and pairs.issuperset(nodes)),
     }
+    return PlanLayer(
+        row,
+        conv=bool(_CONV.search(kind) or _CONV.search(str(layer.get("ParameterType", "")))),
+        only_qdq=layer.get("Origin") == "QDQ" or bool(_PAIR.match(kind)) or (bool(nodes) and pairs.issuperset(nodes)),
+        inputs=[str(one.get("Name", "")) for one in inputs],
+        outputs=[str(one.get("Name", "")) for one in outputs],
+    )
 
 
-def _names(layer: Any) -> dict[str, list[str]]:
-    """Names of the tensors that a layer reads and writes."""
-    told = layer if isinstance(layer, dict) else {}
-    return {
-        side.lower(): [str(one.get("Name", "")) for one in told.get(side, []) if isinstance(one, dict)]
-        for side in ("Inputs", "Outputs")
-    }
-
-
-def _format(tensor: dict[str, Any]) -> str:
+def _format(tensor: Mapping[str, object]) -> str:
     """``Format/Datatype`` of TensorRT 10; ``Format`` and ``Datatype`` of 11."""
     parts = [str(tensor[key]) for key in ("Format/Datatype", "Format", "Datatype", "DataType") if key in tensor]
     return " ".join(parts)
 
 
-def _precision(tensors: list[dict[str, Any]]) -> str:
+def _precision(tensors: Sequence[Mapping[str, object]]) -> str:
     text = _format(tensors[0]) if tensors else ""
     return next((name for name, pattern in _KINDS if pattern.search(text)), "unknown")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ class Plan:
 
     content: bytes
     timing_cache: bytes | None
-    settings: dict[str, Any]
+    settings: Mapping[str, object]
 
 
 def build_plan(
@@ -163,7 +163,7 @@ def _monitor(api: Api, advance: Callable[[], None]) -> Any:
 
 def _settings(
     api: Api, parsed: Parsed, profiles: Sequence[Profile], config: BuildConfig, tf32: bool, gpu: Gpu | None
-) -> tuple[Any, dict[str, Any]]:
+) -> tuple[Any, Mapping[str, object]]:
     """The builder's configuration, and what was set as plain data."""
     made = parsed.builder.create_builder_config()
     flags = {
@@ -201,15 +201,14 @@ def _settings(
             profile.set_shape(name, low, best, high)
         if made.add_optimization_profile(profile) < 0:
             raise BadInput(f"{api.flavour.target} does not take the profile", got=str(one.to_dict()))
-    said: dict[str, Any] = {name.lower(): wanted for name, wanted in flags.items()}
-    said |= {
+    return made, {
+        **{name.lower(): wanted for name, wanted in flags.items()},
         "level": int(made.builder_optimization_level),
         "workspace_mib": config.workspace_mib,
         "hardware_compatible": config.hardware_compatible,
         "compute_capabilities": list(named) or ("portable" if api.compute_capabilities() else []),
         "profiles": [one.to_dict() for one in profiles],
     }
-    return made, said
 
 
 def _compatibility(api: Api, wanted: str) -> Any:

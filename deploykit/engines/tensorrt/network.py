@@ -10,11 +10,12 @@ Whether a network definition holds the precision that was asked for.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, TypedDict
 
+from deploykit.base.engine_layers import EngineLayer, UnfusedQdq
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.engines.tensorrt.parse import nodes_of
-from deploykit.engines.tensorrt.unfused_qdq import left_over
+from deploykit.engines.tensorrt.unfused_qdq import Makers, left_over
 from deploykit.engines.tensorrt.version import Api
 
 CONVS = ("CONVOLUTION", "DECONVOLUTION")
@@ -22,14 +23,44 @@ PRODUCTS = (*CONVS, "MATRIX_MULTIPLY", "EINSUM", "ATTENTION_INPUT")
 SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 
 
-def describe_network(api: Api, network: Any) -> dict[str, Any]:
-    """Facts of a network definition.
+class NetworkTensor(TypedDict):
+    """An input or output of a network: ``mode`` says which."""
 
-    Returns:
-        ``layers`` (name, type, precision, ONNX nodes), ``types`` (type → count), ``precisions`` (of layers that multiply:
-        precision → count), ``convs`` and ``int8_convs`` …, ``quantize``/``dequantize`` (their counts), ``qdq_left`` (those expected to fuse
-        with nothing, see :mod:`.left_over`) and ``io``.
+    name: str
+    mode: str
+    dtype: str
+    shape: list[int]
+
+
+class NetworkFacts(TypedDict):
+    """What a network definition holds.
+
+    Attributes:
+        layers: in its order.
+        types: type → layers.
+        precisions: precision → layers that multiply.
+        convs: all convolutions; of them ``int8_convs``, ``fp8_convs`` and ``fp16_convs`` (bf16 too).
+        quantize: number of Q.
+        dequantize: number of DQ.
+        qdq_left: those expected to fuse with nothing.
+        io: inputs, then outputs.
     """
+
+    layers: list[EngineLayer]
+    types: dict[str, int]
+    precisions: dict[str, int]
+    convs: int
+    int8_convs: int
+    fp8_convs: int
+    fp16_convs: int
+    quantize: int
+    dequantize: int
+    qdq_left: list[UnfusedQdq]
+    io: list[NetworkTensor]
+
+
+def describe_network(api: Api, network: Any) -> NetworkFacts:
+    """Facts of a network definition."""
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     makers = {
         one.get_output(i).name: one for one in layers for i in range(one.num_outputs) if one.get_output(i) is not None
@@ -53,7 +84,7 @@ def describe_network(api: Api, network: Any) -> dict[str, Any]:
     }
 
 
-def _row(api: Api, layer: Any, makers: dict[str, Any]) -> dict[str, Any]:
+def _row(api: Api, layer: Any, makers: Makers) -> EngineLayer:
     kind = layer.type.name
     return {
         "name": layer.name,
@@ -63,7 +94,7 @@ def _row(api: Api, layer: Any, makers: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _precision(api: Api, layer: Any, makers: dict[str, Any]) -> str:
+def _precision(api: Api, layer: Any, makers: Makers) -> str:
     """What a layer multiplies in: the quantized type where all its tensors come from Q/DQ, else the type it writes.
 
     A convolution without Q/DQ on its weights, or on its picture, computes in float.
@@ -77,7 +108,7 @@ def _precision(api: Api, layer: Any, makers: dict[str, Any]) -> str:
     return "none" if out is None else SHORT.get(api.dtype(out.dtype), api.dtype(out.dtype))
 
 
-def _io(api: Api, network: Any, kind: str) -> list[dict[str, Any]]:
+def _io(api: Api, network: Any, kind: str) -> list[NetworkTensor]:
     count = network.num_inputs if kind == "input" else network.num_outputs
     tensors = [(network.get_input if kind == "input" else network.get_output)(i) for i in range(count)]
     return [
@@ -88,12 +119,8 @@ def _io(api: Api, network: Any, kind: str) -> list[dict[str, Any]]:
 QUANTIZED = ("int8", "fp8")
 
 
-def stated(network: dict[str, Any]) -> tuple[str, str]:
-    """Precision of a network by its layers that multiply, and that of its float part.
-
-    Args:
-        network: as :func:`~deploykit.engines.tensorrt.network.describe_network` tells it.
-    """
+def stated(network: NetworkFacts) -> tuple[str, str]:
+    """Precision of a network by its layers that multiply, and that of its float part."""
     counts = network["precisions"]
     all_layers = [row["precision"] for row in network["layers"] if row["type"] not in ("CONSTANT", "SHUFFLE", "SHAPE")]
     floats = {one: all_layers.count(one) for one in ("fp32", "fp16", "bf16")}
@@ -104,7 +131,7 @@ def stated(network: dict[str, Any]) -> tuple[str, str]:
 
 
 def check_precision(
-    wanted: str | None, network: dict[str, Any], allow_fallback: bool, path: Any, target: str
+    wanted: str | None, network: NetworkFacts, allow_fallback: bool, path: Any, target: str
 ) -> str | None:
     """Refuse a network that does not hold the precision asked for.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from deploykit.base.artifact import Manifest, read_manifest
+from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.spec import Spec
@@ -20,9 +21,12 @@ from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.hardware import Gpu, gpu
 from deploykit.engines.tensorrt.plan_file import Header, open_plan, read_header
-from deploykit.engines.tensorrt.profiles import Profile
+from deploykit.engines.tensorrt.profiles import Profile, Shape
 from deploykit.engines.tensorrt.refit import refit, weights_for
 from deploykit.engines.tensorrt.version import Api, load
+
+if TYPE_CHECKING:
+    from deploykit.engines.tensorrt.audit import PlanAudit
 
 OPTIONS = {
     "device": "which GPU",
@@ -115,19 +119,22 @@ class TensorRTRunner:
         name = self.inputs[0].name
         return tuple((low[0], best[0], high[0]) for low, best, high in (one.shapes[name] for one in self.profiles))
 
-    def audit(self) -> dict[str, Any]:
+    def audit(self) -> EngineAudit:
         """Counts of what the builder made: convolutions by precision, reformats, fused groups; see :mod:`.audit`."""
         found = self._audited()
         execution = self._open()
-        found["layers"] = len(found["layers"])
-        return {**found, "cuda_graph": execution.recorded > 0, "profile": execution.profile}
+        return {
+            **found,
+            "layers": len(found["layers"]),
+            "cuda_graph": execution.recorded > 0,
+            "profile": execution.profile,
+        }
 
-    def layers(self) -> list[dict[str, Any]]:
+    def layers(self) -> list[EngineLayer]:
         """The engine's layers: name, type, precision, tactic, formats, and the ONNX nodes that each comes from."""
-        found: list[dict[str, Any]] = self._audited()["layers"]
-        return found
+        return self._audited()["layers"]
 
-    def _audited(self) -> dict[str, Any]:
+    def _audited(self) -> PlanAudit:
         from deploykit.engines.tensorrt.audit import audit_engine
 
         self._open()
@@ -142,12 +149,21 @@ class TensorRTRunner:
         assert cuda is not None
         return layer_times(self._api, execution.context, cuda, runs)
 
-    def timed_layers(self, x: np.ndarray) -> list[dict[str, Any]]:
+    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
         """Each layer with its time: the rows of :meth:`layers` beside those of :meth:`layer_times`."""
         times = self.layer_times(x)
-        keys = ("name", "type", "precision", "tactic", "nodes")
-        rows = [{key: row[key] for key in keys} for row in self.layers()]
-        return [{**row, "time_us": 1e3 * times[row["name"]]} for row in rows if row["name"] in times]
+        return [
+            {
+                "name": row["name"],
+                "type": row["type"],
+                "precision": row["precision"],
+                "tactic": row["tactic"],
+                "nodes": row["nodes"],
+                "time_us": 1e3 * times[row["name"]],
+            }
+            for row in self.layers()
+            if row["name"] in times
+        ]
 
     def _run(self, x: Any, names: list[str]) -> dict[str, np.ndarray]:
         self._fill(x)
@@ -275,7 +291,7 @@ def refuse_other_gpu(found: Gpu, manifest: Manifest | None, path: Path, rebuild:
     """
     if manifest is None:
         return
-    built: dict[str, Any] | None = manifest.hardware.get("gpu")
+    built: dict[str, str] | None = manifest.hardware.get("gpu")
     level = manifest.config.get("hardware_compatible", "none")
     named = manifest.hardware.get("compute_capabilities")
     if manifest.target == "tensorrt-rtx":
@@ -323,7 +339,7 @@ def _profiles(engine: Any, inputs: tuple[TensorSpec, ...]) -> list[Profile]:
         return []
     made = []
     for number in range(engine.num_optimization_profiles):
-        shapes: dict[str, Any] = {}
+        shapes: dict[str, tuple[Shape, Shape, Shape]] = {}
         for name in dynamic:
             low, best, high = (tuple(one) for one in engine.get_tensor_profile_shape(name, number))
             shapes[name] = (low, best, high)

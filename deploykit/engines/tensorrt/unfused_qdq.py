@@ -8,9 +8,11 @@ end, and the engine's own inspector tells what it did: this is what to expect be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from deploykit.base.engine_layers import EngineLayer, UnfusedQdq
 from deploykit.engines.tensorrt.parse import nodes_of
 
 PAIRS = ("QUANTIZE", "DEQUANTIZE")
@@ -18,28 +20,35 @@ PRODUCTS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
 MOVES = ("SHUFFLE", "SLICE", "CONCATENATION", "GATHER", "RESIZE", "SQUEEZE", "UNSQUEEZE", "IDENTITY")
 POINTWISE = ("ACTIVATION", "ELEMENTWISE", "UNARY", "SCALE", "SELECT", "CAST", "NORMALIZATION", "PARAMETRIC_RELU")
 POOLS = ("POOLING", "REDUCE")
+Makers = dict[str, Any]
+"""Tensor → the ``ILayer`` that makes it."""
 
 
-def left_over(layers: list[Any]) -> list[dict[str, Any]]:
+def left_over(layers: list[Any]) -> list[UnfusedQdq]:
     """Q and DQ that are expected to run on their own.
 
     Args:
         layers: of the network definition.
 
-    Returns:
-        ``name``, ``type``, ``why``, ``needed`` (the picture or the answer is float, as it must be), ``beside`` (ONNX nodes
-        around it that compute in float) and ``nodes`` (its own).
     """
     graph = _Graph(layers)
-    found = []
+    found: list[UnfusedQdq] = []
     for layer in layers:
         if layer.type.name in PAIRS:
             verdict = graph.quantize(layer) if layer.type.name == "QUANTIZE" else graph.dequantize(layer)
             if verdict is not None:
                 why, needed, around = verdict
                 beside = [node for one in around for node in nodes_of(one.metadata)]
-                told = {"why": why, "needed": needed, "beside": beside, "nodes": nodes_of(layer.metadata)}
-                found.append({"name": layer.name, "type": layer.type.name, **told})
+                found.append(
+                    {
+                        "name": layer.name,
+                        "type": layer.type.name,
+                        "why": why,
+                        "needed": needed,
+                        "beside": beside,
+                        "nodes": nodes_of(layer.metadata),
+                    }
+                )
     return found
 
 
@@ -50,7 +59,7 @@ class _Graph:
     """The definition, asked from its tensors."""
 
     def __init__(self, layers: list[Any]) -> None:
-        self.makers: dict[str, Any] = {}
+        self.makers: Makers = {}
         self.readers: dict[str, list[Any]] = {}
         for layer in layers:
             for tensor in _tensors(layer, "output"):
@@ -136,32 +145,44 @@ class _Graph:
                     yield one
 
 
-def left_in_engine(rows: list[dict[str, Any]], tensors: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Layers of a built engine that only quantize or dequantize, and what stands around them.
+@dataclass(frozen=True)
+class PlanLayer:
+    """One layer as a plan's inspector tells it.
 
-    Args:
-        rows: of the audit.
-        tensors: of the same layers, their ``inputs`` and ``outputs`` by name.
-
-    Returns:
-        As :func:`left_over`.
+    Attributes:
+        row: as it is shown.
+        conv: a convolution.
+        only_qdq: it only quantizes or dequantizes.
+        inputs: names of the tensors that it reads.
+        outputs: names of the tensors that it writes.
     """
-    makers = {name: row for row, io in zip(rows, tensors, strict=True) for name in io["outputs"]}
-    readers: dict[str, list[dict[str, Any]]] = {}
-    for row, io in zip(rows, tensors, strict=True):
-        for name in io["inputs"]:
-            readers.setdefault(name, []).append(row)
-    found = []
-    for row, io in zip(rows, tensors, strict=True):
-        if not row["only_qdq"]:
+
+    row: EngineLayer
+    conv: bool = False
+    only_qdq: bool = False
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+
+
+def left_in_engine(layers: list[PlanLayer]) -> list[UnfusedQdq]:
+    """Layers of a built engine that only quantize or dequantize, and what stands around them."""
+    makers = {name: one.row for one in layers for name in one.outputs}
+    readers: dict[str, list[EngineLayer]] = {}
+    for one in layers:
+        for name in one.inputs:
+            readers.setdefault(name, []).append(one.row)
+    found: list[UnfusedQdq] = []
+    for one in layers:
+        if not one.only_qdq:
             continue
-        before = [makers[name] for name in io["inputs"] if name in makers]
-        behind = [one for name in io["outputs"] for one in readers.get(name, [])]
+        row = one.row
+        before = [makers[name] for name in one.inputs if name in makers]
+        behind = [reader for name in one.outputs for reader in readers.get(name, [])]
         needed = not before or not behind
         told = " → ".join(
             (_kind(before[0]) if before else "the picture", "it", _kind(behind[0]) if behind else "the answer")
         )
-        beside = [node for one in (*before, *behind) for node in one["nodes"]]
+        beside = [node for other in (*before, *behind) for node in other["nodes"]]
         found.append(
             {
                 "name": row["name"],
@@ -175,7 +196,7 @@ def left_in_engine(rows: list[dict[str, Any]], tensors: list[Mapping[str, Any]])
     return found
 
 
-def _kind(row: Mapping[str, Any]) -> str:
+def _kind(row: EngineLayer) -> str:
     return f"{row['type'] or 'a layer'} in {row['precision']}"
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import TensorSpec
 from deploykit.base.spec import Spec
@@ -173,7 +174,7 @@ class TorchRunner:
             ) from error
         return graph.replay
 
-    def audit(self) -> dict[str, Any]:
+    def audit(self) -> EngineAudit:
         """What is known of how it runs: the memory format and whether TF32 is on."""
         return {
             "channels_last": self._format is torch.channels_last,

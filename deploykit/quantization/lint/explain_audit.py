@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+
+from deploykit.base.engine_layers import EngineAudit, UnfusedQdq
 
 LEFT = "qdq_left"
 
 
-def audited(runner: Any) -> dict[str, Any] | None:
+class LeftKind(TypedDict):
+    """The left Q or DQ of one kind and reason.
+
+    Attributes:
+        type: of the layer.
+        count: how many.
+        why: what keeps them, as the engine tells it.
+        because: why that computes in float, as the linter has it; ``needed`` at the border, or empty.
+        first: name of one of them.
+    """
+
+    type: str
+    count: int
+    why: str
+    because: str
+    first: str
+
+
+def audited(runner: Any) -> Mapping[str, object] | None:
     """The audit of a runner, its left Q and DQ in words; None: its engine tells nothing of itself."""
     if not hasattr(runner, "audit"):
         return None
@@ -17,16 +37,16 @@ def audited(runner: Any) -> dict[str, Any] | None:
     return found if left is None else {**found, LEFT: in_words(left)}
 
 
-def audit_and_left(runner: Any) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:
+def audit_and_left(runner: Any) -> tuple[EngineAudit, list[LeftKind] | None]:
     """The audit of a runner without its left Q and DQ, and these as rows; None: its engine does not tell them."""
-    found: dict[str, Any] = runner.audit()
-    if LEFT not in found:
+    found: EngineAudit = runner.audit()
+    left = found.pop("qdq_left", None)
+    if left is None:
         return found, None
-    left = found.pop(LEFT)
     return found, grouped(left, reasons(runner.spec.path, runner.target, left))
 
 
-def reasons(path: Path, target: str, left: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def reasons(path: Path, target: str, left: Sequence[UnfusedQdq]) -> dict[str, str]:
     """Node of the file → why it computes in float, as the linter has it; nothing where nothing needs a reason."""
     from deploykit.quantization.lint.lint import RULES
 
@@ -42,18 +62,18 @@ def reasons(path: Path, target: str, left: Sequence[Mapping[str, Any]]) -> dict[
     return told
 
 
-def grouped(left: Sequence[Mapping[str, Any]], told: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Those of one kind and reason together, most of them first: ``type``, ``count``, ``why``, ``because`` and ``first``."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+def grouped(left: Sequence[UnfusedQdq], told: Mapping[str, str]) -> list[LeftKind]:
+    """Those of one kind and reason together, most of them first."""
+    found: dict[tuple[str, str, str], LeftKind] = {}
     for one in left:
         because = next((told[node] for node in one["beside"] if node in told), "needed" if one["needed"] else "")
         key = (one["type"], one["why"], because)
-        row = {"type": one["type"], "count": 0, "why": one["why"], "because": because, "first": one["name"]}
+        row: LeftKind = {"type": one["type"], "count": 0, "why": one["why"], "because": because, "first": one["name"]}
         found.setdefault(key, row)["count"] += 1
     return sorted(found.values(), key=lambda row: -row["count"])
 
 
-def in_words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def in_words(rows: Sequence[LeftKind]) -> list[str]:
     """One line for each kind."""
     return [
         f"{row['count']} × {row['type'].lower()}: {row['why']}"
