@@ -6,7 +6,7 @@ The table itself is light: configurations and help read its names and facts with
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -87,3 +87,12 @@ class Registry(Mapping[str, E]):
         """
         module, _, attribute = self.find(name).place.partition(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def told(self, last: str = "or") -> str:
+        """All entries with their help, for the help of an option: ``kd (Hinton 2015) or dkd (Zhao 2022)``."""
+        return listed([f"{one.name} ({one.help})" for one in self.entries.values()], last)
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

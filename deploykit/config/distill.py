@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from deploykit.base.registry import listed
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.flag import Flag, Panel
+from deploykit.config.flag import Flag, OneOf, Panel
+from deploykit.config.registries import FEATURE_LOSSES, LOSSES
 from deploykit.config.train import LearningConfig
 
-TEMPERATURES = {"kd": 4.0, "dkd": 1.0, "dist": 1.0}
-BETAS = {"dkd": 0.5, "dist": 1.0}
-FEATURE_WEIGHTS = {"attention": 1.0, "hint": 1.0}
+_WITH_ALPHA, _WITH_BETA = (
+    {name: one for name, one in LOSSES.items() if one.weighed_by == by} for by in ("alpha", "beta")
+)
+
+
+def _defaults(values: Mapping[str, float]) -> str:
+    """``4 for kd, 1 for dkd and dist``; the value alone where it is the same for all."""
+    names: dict[float, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(name)
+    if len(names) == 1:
+        return f"{next(iter(names)):g}"
+    return ", ".join(f"{value:g} for {listed(those)}" for value, those in names.items())
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    told = "; ".join(parts)
+    return f"{told[:1].upper()}{told[1:]}."
 
 
 class DistillConfig(LearningConfig):
@@ -36,28 +54,40 @@ class DistillConfig(LearningConfig):
         description="Teachers see the student's augmented picture (same), or the plain one, answered once (clean).",
     )
     cache: bool = Field(True, description="Keep teachers' answers for later runs, where that is not much.")
-    loss: Literal["kd", "dkd", "dist"] = Field(
-        "kd", description="Of the logits: kd (Hinton 2015), dkd (Zhao 2022) or dist (Huang 2022)."
-    )
+    loss: Annotated[str, OneOf(LOSSES)] = Field("kd", description=f"Of the logits: {LOSSES.told()}.")
     temperature: float | None = Field(
-        None, gt=0, description="Logits are divided by it; default: 4 for kd, 1 for dkd and dist."
+        None,
+        gt=0,
+        description="Logits are divided by it; default: "
+        f"{_defaults({name: one.temperature for name, one in LOSSES.items()})}.",
     )
     alpha: float | None = Field(
-        None, ge=0, le=1, description="Of kd: weight of the teacher, the rest is the labels'; default: 0.9."
+        None,
+        ge=0,
+        le=1,
+        description=_sentence(
+            f"of {name}: weight of {one.weighs}, the rest is the labels', default {one.weight:g}"
+            for name, one in _WITH_ALPHA.items()
+        ),
     )
     beta: float | None = Field(
         None,
         ge=0,
-        description="Of dkd: weight of the other classes, default 0.5; of dist: of both relations, default 1.",
+        description=_sentence(
+            f"of {name}: weight of {one.weighs}, default {one.weight:g}" for name, one in _WITH_BETA.items()
+        ),
     )
-    features: Literal["attention", "hint"] | None = Field(
-        None, description="Match layers too: attention (Zagoruyko 2017) or hint (Romero 2015); default: none."
+    features: Annotated[str, OneOf(FEATURE_LOSSES)] | None = Field(
+        None, description=f"Match layers too: {FEATURE_LOSSES.told()}; default: none."
     )
     layers: Annotated[tuple[str, ...], Flag("--layer")] = Field(
         (), description="Of --features: STUDENT=TEACHER, or one name that both have."
     )
     feature_weight: float | None = Field(
-        None, ge=0, description="Of the layers' term; default: 1. Too much costs accuracy."
+        None,
+        ge=0,
+        description="Of the layers' term; default: "
+        f"{_defaults({name: one.weight for name, one in FEATURE_LOSSES.items()})}. Too much costs accuracy.",
     )
     arch: Annotated[str | None, Panel("Student")] = Field(
         None,
@@ -71,34 +101,39 @@ class DistillConfig(LearningConfig):
     @property
     def at_temperature(self) -> float:
         """The temperature, that of the loss's paper where none was set."""
-        return self.temperature if self.temperature is not None else TEMPERATURES[self.loss]
+        return self.temperature if self.temperature is not None else LOSSES[self.loss].temperature
 
     @property
     def of_teacher(self) -> float:
-        """The weight of the teacher's term: alpha of ``kd``, beta of the others."""
-        if self.loss == "kd":
-            return 0.9 if self.alpha is None else self.alpha
-        return BETAS[self.loss] if self.beta is None else self.beta
+        """The weight of the teacher's term: alpha or beta, by the loss."""
+        entry = LOSSES[self.loss]
+        given = self.alpha if entry.weighed_by == "alpha" else self.beta
+        return entry.weight if given is None else given
 
     @property
     def of_features(self) -> float:
         """The weight of the feature term."""
         if self.features is None:
             return 0.0
-        return self.feature_weight if self.feature_weight is not None else FEATURE_WEIGHTS[self.features]
+        return self.feature_weight if self.feature_weight is not None else FEATURE_LOSSES[self.features].weight
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.alpha is not None and self.loss != "kd":
-            raise ValueError(f"alpha: got {self.alpha} with loss {self.loss!r}, expected beta: alpha is kd's")
-        if self.beta is not None and self.loss == "kd":
-            raise ValueError(f"beta: got {self.beta} with loss 'kd', expected alpha: beta is of dkd and dist")
+        entry = LOSSES[self.loss]
+        if self.alpha is not None and entry.weighed_by != "alpha":
+            raise ValueError(
+                f"alpha: got {self.alpha} with loss {self.loss!r}, expected beta: alpha is of {listed([*_WITH_ALPHA])}"
+            )
+        if self.beta is not None and entry.weighed_by != "beta":
+            raise ValueError(
+                f"beta: got {self.beta} with loss {self.loss!r}, expected alpha: beta is of {listed([*_WITH_BETA])}"
+            )
         if self.feature_weight is not None and self.features is None:
             raise ValueError("feature_weight: expected with features")
         mixed = self.augment.mixup > 0 or self.augment.cutmix > 0
-        if self.loss == "dkd" and mixed:
+        if entry.plain_labels and mixed:
             raise ValueError(
-                "loss: got 'dkd' with mixup or cutmix, expected plain labels: dkd tells the label's class apart"
+                f"loss: got {self.loss!r} with mixup or cutmix, expected plain labels: {entry.plain_labels}"
             )
         if self.view == "clean" and mixed:
             raise ValueError(

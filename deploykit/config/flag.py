@@ -5,13 +5,15 @@ Both markers stand in the field's ``Annotated``; ``make generate`` makes the fla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import GetCoreSchemaHandler
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from deploykit.base.registry import listed
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,34 @@ class Flag:
 HIDDEN = Flag(hidden=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OneOf:
-    """The value is one of these names, which a registry of a lower room knows: ``Annotated[str, OneOf(NAMES)]``.
+    """The value is one of these names, which a table knows: ``Annotated[str, OneOf(CRITERIA)]``.
 
     It is what ``Literal`` is where the names are written out.
+
+    Attributes:
+        known: the names, looked at when a value is checked.
+        before: further names, which stand before them.
+        after: which stand after them.
     """
 
-    names: tuple[str, ...]
+    known: Collection[str]
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that may be given, in order."""
+        return (*self.before, *self.known, *self.after)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.literal_schema(list(self.names))
+        return core_schema.no_info_plain_validator_function(self._checked)
+
+    def _checked(self, value: Any) -> str:
+        if isinstance(value, str) and value in self.names:
+            return value
+        raise PydanticKnownError("literal_error", {"expected": listed([repr(one) for one in self.names], "or")})
 
 
 def flag_of(info: FieldInfo) -> Flag:

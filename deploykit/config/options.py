@@ -7,13 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from deploykit.config.flag import Flag
-
-DATA_FORMS = "folder, digits, synthetic:SEED, cifar10:ROOT, FILE.csv, FILE.npz, module:function."
+from deploykit.config.registries import DATA_FORMS
 
 
 def data_help(use: str) -> str:
     """The help of ``--data``: what its images are for, and the forms of its name."""
-    return f"{use}: {DATA_FORMS}"
+    return f"{use}: {', '.join(form.shown for form in DATA_FORMS.values())}."
 
 
 Split = Annotated[Literal["train", "select", "test"], Field(description="Of the data.")]

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from deploykit.base.registry import listed
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
-from deploykit.config.flag import HIDDEN, Flag, Panel
+from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
 from deploykit.config.options import AllowCode, Arch, Device, Size, SkipBroken, Threads, data_help
+from deploykit.config.registries import CRITERIA
 from deploykit.config.texts import fractions, whole
 
-Importance = Literal["l2", "l1", "bn-scale", "fpgm", "lamp", "taylor", "hessian", "activation", "random"]
 LatencyTarget = Literal["ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"]
 LATENCY_TARGETS: tuple[str, ...] = get_args(LatencyTarget)
 """Where single layers can be timed, which a latency budget needs."""
@@ -40,8 +41,10 @@ class PruneConfig(Config):
     unstructured: Fraction = Field(
         None, description="Experiment: fraction of single weights kept; no engine here is faster for it."
     )
-    importance: Annotated[Importance, Panel("Choice of channels")] = Field(
-        "l2", description="What says which channels go; taylor, hessian and activation need --data."
+    importance: Annotated[str, OneOf(CRITERIA), Panel("Choice of channels")] = Field(
+        "l2",
+        description=f"What a channel is worth: {CRITERIA.told()}. "
+        f"{listed([one.name for one in CRITERIA.values() if one.from_data])} need --data.",
     )
     scope: Literal["local", "global", "isomorphic", "allocated"] = Field(
         "local",
@@ -98,7 +101,7 @@ class PruneConfig(Config):
         for name, ratio in self.ratios.items():
             if not 0 < ratio <= 1:
                 raise ValueError(f"ratios.{name}: got {ratio}, expected more than 0 and at most 1")
-        if self.data is None and self.importance in ("taylor", "hessian", "activation"):
+        if self.data is None and CRITERIA[self.importance].from_data:
             raise ValueError(f"importance {self.importance} looks at pictures, expected data")
         return self
 

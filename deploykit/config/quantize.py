@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
-from deploykit.config.flag import HIDDEN, Flag, Panel
+from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
 from deploykit.config.options import AllowCode, Arch, Batch, Device, Seed, Size, SkipBroken, data_help
+from deploykit.config.registries import RANGE_METHODS
 
 _TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
 Switch = Literal["auto", "on", "off"]
+_METHODS = f"Of the ranges: {RANGE_METHODS.told()}; auto takes the one whose logits are nearest to float on select."
 
 
 class QuantizeConfig(Config):
@@ -42,10 +44,8 @@ class QuantizeConfig(Config):
     images: int = Field(256, ge=1, description="Calibration pictures at most.")
     select_images: Annotated[int, HIDDEN] = Field(128, ge=1, description="Pictures that choices are made on, at most.")
     batch: Batch = 8
-    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse", "qat"] = Field(
-        "auto",
-        description="Of the ranges; auto takes the one whose logits are nearest to float on select. qat starts from that "
-        "one and trains weights and step sizes.",
+    method: Annotated[str, OneOf(RANGE_METHODS, before=("auto",), after=("qat",))] = Field(
+        "auto", description=f"{_METHODS} qat starts from that one and trains weights and step sizes."
     )
     percentile: float = Field(99.99, gt=50, le=100, description="Share of values that --method percentile keeps.")
     ranges: Annotated[str | None, Flag(metavar="PATH")] = Field(
@@ -138,9 +138,7 @@ class QuantizeConfig(Config):
 class AnalyzeConfig(QuantizeConfig):
     """One sensitivity sweep: the fields of a quantization, and what is swept."""
 
-    method: Literal["auto", "minmax", "moving", "percentile", "entropy", "mse"] = Field(
-        "auto", description="Of the ranges; auto takes the one whose logits are nearest to float on select."
-    )
+    method: Annotated[str, OneOf(RANGE_METHODS, before=("auto",))] = Field("auto", description=_METHODS)
     select_images: Annotated[int, HIDDEN] = Field(256, ge=1, description="Pictures that layers are scored on, at most.")
     modes: Annotated[tuple[Literal["alone", "weights", "activations", "left-out"], ...], Flag("--sweep")] = Field(
         ("alone",),

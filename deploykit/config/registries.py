@@ -98,12 +98,14 @@ class LogitLoss(Entry):
         temperature: that logits are divided by, unless stated.
         weight: of the term, unless stated.
         weighed_by: ``alpha``, which leaves 1 − alpha to the labels, or ``beta``, beside which labels count whole.
+        weighs: what that is the weight of.
         plain_labels: why it cannot learn from mixed labels; empty: it can.
     """
 
     temperature: float = 1.0
     weight: float = 1.0
     weighed_by: Literal["alpha", "beta"] = "beta"
+    weighs: str = "the teacher"
     plain_labels: str = ""
 
 
@@ -111,8 +113,17 @@ _LOSSES = "deploykit.distillation.losses."
 LOSSES = Registry(
     "distillation loss",
     LogitLoss("kd", _LOSSES + "kd:term", "Hinton 2015", 4.0, 0.9, "alpha"),
-    LogitLoss("dkd", _LOSSES + "dkd:term", "Zhao 2022", 1.0, 0.5, plain_labels="dkd tells the label's class apart"),
-    LogitLoss("dist", _LOSSES + "dist:term", "Huang 2022", 1.0, 1.0),
+    LogitLoss(
+        "dkd",
+        _LOSSES + "dkd:term",
+        "Zhao 2022",
+        1.0,
+        0.5,
+        "beta",
+        "the other classes",
+        plain_labels="dkd tells the label's class apart",
+    ),
+    LogitLoss("dist", _LOSSES + "dist:term", "Huang 2022", 1.0, 1.0, "beta", "both relations"),
 )
 
 
@@ -131,8 +142,8 @@ class FeatureLoss(Entry):
 
 FEATURE_LOSSES = Registry(
     "feature loss",
-    FeatureLoss("attention", _LOSSES + "attention:attention", "attention maps (Zagoruyko 2017)", maps=True),
-    FeatureLoss("hint", _LOSSES + "hint:hint", "the outputs themselves (Romero 2015)"),
+    FeatureLoss("attention", _LOSSES + "attention:attention", "Zagoruyko 2017", maps=True),
+    FeatureLoss("hint", _LOSSES + "hint:hint", "Romero 2015"),
 )
 
 
