@@ -13,12 +13,9 @@ if TYPE_CHECKING:
 
 
 def file_sha256(path: Path) -> str:
-    """The hex sha256 of a file, read in pieces of 4 MiB."""
-    digest = hashlib.sha256()
+    """The hex sha256 of a file, read in pieces."""
     with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def value_sha256(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from deploykit.base.errors import BadInput
@@ -41,6 +41,11 @@ class Preprocessing:
             raise BadInput("preprocessing interpolation", got=self.interpolation, expected="/".join(INTERPOLATIONS))
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise BadInput("preprocessing mean/std", got=(self.mean, self.std), expected="3 values each, std above 0")
+
+    def resized(self, size: int) -> Preprocessing:
+        """The same for another input size in pixels; the resize before the crop keeps its ratio to it."""
+        resize = None if self.resize is None else max(size, round(self.resize * size / max(self.size)))
+        return replace(self, size=(size, size), resize=resize)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able dictionary that :meth:`from_dict` reads back."""

@@ -176,6 +176,8 @@ def _probabilities(
     runner: Runner, split: Any, preprocessing: Preprocessing, batch: int, name: str, progress: Progress
 ) -> Iterator[np.ndarray]:
     """Batches of float64 ``[n, C]`` probabilities; softmax is applied unless the outputs are probabilities already."""
+    from scipy.special import softmax
+
     fixed = fed_batch(runner, batch)
     is_softmax: bool | None = None
     for x, _ in split.batches(fixed or batch, preprocessing):
@@ -188,12 +190,7 @@ def _probabilities(
             is_softmax = bool(rows.min() >= 0 and np.abs(rows.sum(axis=1) - 1).max() <= _SUMS_TO_ONE)
             if is_softmax:
                 progress.say(f"{name}: its outputs are probabilities already, no softmax is applied")
-        yield rows if is_softmax else _softmax(rows)
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+        yield rows if is_softmax else softmax(rows, axis=1)
 
 
 def _check(rows: np.ndarray, count: int, name: str, classes: tuple[str, ...] | None) -> None:

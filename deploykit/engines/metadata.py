@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ class Knowledge:
     classes: tuple[str, ...] | None
     precision: str
     notes: tuple[str, ...] = ()
-
-
-def resized(preprocessing: Preprocessing, size: int) -> Preprocessing:
-    """The same preprocessing at another input size; the resize keeps its ratio to the crop."""
-    resize = preprocessing.resize
-    if resize is not None:
-        resize = max(size, round(size * resize / max(preprocessing.size)))
-    return replace(preprocessing, size=(size, size), resize=resize)
 
 
 def of_file(path: Path, metadata: Mapping[str, str], *, size: int | None, embedded: bool) -> Knowledge:
@@ -57,7 +49,7 @@ def of_file(path: Path, metadata: Mapping[str, str], *, size: int | None, embedd
     preprocessing = Preprocessing.from_dict(fields) if fields is not None else None
     notes: tuple[str, ...] = ()
     if preprocessing is not None and size is not None:
-        preprocessing = resized(preprocessing, size)
+        preprocessing = preprocessing.resized(size)
     elif preprocessing is None and size is not None:
         preprocessing = Preprocessing(size=(size, size), embedded=embedded)
         notes = ("the file does not carry its preprocessing: ImageNet mean and standard deviation are assumed",)

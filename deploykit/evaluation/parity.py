@@ -211,7 +211,8 @@ class ParityMeter:
                     fix="Compare artifacts of the same network, classes and input size.",
                 )
             total.add(r, c)
-            self._outputs.setdefault(name, Sums()).add(r, c)
+            for group, part in groups_of(name, r).items():
+                self._outputs.setdefault(group, Sums()).add(r[part], c[part])
         n = len(reference[0])
         self._seen[batch] = self._seen.get(batch, 0) + n
         self._classes = self._classes and reference[0].ndim == 2 and reference[0].shape[1] > 1
@@ -331,6 +332,15 @@ def compare(
     meter = ParityMeter(name, precision)
     meter.add([np.asarray(reference)], [np.asarray(candidate)], batch=batch or max(len(reference), 1))
     return meter.result()
+
+
+def groups_of(name: str, output: np.ndarray) -> dict[str, Any]:
+    """What of an output is judged by itself: name of the group → index into an array ``[N, …]`` like ``output``.
+
+    The one place that says so. Numbers of unlike scale (a detector's boxes and scores) would be groups of their own; every
+    output is one so far.
+    """
+    return {name: ...}
 
 
 def _rms(row: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
-from deploykit.stats.paired import bootstrap_mean, score_interval
+from deploykit.evaluation.agreement import compare
 from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:
@@ -83,7 +83,6 @@ def corrupt(image: np.ndarray, name: str, strength: int, seed: int, number: int)
 
 Answers = dict[tuple[str, int], np.ndarray]
 """Corruption and strength → predicted class of each picture, int64 [n]."""
-FEW_DISCORDANT = 10
 
 
 def corrupted_answers(
@@ -159,15 +158,7 @@ def judge_corrupted(
         row: dict[str, Any] = {"corruption": kind, "strength": strength, "n": len(labels)}
         row |= {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
         if base is not None:
-            row |= _drop(right, base[kind, strength] == labels, ci_level, seed)
+            against = compare(predicted, base[kind, strength], labels, ci_level, seed)
+            row |= {key: against[key] for key in ("drop_pt", "drop_pt_low", "drop_pt_high")}
         found.append(row)
     return found
-
-
-def _drop(right: np.ndarray, base_right: np.ndarray, ci_level: float, seed: int) -> dict[str, float]:
-    lost, won = int((base_right & ~right).sum()), int((right & ~base_right).sum())
-    if lost + won < FEW_DISCORDANT:
-        low, high = score_interval(lost, won, len(right), ci_level)
-    else:
-        low, high = bootstrap_mean(base_right.astype(np.float64) - right, ci_level, seed=seed)
-    return {"drop_pt": 100 * (lost - won) / len(right), "drop_pt_low": 100 * low, "drop_pt_high": 100 * high}

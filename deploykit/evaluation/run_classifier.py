@@ -10,6 +10,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.engines.batching import filled
+from deploykit.evaluation.logits import one_logit
 
 if TYPE_CHECKING:
     from deploykit.base.preprocessing import Preprocessing
@@ -74,12 +75,7 @@ def _refuse_if_no_classifier(runner: Runner, rows: np.ndarray, images: int, name
     if rows.ndim == 2 and rows.shape[0] == images and rows.shape[1] > 1:
         return
     if rows.ndim == 2 and rows.shape[1:] == (1,):
-        raise BadInput(
-            f"{name} is a one-logit (binary) model",
-            got="outputs of shape [N, 1]",
-            expected="one logit per class",
-            fix="Give it two logits: [0, x] in place of x.",
-        )
+        raise one_logit(name)
     names = ", ".join(spec.name for spec in runner.outputs)
     raise BadInput(
         f"{name} is no classifier (detection and segmentation models cannot be evaluated yet)",

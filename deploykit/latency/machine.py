@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.latency.power import gpu
+from deploykit.latency.power import gpu, number_in
 
 CPUS = Path("/sys/devices/system/cpu")
 EVERY_S = 1.0
@@ -131,7 +131,7 @@ def _times() -> tuple[float, float, float] | None:
 
 
 def _mhz(root: Path) -> float | None:
-    found = [_number(path) for path in root.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    found = [number_in(path) for path in root.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
     known = [one / 1e3 for one in found if one]
     return sum(known) / len(known) if known else None
 
@@ -144,16 +144,9 @@ def _governor(root: Path) -> str | None:
 
 
 def _throttles(root: Path) -> int | None:
-    found = [_number(path) for path in root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
+    found = [number_in(path) for path in root.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     known = [one for one in found if one is not None]
     return int(sum(known)) if known else None
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 DRIFT = 0.10

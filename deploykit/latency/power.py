@@ -89,7 +89,7 @@ class Meters:
         for zone in sorted(root.glob("intel-rapl:[0-9]*")) if root.is_dir() else []:
             if zone.name.count(":") == 1 and (read := _rapl(zone)) is not None:
                 self.names.append((zone / "name").read_text().strip())
-                self._read.append((read, _number(zone / "max_energy_range_uj") or 0.0))
+                self._read.append((read, number_in(zone / "max_energy_range_uj") or 0.0))
         card = gpu()
         if card is not None and card.energy_mj() is not None:
             self.names.append("gpu")
@@ -116,13 +116,14 @@ def _rapl(zone: Path) -> Callable[[], float | None] | None:
     """How to read a package's counter in mJ; None where only root may."""
 
     def read() -> float | None:
-        found = _number(zone / "energy_uj")
+        found = number_in(zone / "energy_uj")
         return None if found is None else found / 1e3
 
     return read if read() is not None and (zone / "name").is_file() else None
 
 
-def _number(path: Path) -> float | None:
+def number_in(path: Path) -> float | None:
+    """The number that a file of the kernel holds, or None."""
     try:
         return float(path.read_text())
     except (OSError, ValueError):

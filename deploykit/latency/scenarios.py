@@ -14,7 +14,7 @@ import numpy as np
 from deploykit.base.progress import Progress
 from deploykit.latency.arrivals import Arrivals, poisson
 from deploykit.latency.results import Extra, Series
-from deploykit.latency.sweep import batch_sweep
+from deploykit.latency.sweep import batch_sweep, doublings
 from deploykit.latency.workers import Crew, WorkerFailed
 from deploykit.stats.percentiles import least_queries
 
@@ -178,7 +178,7 @@ def _server(crew: Crew, limit_s: float, progress: Progress) -> None:
     with progress.task("server", total=len(crew.names), unit="variants") as task:
         for name in crew.names:
             times, worker = crew.found.times[name], crew.workers[name][0]
-            sizes = _sizes(settings.batch) if times.fixed_batch in (None, 1) else (1,)
+            sizes = tuple(doublings(settings.batch)) if times.fixed_batch in (None, 1) else (1,)
             try:
                 single = float(np.median(worker.block("compute/1", settings.block_ms).host))
                 found = highest_rate(
@@ -196,11 +196,3 @@ def _server(crew: Crew, limit_s: float, progress: Progress) -> None:
                 extra = Extra("server", sizes[-1], settings.threads, series, None, found.rate_per_s, bound)
                 times.extras.append(extra)
             task.advance(1)
-
-
-def _sizes(batch: int) -> tuple[int, ...]:
-    """1, 2, 4 … and ``batch`` itself: how many waiting requests may be answered together."""
-    found = [1]
-    while found[-1] * 2 < batch:
-        found.append(found[-1] * 2)
-    return tuple(found if batch in found else [*found, batch])

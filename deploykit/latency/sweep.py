@@ -112,7 +112,7 @@ def thread_sweep(opener: Threaded, found: Measured, settings: Settings, progress
 
     Variants that do not compute on the CPU are left out, and so are those that failed.
     """
-    counts = thread_counts(cores())
+    counts = doublings(cores())
     names = [name for name, times in found.times.items() if times.status == "ok"]
     with progress.task("thread sweep", total=len(names), unit="variants") as task:
         for name in names:
@@ -121,12 +121,9 @@ def thread_sweep(opener: Threaded, found: Measured, settings: Settings, progress
             task.advance(1)
 
 
-def thread_counts(cores: int) -> list[int]:
-    """1, 2, 4 … and all cores."""
-    found = [1]
-    while found[-1] * 2 <= cores:
-        found.append(found[-1] * 2)
-    return found if cores in found else [*found, cores]
+def doublings(most: int) -> list[int]:
+    """1, 2, 4 … and ``most`` itself: threads up to the cores, waiting requests that may be answered together."""
+    return [1 << power for power in range((most - 1).bit_length())] + [most]
 
 
 def _threads_of(name: str, opener: Threaded, counts: list[int], found: Measured, settings: Settings) -> None:

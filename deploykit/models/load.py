@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +242,7 @@ def _foreign(
     if size is not None:
         if preprocessing is None:
             notes.append("ImageNet normalisation assumed: the file carries none")
-        preprocessing = resized(preprocessing, size) if preprocessing else Preprocessing((size, size))
+        preprocessing = preprocessing.resized(size) if preprocessing else Preprocessing((size, size))
     return LoadedModel(
         module=module.eval(),
         arch=arch,
@@ -267,7 +267,7 @@ def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool, finite
     preprocessing = file.preprocessing
     if size is not None and preprocessing.size != (size, size):
         notes.append(f"input size {size} instead of the file's {preprocessing.size[0]}")
-        preprocessing = resized(preprocessing, size)
+        preprocessing = preprocessing.resized(size)
     samples = None if file.samples is None else {key: value.numpy() for key, value in file.samples.items()}
     return LoadedModel(
         module=module.eval(),
@@ -317,11 +317,3 @@ def strict_load(module: nn.Module, tensors: dict[str, Tensor], path: Path, name:
     versioned = OrderedDict(tensors)
     versioned._metadata = expected._metadata  # type: ignore[attr-defined]  # MNASNet refuses tensors without a version
     module.load_state_dict(versioned, strict=True)
-
-
-def resized(preprocessing: Preprocessing, size: int) -> Preprocessing:
-    """The same preprocessing for another input size; the resize before the crop keeps its ratio."""
-    resize = preprocessing.resize
-    if resize is not None:
-        resize = max(size, round(resize * size / preprocessing.size[0]))
-    return replace(preprocessing, size=(size, size), resize=resize)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deploykit.latency.measure import Settings, measure
-from deploykit.latency.sweep import thread_counts
+from deploykit.latency.sweep import doublings
 from deploykit.latency.worker import Opener
 
 ROOT = Path(__file__).parents[2]
@@ -103,4 +103,4 @@ def test_device_times_and_energy_reach_the_parent(subjects):
 
 
 def test_threads_are_doubled_up_to_all_cores():
-    assert [thread_counts(cores) for cores in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
+    assert [doublings(cores) for cores in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]

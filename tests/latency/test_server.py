@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deploykit.latency.arrivals import Arrivals, answer, poisson
-from deploykit.latency.scenarios import _sizes, highest_rate
+from deploykit.latency.scenarios import highest_rate
+from deploykit.latency.sweep import doublings
 
 
 def queue_of(service_ms: float):
@@ -86,4 +87,4 @@ def test_gaps_are_exponential_with_the_rate_asked_for() -> None:
 
 
 def test_sizes_are_powers_of_two_and_the_batch() -> None:
-    assert [_sizes(batch) for batch in (1, 2, 6, 8)] == [(1,), (1, 2), (1, 2, 4, 6), (1, 2, 4, 8)]
+    assert [doublings(batch) for batch in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
