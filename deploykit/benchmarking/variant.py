@@ -198,10 +198,7 @@ class Judge:
 
     def pictures(self) -> Sequence[np.ndarray]:
         """Up to 128 pictures spread evenly over the split."""
-        import numpy as np
-
-        count = min(len(self.split), PARITY_IMAGES)
-        return [self.split.image(int(i)) for i in np.linspace(0, len(self.split) - 1, count).round()]
+        return [self.split.image(int(i)) for i in self.split.chosen(PARITY_IMAGES)]
 
     def _eager(self, model: Spec) -> Runner:
         if self._reference is None or self._reference[0] != model:

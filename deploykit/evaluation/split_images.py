@@ -67,10 +67,9 @@ def pictures_for(
         from deploykit.data import open_data
 
         part = open_data(data, allow_code=allow_code, progress=progress).split(split)  # type: ignore[arg-type]
-        count = min(limit, len(part))
-        if count == 0:
+        chosen = part.chosen(limit).tolist()
+        if not chosen:
             raise BadInput(f"{data} has no pictures in its split {split!r}", fix="Choose another --data or split.")
-        chosen = [index * len(part) // count for index in range(count)]
         return Pictures([part.image(i) for i in chosen], "data", tuple(_name(part.file_name(i)) for i in chosen))
     if samples is not None and len(samples):
         return Pictures(list(samples[:limit]), "samples")

@@ -6,7 +6,7 @@ Which tensor of one side is which of the other: graph and graph, or module and g
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,24 @@ from deploykit.exporting.names import module_of
 
 if TYPE_CHECKING:
     import numpy as np
+    import onnx
     from torch import nn
+
+
+def with_outputs(proto: onnx.ModelProto, names: Iterable[str], *, alone: bool = False) -> onnx.ModelProto:
+    """A copy of ``proto`` that gives out these tensors too, or ``alone``: what comes after them is then not computed.
+
+    Inputs among the names are left out, and so are repeated ones.
+    """
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(proto)
+    if alone:
+        del made.graph.output[:]
+    known = {one.name for one in (*made.graph.output, *made.graph.input)}
+    made.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in known)
+    return made
 
 
 @dataclass(frozen=True)
@@ -64,13 +81,9 @@ class GraphTaps:
         Raises:
             BadInput: ONNX Runtime refuses the graph or the input.
         """
-        import onnx
         import onnxruntime as ort
 
-        tapped = onnx.ModelProto()
-        tapped.CopyFrom(self.model)
-        del tapped.graph.output[:]
-        tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
+        tapped = with_outputs(self.model, names, alone=True)
         options = ort.SessionOptions()
         options.log_severity_level = 4
         if self.threads is not None:

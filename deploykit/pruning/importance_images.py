@@ -78,20 +78,18 @@ class PruningPictures:
 
     def top1(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> float | None:
         """Top-1 (0…1) on up to ``config.select_images`` pictures spread over ``select``; None where it is empty."""
-        import numpy as np
         import torch
 
         from deploykit.models.device import beside
 
-        count = min(self.config.select_images, len(self.select))
-        if count == 0:
+        picked = self.select.chosen(self.config.select_images)
+        if not len(picked):
             return None
-        picked = np.linspace(0, len(self.select) - 1, count).round().astype(np.int64)
         right = 0
         with torch.inference_mode():
             for x, y in _batches(self.select, picked, self.config.batch, preprocessing, order):
                 right += int((module(beside(module, x)).argmax(1).cpu().numpy() == y).sum())
-        return right / count
+        return right / len(picked)
 
 
 def pruning_pictures(config: PruneConfig, progress: Progress) -> PruningPictures | None:

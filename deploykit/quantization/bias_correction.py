@@ -14,6 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from deploykit.base.progress import SILENT, Progress
+from deploykit.exporting.taps import with_outputs
 from deploykit.quantization.calibrate import OpenGraph
 from deploykit.quantization.qdq.graph import constant, new_constant
 from deploykit.quantization.schemes import resized
@@ -67,7 +68,7 @@ def _means(
 ) -> dict[str, np.ndarray]:
     """Mean of each channel of the named nodes' outputs over pictures and pixels, float64 [C]."""
     outputs = {node.name: node.output[0] for node in proto.graph.node}
-    run = open_graph(_up_to(proto, [outputs[name] for name in layers]))
+    run = open_graph(with_outputs(proto, [outputs[name] for name in layers], alone=True))
     sums: dict[str, np.ndarray] = {}
     count = 0
     for batch in batches():
@@ -78,24 +79,3 @@ def _means(
             pixels = values.mean(axis=tuple(range(2, values.ndim))) if values.ndim > 2 else values
             sums[name] = sums.get(name, 0.0) + pixels.sum(axis=0)
     return {name: total / count for name, total in sums.items()}
-
-
-def _up_to(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy that has only the named tensors as outputs: what comes after them is not computed."""
-    shortened = onnx.ModelProto()
-    shortened.CopyFrom(proto)
-    del shortened.graph.output[:]
-    return with_outputs(shortened, names)
-
-
-def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy whose outputs are those of ``proto`` and the named tensors."""
-    widened = onnx.ModelProto()
-    widened.CopyFrom(proto)
-    known = {output.name for output in widened.graph.output} | {value.name for value in widened.graph.input}
-    widened.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-        for name in dict.fromkeys(names)
-        if name not in known
-    )
-    return widened

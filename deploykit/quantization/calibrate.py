@@ -17,6 +17,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.exporting.taps import with_outputs
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.ranges import PERCENTILE, choose_range
@@ -127,17 +128,6 @@ def grouped(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
         groups[-1].append(name)
         held += size
     return groups
-
-
-def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of ``proto`` that gives out these activations too; those that are inputs are left out."""
-    widened = onnx.ModelProto()
-    widened.CopyFrom(proto)
-    known = {one.name for one in (*widened.graph.output, *widened.graph.input)}
-    widened.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in known
-    )
-    return widened
 
 
 def extremes(

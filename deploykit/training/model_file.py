@@ -195,7 +195,7 @@ def write_trained(
         classes,
         ema=outcome.ema,
         lineage=[*start.lineage, entry],
-        samples=_samples(splits["test"], preprocessing),
+        samples=samples_of_split(splits["test"], preprocessing),
         masks=start.masks,
         claim=True,
     )
@@ -212,15 +212,13 @@ def write_trained(
     )
 
 
-def _samples(test: Split, preprocessing: Preprocessing) -> dict[str, np.ndarray] | None:
+def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.ndarray] | None:
     """Test pictures spread over the split, at the network's size: they let a lone file be verified on real input."""
-    import numpy as np
-
     from deploykit.data import prepare
 
     if len(test) == 0:
         return None
-    indices = np.unique(np.linspace(0, len(test) - 1, SAMPLES).round().astype(np.int64))
+    indices = test.chosen(SAMPLES)
     images = prepare([test.image(int(i)) for i in indices], replace(preprocessing, embedded=True))
     return {"images": images, "labels": test.labels[indices]}
 

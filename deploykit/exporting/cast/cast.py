@@ -16,6 +16,7 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.check_onnx import refuse_other_pictures
+from deploykit.exporting.taps import with_outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,16 +201,6 @@ def _measured(
     )
 
 
-def _tapped(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    import onnx
-
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(proto)
-    del tapped.graph.output[:]
-    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return tapped
-
-
 def _inputs(images: Sequence[np.ndarray], preprocessing: Preprocessing, batch: int) -> Iterator[np.ndarray]:
     """Prepared batches; the last one is filled by repeating pictures."""
     from deploykit.data import prepare
@@ -234,7 +225,7 @@ def _observe(
     from deploykit.exporting.cast.formats import Seen
 
     names = _float_values(work)
-    run = runs.graph(_tapped(ir.to_proto(work.model), names))
+    run = runs.graph(with_outputs(ir.to_proto(work.model), names, alone=True))
     seen = {name: Seen() for name in [*names, *(value.name or "" for value in work.model.graph.inputs)]}
     source = work.model.graph.inputs[0].name or ""
     with work.progress.task("ranges", total=len(images), unit="images") as task:
@@ -280,7 +271,7 @@ def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.nd
     rounded = emulated(made)
     there = {name for node in rounded.graph.node for name in node.output}
     names = sorted(set(_float_values(work)) & there)
-    graphs = [runs.graph(_tapped(proto, names)) for proto in (ir.to_proto(work.model), rounded)]
+    graphs = [runs.graph(with_outputs(proto, names, alone=True)) for proto in (ir.to_proto(work.model), rounded)]
     exact, found = (run(x) for run in graphs)
     snr = {name: _snr_db(exact[name], found[name]) for name in names}
     lost = {}

@@ -39,6 +39,7 @@ from deploykit.quantization.qat.qat_network import equalized_start
 from deploykit.quantization.qat.select_best import Verdict, verdict
 
 if TYPE_CHECKING:
+    from deploykit.data import DataSource
     from deploykit.models import LoadedModel
     from deploykit.quantization.calibration_images import Calibration
     from deploykit.quantization.ptq import Seen
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from deploykit.quantization.search import Choice
     from deploykit.training.resume import ResumeFile
     from deploykit.training.signals import Stop
-
-SAMPLES = 32
 
 
 @dataclass(frozen=True)
@@ -292,16 +291,11 @@ def _write(
     )
 
 
-def _samples(data: Any, loaded: LoadedModel, classes: tuple[str, ...]) -> Mapping[str, Any] | None:
-    """Test pictures at the network's size, by which a written file is verified."""
-    import numpy as np
+def _samples(data: DataSource, loaded: LoadedModel, classes: tuple[str, ...]) -> Mapping[str, Any] | None:
+    """Test pictures at the network's size, by which a written file is verified; None where its classes are others."""
+    from deploykit.training.model_file import samples_of_split
 
-    from deploykit.data import prepare
-
-    test = data.split("test")
-    if len(test) == 0 or tuple(data.classes) != classes:
+    if tuple(data.classes) != classes:
         return None
     assert loaded.preprocessing is not None
-    indices = np.unique(np.linspace(0, len(test) - 1, SAMPLES).round().astype(np.int64))
-    images = prepare([test.image(int(i)) for i in indices], replace(loaded.preprocessing, embedded=True))
-    return {"images": images, "labels": test.labels[indices]}
+    return samples_of_split(data.split("test"), loaded.preprocessing)
