@@ -38,12 +38,10 @@ class Chosen:
     Attributes:
         arch: how to build it.
         macs: of one picture.
-        teacher_macs: of the teacher.
     """
 
     arch: Arch
     macs: int
-    teacher_macs: int
 
 
 def smaller_members(arch: Arch) -> list[Arch]:
@@ -99,7 +97,7 @@ def scaled_down(arch: Arch, macs: int, size: tuple[int, int], share: float) -> C
             fix="Prune a student to that budget with `deploykit prune`, or raise --macs.",
         )
     found, chosen = max(fitting, key=lambda one: one[0])
-    return Chosen(chosen, found, macs)
+    return Chosen(chosen, found)
 
 
 def _counted(archs: list[Arch], size: tuple[int, int], wanted: Callable[[int], bool]) -> list[tuple[int, Arch]]:

@@ -18,12 +18,10 @@ class Tested:
         rejected: whether its hypothesis is rejected with all tests taken together.
         alpha: the level that its own p-value was compared with; where a smaller p-value stopped the procedure before
             its turn, the level at which that happened.
-        adjusted: its p-value multiplied up, to be compared with the family's level.
     """
 
     rejected: bool
     alpha: float
-    adjusted: float
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[Tested]:
@@ -47,13 +45,12 @@ def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[Tested]:
     if not 0 < alpha < 1 or not all(0 <= p <= 1 for p in p_values):
         raise ValueError(f"holm needs p-values in [0, 1] and a level in (0, 1), got {list(p_values)} at {alpha}")
     found: dict[int, Tested] = {}
-    m, largest, stopped = len(p_values), 0.0, None
+    m, stopped = len(p_values), None
     for rank, index in enumerate(sorted(range(m), key=lambda i: p_values[i])):
         level = alpha / (m - rank)
         if stopped is None and p_values[index] > level:
             stopped = level
-        largest = max(largest, min(1.0, (m - rank) * p_values[index]))
-        found[index] = Tested(stopped is None, level if stopped is None else stopped, largest)
+        found[index] = Tested(stopped is None, level if stopped is None else stopped)
     return [found[index] for index in range(m)]
 
 

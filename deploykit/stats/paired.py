@@ -5,8 +5,6 @@ McNemar's test: do two classifiers err on the same images equally often?
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 _CHUNK = 4_000_000
@@ -20,22 +18,19 @@ def bootstrap_mean(
     *,
     seed: int = 0,
     resamples: int = 10_000,
-    method: Literal["percentile", "bca"] = "percentile",
 ) -> tuple[float, float]:
     """The bootstrap interval of the mean of paired differences, whole pairs being resampled.
 
     Pairs with equal differences are exchangeable, so a resample is one multinomial draw over the distinct values: for
     right/wrong answers that is three numbers however many images there are.
 
-    Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapters 13 (percentile) and 14.3 (BCa; its
-    acceleration by the jackknife, eq. 14.15).
+    Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13 (percentile intervals).
 
     Args:
         differences: [n], one per image.
         level: of confidence, two-sided.
         seed: equal seeds give equal intervals.
         resamples: number of bootstrap samples.
-        method: ``percentile``, or ``bca`` (bias-corrected and accelerated).
 
     Returns:
         Low and high, in the unit of ``differences``.
@@ -50,10 +45,7 @@ def bootstrap_mean(
     if distinct.size == 1:
         return float(distinct[0]), float(distinct[0])
     means = _resampled_means(distinct, counts, seed, resamples)
-    tails = np.array([(1 - level) / 2, (1 + level) / 2])
-    if method == "bca":
-        tails = _bca_levels(tails, means, distinct, counts)
-    low, high = np.quantile(means, tails)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -67,20 +59,6 @@ def _resampled_means(distinct: np.ndarray, counts: np.ndarray, seed: int, resamp
         for start in range(0, resamples, step)
     ]
     return np.concatenate(parts)
-
-
-def _bca_levels(tails: np.ndarray, means: np.ndarray, distinct: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The percentiles that BCa reads instead of ``tails``."""
-    from scipy.special import ndtr, ndtri
-
-    mean = float(distinct @ counts / counts.sum())
-    tolerance = 1e-12 * max(1.0, float(np.abs(distinct).max()))
-    below = np.mean(means < mean - tolerance) + 0.5 * np.mean(np.abs(means - mean) <= tolerance)
-    bias = float(ndtri(np.clip(below, 1 / means.size, 1 - 1 / means.size)))
-    centred = distinct - mean
-    acceleration = float((counts * centred**3).sum() / (6 * ((counts * centred**2).sum()) ** 1.5))
-    z = bias + ndtri(tails)
-    return np.asarray(ndtr(bias + z / (1 - acceleration * z)))
 
 
 def score_interval(only_first: int, only_second: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -125,12 +103,12 @@ def score_interval(only_first: int, only_second: int, n: int, level: float = 0.9
     return low, high
 
 
-def mcnemar(only_first: int, only_second: int, method: Literal["mid-p", "exact"] = "mid-p") -> float:
+def mcnemar(only_first: int, only_second: int) -> float:
     """The two-sided p-value that both classifiers are right equally often, from the images they disagree on.
 
     Given the number of discordant images, ``only_first`` is binomial with p = 1/2 under the hypothesis. The exact test
-    doubles the smaller tail; mid-p counts the observed outcome half, which removes most of the exact test's conservatism
-    and hardly ever exceeds the nominal level.
+    doubles the smaller tail; mid-p, used here, counts the observed outcome half, which removes most of the exact test's
+    conservatism and hardly ever exceeds the nominal level.
 
     Source: Q. McNemar, Psychometrika 12 (1947); Fagerland, Lydersen and Laake, "The McNemar test for binary
     matched-pairs data: mid-p and asymptotic are better than exact conditional", BMC Med. Res. Methodol. 13:91 (2013).
@@ -138,7 +116,6 @@ def mcnemar(only_first: int, only_second: int, method: Literal["mid-p", "exact"]
     Args:
         only_first: number of images that only the first classifier gets right.
         only_second: number of images that only the second gets right.
-        method: ``mid-p`` or ``exact``.
 
     Returns:
         p in [0, 1]; 1 where they never disagree.
@@ -153,7 +130,4 @@ def mcnemar(only_first: int, only_second: int, method: Literal["mid-p", "exact"]
     total, fewer = only_first + only_second, min(only_first, only_second)
     if total == 0:
         return 1.0
-    both_tails = 2 * float(binom.cdf(fewer, total, 0.5))
-    if method == "mid-p":
-        both_tails -= float(binom.pmf(fewer, total, 0.5))
-    return min(1.0, both_tails)
+    return min(1.0, float(2 * binom.cdf(fewer, total, 0.5) - binom.pmf(fewer, total, 0.5)))

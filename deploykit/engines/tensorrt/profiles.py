@@ -44,13 +44,6 @@ class Profile:
             name: dict(zip(("min", "opt", "max"), map(list, three), strict=True)) for name, three in self.shapes.items()
         }
 
-    @classmethod
-    def from_dict(cls, fields: dict[str, dict[str, list[int]]]) -> Profile:
-        """Read what :meth:`to_dict` wrote."""
-        return cls(
-            {name: (tuple(three["min"]), tuple(three["opt"]), tuple(three["max"])) for name, three in fields.items()}
-        )
-
     def takes(self, shapes: dict[str, Shape]) -> bool:
         """Whether every dynamic input's shape lies within."""
         return all(
