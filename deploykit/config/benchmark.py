@@ -33,31 +33,31 @@ class BenchmarkConfig(Config):
     split: Split = "test"
     skip_broken: SkipBroken = False
     baseline: str | None = Field(
-        None, description="Name of the variant the others are compared with; default: fp32, else the first."
+        default=None, description="Name of the variant the others are compared with; default: fp32, else the first."
     )
     against: Annotated[str | None, Flag(metavar="REF")] = Field(
-        None,
+        default=None,
         description="Run folder, bundle (.zip, .tar), or git REVISION[:PATH]: measure its variants of the same names too.",
     )
-    max_drop_pt: float = Field(1.0, ge=0, description="How much top-1 the pick may lose, in percentage points.")
+    max_drop_pt: float = Field(default=1.0, ge=0, description="How much top-1 the pick may lose, in percentage points.")
     batch: Annotated[Batch, Panel("Timing")] = 1
-    threads: int = Field(1, ge=1, description="CPU threads of each timed variant.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of each timed variant.")
     until: Annotated[float, Flag(metavar="RATIO", parse=ratio)] = Field(
-        0.02,
+        default=0.02,
         gt=0,
         lt=1,
         description="Stop when every speed-up interval is narrower than plus or minus this: 0.01, 1%, ±1%.",
     )
     max_time_s: Annotated[float, Flag("--max-time")] = Field(
-        60.0, gt=0, description="Stop timing after so many seconds at the latest; the report says which it was."
+        default=60.0, gt=0, description="Stop timing after so many seconds at the latest; the report says which it was."
     )
-    min_blocks: int = Field(20, ge=2, description="Blocks of each variant at least, before --until counts.")
-    block_ms: float = Field(50.0, gt=0, description="Length of a block in ms; at least 5 calls.")
+    min_blocks: int = Field(default=20, ge=2, description="Blocks of each variant at least, before --until counts.")
+    block_ms: float = Field(default=50.0, gt=0, description="Length of a block in ms; at least 5 calls.")
     end_to_end: Annotated[bool, Flag("--end-to-end/--compute-only")] = Field(
-        True, description="Time preprocessing and copies too."
+        default=True, description="Time preprocessing and copies too."
     )
     builds: int = Field(
-        1,
+        default=1,
         ge=1,
         le=16,
         description="Load each variant so many times, in a process of its own; blocks alternate between them.",
@@ -66,19 +66,19 @@ class BenchmarkConfig(Config):
         tuple[Literal["single_stream", "multi_stream", "offline", "server"], ...],
         Flag("--scenario"),
         Panel("Scenarios and sweeps"),
-    ] = Field((), description="What is measured besides single_stream, which always is.")
-    multi_stream_images: int = Field(8, ge=1, description="Pictures of one multi_stream query.")
+    ] = Field(default=(), description="What is measured besides single_stream, which always is.")
+    multi_stream_images: int = Field(default=8, ge=1, description="Pictures of one multi_stream query.")
     server_bound_ms: float = Field(
-        15.0, gt=0, description="What p99 keeps in the server scenario, whose highest such rate is searched."
+        default=15.0, gt=0, description="What p99 keeps in the server scenario, whose highest such rate is searched."
     )
     sweeps: Annotated[tuple[Literal["batch", "threads"], ...], Flag("--sweep")] = Field(
-        (),
+        default=(),
         description="1, 2, 4 …: batch until the throughput gains less than 5 % or memory ends, threads up to the cores.",
     )
     limit: Annotated[int | None, Panel("Accuracy")] = Field(
-        None, ge=1, description="Number of pictures for accuracy; default: all."
+        default=None, ge=1, description="Number of pictures for accuracy; default: all."
     )
-    eval_batch: int = Field(64, ge=1, description="Batch size of the accuracy runs.")
+    eval_batch: int = Field(default=64, ge=1, description="Batch size of the accuracy runs.")
     metrics: Metrics = ()
     ci_level: Level = 0.95
     corruptions: Corruptions = False

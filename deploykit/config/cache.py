@@ -16,15 +16,15 @@ class CacheConfig(Config):
     """What to list or remove."""
 
     action: Annotated[Literal["list", "clean"], Flag(metavar="ACTION", positional=True)] = Field(
-        "list", description="list, or clean: remove results that no run folder uses now."
+        default="list", description="list, or clean: remove results that no run folder uses now."
     )
     everything: Annotated[bool, Flag("--all")] = Field(
-        False, description="Clean results in use, too, and the user's cache of hashes."
+        default=False, description="Clean results in use, too, and the user's cache of hashes."
     )
     older_than_s: Annotated[float | None, Flag("--older-than", metavar="AGE", parse=seconds)] = Field(
-        None, ge=0, description="Clean only what is older: 30min, 12h, 7d."
+        default=None, ge=0, description="Clean only what is older: 30min, 12h, 7d."
     )
-    yes: bool = Field(False, description="Really remove; without it clean only tells what it would.")
+    yes: bool = Field(default=False, description="Really remove; without it clean only tells what it would.")
 
 
 COMMAND = Command(

@@ -40,29 +40,29 @@ class DistillConfig(LearningConfig):
     ``size`` is that of the student, and of teachers that are bare tensors.
     """
 
-    lr: float = Field(0.02, gt=0, description="Peak learning rate at this batch size.")
+    lr: float = Field(default=0.02, gt=0, description="Peak learning rate at this batch size.")
     teachers: Annotated[tuple[str, ...], Flag("--teacher"), Panel("Teachers and loss")] = Field(
         min_length=1, description="[NAME=]PATH[@TARGET[:key=value,…]]: a model file, .onnx or any engine."
     )
     combine: Literal["average", "weighted", "vote"] = Field(
-        "average",
+        default="average",
         description="Several teachers answer by their mean, by the mean weighted to fit select best, or by that of those "
         "who voted with the majority.",
     )
     view: Literal["same", "clean"] = Field(
-        "same",
+        default="same",
         description="Teachers see the student's augmented picture (same), or the plain one, answered once (clean).",
     )
-    cache: bool = Field(True, description="Keep teachers' answers for later runs, where that is not much.")
-    loss: Annotated[str, OneOf(LOSSES)] = Field("kd", description=f"Of the logits: {LOSSES.told()}.")
+    cache: bool = Field(default=True, description="Keep teachers' answers for later runs, where that is not much.")
+    loss: Annotated[str, OneOf(LOSSES)] = Field(default="kd", description=f"Of the logits: {LOSSES.told()}.")
     temperature: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="Logits are divided by it; default: "
         f"{_defaults({name: one.temperature for name, one in LOSSES.items()})}.",
     )
     alpha: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=1,
         description=_sentence(
@@ -71,31 +71,31 @@ class DistillConfig(LearningConfig):
         ),
     )
     beta: float | None = Field(
-        None,
+        default=None,
         ge=0,
         description=_sentence(
             f"of {name}: weight of {one.weighs}, default {one.weight:g}" for name, one in _WITH_BETA.items()
         ),
     )
     features: Annotated[str, OneOf(FEATURE_LOSSES)] | None = Field(
-        None, description=f"Match layers too: {FEATURE_LOSSES.told()}; default: none."
+        default=None, description=f"Match layers too: {FEATURE_LOSSES.told()}; default: none."
     )
     layers: Annotated[tuple[str, ...], Flag("--layer")] = Field(
-        (), description="Of --features: STUDENT=TEACHER, or one name that both have."
+        default=(), description="Of --features: STUDENT=TEACHER, or one name that both have."
     )
     feature_weight: float | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Of the layers' term; default: "
         f"{_defaults({name: one.weight for name, one in FEATURE_LOSSES.items()})}. Too much costs accuracy.",
     )
     arch: Annotated[str | None, Panel("Student")] = Field(
-        None,
+        default=None,
         description="Without STUDENT: SOURCE:NAME to train from scratch, or auto, a smaller one of the teacher's family. "
         "With it: what its tensors are, where that cannot be recognised.",
     )
     auto_macs: Annotated[float, Flag("--macs")] = Field(
-        0.5, gt=0, lt=1, description="Of --arch auto: MACs at most, as a fraction of the teacher's."
+        default=0.5, gt=0, lt=1, description="Of --arch auto: MACs at most, as a fraction of the teacher's."
     )
 
     @property

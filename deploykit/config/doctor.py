@@ -15,7 +15,7 @@ class DoctorConfig(Config):
     """What must work."""
 
     require: Annotated[tuple[str, ...], Flag(metavar="NAME")] = Field(
-        (), description="End with exit code 4 where NAME does not work here."
+        default=(), description="End with exit code 4 where NAME does not work here."
     )
 
 

@@ -30,14 +30,14 @@ class EvaluateConfig(Config):
     """Accuracy of artifacts on the same pictures; ``data`` is None only where the saved logits of a run folder are judged."""
 
     data: str | None = Field(
-        None,
+        default=None,
         description=data_help("The pictures; left out only where the saved logits of a run folder are judged again"),
     )
     split: Split = "test"
-    limit: int | None = Field(None, ge=1, description="Number of pictures at most; default: all.")
+    limit: int | None = Field(default=None, ge=1, description="Number of pictures at most; default: all.")
     skip_broken: SkipBroken = False
     baseline: Annotated[str | None, Panel("Judging")] = Field(
-        None, description="Name of the artifact the others are compared with; default: the first."
+        default=None, description="Name of the artifact the others are compared with; default: the first."
     )
     metrics: Metrics = ()
     ci_level: Level = 0.95

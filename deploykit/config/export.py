@@ -15,26 +15,31 @@ from deploykit.config.options import AllowCode, Arch, Seed, Size, Threads, data_
 class ExportConfig(Config):
     """One export."""
 
-    opset: int = Field(20, ge=13, le=25, description="ONNX opset.")
+    opset: int = Field(default=20, ge=13, le=25, description="ONNX opset.")
     batch: Literal["dynamic"] | Annotated[int, Field(ge=1)] = Field(
-        "dynamic", description="dynamic, or the only batch size the file shall take."
+        default="dynamic", description="dynamic, or the only batch size the file shall take."
     )
-    embed_preprocessing: bool = Field(False, description="Input uint8 NHWC, normalised in the graph.")
+    embed_preprocessing: bool = Field(default=False, description="Input uint8 NHWC, normalised in the graph.")
     exporter: Literal["auto", "dynamo", "torchscript"] = Field(
-        "auto", description="auto tries dynamo first, and torchscript where it fails or disagrees."
+        default="auto", description="auto tries dynamo first, and torchscript where it fails or disagrees."
     )
     precision: Annotated[Literal["fp32", "fp16", "bf16"], Panel("Precision")] = Field(
-        "fp32", description="Of the file; fp16 and bf16 keep in float32 what the measured ranges forbid."
+        default="fp32", description="Of the file; fp16 and bf16 keep in float32 what the measured ranges forbid."
     )
     keep_io: bool = Field(
-        False, description="Inputs and outputs of a 16-bit file stay float32 (those of bf16 always do)."
+        default=False, description="Inputs and outputs of a 16-bit file stay float32 (those of bf16 always do)."
     )
-    keep_float: tuple[str, ...] = Field((), description="A node or operator of a 16-bit file that stays float32.")
-    images: int = Field(64, ge=1, description="Pictures of train whose ranges are measured for a 16-bit file, at most.")
+    keep_float: tuple[str, ...] = Field(
+        default=(), description="A node or operator of a 16-bit file that stays float32."
+    )
+    images: int = Field(
+        default=64, ge=1, description="Pictures of train whose ranges are measured for a 16-bit file, at most."
+    )
     data: Annotated[str | None, Panel("Verification")] = Field(
-        None, description=data_help("Verify on this, instead of the file's own samples or else synthetic pictures")
+        default=None,
+        description=data_help("Verify on this, instead of the file's own samples or else synthetic pictures"),
     )
-    require_real: bool = Field(False, description="Refuse to verify on synthetic pictures.")
+    require_real: bool = Field(default=False, description="Refuse to verify on synthetic pictures.")
     threads: Threads = None
     seed: Seed = 0
     size: Annotated[Size, Panel("Model")] = None

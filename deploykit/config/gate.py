@@ -70,8 +70,8 @@ class MeasurementChoice(Config):
     """Which measurement the limits on speed speak of; what is null is as in the report's primary one."""
 
     scenario: str | None = None
-    batch: int | None = Field(None, ge=1)
-    threads: int | None = Field(None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     timed: Literal["compute", "end_to_end"] | None = None
     clock: Literal["host", "device"] | None = None
 
@@ -95,7 +95,7 @@ class GatePolicy(Config):
 
     version: Literal[1]
     name: str = "gate"
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     limits: dict[str, Limits] = Field(min_length=1)
     required: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -108,25 +108,25 @@ class GateConfig(Config):
     """How a report is judged."""
 
     policy: Annotated[str | GatePolicy, Flag(metavar="POLICY")] = Field(
-        "default", description="A policy file, or the name of a shipped one."
+        default="default", description="A policy file, or the name of a shipped one."
     )
     baseline: Annotated[str | None, Flag(metavar="PATH")] = Field(
-        None, description="An older report or its run folder, to compare with."
+        default=None, description="An older report or its run folder, to compare with."
     )
     retry: int = Field(
-        0,
+        default=0,
         ge=0,
         le=20,
         description="Measure again up to so many times where limits on speed are undecided; all looks share the confidence.",
     )
     retry_time_s: Annotated[float, Flag("--retry-time")] = Field(
-        30.0, gt=0, description="Seconds of each of these measurements."
+        default=30.0, gt=0, description="Seconds of each of these measurements."
     )
     data: str | None = Field(
-        None, description=data_help("To measure again on, where the run folder has no stage file that tells")
+        default=None, description=data_help("To measure again on, where the run folder has no stage file that tells")
     )
     annotations: Literal["auto", "github", "none"] = Field(
-        "auto", description="GitHub's annotations and step summary; auto: where GitHub runs it."
+        default="auto", description="GitHub's annotations and step summary; auto: where GitHub runs it."
     )
 
 

@@ -16,7 +16,9 @@ class InitConfig(Config):
     """What the recipe is for."""
 
     data: str = Field(description=data_help("What it is trained and judged on"))
-    name: str | None = Field(None, description="Of the recipe and its run folder; default: made from the model's.")
+    name: str | None = Field(
+        default=None, description="Of the recipe and its run folder; default: made from the model's."
+    )
     arch: Arch = None
     size: Size = None
     allow_code: Annotated[AllowCode, HIDDEN] = False

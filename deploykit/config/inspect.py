@@ -18,12 +18,14 @@ _TARGETS = tuple(one for one in TARGETS if not one.startswith("torch") and one n
 class InspectConfig(Config):
     """What is told of a file."""
 
-    layers: bool = Field(False, description="List every layer with precision, parameters and MACs.")
+    layers: bool = Field(default=False, description="List every layer with precision, parameters and MACs.")
     times: bool = Field(
-        False, description="Run an .onnx or engine here, and list the layers that it runs with their time."
+        default=False, description="Run an .onnx or engine here, and list the layers that it runs with their time."
     )
-    target: Annotated[str | None, Flag(choices=_TARGETS)] = Field(None, description="What runs an .onnx for --times.")
-    threads: int | None = Field(None, description="CPU threads.")
+    target: Annotated[str | None, Flag(choices=_TARGETS)] = Field(
+        default=None, description="What runs an .onnx for --times."
+    )
+    threads: int | None = Field(default=None, description="CPU threads.")
     arch: Annotated[Arch, Flag(allows_code=True)] = None
     size: Size = None
     allow_code: AllowCode = False

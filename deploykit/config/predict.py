@@ -12,7 +12,7 @@ from deploykit.config.options import AllowCode, Batch, Device, Size, SkipBroken,
 class PredictConfig(Config):
     """How pictures are named."""
 
-    top: int = Field(5, ge=1, description="Number of classes told for each picture, the most probable first.")
+    top: int = Field(default=5, ge=1, description="Number of classes told for each picture, the most probable first.")
     batch: Batch = 16
     size: Size = None
     threads: Threads = None

@@ -24,56 +24,59 @@ class PruneConfig(Config):
     """One pruning. Of the budgets at most one is given, and one at least unless ``pattern`` or ``unstructured`` is."""
 
     macs: Annotated[Fraction, Panel("Budget: one of these")] = Field(
-        None, description="Fraction of the multiply-accumulates that is kept at most."
+        default=None, description="Fraction of the multiply-accumulates that is kept at most."
     )
-    params: Fraction = Field(None, description="Fraction of the parameters that is kept at most.")
+    params: Fraction = Field(default=None, description="Fraction of the parameters that is kept at most.")
     latency: Fraction = Field(
-        None, description="Fraction of the latency on --target that is kept at most (fp32, batch 1, 1 thread)."
+        default=None, description="Fraction of the latency on --target that is kept at most (fp32, batch 1, 1 thread)."
     )
-    target: LatencyTarget = Field("ort-cpu", description="Where --latency is measured.")
+    target: LatencyTarget = Field(default="ort-cpu", description="Where --latency is measured.")
     ratios: Annotated[dict[str, float], Flag("--ratio", metavar="LAYER=FRACTION", many=True, parse=fractions)] = Field(
         default_factory=dict,
         description="Fraction of a layer's output channels that is kept, outside the budget's choice.",
     )
     pattern: Literal["2:4"] | None = Field(
-        None, description="2:4 zeroes two of four weights in the layers a sparse engine can use."
+        default=None, description="2:4 zeroes two of four weights in the layers a sparse engine can use."
     )
     unstructured: Fraction = Field(
-        None, description="Experiment: fraction of single weights kept; no engine here is faster for it."
+        default=None, description="Experiment: fraction of single weights kept; no engine here is faster for it."
     )
     importance: Annotated[str, OneOf(CRITERIA), Panel("Choice of channels")] = Field(
-        "l2",
+        default="l2",
         description=f"What a channel is worth: {CRITERIA.told()}. "
         f"{listed([one.name for one in CRITERIA.values() if one.from_data])} need --data.",
     )
     scope: Literal["local", "global", "isomorphic", "allocated"] = Field(
-        "local",
+        default="local",
         description="Channels compete within their layer (local), in the whole network (global), or among layers of like "
         "structure (isomorphic); allocated: within their layer, each layer as wide as its channels are worth what they "
         "cost (a latency budget is always allocated).",
     )
     round_to: Annotated[Literal["auto"] | int, Flag(parse=whole)] = Field(
-        "auto",
+        default="auto",
         description="Multiple that widths keep; auto: 16 in layers of 64 channels and more, 8 from 16 on, 4 from 8 on.",
     )
-    keep: tuple[str, ...] = Field((), description="Layer or module whose output channels all stay.")
-    steps: int = Field(1, ge=1, le=100, description="Prune in so many steps, scoring anew at each.")
-    layer_times: bool = Field(False, description="Measure each layer before and after on ort-cpu, for the table.")
+    keep: tuple[str, ...] = Field(default=(), description="Layer or module whose output channels all stay.")
+    steps: int = Field(default=1, ge=1, le=100, description="Prune in so many steps, scoring anew at each.")
+    layer_times: bool = Field(
+        default=False, description="Measure each layer before and after on ort-cpu, for the table."
+    )
     data: Annotated[str | None, Panel("Data")] = Field(
-        None, description=data_help("Criteria and BatchNorm look at its train split, accuracy is that of select")
+        default=None,
+        description=data_help("Criteria and BatchNorm look at its train split, accuracy is that of select"),
     )
-    images: int = Field(512, ge=2, description="Training pictures for criteria and BatchNorm.")
+    images: int = Field(default=512, ge=2, description="Training pictures for criteria and BatchNorm.")
     select_images: Annotated[int, HIDDEN] = Field(
-        1000, ge=1, description="Pictures of select for the accuracy, at most."
+        default=1000, ge=1, description="Pictures of select for the accuracy, at most."
     )
-    recalibrate: bool = Field(True, description="Estimate BatchNorm anew from --data after a step.")
+    recalibrate: bool = Field(default=True, description="Estimate BatchNorm anew from --data after a step.")
     skip_broken: SkipBroken = False
     size: Annotated[Size, Panel("Model and machine")] = None
     arch: Arch = None
-    batch: int = Field(64, ge=2, description="Batch size.")
+    batch: int = Field(default=64, ge=2, description="Batch size.")
     threads: Threads = None
     device: Device = "auto"
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything random.")
     allow_code: AllowCode = False
 
     @property

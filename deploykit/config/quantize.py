@@ -24,86 +24,92 @@ class QuantizeConfig(Config):
     fields ``qat_…`` are its own.
     """
 
-    target: Annotated[str, Flag(choices=_TARGETS)] = Field("ort-cpu", description="Whose dialect is written.")
+    target: Annotated[str, Flag(choices=_TARGETS)] = Field(default="ort-cpu", description="Whose dialect is written.")
     precision: Literal["fp32", "fp16", "bf16"] = Field(
-        "fp32", description="Of what is not int8; 16 bits are for TensorRT's targets. Inputs and outputs stay float32."
+        default="fp32",
+        description="Of what is not int8; 16 bits are for TensorRT's targets. Inputs and outputs stay float32.",
     )
     weight_bits: int | None = Field(
-        None,
+        default=None,
         ge=2,
         le=8,
         description="Width of weights, 2…8, stored as int8; default: what the target computes exactly (8, or 7 where the "
         "CPU's int8 sums would saturate).",
     )
-    keep_float: tuple[str, ...] = Field((), description="Name of a node that stays float.")
-    force_int8: bool = Field(False, description="Quantize all that can be, even where it is slower.")
+    keep_float: tuple[str, ...] = Field(default=(), description="Name of a node that stays float.")
+    force_int8: bool = Field(default=False, description="Quantize all that can be, even where it is slower.")
     data: Annotated[str | None, Panel("Calibration")] = Field(
-        None, description=data_help("Calibrate on its train split, choose on select")
+        default=None, description=data_help("Calibrate on its train split, choose on select")
     )
-    synthetic: bool = Field(False, description="Calibrate on procedural pictures; the manifest says so.")
-    images: int = Field(256, ge=1, description="Calibration pictures at most.")
-    select_images: Annotated[int, HIDDEN] = Field(128, ge=1, description="Pictures that choices are made on, at most.")
+    synthetic: bool = Field(default=False, description="Calibrate on procedural pictures; the manifest says so.")
+    images: int = Field(default=256, ge=1, description="Calibration pictures at most.")
+    select_images: Annotated[int, HIDDEN] = Field(
+        default=128, ge=1, description="Pictures that choices are made on, at most."
+    )
     batch: Batch = 8
     method: Annotated[str, OneOf(RANGE_METHODS, before=("auto",), after=("qat",))] = Field(
-        "auto", description=f"{_METHODS} qat starts from that one and trains weights and step sizes."
+        default="auto", description=f"{_METHODS} qat starts from that one and trains weights and step sizes."
     )
-    percentile: float = Field(99.99, gt=50, le=100, description="Share of values that --method percentile keeps.")
+    percentile: float = Field(
+        default=99.99, gt=50, le=100, description="Share of values that --method percentile keeps."
+    )
     ranges: Annotated[str | None, Flag(metavar="PATH")] = Field(
-        None, description="File of the calibration: read where it fits, else written."
+        default=None, description="File of the calibration: read where it fits, else written."
     )
     skip_broken: SkipBroken = False
     equalize: Annotated[Switch, Panel("Accuracy recovery")] = Field(
-        "auto",
+        default="auto",
         description="Rescale channels between layers; auto: where int8 is far from float, and only if it helps.",
     )
     bias_correction: Switch = Field(
-        "auto", description="Take the mean shift out of biases; auto as above, on: always tried; kept if it helps."
+        default="auto",
+        description="Take the mean shift out of biases; auto as above, on: always tried; kept if it helps.",
     )
     rounding: Literal["nearest", "adaround"] = Field(
-        "nearest", description="Of weights; adaround learns it layer by layer, and is kept if it helps."
+        default="nearest", description="Of weights; adaround learns it layer by layer, and is kept if it helps."
     )
     batch_norm: Literal["keep", "auto", "reestimate"] = Field(
-        "keep",
+        default="keep",
         description="Of a model file: reestimate its statistics on the pictures; auto: where select then gains clearly.",
     )
     max_drop: float | None = Field(
-        None,
+        default=None,
         ge=0,
         le=100,
         description="Accuracy in points that may be lost on select; layers go back to float until it holds.",
     )
     sensitivity: bool = Field(
-        False, description="Score what int8 costs each layer too, which the report of OUTPUT then shows."
+        default=False, description="Score what int8 costs each layer too, which the report of OUTPUT then shows."
     )
     qat_epochs: Annotated[int, Panel("Training for int8 (--method qat)")] = Field(
-        4, ge=1, description="Passes over the train split."
+        default=4, ge=1, description="Passes over the train split."
     )
     qat_lr: float = Field(
-        1e-4,
+        default=1e-4,
         gt=0,
         description="Peak learning rate of AdamW (cosine, gradient norm clipped at 1); more seldom does good.",
     )
-    qat_batch: int = Field(64, ge=1, description="Pictures per step.")
+    qat_batch: int = Field(default=64, ge=1, description="Pictures per step.")
     qat_scales: Literal["learned", "fixed"] = Field(
-        "learned", description="Step sizes of weights and activations: learned (LSQ) or fixed."
+        default="learned", description="Step sizes of weights and activations: learned (LSQ) or fixed."
     )
     qat_freeze: float = Field(
-        0.3,
+        default=0.3,
         ge=0,
         le=1,
         description="Share of the steps before BatchNorm is frozen to its running statistics, as in the engine.",
     )
-    qat_every: int | None = Field(None, ge=1, description="Steps between looks at select; default: an epoch.")
+    qat_every: int | None = Field(default=None, ge=1, description="Steps between looks at select; default: an epoch.")
     qat_teacher: Annotated[str | None, Flag(metavar="PATH")] = Field(
-        None, description="Model file to learn from; default: MODEL itself."
+        default=None, description="Model file to learn from; default: MODEL itself."
     )
-    qat_labels: float = Field(0.0, ge=0, le=1, description="Share of the labels in the loss; 1: no teacher.")
-    qat_shift_px: int = Field(0, ge=0, description="Random shift of training pictures.")
-    qat_flip: float = Field(0.0, ge=0, le=1, description="Probability of a horizontal flip.")
+    qat_labels: float = Field(default=0.0, ge=0, le=1, description="Share of the labels in the loss; 1: no teacher.")
+    qat_shift_px: int = Field(default=0, ge=0, description="Random shift of training pictures.")
+    qat_flip: float = Field(default=0.0, ge=0, le=1, description="Probability of a horizontal flip.")
     qat_device: Device = "auto"
     size: Annotated[Size, Panel("Model and machine")] = None
     arch: Arch = None
-    threads: int = Field(1, ge=1, description="CPU threads of calibration and of the measured candidates.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of calibration and of the measured candidates.")
     seed: Seed = 0
     allow_code: AllowCode = False
 
@@ -138,10 +144,12 @@ class QuantizeConfig(Config):
 class AnalyzeConfig(QuantizeConfig):
     """One sensitivity sweep: the fields of a quantization, and what is swept."""
 
-    method: Annotated[str, OneOf(RANGE_METHODS, before=("auto",))] = Field("auto", description=_METHODS)
-    select_images: Annotated[int, HIDDEN] = Field(256, ge=1, description="Pictures that layers are scored on, at most.")
+    method: Annotated[str, OneOf(RANGE_METHODS, before=("auto",))] = Field(default="auto", description=_METHODS)
+    select_images: Annotated[int, HIDDEN] = Field(
+        default=256, ge=1, description="Pictures that layers are scored on, at most."
+    )
     modes: Annotated[tuple[Literal["alone", "weights", "activations", "left-out"], ...], Flag("--sweep")] = Field(
-        ("alone",),
+        default=("alone",),
         description="Of --analyze: int8 only the layer (alone), only these of it, or all but it (left-out).",
     )
 

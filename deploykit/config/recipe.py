@@ -121,7 +121,7 @@ class ModelFile(Config):
 
     file: str
     arch: str | None = None
-    size: int | None = Field(None, ge=1)
+    size: int | None = Field(default=None, ge=1)
 
 
 class Variant(Config):
@@ -134,7 +134,7 @@ class Variant(Config):
         steps: configurations of the steps, each ``{export: {…}}``; an ONNX target exports without being told.
     """
 
-    source: str = Field("model", alias="from")
+    source: str = Field(default="model", alias="from")
     target: str
     precision: Annotated[str, OneOf(PRECISIONS)] = "fp32"
     steps: tuple[dict[str, dict[str, Any] | None], ...] = ()
@@ -164,7 +164,7 @@ class Budget(Config):
         max_drop_pt: of top-1, in percentage points, at the upper end of its interval.
     """
 
-    max_drop_pt: float = Field(1.0, ge=0)
+    max_drop_pt: float = Field(default=1.0, ge=0)
 
 
 class Recipe(Config):

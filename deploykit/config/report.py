@@ -12,7 +12,7 @@ class ReportConfig(Config):
     """What is shown."""
 
     layers: bool = Field(
-        False,
+        default=False,
         description="Profile the engines here, layer by layer: of one run its variants, of two before and after.",
     )
 

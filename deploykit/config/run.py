@@ -16,12 +16,12 @@ class RunConfig(Config):
     """How a recipe is run; what is run stands in the recipe."""
 
     changes: Annotated[tuple[str, ...], Flag("--set", metavar="KEY=VALUE")] = Field(
-        (), description="Replace a value of the recipe: train.epochs=3."
+        default=(), description="Replace a value of the recipe: train.epochs=3."
     )
-    dry_run: bool = Field(False, description="Only show what would be done.")
-    remeasure: bool = Field(False, description="Time all variants again.")
+    dry_run: bool = Field(default=False, description="Only show what would be done.")
+    remeasure: bool = Field(default=False, description="Time all variants again.")
     wait: Annotated[bool, Flag("--no-wait")] = Field(
-        True, description="Stop where another run holds the folder, instead of waiting for it."
+        default=True, description="Stop where another run holds the folder, instead of waiting for it."
     )
     allow_code: AllowCode = False
 

@@ -19,7 +19,7 @@ class ModelConfig(Config):
     """Which network; the number of classes comes from the data."""
 
     arch: str | None = Field(
-        None,
+        default=None,
         description="deploykit:NAME, torchvision:NAME, timm:NAME, module:factory; default: what --weights says, else "
         "deploykit:resnet.",
     )
@@ -27,26 +27,26 @@ class ModelConfig(Config):
         default_factory=dict, description="For the architecture (depth=14, widths=[32,64,128])."
     )
     weights: Annotated[str | None, Flag(metavar="PATH")] = Field(
-        None, description="A model file to start from; transfer when its classes differ."
+        default=None, description="A model file to start from; transfer when its classes differ."
     )
-    download: bool = Field(False, description="Fetch the library's pretrained weights to start from.")
-    freeze: bool = Field(False, description="Train the head only.")
+    download: bool = Field(default=False, description="Fetch the library's pretrained weights to start from.")
+    freeze: bool = Field(default=False, description="Train the head only.")
 
 
 class AugmentConfig(Config):
     """Random changes of training pictures; all off unless set. Values are in the unit the name says."""
 
-    shift_px: int = Field(0, ge=0, description="Pad by this many pixels, then crop back at random.")
+    shift_px: int = Field(default=0, ge=0, description="Pad by this many pixels, then crop back at random.")
     crop: float | None = Field(
-        None, gt=0, le=1, description="Random resized crop, the smallest area kept (0.08 is ImageNet's)."
+        default=None, gt=0, le=1, description="Random resized crop, the smallest area kept (0.08 is ImageNet's)."
     )
-    flip: float = Field(0.0, ge=0, le=1, description="Probability of a horizontal flip.")
-    rotate_degrees: float = Field(0.0, ge=0, le=180, description="Rotation drawn from ± this.")
-    color: float = Field(0.0, ge=0, le=1, description="Strength of brightness, contrast and saturation jitter.")
-    randaugment: int = Field(0, ge=0, description="Number of RandAugment operations; 0: off.")
-    randaugment_magnitude: int = Field(9, ge=0, le=30, description="0…30.")
-    mixup: float = Field(0.0, ge=0, description="Alpha of mixup; 0: off.")
-    cutmix: float = Field(0.0, ge=0, description="Alpha of cutmix; 0: off. With both, one is drawn per batch.")
+    flip: float = Field(default=0.0, ge=0, le=1, description="Probability of a horizontal flip.")
+    rotate_degrees: float = Field(default=0.0, ge=0, le=180, description="Rotation drawn from ± this.")
+    color: float = Field(default=0.0, ge=0, le=1, description="Strength of brightness, contrast and saturation jitter.")
+    randaugment: int = Field(default=0, ge=0, description="Number of RandAugment operations; 0: off.")
+    randaugment_magnitude: int = Field(default=9, ge=0, le=30, description="0…30.")
+    mixup: float = Field(default=0.0, ge=0, description="Alpha of mixup; 0: off.")
+    cutmix: float = Field(default=0.0, ge=0, description="Alpha of cutmix; 0: off. With both, one is drawn per batch.")
 
 
 class LoopConfig(Config):
@@ -56,26 +56,30 @@ class LoopConfig(Config):
         default_factory=AugmentConfig,
         description=f"Of training pictures: {', '.join(AugmentConfig.model_fields)}; default: none.",
     )
-    epochs: int = Field(10, ge=1, description="Passes over the train split.")
-    batch: int = Field(64, ge=1, description="Batch size over all processes.")
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="sgd has Nesterov momentum.")
-    lr: float = Field(0.1, gt=0, description="Peak learning rate at this batch size.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
-    weight_decay: float = Field(5e-4, ge=0, description="Of weights, not of norms and biases.")
-    schedule: Literal["cosine", "step", "onecycle", "constant"] = Field("cosine", description="Of the learning rate.")
-    warmup_epochs: float = Field(0.0, ge=0, description="Linear, at the start.")
-    step_epochs: int = Field(30, ge=1, description="Epochs between steps of --schedule step.")
-    step_gamma: float = Field(0.1, gt=0, le=1, description="Factor of each step.")
-    clip_norm: float | None = Field(None, gt=0, description="Gradient norm limit; default: none.")
-    ema: float | None = Field(None, gt=0, lt=1, description="Decay of a moving average of the weights; default: none.")
+    epochs: int = Field(default=10, ge=1, description="Passes over the train split.")
+    batch: int = Field(default=64, ge=1, description="Batch size over all processes.")
+    optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="sgd has Nesterov momentum.")
+    lr: float = Field(default=0.1, gt=0, description="Peak learning rate at this batch size.")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
+    weight_decay: float = Field(default=5e-4, ge=0, description="Of weights, not of norms and biases.")
+    schedule: Literal["cosine", "step", "onecycle", "constant"] = Field(
+        default="cosine", description="Of the learning rate."
+    )
+    warmup_epochs: float = Field(default=0.0, ge=0, description="Linear, at the start.")
+    step_epochs: int = Field(default=30, ge=1, description="Epochs between steps of --schedule step.")
+    step_gamma: float = Field(default=0.1, gt=0, le=1, description="Factor of each step.")
+    clip_norm: float | None = Field(default=None, gt=0, description="Gradient norm limit; default: none.")
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="Decay of a moving average of the weights; default: none."
+    )
     early_stop: int | None = Field(
-        None, ge=1, description="Stop after so many epochs without a better top-1 on select; default: never."
+        default=None, ge=1, description="Stop after so many epochs without a better top-1 on select; default: never."
     )
     precision: Annotated[Literal["fp32", "fp16", "bf16"], Panel("Machine")] = Field(
-        "fp32", description="fp32, or mixed fp16/bf16 on a GPU."
+        default="fp32", description="fp32, or mixed fp16/bf16 on a GPU."
     )
-    channels_last: bool = Field(True, description="Memory format.")
-    seed: int = Field(0, ge=0, lt=2**32, description="Seed of everything random.")
+    channels_last: bool = Field(default=True, description="Memory format.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything random.")
     threads: Annotated[Threads, Field(description="CPU threads; default: a short probe decides.")] = None
     device: Device = "auto"
 
@@ -95,7 +99,7 @@ class LearningConfig(LoopConfig):
     size: Size = None
     skip_broken: SkipBroken = False
     allow_code: AllowCode = False
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="0…1, of the labels.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="0…1, of the labels.")
 
 
 class TrainConfig(LearningConfig):
@@ -104,16 +108,16 @@ class TrainConfig(LearningConfig):
     model: Annotated[ModelConfig, Panel("Network")] = Field(default_factory=ModelConfig, description="Which network.")
     mean: Annotated[
         tuple[float, float, float] | None, Flag(metavar="R,G,B", parse=channels), Panel("Normalisation")
-    ] = Field(None, description="To subtract, of values in 0…1; default: that of --weights, else the data's.")
+    ] = Field(default=None, description="To subtract, of values in 0…1; default: that of --weights, else the data's.")
     std: Annotated[tuple[float, float, float] | None, Flag(metavar="R,G,B", parse=channels)] = Field(
-        None, description="To divide by, of values in 0…1; default: that of --weights, else the data's."
+        default=None, description="To divide by, of values in 0…1; default: that of --weights, else the data's."
     )
     sparsify: Annotated[Literal["bn-scale", "group-norm"] | None, Panel("Sparsity")] = Field(
-        None,
+        default=None,
         description="A penalty that makes channels weak for pruning: of BatchNorm scales, or of all weights of a channel; "
         "default: off.",
     )
-    sparsify_strength: float = Field(SPARSIFY_STRENGTH, gt=0, description="Factor of that penalty in the loss.")
+    sparsify_strength: float = Field(default=SPARSIFY_STRENGTH, gt=0, description="Factor of that penalty in the loss.")
 
     @model_validator(mode="after")
     def _sparsified(self) -> Self:

@@ -16,18 +16,19 @@ class VerifyConfig(Config):
     """Parity of two artifacts."""
 
     batches: Annotated[tuple[int, ...], Flag("--batch")] = Field(
-        (1, 2, 8), description="Batch size; those a fixed-batch engine cannot take are left out and said."
+        default=(1, 2, 8), description="Batch size; those a fixed-batch engine cannot take are left out and said."
     )
     precision: Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"] | None = Field(
-        None, description="Whose budget applies; default: the second artifact's."
+        default=None, description="Whose budget applies; default: the second artifact's."
     )
-    bisect: bool = Field(False, description="On a failure find the first layer where they part.")
+    bisect: bool = Field(default=False, description="On a failure find the first layer where they part.")
     data: Annotated[str | None, Panel("Data")] = Field(
-        None, description=data_help("Compare on this, instead of either file's own samples or else synthetic pictures")
+        default=None,
+        description=data_help("Compare on this, instead of either file's own samples or else synthetic pictures"),
     )
     split: Split = "test"
-    limit: int = Field(256, ge=1, description="Number of pictures at most.")
-    require_real: bool = Field(False, description="Refuse synthetic pictures.")
+    limit: int = Field(default=256, ge=1, description="Number of pictures at most.")
+    require_real: bool = Field(default=False, description="Refuse synthetic pictures.")
     seed: Seed = 0
     size: Annotated[Size, Panel("Running")] = None
     threads: Threads = None

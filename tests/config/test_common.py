@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 
 from deploykit.base.errors import BadInput
+from deploykit.config import common
 from deploykit.config.common import Config, build
 from deploykit.config.export import ExportConfig
 from deploykit.config.flag import OneOf
@@ -46,3 +49,14 @@ def test_names_of_a_registry_are_told_like_written_ones() -> None:
     assert error.value.line() == (
         "one: got 'rihgt', expected 'left' or 'right', did you mean 'right'? · many.0: got 'up', expected 'left' or 'right'"
     )
+
+
+def test_defaults_stand_by_name() -> None:
+    """Type checkers without pydantic's plugin see no other default, and would ask for every field."""
+    wrong = [
+        f"{path.name}:{node.lineno}"
+        for path in sorted(Path(common.__file__).parent.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field" and node.args
+    ]
+    assert not wrong

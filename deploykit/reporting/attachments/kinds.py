@@ -124,7 +124,7 @@ class Attachment(Piece):
         payload: a :class:`Table`, :class:`Series`, :class:`Bars` or :class:`Sensitivity` as plain data.
     """
 
-    schema_: Literal["deploykit.attachment/1"] = Field("deploykit.attachment/1", alias="schema")
+    schema_: Literal["deploykit.attachment/1"] = Field(default="deploykit.attachment/1", alias="schema")
     title: Name
     kind: Literal["table", "series", "bars", "sensitivity"]
     stage: Name
