@@ -241,6 +241,12 @@ def files_of(*paths: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in paths}
 
 
+def lineage_entry(manifest: Manifest, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model file's lineage says of the stage that made it, with what it found out as ``result``."""
+    parents = [{"role": one.role, "sha256": one.sha256, "name": one.name} for one in manifest.parents]
+    return {"stage": manifest.stage, "config": manifest.config, "parents": parents, "result": dict(result)}
+
+
 def is_unmodified(path: Path, manifest: Manifest) -> bool:
     """Whether every file of the artifact is there with the hash that its manifest states."""
     return all(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.exporting.check_onnx import described, refuse_not_finite, refuse_outside_indices
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.config.build import BuildConfig
+    from deploykit.data import DataSource, Split
 
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 
@@ -38,6 +40,16 @@ class Graph:
     classes: tuple[str, ...] | None
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def described(self, manifest: Manifest, facts: dict[str, Any]) -> Manifest:
+        """``manifest`` of what was built of it, with what is known of it and ``facts``, whose precision counts."""
+        return replace(
+            manifest,
+            preprocessing=self.preprocessing,
+            classes=self.classes,
+            precision=facts["precision"],
+            facts=facts,
+        )
 
 
 def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: Progress) -> Graph:
@@ -106,12 +118,8 @@ def _in_precision(
     return path, [f"cast to {config.precision}: {kept}, {facts['casts']} casts; {checked}"], facts
 
 
-def pictures_of(config: BuildConfig, progress: Progress) -> Any:
+def split_seen(data: DataSource) -> Split:
     """The split whose pictures a cast measures: ``select``, or ``train`` where that is empty."""
-    from deploykit.data import open_data
-
-    assert config.data is not None
-    data = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
     split = data.split("select")
     return split if len(split) else data.split("train")
 
@@ -119,7 +127,11 @@ def pictures_of(config: BuildConfig, progress: Progress) -> Any:
 def _pictures(config: BuildConfig, progress: Progress) -> list[np.ndarray] | None:
     if config.data is None:
         return None
-    split = pictures_of(config, progress)
+    from deploykit.data import open_data
+
+    split = split_seen(
+        open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
+    )
     return [split.image(i) for i in range(min(config.images, len(split)))]
 
 

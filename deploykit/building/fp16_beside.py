@@ -33,6 +33,21 @@ def wants_beside(config: BuildConfig, precision: str) -> bool:
     return config.beside == "fp16" and precision == "int8" and not config.strip
 
 
+def build_with_beside(
+    source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
+) -> Manifest:
+    """Build a plan, and one in fp16 beside it where that is asked for; write its manifest, which is returned."""
+    from deploykit.building.tensorrt_plan import build_engine
+
+    described = build_engine(source, target, config, manifest, force, progress)
+    facts = described.facts
+    if wants_beside(config, facts["precision"]):
+        facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
+        facts["notes"].append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
+    write_manifest(target, described)
+    return described
+
+
 def build_beside(
     source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
 ) -> dict[str, Any]:
@@ -58,8 +73,7 @@ def build_beside(
         described = replace(manifest, config={**own.plain(), "made_from": made_from}, files={}, facts={})
         if not already_made(place, described.key, force=force):
             progress.say(f"fp16 beside int8: {place.name}")
-            _, finished = build_engine(graph, place, own, described, force, progress)
-            write_manifest(place, finished)
+            write_manifest(place, build_engine(graph, place, own, described, force, progress))
         known = read_manifest(place)
         assert known is not None
         said: dict[str, Any] = {"file": place.name, "bytes": known.facts["bytes"], "made_from": made_from}

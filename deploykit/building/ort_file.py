@@ -6,7 +6,6 @@ What is optimized for one machine is made when the file is opened; only what hol
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -28,18 +27,10 @@ TRT_ONLY = ("level", "workspace_mib", "sparse", "profiles")
 SAME_DB = 100.0
 
 
-def ort_hardware(config: BuildConfig) -> dict[str, Any]:
-    """Nothing: the file holds on any machine."""
-    return {}
-
-
 def build_file(
     source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
-) -> tuple[dict[str, Any], Manifest]:
-    """Write the file that ``config.target`` opens, and its manifest with the provider's options.
-
-    Returns:
-        The facts, and the manifest as written.
+) -> Manifest:
+    """Write the file that ``config.target`` opens, and its manifest with the provider's options, which is returned.
 
     Raises:
         BadInput: an option of another target.
@@ -63,13 +54,7 @@ def build_file(
             "precision": "tf32" if config.precision == "tf32" else graph.facts["precision"],
             "provider_options": provider_options(made, graph.path, config, graph.facts["float_precision"]),
         }
-        described = replace(
-            manifest,
-            preprocessing=graph.preprocessing,
-            classes=graph.classes,
-            precision=facts["precision"],
-            facts=facts,
-        )
+        described = graph.described(manifest, facts)
         content = made.SerializeToString(deterministic=True)
         facts["opened"], said_opened = _opens(source, content, target, config, described, Path(scratch) / "opened")
     facts |= {
@@ -77,7 +62,7 @@ def build_file(
         "build_s": round(time.perf_counter() - started, 3),
         "notes": [*notes, *said_opened],
     }
-    return facts, write_artifact(target, content, described)
+    return write_artifact(target, content, described)
 
 
 def refuse_foreign_options(config: BuildConfig) -> None:

@@ -44,11 +44,11 @@ def plan_hardware(config: BuildConfig) -> Mapping[str, object]:
 
 def build_engine(
     source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
-) -> tuple[dict[str, Any], Manifest]:
+) -> Manifest:
     """Build ``source`` into the plan ``target``, whose manifest says unfinished until the caller writes the one returned.
 
     Returns:
-        The facts, and the manifest to write when all that belongs to the build is there; it holds the same facts.
+        The manifest to write when all that belongs to the build is there.
     """
     from deploykit.engines.tensorrt.hardware import gpu_or_none, make_current
     from deploykit.engines.tensorrt.network import check_precision, describe_network, refuse_up_cast, stated
@@ -92,18 +92,12 @@ def build_engine(
         **kept,
     }
     facts |= {"beside": None, "notes": notes}
-    described = replace(
-        manifest,
-        preprocessing=graph.preprocessing,
-        classes=graph.classes,
-        precision=facts["precision"],
-        facts=facts,
-    )
+    described = graph.described(manifest, facts)
     # Under another stage until all of it is there: what ends before is ours, and made again.
     described = write_artifact(target, plan.content, replace(described, stage=UNFINISHED))
     described = replace(described, stage=manifest.stage)
     _attach_layers(target, network, force)
-    return facts, described
+    return described
 
 
 def _attach_layers(target: Path, network: NetworkFacts, force: bool) -> None:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.artifact import (
-    Made,
-    Manifest,
-    Parent,
-    already_made,
-    artifact_sha256,
-    portable_data_name,
-    read_manifest,
-    refuse_input,
-    write_manifest,
-)
-from deploykit.base.environment import library_versions
+from deploykit.base.artifact import Made, Manifest, Parent, portable_data_name
+from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput
-from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import PLANS, check_target
+from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.build import BuildConfig
 from deploykit.config.keywords import by_keywords
 
-STAGE_VERSION = 1
 LIBRARIES = {
     "tensorrt": ("deploykit", "onnx", "tensorrt"),
     "tensorrt-rtx": ("deploykit", "onnx", "tensorrt_rtx"),
@@ -35,6 +23,7 @@ LIBRARIES = {
     "ort-trt": ("deploykit", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt"),
     "openvino": ("deploykit", "onnx", "openvino"),
 }
+STAGES = {target: Stage("build", 1, libraries) for target, libraries in LIBRARIES.items()}
 
 
 @dataclass(frozen=True)
@@ -92,12 +81,13 @@ def build(
         Unavailable: this machine lacks the library or the GPU that the target is built with.
         AnswerNo: the builder failed, or the precision asked for is not in the network.
     """
-    from deploykit.base.checkpoint import check_file
+    from deploykit.building.fp16_beside import build_with_beside
+    from deploykit.building.ort_file import build_file
 
     config = config or BuildConfig()
     check_target(config.target)
-    if config.target not in LIBRARIES:
-        raise BadInput(f"{config.target} runs model files as they are", expected="one of " + ", ".join(LIBRARIES))
+    if config.target not in STAGES:
+        raise BadInput(f"{config.target} runs model files as they are", expected="one of " + ", ".join(STAGES))
     source = check_file(Path(model))
     if source.suffix.lower() != ".onnx":
         raise BadInput(
@@ -105,13 +95,17 @@ def build(
             got=source.suffix or "no suffix",
             fix=f"Export it first: deploykit export {source}.",
         )
-    target = Path(output) if output is not None else default_output(source, config.target)
     suffix = ".engine" if config.target in PLANS else ".onnx"
-    if target.suffix != suffix:
-        raise BadInput("the output's name", got=target.name, expected=f"a name that ends with {suffix}")
-    refuse_input(target, source)
-    with alone_with(target, progress):
-        return _build(source, target, config, force, progress)
+    target = output_path(output, default_output(source, config.target), suffix, source)
+    data = opener(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
+
+    def plan() -> Planned:
+        manifest = planned(source, target, config, data)
+        make = build_with_beside if config.target in PLANS else build_file
+        return Planned(manifest, lambda: make(source, target, config, manifest, force, progress))
+
+    manifest, made = make_artifact(target, plan, force=force, progress=progress)
+    return BuildResult(target, made, told(manifest.facts) if made else manifest.facts)
 
 
 def default_output(source: Path, target: str) -> Path:
@@ -120,57 +114,30 @@ def default_output(source: Path, target: str) -> Path:
     return source.with_name(name)
 
 
-def _build(source: Path, target: Path, config: BuildConfig, force: bool, progress: Progress) -> BuildResult:
-    from deploykit.building.fp16_beside import build_beside, wants_beside
-    from deploykit.building.ort_file import build_file, ort_hardware
-    from deploykit.building.tensorrt_plan import build_engine, plan_hardware
+def planned(source: Path, target: Path, config: BuildConfig, data: Opener) -> Manifest:
+    """The manifest of the engine of ``source`` before it is made.
 
+    Raises:
+        Unavailable: this machine lacks the library that a plan is built with.
+    """
+    from deploykit.building.engine_graph import split_seen
+    from deploykit.building.tensorrt_plan import plan_hardware
+
+    parents = [file_parent(source, target)]
+    if config.data is not None and config.precision in ("fp16", "bf16"):  # a cast measures its pictures
+        parents.append(Parent("data", split_seen(data()).sha256, name=portable_data_name(config.data)))
     is_plan = config.target in PLANS
-    fields = config.plain()
-    if config.data is not None:
-        fields["data"] = portable_data_name(config.data)
-    manifest = Manifest(
-        kind="engine" if is_plan else "onnx",
-        files={},
-        stage="build",
-        version=STAGE_VERSION,
-        config=fields,
-        parents=(
-            Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem),
-            *data_parent(config, progress),
-        ),
+    return STAGES[config.target].manifest(
+        "engine" if is_plan else "onnx",
+        recorded(config),
+        parents,
         target=config.target,
-        versions=library_versions(LIBRARIES[config.target]),
-        hardware=plan_hardware(config) if is_plan else ort_hardware(config),
+        hardware=plan_hardware(config) if is_plan else None,  # a file holds on any machine
     )
-    if already_made(target, manifest.key, force=force):
-        made = read_manifest(target)
-        assert made is not None
-        return BuildResult(target, False, made.facts)
-    if is_plan:
-        facts, described = build_engine(source, target, config, manifest, force, progress)
-        if wants_beside(config, facts["precision"]):
-            facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
-            facts["notes"].append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
-        write_manifest(target, described)
-    else:
-        facts, described = build_file(source, target, config, manifest, force, progress)
-    return BuildResult(target, True, replace_layers(facts, described))
 
 
-def data_parent(config: BuildConfig, progress: Progress) -> tuple[Parent, ...]:
-    """The pictures that a cast measures, as a parent; nothing where none are looked at."""
-    if config.data is None or config.precision not in ("fp16", "bf16"):
-        return ()
-    from deploykit.building.engine_graph import pictures_of
-
-    split = pictures_of(config, progress)
-    return (Parent("data", split.sha256, name=portable_data_name(config.data)),)
-
-
-def replace_layers(facts: dict[str, Any], described: Manifest) -> dict[str, Any]:
+def told(facts: dict[str, Any]) -> dict[str, Any]:
     """The facts as they are told: where the layers of the network stand in the manifest, only their number."""
     if "network" not in facts:
         return facts
-    network = {key: value for key, value in facts["network"].items() if key != "layers"}
-    return {**facts, "network": {**network, "layers": len(described.facts["network"]["layers"])}}
+    return {**facts, "network": {**facts["network"], "layers": len(facts["network"]["layers"])}}

@@ -6,17 +6,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.artifact import refuse_input
+from deploykit.base.artifact import Manifest
+from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
-from deploykit.base.errors import BadInput
-from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.export_cast import cast_export, check_cast, default_output, summary_of
+from deploykit.commands.export_cast import check_cast, export_cast, summary_of
+from deploykit.commands.stage import (
+    Opener,
+    Planned,
+    Stage,
+    data_parents,
+    file_parent,
+    make_artifact,
+    opener,
+    output_path,
+    recorded,
+)
 from deploykit.config.export import ExportConfig
 from deploykit.config.keywords import by_keywords
-from deploykit.exporting import onnx_file
+from deploykit.exporting.onnx_file import export_onnx
 
-STAGE_VERSION = onnx_file.STAGE_VERSION
+LIBRARIES = ("deploykit", "torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
+STAGE = Stage("export", 2, LIBRARIES)
 
 
 @dataclass(frozen=True)
@@ -79,26 +90,38 @@ def export(
         AnswerNo: no exporter gives a file that agrees with PyTorch; the line names each one's reason.
         SystemTrouble: the disk is full.
     """
-    from deploykit.base.checkpoint import check_file
-
     config = config or ExportConfig()
     source = check_file(Path(model))
     if source.suffix.lower() == ".onnx":
         check_cast(source, config)
-    target = Path(output) if output is not None else default_output(source, config)
-    if target.suffix != ".onnx":
-        raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
-    refuse_input(target, source)
-    with alone_with(target, progress):
-        return _made(source, target, config, force, progress)
+    target = output_path(output, default_output(source, config), ".onnx", source)
+    data = opener(config.data, allow_code=config.allow_code, progress=progress)
+
+    def plan() -> Planned:
+        manifest = planned(source, target, config, data)
+
+        def make() -> Manifest:
+            if config.precision == "fp32":
+                return export_onnx(source, target, config, manifest, force=force, progress=progress)
+            return export_cast(source, target, config, manifest, data, force=force, progress=progress)
+
+        return Planned(manifest, make)
+
+    manifest, made = make_artifact(target, plan, force=force, progress=progress)
+    return ExportResult(target, tuple(manifest.files), made, manifest.facts)
 
 
-def _made(source: Path, target: Path, config: ExportConfig, force: bool, progress: Progress) -> ExportResult:
-    if config.precision == "fp32":
-        described, made = onnx_file.export_onnx(source, target, config, force=force, progress=progress)
-        return ExportResult(target, tuple(described.files), made, described.facts)
-    manifest = onnx_file.manifest_of(source, target, config)
-    if (known := onnx_file.known_output(target, manifest, force=force)) is not None:
-        return ExportResult(target, tuple(known.files), False, known.facts)
-    files, manifest = cast_export(source, target, config, manifest, progress)
-    return ExportResult(target, files, True, manifest.facts)
+def default_output(source: Path, config: ExportConfig) -> Path:
+    """``model.onnx`` beside the model, ``model.fp16.onnx`` where it is cast."""
+    return source.with_suffix(".onnx" if config.precision == "fp32" else f".{config.precision}.onnx")
+
+
+def planned(source: Path, target: Path, config: ExportConfig, data: Opener) -> Manifest:
+    """The manifest of the ONNX file of ``source`` before it is made."""
+    parents = [file_parent(source, target)]
+    if config.data is not None:
+        exported = source.suffix.lower() != ".onnx"  # and verified on test
+        cast = config.precision != "fp32"  # by ranges of train, and verified on select
+        splits = (*(("train", "select") if cast else ()), *(("test",) if exported else ()))
+        parents += data_parents(config.data, data(), *splits)
+    return STAGE.manifest("onnx", recorded(config), parents, precision=config.precision)

@@ -2,56 +2,88 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deploykit.base.artifact import (
-    Manifest,
-    Parent,
-    already_made,
-    files_of,
-    read_manifest,
-    refuse_input,
-    write_manifest,
-)
-from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.base.lock import alone_with
+from deploykit.base.artifact import Made, Manifest
+from deploykit.base.checkpoint import check_file
+from deploykit.base.environment import cpu, library_versions
+from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.commands.export import STAGE as EXPORT
+from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.engines.batching import one_batch
-from deploykit.evaluation.graph_runner import Opened, logits_of
-from deploykit.quantization.calibration_images import Calibration, calibration_pictures
-from deploykit.quantization.cast_rest import cast_rest, check_precision
-from deploykit.quantization.layer_profile import slower_layers
-from deploykit.quantization.ptq import (
-    QuantizeResult,
-    choose,
-    describe,
-    float_onnx,
-    judge,
-    linted,
-    manifest_of,
-    recovery_of,
-    refuse_float,
-    see,
-    write_onnx,
-)
-from deploykit.quantization.reestimate_batch_norm import with_batch_norm
-from deploykit.reporting.attachments.files import attach
+from deploykit.quantization.layer_profile import in_words
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.base.runner import Runner
-    from deploykit.quantization.qat.qat import QatResult
     from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice, Quantizer
-    from deploykit.reporting.attachments import Attachment
 
-STAGE_VERSION = 7
+STAGE = Stage("quantize", 8, ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"))
+
+
+@dataclass(frozen=True)
+class QuantizeResult(Made):
+    """What a quantization made.
+
+    Attributes:
+        output: the int8 ONNX file.
+        made: False where the identical file was there already.
+        facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
+            speedup (compute only, batch 1 or the file's fixed one; None where not measured), lint (notes of ``quantize --lint``); trained (for which
+            target, and against_float) where the ranges come from training for int8.
+    """
+
+    def summary(self) -> str:
+        """For people."""
+        if not self.made:
+            return f"{self.output} is up to date: same model, data, options and versions; nothing done"
+        audit, parity = self.facts["audit"], self.facts["parity"]
+        speedup = self.facts["speedup"]
+        if speedup is None:
+            speed = "speed not measured here"
+        else:
+            blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
+            slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
+            at = parity["by_batch"][0]["batch"]  # 1, or the only size that a fixed-batch file takes
+            speed = f"{speedup:.2f}x over float at batch {at}{slower}"
+        held = self.facts.get("max_drop")
+        drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
+        quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
+        ranges = f"ranges by {self.facts['choice']['method']} from {self.facts['images']} pictures; against float"
+        if trained := self.facts.get("trained"):
+            ranges = f"ranges of the training for {trained['target']}; against what was trained"
+        return (
+            f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
+            f"{speed}; {ranges}: {quality}, top-1 agreement {parity['top1_agreement']:.4f}{drop}"
+        )
+
+
+@dataclass(frozen=True)
+class QatResult(Made):
+    """What a training for int8 made.
+
+    Attributes:
+        output: the model file, which holds ranges.
+        made: False where the identical file was there already.
+        facts: won (``qat`` or ``ptq``), top1_select (of what won), top1_float, top1_ptq, top1_qat (0…1 on ``select``; of
+            written graphs, not of the fake-quantized network), agreement (of that network with its written graph),
+            select_images, target, weight_bits, epochs, best_epoch, seconds, layers, trained_layers, diverged, equalized.
+    """
+
+    def summary(self) -> str:
+        """For people."""
+        if not self.made:
+            return f"{self.output} is up to date: same model, data, options and versions; nothing done"
+        facts = self.facts
+        names = {"float": facts["top1_float"], "after calibration": facts["top1_ptq"], "trained": facts["top1_qat"]}
+        shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in names.items() if value is not None)
+        kept = "training won" if facts["won"] == "qat" else "training did not help: the calibrated model is kept"
+        return (
+            f"{self.output}: {kept}; top-1 on {facts['select_images']} select pictures: {shown}; "
+            f"`deploykit quantize {self.output.name} --target …` writes it out for any target"
+        )
 
 
 @by_keywords(QuantizeConfig)
@@ -80,55 +112,99 @@ def quantize(
         BadInput: no data, a target without int8, a model that is quantized already or cannot be read.
         AnswerNo: the int8 file does not agree with the float one within int8's budget; nothing is written.
     """
-    from deploykit.base.checkpoint import check_file
-    from deploykit.quantization.qdq.dialects import dialect_of
+    from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.cast_rest import check_precision
+    from deploykit.quantization.int8_file import holds_ranges, quantize_file
+    from deploykit.quantization.qat.qat_emit import check_options, emit
 
     config = config or QuantizeConfig()
-    dialect = dialect_of(config.target)
+    dialect = _dialect(config)
     check_precision(config)
     source = check_file(Path(model))
     if config.method == "qat":
-        from deploykit.quantization.qat.qat import train_for_int8
+        return _trained_for_int8(source, output, config, dialect, force=force, progress=progress)
+    target = output_path(output, source.with_name(default_name(source, config.target)), ".onnx", source)
+    data = _opener(config, progress)
 
-        return train_for_int8(source, output, config, dialect, STAGE_VERSION, force=force, progress=progress)
-    target = Path(output) if output is not None else source.with_name(default_name(source, config.target))
-    if target.suffix != ".onnx":
-        raise BadInput("the output's name", got=target.name, expected="a name that ends with .onnx")
-    refuse_input(target, source)
-    with alone_with(target, progress):
-        return _made(source, target, config, dialect, force, progress)
-
-
-def _made(
-    source: Path, target: Path, config: QuantizeConfig, dialect: Dialect, force: bool, progress: Progress
-) -> QuantizeResult:
-    """Calibrate, or write out what was trained, unless the same is there."""
-    if _trained(source):
-        if config.precision != "fp32":
+    def plan() -> Planned:
+        if holds_ranges(source):
+            check_options(source, config)
+            manifest = planned(source, target, config, data)
+            return Planned(manifest, lambda: emit(source, target, config, dialect, manifest, progress))
+        if config.data is None and not config.synthetic:
             raise BadInput(
-                f"--precision {config.precision} of a model trained for int8",
-                fix=f"Quantize it, then deploykit export FILE.onnx --precision {config.precision}.",
+                "no calibration data",
+                expected="--data",
+                fix="Name data, or pass --synthetic, which the manifest then says.",
             )
-        from deploykit.quantization.qat.qat_emit import emit
+        images = calibration_pictures(config, progress, data() if config.data is not None else None)
+        manifest = planned(source, target, config, data)
+        return Planned(manifest, lambda: quantize_file(source, target, config, dialect, manifest, images, progress))
 
-        return emit(source, target, config, dialect, STAGE_VERSION, force=force, progress=progress)
-    if config.weight_bits is not None:
-        dialect = replace(dialect, weight_bits=config.weight_bits)
-    if config.data is None and not config.synthetic:
-        raise BadInput(
-            "no calibration data",
-            expected="--data",
-            fix="Name data, or pass --synthetic, which the manifest then says.",
-        )
-    images = calibration_pictures(config, progress)
-    data = Parent("data", images.sha256, name=images.name)
-    manifest = manifest_of(source, target, config, dialect, STAGE_VERSION, [data])
-    if already_made(target, manifest.key, force=force):
-        made = read_manifest(target)
-        assert made is not None
-        return QuantizeResult(target, False, made.facts)
-    with TemporaryDirectory(prefix="deploykit-") as scratch:
-        return _quantize(source, target, config, dialect, manifest, images, Path(scratch), progress)
+    manifest, made = make_artifact(target, plan, force=force, progress=progress)
+    return QuantizeResult(target, made, manifest.facts)
+
+
+def _trained_for_int8(
+    source: Path,
+    output: Path | str | None,
+    config: QuantizeConfig,
+    dialect: Dialect,
+    *,
+    force: bool,
+    progress: Progress,
+) -> QatResult:
+    from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.qat.qat import check_trainable, train_for_int8
+    from deploykit.training.signals import Stop
+
+    check_trainable(source, config)
+    target = output_path(output, source.with_name(f"{source.stem}.qat.pt"), ".pt", source)
+    data = _opener(config, progress)
+    stop = Stop()
+
+    def plan() -> Planned:
+        images = calibration_pictures(config, progress, data())
+        if images.labels is None or not len(images.labels):
+            raise BadInput(f"{config.data} has no select pictures to judge on", fix="Give more training pictures.")
+        manifest = planned(source, target, config, data)
+
+        def make() -> Manifest:
+            return train_for_int8(
+                source, target, config, dialect, manifest, data(), images, stop, force=force, progress=progress
+            )
+
+        return Planned(manifest, make)
+
+    with stop.listening():
+        manifest, made = make_artifact(target, plan, force=force, progress=progress)
+    return QatResult(target, made, manifest.facts)
+
+
+def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) -> Manifest:
+    """The manifest of what is made of ``source`` before it is made: an int8 file, or a model file trained for int8."""
+    from deploykit.quantization.calibration_images import calibration_parent
+
+    parents = [file_parent(source, target)]
+    if config.data is not None or config.synthetic:
+        parents.append(calibration_parent(config, None if config.data is None else data()))
+    fields = recorded(config, "ranges")  # where statistics are kept does not change what is made of them
+    if config.qat_teacher is not None:
+        teacher = Path(config.qat_teacher)
+        parents.append(file_parent(teacher, target, "teacher"))
+        fields["qat_teacher"] = teacher.name
+    dialect = _dialect(config)
+    timed = dialect.timed and not config.force_int8
+    trains = config.method == "qat"
+    return STAGE.manifest(
+        "model" if trains else "onnx",
+        fields,
+        parents,
+        precision="fp32" if trains else "int8",
+        target=None if trains else config.target,
+        versions={} if source.suffix.lower() == ".onnx" else library_versions(EXPORT.libraries),
+        hardware={"cpu": cpu()} if timed else {"weight_bits": dialect.weight_bits},
+    )
 
 
 def default_name(source: Path, target: str) -> str:
@@ -136,137 +212,12 @@ def default_name(source: Path, target: str) -> str:
     return f"{source.stem}.int8.onnx" if target == "ort-cpu" else f"{source.stem}.int8.{target}.onnx"
 
 
-def _trained(source: Path) -> bool:
-    """Whether a model file holds ranges of a training for int8."""
-    from deploykit.base.checkpoint import is_model_file, read_tensors
+def _dialect(config: QuantizeConfig) -> Dialect:
+    from deploykit.quantization.qdq.dialects import dialect_of
 
-    if source.suffix.lower() in (".onnx", ".pt2"):
-        return False
-    content = read_tensors(source)
-    return is_model_file(content) and content.get("ranges") is not None
+    dialect = dialect_of(config.target)
+    return dialect if config.weight_bits is None else replace(dialect, weight_bits=config.weight_bits)
 
 
-def _quantize(
-    source: Path,
-    target: Path,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    manifest: Manifest,
-    images: Calibration,
-    scratch: Path,
-    progress: Progress,
-) -> QuantizeResult:
-    import onnx
-
-    from deploykit.quantization.search import Choice
-
-    model_file, batch_norm = with_batch_norm(source, scratch, config, images, progress)
-    path = float_onnx(model_file, scratch, config, progress)
-    opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
-    with opened.runner(path) as reference:
-        seen = see(path, reference, config, dialect, images, opened, progress)
-        proto, preprocessing, classes, x = seen.proto, seen.preprocessing, seen.classes, seen.x
-        recovery = recovery_of(config, images, preprocessing, x, seen.logits, opened, progress)
-        quantizer = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(config.keep_float)))
-        choice, snr = choose(quantizer, config, x, seen.logits, opened, progress)
-        quantizer = recovery.adapted(quantizer, choice)
-        choice, held = _hold_drop(
-            quantizer, choice, config, images, classes, seen.pictures, reference, opened, progress
-        )
-        shown = _sensitivity(quantizer, choice, config, images, manifest, x, opened, progress)
-        made = quantizer.make(choice)
-        refuse_float(made, quantizer, choice, source, opened, x)
-        describe(made, proto)
-        onnx.checker.check_model(made, full_check=True)
-        rest = cast_rest(made, config, images, preprocessing, scratch, progress)
-        made = rest.made
-        candidate = scratch / target.name
-        onnx.save(rest.judged, str(candidate))
-        facts = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
-        if facts["measured"] and facts["speedup"] < 1 and dialect.timed:
-            facts["slower"] = slower_layers(opened, proto, made, one_batch(reference, x), progress)
-    facts["lint"] = linted(made, config.target, progress)
-    facts = {
-        "choice": choice.said(),
-        "snr_db": {name: round(value, 2) for name, value in snr.items()},
-        "max_drop": held,
-        "recovery": recovery.facts | {"batch_norm": batch_norm},
-        "cast": rest.facts,
-        "images": len(images.observed),
-        "calibrated_on": "synthetic" if config.data is None else images.name,
-        **facts,
-    }
-    if not facts["parity"]["ok"]:
-        raise AnswerNo(
-            f"int8 of {source} is too far from float: {nearness(facts['parity'])}",
-            expected="at least 10 dB and 0.95",
-            fix="Keep layers float with --keep-float, or calibrate on more pictures.",
-        )
-    write_onnx(target, made)
-    attach(target, shown)
-    write_manifest(
-        target,
-        replace(
-            manifest,
-            files=files_of(target),
-            preprocessing=preprocessing.to_dict(),
-            classes=classes,
-            facts=facts,
-        ),
-    )
-    return QuantizeResult(target, True, facts)
-
-
-def _sensitivity(
-    quantizer: Quantizer,
-    choice: Choice,
-    config: QuantizeConfig,
-    images: Calibration,
-    manifest: Manifest,
-    x: np.ndarray,
-    opened: Opened,
-    progress: Progress,
-) -> list[Attachment]:
-    """What int8 costs each layer, for the report; nothing where it was not asked for."""
-    if not config.sensitivity:
-        return []
-    from deploykit.quantization.analyze import SCHEMA, swept
-    from deploykit.reporting.attachments import sensitivity
-
-    model = manifest.parents[0]
-    analysis = {
-        "schema": SCHEMA,
-        "model": {"name": model.name, "sha256": model.sha256},
-        "target": config.target,
-        "method": choice.method,
-        "data": images.name,
-        "calibration_images": len(images.observed),
-        **swept(quantizer, choice, x, opened, ("alone",), progress),
-    }
-    return [sensitivity(f"Sensitivity of {model.name} to int8, layer by layer", "quantize", analysis)]
-
-
-def _hold_drop(
-    quantizer: Quantizer,
-    choice: Choice,
-    config: QuantizeConfig,
-    images: Calibration,
-    classes: tuple[str, ...] | None,
-    x: np.ndarray,
-    reference: Runner,
-    opened: Opened,
-    progress: Progress,
-) -> tuple[Choice, dict[str, Any] | None]:
-    from deploykit.quantization.max_drop import Held
-
-    if config.max_drop is None:
-        return choice, None
-    logits = logits_of(reference, x)
-    return Held(config, images, classes, x, logits, opened, progress).choice(quantizer, choice)
-
-
-def nearness(parity: dict[str, Any]) -> str:
-    """SNR and agreement of a parity, rounded for people."""
-    snr, agreement = parity["snr_db"], parity["top1_agreement"]
-    shown = "undefined SNR" if snr is None else f"SNR {snr:.1f} dB"
-    return shown if agreement is None else f"{shown}, top-1 agreement {agreement:.3f}"
+def _opener(config: QuantizeConfig, progress: Progress) -> Opener:
+    return opener(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploykit.base.artifact import Parent, artifact_sha256
+from deploykit.base.artifact import artifact_sha256
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
@@ -56,10 +55,6 @@ class OpenTeacher:
         if loaded is None or loaded.program is not None or self.spec.target != "torch-eager":
             return None
         return loaded.module
-
-    def parent(self, folder: Path) -> Parent:
-        """As an artifact in ``folder`` states it."""
-        return Parent("teacher", self.sha256, os.path.relpath(self.spec.path, folder), self.spec.name)
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Logits ``[N, C]`` in the order of the data's classes, for its own input."""
@@ -253,10 +248,3 @@ def top1_together(teachers: list[OpenTeacher], config: DistillConfig, labels: np
     weights = [teacher.weight or 0.0 for teacher in teachers]
     one = as_one(logits, config.at_temperature, config.combine, weights)
     return float((one.argmax(dim=1).numpy() == labels).mean())
-
-
-def named_teachers(config: DistillConfig) -> list[str]:
-    """The teachers as artifacts state them: files by their names, since artifacts hold no paths."""
-    from deploykit.base.spec import parse_spec
-
-    return [str(replace(spec, path=Path(spec.path.name))) for spec in map(parse_spec, config.teachers)]

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import (
-    Manifest,
-    Parent,
-    already_made,
-    artifact_sha256,
-    files_of,
-    portable_data_name,
-    read_manifest,
-    write_manifest,
-)
-from deploykit.base.environment import library_versions
+from deploykit.base.artifact import Manifest, files_of, write_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
@@ -31,76 +20,55 @@ if TYPE_CHECKING:
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.models import LoadedModel
 
-STAGE_VERSION = 1
-LIBRARIES = ("deploykit", "torch", "onnx", "onnxscript", "onnx-ir")
 PICTURES = 32
 OLDEST_DYNAMO_OPSET = 18
 
 
-def export_onnx(
-    source: Path, target: Path, config: ExportConfig, *, force: bool = False, progress: Progress
-) -> tuple[Manifest, bool]:
-    """Export ``source`` in fp32 to ``target``, unless the same is there.
+def float_graph(
+    source: Path, folder: Path, config: ExportConfig, progress: Progress
+) -> tuple[Path, dict[str, Any] | None]:
+    """A model as a float ONNX file: itself where it is one, else exported into a scratch folder.
 
     Returns:
-        The manifest as written, and whether the file was made now.
+        The file, and the facts of its export where that was done here.
+    """
+    if source.suffix.lower() == ".onnx":
+        from deploykit.exporting.check_onnx import refuse_unsound
+
+        refuse_unsound(source)
+        return source, None
+    path = folder / f"{source.stem}.onnx"
+    passing = Manifest(kind="onnx", files={}, stage="export", version=0, precision="fp32")
+    return path, export_onnx(source, path, config, passing, progress=progress).facts
+
+
+def export_onnx(
+    source: Path, target: Path, config: ExportConfig, manifest: Manifest, *, force: bool = False, progress: Progress
+) -> Manifest:
+    """Export ``source`` in fp32 to ``target``.
+
+    Args:
+        source: a model file.
+        target: the ONNX file.
+        config: how.
+        manifest: of the target, without files and facts.
+        force: replace weights beside it that are not ours.
+        progress: where it shows.
+
+    Returns:
+        The manifest as written.
 
     Raises:
-        BadInput: the model cannot be read, has several inputs, no known size; the output may not be replaced.
+        BadInput: the model cannot be read, has several inputs, no known size.
         AnswerNo: no exporter gives a file that agrees with PyTorch; the line names each one's reason.
     """
-    manifest = manifest_of(source, target, config)
-    if (known := known_output(target, manifest, force=force)) is not None:
-        return known, False
-    return _export(source, target, config, manifest, progress), True
-
-
-def manifest_of(source: Path, target: Path, config: ExportConfig) -> Manifest:
-    """The manifest of an export of ``source`` that is about to be made."""
-    parent = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
-    return Manifest(
-        kind="onnx",
-        files={},
-        stage="export",
-        version=STAGE_VERSION,
-        config=_recorded(config),
-        parents=(parent,),
-        precision=config.precision,
-        versions=library_versions(LIBRARIES),
-    )
-
-
-def known_output(target: Path, manifest: Manifest, *, force: bool) -> Manifest | None:
-    """The manifest of the identical file that is there already, or None: it may be made.
-
-    Raises:
-        BadInput: something is there that may not be replaced.
-    """
-    from deploykit.exporting.write_onnx import check_data_file
-
-    if already_made(target, manifest.key, force=force):
-        made = read_manifest(target)
-        assert made is not None
-        return made
-    check_data_file(target, force=force)
-    return None
-
-
-def _recorded(config: ExportConfig) -> dict[str, Any]:
-    """The configuration as the manifest states it: a folder of data by its name, since artifacts hold no paths."""
-    fields = config.plain()
-    if config.data is not None:
-        fields["data"] = portable_data_name(config.data)
-    return fields
-
-
-def _export(source: Path, target: Path, config: ExportConfig, manifest: Manifest, progress: Progress) -> Manifest:
     import torch
 
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.exporting.write_onnx import place, scratch
+    from deploykit.exporting.write_onnx import check_data_file, place, scratch
     from deploykit.models import load_model
 
+    check_data_file(target, force=force)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)

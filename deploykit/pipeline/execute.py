@@ -12,7 +12,7 @@ from deploykit.base.errors import DeploykitError, SystemTrouble, Unavailable, fr
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.gate import GatePolicy
 from deploykit.config.keywords import by_keywords
-from deploykit.config.recipe import KINDS, Recipe
+from deploykit.config.recipe import Recipe
 from deploykit.config.recipe_read import load_recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
@@ -149,9 +149,7 @@ def run(
     loaded = load_recipe(path, config.changes)
     refuse_code(loaded, path.name, allowed=config.allow_code)
     folder = RunFolder(Path(output) if output is not None else Path("runs") / loaded.name)
-    data = stages.Data(
-        loaded.data.name, allow_code=config.allow_code, skip_broken=loaded.data.skip_broken, progress=progress
-    )
+    data = stages.Data(loaded.data, allow_code=config.allow_code, progress=progress)
     work = _Work(loaded, plan(loaded, allow_code=config.allow_code), folder, config, force, progress, data)
     if config.dry_run:
         return _dry(work)
@@ -212,7 +210,10 @@ def _dry(work: _Work) -> RunResult:
         if any(one not in work.paths for one in stage.needs):
             work.done.append(Done(stage.name, "to do", reason="its input is made first"))
             continue
-        entry = work.folder.store.find(_key(work, stage, source))
+        try:
+            entry = work.folder.store.find(_place(work, stage, _arguments(work, stage, source)))
+        except Unavailable:
+            entry = None
         if entry is None:
             work.done.append(Done(stage.name, "to do", reason="no stored result"))
         else:
@@ -239,13 +240,16 @@ def _do(work: _Work, stage: Stage) -> None:
     if broken is not None:
         work.failed[stage.name] = work.failed[broken]
         return
-    source = work.paths[stage.source] if stage.source else None
-    key = _key(work, stage, source)
-    arguments = stages.arguments_of(stage, work.folder.root, source, work.paths)
+    arguments = _arguments(work, stage, work.paths[stage.source] if stage.source else None)
     stages.leave_stage_file(work.folder.stages / f"{stage.name}.yaml", stage.command, arguments)
     path = work.folder.root / stage.output
     began = time.monotonic()
-    entry = work.folder.store.find(key)
+    try:
+        place = _place(work, stage, arguments)
+    except DeploykitError as error:
+        _failed(work, stage, (_lack(work, stage) or error) if isinstance(error, Unavailable) else error, began)
+        return
+    entry = work.folder.store.find(place)
     if entry is not None:
         work.folder.store.restore(entry, work.folder.root, force=work.force)
         work.progress.say(f"{stage.name}: kept, the stored result has the same inputs and configuration")
@@ -253,26 +257,27 @@ def _do(work: _Work, stage: Stage) -> None:
         work.done.append(Done(stage.name, "kept", time.monotonic() - began))
         return
     if (lack := _lack(work, stage)) is not None:
-        work.progress.warn(f"{stage.name} skipped: {lack.line()}")
-        work.failed[stage.name] = lack
-        work.done.append(Done(stage.name, "skipped", time.monotonic() - began, lack.line()))
+        _failed(work, stage, lack, began)
         return
     work.progress.say(f"{stage.name}: {path}")
     try:
         stages.call(stage.command, arguments, force=work.force, progress=work.progress)
-    except SystemTrouble:
-        raise
     except DeploykitError as error:
-        if stage.source is None:
-            raise
-        status = "skipped" if isinstance(error, Unavailable) else "failed"
-        work.progress.warn(f"{stage.name} {status}: {error.line()}")
-        work.failed[stage.name] = error
-        work.done.append(Done(stage.name, status, time.monotonic() - began, error.line()))
+        _failed(work, stage, error, began)
         return
-    work.folder.store.keep(key, stage.name, work.folder.root, stages.files_of_artifact(path))
+    work.folder.store.keep(place, stage.name, work.folder.root, stages.files_of_artifact(path))
     work.paths[stage.name] = path
     work.done.append(Done(stage.name, "done", time.monotonic() - began))
+
+
+def _failed(work: _Work, stage: Stage, error: DeploykitError, began: float) -> None:
+    """Note why a stage made nothing; raise what concerns all variants."""
+    if isinstance(error, SystemTrouble) or stage.source is None:
+        raise error
+    status = "skipped" if isinstance(error, Unavailable) else "failed"
+    work.progress.warn(f"{stage.name} {status}: {error.line()}")
+    work.failed[stage.name] = error
+    work.done.append(Done(stage.name, status, time.monotonic() - began, error.line()))
 
 
 def _lack(work: _Work, stage: Stage) -> Unavailable | None:
@@ -288,28 +293,14 @@ def _lack(work: _Work, stage: Stage) -> Unavailable | None:
     return None if None in found else found[0]
 
 
-def _key(work: _Work, stage: Stage, source: Path | None) -> str:
-    from deploykit.config.export import ExportConfig
-    from deploykit.config.train import TrainConfig
+def _arguments(work: _Work, stage: Stage, source: Path | None) -> dict[str, Any]:
+    return stages.arguments_of(stage, work.folder.root, source, work.paths)
 
-    config = stage.config
-    assert config is not None
-    parents = [] if source is None else [stages.artifact_hash(source)]
-    parents += [stages.artifact_hash(path) for path in stages.teachers_of(stage, work.paths)]
-    if isinstance(config, TrainConfig):
-        parents.append(work.data.sha256("train", "select", "test"))
-        if config.model.weights is not None:
-            parents.append(stages.artifact_hash(_existing(Path(config.model.weights))))
-    elif "data" in KINDS[stage.command].filled:
-        parents.append(work.data.sha256("train", "select"))
-    elif isinstance(config, ExportConfig) and config.data is not None:
-        own = stages.Data(config.data, allow_code=work.config.allow_code, skip_broken=False, progress=work.progress)
-        splits = ("test",) if config.precision == "fp32" else ("train", "select", "test")
-        parents.append(own.sha256(*splits))
-    # The name is part of the result: files stand in the store under it.
-    return stages.key_of(
-        stage.command, config, [*parents, stage.output.as_posix()], str(getattr(config, "device", "auto"))
-    )
+
+def _place(work: _Work, stage: Stage, arguments: dict[str, Any]) -> str:
+    """Where the store keeps what the stage makes of its inputs as they are now."""
+    manifest = stages.planned(stage.command, arguments, work.data.opener(arguments["config"]))
+    return stages.place_of(manifest, stage.output)
 
 
 def _existing(path: Path) -> Path:

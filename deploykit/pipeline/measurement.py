@@ -37,7 +37,7 @@ def measurement_key(
         stage = plan.made_by[name]
         digest = stages.artifact_hash(paths[stage]) if stage in paths else failed[stage].line()
         parents += [value_sha256([name, target_of(recipe, plan, name), digest, [one.name for one in plan.chain(name)]])]
-    return stages.key_of("benchmark", benchmark, parents, benchmark.device)
+    return stages.measurement_key_of(benchmark, parents)
 
 
 def measure(

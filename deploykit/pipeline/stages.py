@@ -5,28 +5,29 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploykit.base import environment
-from deploykit.base.artifact import artifact_sha256, attachments_path, manifest_path, read_manifest, stage_key
-from deploykit.base.hashing import combined_sha256
+from deploykit.base.artifact import (
+    Manifest,
+    artifact_sha256,
+    attachments_path,
+    manifest_path,
+    read_manifest,
+    safe_name,
+    stage_key,
+)
 from deploykit.base.progress import Progress
-from deploykit.base.spec import parse_spec
+from deploykit.commands.stage import Opener, opener
 from deploykit.config.common import Config
-from deploykit.config.prune import PruneConfig
-from deploykit.config.recipe import KINDS
+from deploykit.config.recipe import KINDS, DataSection
 from deploykit.config.stage_file import write_stage
 from deploykit.pipeline.plan import Stage
 
-LIBRARIES = {
-    "train": ("torch", "torchvision", "timm"),
-    "prune": ("torch", "torchvision", "timm"),
-    "distill": ("torch", "torchvision", "timm"),
-    "export": ("torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu"),
-    "quantize": ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"),
-    "build": ("onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt_rtx", "openvino"),
-    "benchmark": ("torch", "onnxruntime", "onnxruntime-gpu", "numpy"),
-}
+if TYPE_CHECKING:
+    from deploykit.config.benchmark import BenchmarkConfig
+
+MEASURED_BY = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
 PATHS = {
     "train": ("output",),
     "prune": ("model", "output"),
@@ -61,39 +62,40 @@ def arguments_of(stage: Stage, root: Path, source: Path | None, paths: dict[str,
     return {**given, "output": root / stage.output, "config": config}
 
 
-def teachers_of(stage: Stage, paths: dict[str, Path]) -> list[Path]:
-    """The files of all models that the stage learns from, made by the recipe or given."""
-    key = KINDS[stage.command].teacher if stage.command in KINDS else None
-    value = getattr(stage.config, key) if key is not None else None
-    named = [value] if isinstance(value, str) else list(value or ())
-    return [paths[stage.teachers[one]] if one in stage.teachers else parse_spec(one).path for one in named]
-
-
-def key_of(command: str, config: Config, parents: list[str], device: str = "auto") -> str:
-    """The key of a stage's result: its configuration, inputs, STAGE_VERSION, libraries, and device where it matters.
+def planned(command: str, arguments: dict[str, Any], data: Opener) -> Manifest:
+    """The manifest of the stage's artifact before it is made: its key is the one that the made artifact has.
 
     Args:
         command: the public function.
+        arguments: of :func:`arguments_of`; its source and teachers are there.
+        data: opens the data that its configuration names.
+
+    Raises:
+        Unavailable: this machine lacks what the artifact is made with.
+    """
+    module = importlib.import_module(f"deploykit.commands.{command}")
+    manifest: Manifest = module.planned(arguments.get("model"), arguments["output"], arguments["config"], data)
+    return manifest
+
+
+def place_of(manifest: Manifest, output: Path) -> str:
+    """Where the store keeps the artifact: under its key, and its name, because its files are named after it."""
+    return f"{manifest.key}.{safe_name(output.name)}"
+
+
+def measurement_key_of(config: BenchmarkConfig, parents: list[str]) -> str:
+    """The key of a measurement: its configuration, inputs, libraries and machine.
+
+    Args:
         config: its whole configuration.
         parents: sha256 of its inputs, data included.
-        device: that the configuration asks for.
     """
-    version = importlib.import_module(f"deploykit.commands.{command}").STAGE_VERSION
-    versions, hardware = environment.library_versions(LIBRARIES[command]), _hardware(command, device)
-    if isinstance(config, PruneConfig):
-        from deploykit.commands.prune import timing_of
+    from deploykit.commands.benchmark import STAGE_VERSION
 
-        versions, hardware = (has | more for has, more in zip((versions, hardware), timing_of(config), strict=True))
-    return stage_key(command, version, config.plain(), parents, versions, hardware)
-
-
-def _hardware(command: str, device: str) -> dict[str, Any]:
-    if command == "export":
-        return {}
-    if command in ("prune", "quantize"):  # widths and what stays float are decided by time measured on this processor
-        return {"cpu": environment.cpu()}
-    gpus = [] if device == "cpu" else [gpu["name"] for gpu in _gpus()]
-    return {"gpus": gpus, **({"cpu": environment.cpu()} if command in ("benchmark", "build") else {})}
+    versions = environment.library_versions(MEASURED_BY)
+    gpus = [] if config.device == "cpu" else [gpu["name"] for gpu in _gpus()]
+    hardware = {"gpus": gpus, "cpu": environment.cpu()}
+    return stage_key("benchmark", STAGE_VERSION, config.plain(), parents, versions, hardware)
 
 
 @cache
@@ -123,25 +125,31 @@ def files_of_artifact(path: Path) -> list[Path]:
 
 
 class Data:
-    """The recipe's data, opened when first asked for: whether it is the same data is part of every key."""
+    """The data that a recipe's stages name, each opened once, when first asked for.
 
-    def __init__(self, name: str, *, allow_code: bool, skip_broken: bool, progress: Progress) -> None:
-        self.name, self.allow_code, self.skip_broken, self.progress = name, allow_code, skip_broken, progress
-        self.known: dict[str, str] = {}
-        self.source: Any = None
+    Args:
+        recipe: what the recipe says of its own data.
+        allow_code: ``module:function`` may run.
+        progress: told how the data were split.
+    """
 
-    def sha256(self, *splits: str) -> str:
-        """Over the images and labels of these splits."""
-        if self.source is None:
-            from deploykit.data import open_data
+    def __init__(self, recipe: DataSection, *, allow_code: bool, progress: Progress) -> None:
+        self.recipe, self.allow_code, self.progress = recipe, allow_code, progress
+        self.openers: dict[tuple[str | None, bool], Opener] = {}
 
-            self.source = open_data(
-                self.name, allow_code=self.allow_code, skip_broken=self.skip_broken, progress=self.progress
+    def opener(self, config: Config | None) -> Opener:
+        """Opens what ``config`` names; the recipe's own data without one."""
+        name = getattr(config, "data", None) if config is not None else self.recipe.name
+        skip_broken = bool(getattr(config, "skip_broken", False)) if config is not None else self.recipe.skip_broken
+        if (name, skip_broken) not in self.openers:
+            self.openers[name, skip_broken] = opener(
+                name, allow_code=self.allow_code, skip_broken=skip_broken, progress=self.progress
             )
-        for split in splits:
-            if split not in self.known:
-                self.known[split] = self.source.split(split).sha256
-        return combined_sha256(self.known[split] for split in splits)
+        return self.openers[name, skip_broken]
+
+    def sha256(self, split: str) -> str:
+        """Over the images and labels of a split of the recipe's data."""
+        return str(self.opener(None)().split(split).sha256)  # type: ignore[arg-type]
 
 
 def artifact_hash(path: Path) -> str:

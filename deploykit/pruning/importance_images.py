@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Parent, portable_data_name
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from deploykit.base.preprocessing import Preprocessing
-    from deploykit.data import Split
+    from deploykit.data import DataSource, Split
     from deploykit.models import LoadedModel
 
 
@@ -28,21 +27,11 @@ class PruningPictures:
         train: its train split.
         select: its select split.
         config: how many of each.
-        name: of the data, without a machine's paths.
     """
 
     train: Split
     select: Split
     config: PruneConfig
-    name: str
-
-    @property
-    def parents(self) -> tuple[Parent, ...]:
-        """For the manifest."""
-        return tuple(
-            Parent("data", split.sha256, name=f"{self.name} ({role})")
-            for role, split in (("train", self.train), ("select", self.select))
-        )
 
     def order(self, loaded: LoadedModel, progress: Progress) -> np.ndarray | None:
         """The model's output for each class of the data.
@@ -92,21 +81,16 @@ class PruningPictures:
         return right / len(picked)
 
 
-def pruning_pictures(config: PruneConfig, progress: Progress) -> PruningPictures | None:
-    """Open the data, or None where none are named.
+def pruning_pictures(config: PruneConfig, source: DataSource) -> PruningPictures:
+    """The pictures of opened data.
 
     Raises:
         BadInput: the data cannot be read, or hold no training pictures.
     """
-    from deploykit.data import open_data
-
-    if config.data is None:
-        return None
-    source = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
     train, select = source.split("train"), source.split("select")
     if len(train) < 2:
         raise BadInput(f"{config.data} has too few training pictures", got=len(train), expected="two and more")
-    return PruningPictures(train, select, config, portable_data_name(config.data))
+    return PruningPictures(train, select, config)
 
 
 def _batches(

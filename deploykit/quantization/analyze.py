@@ -28,7 +28,7 @@ from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration, calibration_pictures
-from deploykit.quantization.ptq import LIBRARIES, float_onnx
+from deploykit.quantization.ptq import float_onnx
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deploykit.quantization.search import Choice, Quantizer
 
 STAGE_VERSION = 1
+LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
 SCHEMA = "deploykit.sensitivity/1"
 SHOWN = 60
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import portable_data_name
+from deploykit.base.artifact import Parent, portable_data_name
+from deploykit.base.hashing import combined_sha256, value_sha256
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from deploykit.base.preprocessing import Preprocessing
+    from deploykit.data import DataSource
 
 DROP_IMAGES = 512
 """Of ``select``, for ``--max-drop``: one picture is then 0.2 points."""
@@ -65,36 +67,87 @@ class _Picked:
         return image
 
 
-def calibration_pictures(config: QuantizeConfig, progress: Progress) -> Calibration:
-    """Draw the pictures: from ``train`` to observe, from ``select`` to choose on.
+@dataclass(frozen=True)
+class Drawn:
+    """Which pictures of opened data are meant.
+
+    Attributes:
+        picked: indices of ``train``, in order.
+        held: indices of ``select``.
+        sha256: of all of them.
+        observed_sha256: of those of ``train``.
+    """
+
+    picked: list[int]
+    held: list[int]
+    sha256: str
+    observed_sha256: str
+
+
+def draw(config: QuantizeConfig, source: DataSource) -> Drawn:
+    """Draw from ``train`` what is observed, and from ``select`` what choices are made on, by the seed.
 
     Raises:
-        BadInput: the data cannot be read, or a split is empty.
+        BadInput: a split is empty.
     """
     import numpy as np
 
-    from deploykit.base.hashing import combined_sha256, value_sha256
-    from deploykit.data import open_data, synthetic_images
-
-    if config.data is None:
-        size = (config.size or 224,) * 2
-        progress.warn("calibrated on synthetic pictures: ranges of real pictures may differ")
-        count = min(config.images, 64)
-        images = synthetic_images(count + 32, size, config.seed)
-        name = f"synthetic pictures, seed {config.seed}"
-        digest = value_sha256([name, count, list(size)])
-        return Calibration(list(images[:count]), list(images[count:]), digest, name, digest)
-    source = open_data(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
     train, select = source.split("train"), source.split("select")
     random = np.random.default_rng(config.seed)
-    if len(train) < config.images:
-        progress.say(f"calibrating on all {len(train)} training pictures ({config.images} were asked for)")
     picked = sorted(random.permutation(len(train))[: config.images].tolist())
     wanted = config.select_images if config.max_drop is None else max(config.select_images, DROP_IMAGES)
     held = random.permutation(len(select))[:wanted].tolist()
     digest = combined_sha256([train.sha256, select.sha256, value_sha256([picked, held])])
-    seen = combined_sha256([train.sha256, value_sha256(picked)])
-    chosen, labels = [select.image(i) for i in held], select.labels[held]
+    return Drawn(picked, held, digest, combined_sha256([train.sha256, value_sha256(picked)]))
+
+
+def calibration_parent(config: QuantizeConfig, source: DataSource | None) -> Parent:
+    """The pictures as a parent of what is quantized on them; ``source`` is None where they are synthetic."""
+    if source is None:
+        name, digest, _ = _synthetic(config)
+        return Parent("data", digest, name=name)
+    return Parent("data", draw(config, source).sha256, name=portable_data_name(str(config.data)))
+
+
+def _synthetic(config: QuantizeConfig) -> tuple[str, str, int]:
+    """Name and hash of synthetic pictures, and how many are observed."""
+    count = min(config.images, 64)
+    name = f"synthetic pictures, seed {config.seed}"
+    return name, value_sha256([name, count, [config.size or 224] * 2]), count
+
+
+def calibration_pictures(config: QuantizeConfig, progress: Progress, source: DataSource | None = None) -> Calibration:
+    """The pictures: of ``train`` to observe, of ``select`` to choose on; synthetic ones where no data are named.
+
+    Args:
+        config: data, how many, and the seed.
+        progress: where it shows.
+        source: the data, where they are open already.
+
+    Raises:
+        BadInput: the data cannot be read, or a split is empty.
+    """
+    from deploykit.data import open_data, synthetic_images
+
+    if config.data is None:
+        progress.warn("calibrated on synthetic pictures: ranges of real pictures may differ")
+        name, digest, count = _synthetic(config)
+        images = synthetic_images(count + 32, (config.size or 224,) * 2, config.seed)
+        return Calibration(list(images[:count]), list(images[count:]), digest, name, digest)
+    source = source or open_data(
+        config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress
+    )
+    train, select = source.split("train"), source.split("select")
+    if len(train) < config.images:
+        progress.say(f"calibrating on all {len(train)} training pictures ({config.images} were asked for)")
+    drawn = draw(config, source)
+    chosen, labels = [select.image(i) for i in drawn.held], select.labels[drawn.held]
     return Calibration(
-        _Picked(train, picked), chosen, digest, portable_data_name(config.data), seen, labels, tuple(source.classes)
+        _Picked(train, drawn.picked),
+        chosen,
+        drawn.sha256,
+        portable_data_name(str(config.data)),
+        drawn.observed_sha256,
+        labels,
+        tuple(source.classes),
     )

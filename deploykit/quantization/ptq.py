@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Made, Manifest, Parent, artifact_sha256, portable_data_name
-from deploykit.base.environment import cpu, library_versions
+from deploykit.base.artifact import Manifest, files_of, write_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.registries import RANGE_METHODS
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
-from deploykit.exporting.check_onnx import refuse_other_pictures, refuse_unsound
+from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration
-from deploykit.quantization.layer_profile import in_words
 from deploykit.quantization.recovery import Recovery, kept_batches
 from deploykit.quantization.verify import judged_there
 
@@ -32,50 +29,16 @@ if TYPE_CHECKING:
     from deploykit.quantization.observers import Observer
     from deploykit.quantization.qdq.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
-
-LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
-
-
-def recorded(config: QuantizeConfig) -> dict[str, Any]:
-    """The configuration as manifests state it: data by its name, and nothing that does not change the result."""
-    fields = config.plain()
-    fields.pop("ranges")  # where statistics are kept does not change what is made of them
-    if config.data is not None:
-        fields["data"] = portable_data_name(config.data)
-    return fields
-
-
-def manifest_of(
-    source: Path, target: Path, config: QuantizeConfig, dialect: Dialect, version: int, parents: Sequence[Parent]
-) -> Manifest:
-    """The manifest of an int8 ONNX file of ``source`` that is about to be made."""
-    model = Parent("model", artifact_sha256(source), os.path.relpath(source, target.parent), source.stem)
-    return Manifest(
-        kind="onnx",
-        files={},
-        stage="quantize",
-        version=version,
-        config=recorded(config),
-        parents=(model, *parents),
-        precision="int8",
-        target=config.target,
-        versions=library_versions(LIBRARIES),
-        hardware={"cpu": cpu()} if dialect.timed and not config.force_int8 else {"weight_bits": dialect.weight_bits},
-    )
+    from deploykit.reporting.attachments import Attachment
 
 
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
     """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
-    if source.suffix.lower() == ".onnx":
-        refuse_unsound(source)
-        return source
     from deploykit.config.export import ExportConfig
-    from deploykit.exporting.onnx_file import export_onnx
+    from deploykit.exporting.onnx_file import float_graph
 
-    path = scratch / f"{source.stem}.onnx"
     options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
-    export_onnx(source, path, options, progress=progress)
-    return path
+    return float_graph(source, scratch, options, progress)[0]
 
 
 def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, Any]]:
@@ -89,43 +52,6 @@ def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[
     for line in by_rule(found):
         progress.say(line)
     return [asdict(finding) for finding in found]
-
-
-@dataclass(frozen=True)
-class QuantizeResult(Made):
-    """What a quantization made.
-
-    Attributes:
-        output: the int8 ONNX file.
-        made: False where the identical file was there already.
-        facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
-            speedup (compute only, batch 1 or the file's fixed one; None where not measured), lint (notes of ``quantize --lint``); trained (for which
-            target, and against_float) where the ranges come from training for int8.
-    """
-
-    def summary(self) -> str:
-        """For people."""
-        if not self.made:
-            return f"{self.output} is up to date: same model, data, options and versions; nothing done"
-        audit, parity = self.facts["audit"], self.facts["parity"]
-        speedup = self.facts["speedup"]
-        if speedup is None:
-            speed = "speed not measured here"
-        else:
-            blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
-            slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
-            at = parity["by_batch"][0]["batch"]  # 1, or the only size that a fixed-batch file takes
-            speed = f"{speedup:.2f}x over float at batch {at}{slower}"
-        held = self.facts.get("max_drop")
-        drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
-        quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
-        ranges = f"ranges by {self.facts['choice']['method']} from {self.facts['images']} pictures; against float"
-        if trained := self.facts.get("trained"):
-            ranges = f"ranges of the training for {trained['target']}; against what was trained"
-        return (
-            f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
-            f"{speed}; {ranges}: {quality}, top-1 agreement {parity['top1_agreement']:.4f}{drop}"
-        )
 
 
 @dataclass(frozen=True)
@@ -368,9 +294,24 @@ def describe(made: onnx.ModelProto, source: onnx.ModelProto) -> None:
         made.metadata_props.add(key=key, value=entries[key])
 
 
-def write_onnx(target: Path, made: onnx.ModelProto) -> None:
-    """Write the file whole or not at all; a manifest follows."""
+def write_int8(
+    target: Path,
+    made: onnx.ModelProto,
+    manifest: Manifest,
+    preprocessing: Preprocessing,
+    classes: tuple[str, ...] | None,
+    facts: dict[str, Any],
+    attachments: Sequence[Attachment] = (),
+) -> Manifest:
+    """Write the file whole or not at all, what the report shows of it, and its manifest, which is returned."""
     from deploykit.base.artifact import claimed
     from deploykit.base.atomic import write_bytes
+    from deploykit.reporting.attachments.files import attach
 
     write_bytes(target, made.SerializeToString(deterministic=True), claimed(target))
+    attach(target, attachments)
+    described = replace(
+        manifest, files=files_of(target), preprocessing=preprocessing.to_dict(), classes=classes, facts=facts
+    )
+    write_manifest(target, described)
+    return described

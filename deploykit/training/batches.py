@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput
 from deploykit.training.augment import resized_crop_box
 from deploykit.training.randomness import seed_of, uniform
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from deploykit.base.preprocessing import Preprocessing
+    from deploykit.config.train import LoopConfig
     from deploykit.data import Split
 
 AHEAD = 3
+READERS = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Batches:
         crop: smallest area of a random resized crop, or None.
         rank: of this process.
         world: number of processes.
-        readers: threads that read and decode pictures.
+        readers: threads that read and decode pictures; None: what the machine's cores allow.
 
     Raises:
         BadInput: the batch is larger than the split, or smaller than the number of processes.
@@ -72,7 +77,7 @@ class Batches:
         crop: float | None = None,
         rank: int = 0,
         world: int = 1,
-        readers: int = 1,
+        readers: int | None = None,
     ) -> None:
         if batch > len(split):
             raise BadInput(
@@ -81,7 +86,8 @@ class Batches:
                 fix=f"Use --batch {max(1, min(len(split), 64))} or less.",
             )
         self.split, self.batch, self.seed, self.crop = split, batch, seed, crop
-        self.rank, self.world, self.readers = rank, world, readers
+        self.rank, self.world = rank, world
+        self.readers = readers or (READERS if cores() > 2 else 1)
         self.preprocessing = replace(preprocessing, embedded=True)
         self.per_epoch, self.images = -(-len(split) // batch), len(split)
         if len(split) // self.per_epoch < world:
@@ -162,3 +168,16 @@ class Rounds(Batches):
                 first += 1
                 if first == last:
                     return
+
+
+def shared_batches(split: Split, preprocessing: Preprocessing, config: LoopConfig, fabric: Fabric) -> Batches:
+    """The train split as the global batches of a training, of which ``fabric``'s process takes its shares."""
+    return Batches(
+        split,
+        preprocessing,
+        config.batch,
+        seed=config.seed,
+        crop=config.augment.crop,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )

@@ -101,6 +101,14 @@ def leave(fabric: Fabric) -> None:
         atexit.register(_end_group)
 
 
+def agreed(made: bool, fabric: Fabric) -> bool:
+    """Whether process 0 found the artifact made already; then all leave."""
+    known = bool(fabric.broadcast(made))
+    if known:
+        leave(fabric)
+    return known
+
+
 def _end_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, already_made, files_of, write_manifest
+from deploykit.base.artifact import Manifest, already_made, files_of, lineage_entry, write_manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
 from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:
@@ -23,10 +24,33 @@ if TYPE_CHECKING:
     from deploykit.data import Split
     from deploykit.reporting.attachments import Attachment
     from deploykit.training.resume import Course, Outcome, ResumeFile
+    from deploykit.training.signals import Stop
     from deploykit.training.start_model import Start
 
 MOST_POINTS = 2000
 MOST_TEACHERS = 8
+SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run and the model file that it makes.
+
+    Attributes:
+        target: the model file.
+        manifest: of it, without files and facts.
+        fabric: the processes and their device.
+        stop: whether somebody asked to stop.
+        force: replace files that are not ours.
+        progress: where it shows.
+    """
+
+    target: Path
+    manifest: Manifest
+    fabric: Fabric
+    stop: Stop
+    force: bool
+    progress: Progress
 
 
 def attachments_of(
@@ -118,9 +142,6 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [points[i * (len(points) - 1) // (MOST_POINTS - 1)] for i in range(MOST_POINTS)]
 
 
-SAMPLES = 32
-
-
 def check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> None:
     """Try the network on one blank picture.
 
@@ -167,26 +188,36 @@ def course_facts(course: Course, select_images: int, fabric: Fabric) -> dict[str
 
 
 def write_trained(
-    target: Path,
+    run: Run,
     outcome: Outcome,
     start: Start,
-    manifest: Manifest,
     preprocessing: Preprocessing,
     splits: dict[str, Split],
     facts: dict[str, Any],
     *,
-    force: bool = False,
-) -> None:
+    place: Path | None = None,
+) -> Manifest:
     """Write the best epoch as a model file, what the report shows of it, and its manifest last.
 
     The manifest names the stage of its lineage entry.
+
+    Args:
+        run: whose outcome it is.
+        outcome: of the loop.
+        start: the network, which gets the outcome's tensors.
+        preprocessing: of its input.
+        splits: of the data.
+        facts: of the manifest.
+        place: another file than the run's.
+
+    Returns:
+        The manifest as written.
     """
     from deploykit.models import save_model
 
+    target, manifest = place or run.target, run.manifest
     classes = splits["train"].classes
     start.module.load_state_dict(outcome.tensors)
-    parents = [{"role": p.role, "sha256": p.sha256, "name": p.name} for p in manifest.parents]
-    entry = {"stage": manifest.stage, "config": manifest.config, "parents": parents, "result": facts}
     save_model(
         target,
         start.module,
@@ -194,22 +225,17 @@ def write_trained(
         preprocessing,
         classes,
         ema=outcome.ema,
-        lineage=[*start.lineage, entry],
+        lineage=[*start.lineage, lineage_entry(manifest, facts)],
         samples=samples_of_split(splits["test"], preprocessing),
         masks=start.masks,
         claim=True,
     )
-    attach(target, attachments_of(manifest.stage, outcome.course, facts, start.lineage), force=force)
-    write_manifest(
-        target,
-        replace(
-            manifest,
-            files=files_of(target),
-            preprocessing=preprocessing.to_dict(),
-            classes=tuple(classes),
-            facts=facts,
-        ),
+    attach(target, attachments_of(manifest.stage, outcome.course, facts, start.lineage), force=run.force)
+    described = replace(
+        manifest, files=files_of(target), preprocessing=preprocessing.to_dict(), classes=tuple(classes), facts=facts
     )
+    write_manifest(target, described)
+    return described
 
 
 def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.ndarray] | None:
@@ -225,13 +251,7 @@ def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.
 
 @contextmanager
 def kept_when_diverged(
-    target: Path,
-    start: Start,
-    manifest: Manifest,
-    preprocessing: Preprocessing,
-    splits: dict[str, Split],
-    resume: ResumeFile,
-    force: bool,
+    run: Run, start: Start, preprocessing: Preprocessing, splits: dict[str, Split], resume: ResumeFile
 ) -> Iterator[None]:
     """Where the loss becomes NaN, keep the best epoch before it as ``model.best.pt`` and say so in the error.
 
@@ -247,11 +267,11 @@ def kept_when_diverged(
             raise
         resume.remove()
         if error.kept is not None:
-            place = target.with_name(f"{target.stem}.best.pt")
-            already_made(place, "", force=force)
+            place = run.target.with_name(f"{run.target.stem}.best.pt")
+            already_made(place, "", force=run.force)
             facts = {"diverged": error.what, "best_epoch": error.kept.course.best + 1}
             facts["top1_select"] = error.kept.course.top1[error.kept.course.best]
-            write_trained(place, error.kept, start, manifest, preprocessing, splits, facts, force=force)
+            write_trained(run, error.kept, start, preprocessing, splits, facts, place=place)
             error.what += f"; the weights of epoch {facts['best_epoch']} are kept in {place}"
             error.args = (error.line(),)
         raise

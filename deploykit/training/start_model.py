@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deploykit.base.artifact import Parent
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -31,7 +30,6 @@ class Start:
         module: with as many outputs as the data has classes, in their order.
         arch: how it was built.
         preprocessing: of the start file, or None.
-        parents: the start file, where there is one.
         lineage: of the start file, oldest first.
         masks: of the start file: tensor name → bool mask of weights that stay zero; None where it has none.
     """
@@ -39,7 +37,6 @@ class Start:
     module: nn.Module
     arch: Arch
     preprocessing: Preprocessing | None = None
-    parents: list[Parent] = field(default_factory=list)
     lineage: list[dict[str, Any]] = field(default_factory=list)
     masks: dict[str, Tensor] | None = None
 
@@ -100,10 +97,7 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress, n
     if loaded.program is not None:
         raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
     arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress, new_head)
-    parent = Parent("model", loaded.sha256, name=Path(model.weights).name)
-    return Start(
-        loaded.module, arch, loaded.preprocessing, [parent], loaded.lineage, _fitting(loaded.masks, loaded.module)
-    )
+    return Start(loaded.module, arch, loaded.preprocessing, loaded.lineage, _fitting(loaded.masks, loaded.module))
 
 
 def _fitting(masks: dict[str, Tensor] | None, module: nn.Module) -> dict[str, Tensor] | None:

@@ -140,7 +140,7 @@ def _ours(source: Path, path: Path) -> None:
     """
     import onnx
 
-    from deploykit.commands.quantize import STAGE_VERSION
+    from deploykit.commands.quantize import STAGE
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibration_images import calibration_pictures
@@ -149,7 +149,7 @@ def _ours(source: Path, path: Path) -> None:
     from deploykit.quantization.search import Choice
 
     said = path.with_suffix(".json")
-    if path.exists() and said.exists() and json.loads(said.read_text())["stage_version"] == STAGE_VERSION:
+    if path.exists() and said.exists() and json.loads(said.read_text())["stage_version"] == STAGE.version:
         return
     config = QuantizeConfig(
         data=str(data_file()), images=CALIBRATION, select_images=SELECT, threads=1, bias_correction="off"
@@ -165,4 +165,4 @@ def _ours(source: Path, path: Path) -> None:
         made = recovery.adapted(quantizer, choice).make(choice)
     onnx.save(made, path)
     facts = {"choice": choice.said(), "snr_db": snr, "recovery": recovery.facts}
-    said.write_text(json.dumps({"stage_version": STAGE_VERSION, **facts}, indent=1))
+    said.write_text(json.dumps({"stage_version": STAGE.version, **facts}, indent=1))

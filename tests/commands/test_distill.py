@@ -260,16 +260,16 @@ def test_a_student_better_than_its_teacher_is_told_of(
 def test_nan_stops_and_the_best_is_kept(
     tmp_path: Path, digits_npz: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deploykit.distillation import distillation_step as step
+    from deploykit.distillation.losses import kd as losses
 
     calls = []
-    real = step.kd
+    real = losses.kd
 
     def diverging(*args: Any) -> torch.Tensor:
         calls.append(1)
         return real(*args) * (float("nan") if len(calls) > 8 else 1)
 
-    monkeypatch.setattr(step, "kd", diverging)
+    monkeypatch.setattr(losses, "kd", diverging)
     given = student(tmp_path / "small.pt")
     fields = {"epochs": 3, "features": "hint", "layers": ["layer2=layer3"]}
     with pytest.raises(AnswerNo, match=r"in epoch 2.*epoch 1 are kept in .*small\.distilled\.best\.pt"):

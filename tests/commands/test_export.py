@@ -291,7 +291,7 @@ class TestExportedProgram:
 def test_stage_version_is_stated(model: Path) -> None:
     manifest = read_manifest(export(model, config=ExportConfig(**QUICK)).output)
     assert manifest is not None
-    assert manifest.version == command.STAGE_VERSION
+    assert manifest.version == command.STAGE.version
 
 
 def test_a_network_that_always_answers_the_same_is_said(tmp_path, tiny_model):

@@ -132,14 +132,14 @@ def test_an_operator_that_the_engine_does_not_know_is_named(tmp_path):
 
 
 def test_what_is_too_far_from_float_is_told_rounded() -> None:
-    from deploykit.commands.quantize import nearness
+    from deploykit.quantization.int8_file import nearness
 
     assert nearness({"snr_db": 25.968983, "top1_agreement": 0.914285}) == "SNR 26.0 dB, top-1 agreement 0.914"
     assert nearness({"snr_db": None, "top1_agreement": None}) == "undefined SNR"
 
 
 def test_where_int8_gains_nowhere_it_is_said_and_nothing_is_written(tiny_model, tmp_path, monkeypatch):
-    from deploykit.commands import quantize as command
+    from deploykit.quantization import int8_file as command
     from deploykit.quantization.search import Choice, prepare
 
     def all_float(quantizer, config, x, logits, opened, progress):

@@ -5,10 +5,10 @@ import pytest
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.commands import quantize as command
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.quantization import ptq as quantizing
 from deploykit.quantization.lint.lint import lint
 from deploykit.quantization.qdq.dialects import dialect_for
 from tests.quantization.tensorrt_for_tests import engine_bytes
@@ -68,7 +68,7 @@ def test_lint_of_the_command_agrees_with_what_quantize_recorded(made):
 
 
 def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(quantizing, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
+    monkeypatch.setattr(command, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     monkeypatch.setattr(
         "deploykit.quantization.qdq.dialects.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]}
     )

@@ -54,6 +54,12 @@ def timing_versions(target: str) -> dict[str, str]:
     return library_versions(RUNNERS.get(target, ORT))
 
 
+def timing_of(target: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Versions and hardware of this machine that decide widths where they are chosen by their time on ``target``."""
+    gpu = {} if target in ON_CPU else {"gpus": timing_hardware(target)}
+    return timing_versions(target), {"cpu": cpu(), **gpu}
+
+
 def table_file(target: str, threads: int) -> Path:
     """Where the times of this machine's target are kept: by hardware, runner with version, precision and threads."""
     hardware, versions = timing_hardware(target), timing_versions(target)

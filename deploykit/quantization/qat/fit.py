@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from deploykit.training.resume import Course, Outcome, ResumeFile
     from deploykit.training.signals import Stop
 
-READERS = 4
 CLIP_NORM = 1.0
 TEMPERATURE = 4.0
 
@@ -139,18 +138,11 @@ def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[
 
 
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
-    from deploykit.base.environment import cores
     from deploykit.config.train import AugmentConfig, LoopConfig
     from deploykit.training.batches import Batches, Rounds
 
     assert loaded.preprocessing is not None
-    batches = Batches(
-        data.split("train"),
-        loaded.preprocessing,
-        config.qat_batch,
-        seed=config.seed,
-        readers=READERS if cores() > 2 else 1,
-    )
+    batches = Batches(data.split("train"), loaded.preprocessing, config.qat_batch, seed=config.seed)
     epochs = config.qat_epochs
     if config.qat_every is not None:
         total = config.qat_epochs * batches.per_epoch

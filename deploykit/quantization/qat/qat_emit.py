@@ -8,20 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, already_made, files_of, read_manifest, write_manifest
+from deploykit.base.artifact import Manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.ptq import (
-    QuantizeResult,
     check_kept,
     describe,
     float_onnx,
     judge,
     linted,
-    manifest_of,
-    write_onnx,
+    write_int8,
 )
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized, needed_ranges, refuse_missing
 
@@ -70,34 +68,17 @@ class Emission:
     trained: ModuleRunner
 
 
-def emit(
-    source: Path,
-    target: Path,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    version: int,
-    *,
-    force: bool,
-    progress: Progress,
-) -> QuantizeResult:
-    """Write ``source`` for ``config.target`` and hold the file against the trained network in PyTorch.
-
-    Args:
-        source: a model file with ranges.
-        target: the ONNX file.
-        config: target, float nodes, data to verify on (without, the file's own samples).
-        dialect: of the target.
-        version: of the stage.
-        force: replace an output that is not ours.
-        progress: where it shows.
+def check_options(source: Path, config: QuantizeConfig) -> None:
+    """Refuse options of a calibration, which a file that holds ranges does not take.
 
     Raises:
-        BadInput: weights that were changed since, an option of a calibration, an unknown node.
-        AnswerNo: the file does not answer as the trained network.
+        BadInput: naming the first.
     """
-    from deploykit.models import load_model
-    from deploykit.quantization.qat.record import read_record
-
+    if config.precision != "fp32":
+        raise BadInput(
+            f"--precision {config.precision} of a model trained for int8",
+            fix=f"Quantize it, then deploykit export FILE.onnx --precision {config.precision}.",
+        )
     for name in OF_A_CALIBRATION:
         if getattr(config, name) != QuantizeConfig.model_fields[name].default:
             raise BadInput(
@@ -105,15 +86,35 @@ def emit(
                 got=getattr(config, name),
                 fix="Leave the option out, or quantize the float model that it was trained from.",
             )
+
+
+def emit(
+    source: Path, target: Path, config: QuantizeConfig, dialect: Dialect, manifest: Manifest, progress: Progress
+) -> Manifest:
+    """Write ``source`` for ``config.target`` and hold the file against the trained network in PyTorch.
+
+    Args:
+        source: a model file with ranges.
+        target: the ONNX file.
+        config: target, float nodes, data to verify on (without, the file's own samples).
+        dialect: of the target.
+        manifest: of the target, without files and facts.
+        progress: where it shows.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        BadInput: weights that were changed since, an unknown node.
+        AnswerNo: the file does not answer as the trained network.
+    """
+    from deploykit.models import load_model
+    from deploykit.quantization.qat.record import read_record
+
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     assert loaded.ranges is not None
     record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
     dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
-    manifest = manifest_of(source, target, config, dialect, version, [])
-    if already_made(target, manifest.key, force=force):
-        made = read_manifest(target)
-        assert made is not None
-        return QuantizeResult(target, False, made.facts)
     with TemporaryDirectory(prefix="deploykit-") as scratch:
         return _emit(source, target, config, dialect, loaded, record, manifest, Path(scratch), progress)
 
@@ -128,7 +129,7 @@ def _emit(
     manifest: Manifest,
     scratch: Path,
     progress: Progress,
-) -> QuantizeResult:
+) -> Manifest:
     import onnx
 
     from deploykit.data import prepare
@@ -170,18 +171,7 @@ def _emit(
         "lint": linted(emission.made, config.target, progress),
         **facts,
     }
-    write_onnx(target, emission.made)
-    write_manifest(
-        target,
-        replace(
-            manifest,
-            files=files_of(target),
-            preprocessing=preprocessing.to_dict(),
-            classes=loaded.classes,
-            facts=facts,
-        ),
-    )
-    return QuantizeResult(target, True, facts)
+    return write_int8(target, emission.made, manifest, preprocessing, loaded.classes, facts)
 
 
 def _preprocessing(reference: Runner, path: Path) -> Preprocessing:

@@ -13,7 +13,7 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.cli.main import app
-from deploykit.commands.prune import prune, timing_of
+from deploykit.commands.prune import prune
 from deploykit.config.common import build
 from deploykit.config.prune import PruneConfig
 from deploykit.pipeline import stages
@@ -94,28 +94,32 @@ def test_a_target_without_layer_times_is_refused(model: Path) -> None:
 
 @pytest.mark.parametrize(("target", "library"), [("ort-cpu", "onnxruntime"), ("openvino", "openvino")])
 def test_another_version_of_what_times_is_another_result(
-    monkeypatch: pytest.MonkeyPatch, target: str, library: str
+    model: Path, monkeypatch: pytest.MonkeyPatch, target: str, library: str
 ) -> None:
-    config = build(PruneConfig, {"latency": 0.5, "target": target})
-    versions, hardware = timing_of(config)
+    versions, hardware = layer_times.timing_of(target)
     names = [name for name in versions if name.startswith(library)]
     assert names
     assert set(hardware) == {"cpu"}
-    before = stages.key_of("prune", config, [])
+    before = key_of(model, latency=0.5, target=target)
     monkeypatch.setattr(layer_times, "library_versions", lambda names: dict.fromkeys(names, "99"))
-    assert timing_of(config)[0][names[0]] == "99"
-    assert stages.key_of("prune", config, []) != before
+    assert layer_times.timing_of(target)[0][names[0]] == "99"
+    assert key_of(model, latency=0.5, target=target) != before
 
 
-def test_another_gpu_is_another_result_where_it_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = build(PruneConfig, {"latency": 0.5, "target": "tensorrt"})
-    keys = set()
+def test_another_gpu_is_another_result_where_it_times(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, plain = set(), set()
     for name in ("H100", "L4"):
         monkeypatch.setattr(layer_times, "gpus", lambda name=name: [{"name": name}])
-        assert timing_of(config)[1]["gpus"] == [name]
-        keys.add(stages.key_of("prune", config, []))
-    assert len(keys) == 2
-    assert timing_of(build(PruneConfig, {"macs": 0.5})) == ({}, {})
+        assert layer_times.timing_of("tensorrt")[1]["gpus"] == [name]
+        keys.add(key_of(model, latency=0.5, target="tensorrt"))
+        plain.add(key_of(model, macs=0.5))
+    assert (len(keys), len(plain)) == (2, 1)
+
+
+def key_of(model: Path, **fields: object) -> str:
+    config = build(PruneConfig, fields)
+    arguments = {"model": model, "output": model.with_name("small.pt"), "config": config}
+    return stages.planned("prune", arguments, lambda: pytest.fail("no data are named")).key
 
 
 def test_openvino_measures_the_layers_and_the_whole(

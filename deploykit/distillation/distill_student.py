@@ -1,0 +1,268 @@
+"""Distilling a student: from a network, its teachers and data to its model file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
+from deploykit.config.distill import DistillConfig
+from deploykit.distillation.answers import answering
+from deploykit.distillation.open_teachers import OpenTeacher, judge_teachers, network_of, top1_together
+from deploykit.training.classifier import splits_of
+from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.data import DataSource, Split
+    from deploykit.distillation.teachers import Teachers
+    from deploykit.training.resume import Outcome, ResumeFile
+    from deploykit.training.start_model import Start
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network about to learn.
+
+    Attributes:
+        start: the network.
+        facts: arch, and macs_of_teacher where ``auto`` chose it.
+        from_file: it was trained before.
+    """
+
+    start: Start
+    facts: dict[str, Any]
+    from_file: bool
+
+
+def start_student(
+    source: Path | None, config: DistillConfig, data: DataSource, teachers: list[OpenTeacher], progress: Progress
+) -> Student:
+    """The student of the file ``source``, or the one that ``config.arch`` names or lets be chosen.
+
+    Raises:
+        BadInput: both are given, or the file does not fit the data.
+    """
+    from deploykit.config.train import ModelConfig, TrainConfig
+    from deploykit.models import arch_text
+    from deploykit.training.start_model import start_network
+
+    arch, facts = config.arch, dict[str, Any]()
+    if source is None and arch == "auto":
+        arch, facts = _chosen_arch(teachers[0], config, progress)
+    elif arch == "auto":
+        raise BadInput("both a student file and --arch auto are given", fix="Leave one of them out.")
+    wanted = TrainConfig(
+        model=ModelConfig(arch=arch, weights=None if source is None else str(source)),
+        data=config.data,
+        size=config.size,
+        seed=config.seed,
+        allow_code=config.allow_code,
+    )
+    start = start_network(wanted, data.classes, progress, new_head=False)
+    return Student(start, {"arch": arch_text(start.arch), **facts}, source is not None)
+
+
+def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress) -> tuple[str, dict[str, Any]]:
+    from deploykit.distillation.student import scaled_down
+    from deploykit.models import arch_text, count
+
+    network = network_of(teacher, "the family", "Name the student with --arch SOURCE:NAME.")
+    size = (config.size, config.size) if config.size else teacher.preprocessing.size
+    loaded: Any = teacher.runner
+    macs = count(network, size).macs
+    chosen = scaled_down(loaded.loaded.arch, macs, size, config.auto_macs)
+    name = arch_text(chosen.arch)
+    progress.say(f"student: {name}, {chosen.macs / 1e6:.2f} million MACs, {chosen.macs / macs:.2f} of the teacher's")
+    return name, {"macs_of_teacher": macs}
+
+
+def distill_student(
+    run: Run,
+    config: DistillConfig,
+    data: DataSource,
+    student: Student,
+    teachers: list[OpenTeacher],
+    opened: ExitStack,
+) -> Manifest:
+    """Let ``student`` learn from ``teachers`` and write the epoch that is best on ``select``; an interrupted run goes on.
+
+    Args:
+        run: processes, and the model file.
+        config: how.
+        data: opened.
+        student: the network, in place.
+        teachers: opened, not judged yet.
+        opened: closes what is opened for the run.
+
+    Returns:
+        The manifest as written, with the facts of :class:`deploykit.commands.distill.DistillResult`.
+
+    Raises:
+        BadInput: student, teachers and data do not fit together.
+        AnswerNo: the loss became NaN.
+    """
+    from deploykit.distillation.features import check_pairs
+    from deploykit.training.resume import ResumeFile
+
+    start, splits = student.start, splits_of(data)
+    preprocessing = _preprocessing(config, start, teachers, data)
+    check_forward(start, preprocessing, len(data.classes))
+    if config.features is not None:
+        check_pairs(start.module, _looked_into(teachers[0]), config.layers)
+    resume = ResumeFile(run.target, run.manifest.key, run.manifest.config)
+    resume.check_writable()
+    judge_teachers(teachers, config, splits["select"], run.progress)
+    facts = {
+        **_told(teachers, config, splits["select"]),
+        "student": {**student.facts, **_counted(start, preprocessing)},
+        "top1_select_before": _before(run, config, student, teachers, splits["select"], preprocessing),
+    }
+    with kept_when_diverged(run, start, preprocessing, splits, resume):
+        outcome = _fit(run, config, start, teachers, splits, preprocessing, resume, opened)
+    facts = {**course_facts(outcome.course, len(splits["select"]), run.fabric), **facts}
+    _judge(facts, run.progress)
+    if run.fabric.global_rank != 0:
+        return replace(run.manifest, facts=facts)
+    described = write_trained(run, outcome, start, preprocessing, splits, facts)
+    resume.remove()
+    return described
+
+
+def _preprocessing(config: DistillConfig, start: Start, teachers: list[OpenTeacher], data: DataSource) -> Preprocessing:
+    """That of the student's file, else the first teacher's; the size asked for comes before both."""
+    size = config.size
+    found = replace(start.preprocessing or teachers[0].preprocessing, embedded=False)
+    if size is not None and found.size != (size, size):
+        return replace(data.preprocessing(size), mean=found.mean, std=found.std)
+    return found
+
+
+def _before(
+    run: Run,
+    config: DistillConfig,
+    student: Student,
+    teachers: list[OpenTeacher],
+    select: Split,
+    preprocessing: Preprocessing,
+) -> float | None:
+    """The student's top-1 on ``select`` as it came, None from scratch; one that needs no teacher is told of."""
+    from deploykit.training.step import top1_on
+
+    if not student.from_file:
+        return None
+    module = student.start.module.to(run.fabric.device)
+    top1 = top1_on(select, preprocessing, config.batch, run.fabric)(module)
+    assert top1 is not None
+    run.progress.say(f"student: top-1 {100 * top1:.2f} % on select as it came")
+    best = max(teachers, key=lambda teacher: teacher.top1)
+    if top1 > best.top1:
+        run.progress.warn(
+            f"the student is better on select than its teacher {best.spec.name} ({100 * top1:.2f} % and "
+            f"{100 * best.top1:.2f} %): it may learn to answer worse; are the two the wrong way round?"
+        )
+    return top1
+
+
+def _fit(
+    run: Run,
+    config: DistillConfig,
+    start: Start,
+    teachers: list[OpenTeacher],
+    splits: dict[str, Split],
+    preprocessing: Preprocessing,
+    resume: ResumeFile,
+    opened: ExitStack,
+) -> Outcome:
+    from deploykit.distillation.distillation_step import distill_step
+    from deploykit.distillation.features import plain, tapped
+    from deploykit.training.augment import seeded
+    from deploykit.training.batches import shared_batches
+    from deploykit.training.loop import fit
+    from deploykit.training.randomness import seed_of
+    from deploykit.training.resume import Diverged
+    from deploykit.training.step import top1_on
+
+    fabric, prefix, module = run.fabric, "", start.module
+    if config.features is not None:
+        teacher = _looked_into(teachers[0])
+        with seeded(seed_of(config.seed, "projections")):
+            module, notes = tapped(
+                start.module.to(fabric.device), teacher, config.layers, config.features, preprocessing.size
+            )
+        prefix = "student."
+        for note in notes:
+            run.progress.say(note)
+    answers = _answers(run, config, teachers, splits["train"], preprocessing, opened)
+    try:
+        outcome = fit(
+            module,
+            shared_batches(splits["train"], preprocessing, config, fabric),
+            config,
+            distill_step(answers, config),
+            fabric=fabric,
+            num_classes=len(splits["train"].classes),
+            validate=top1_on(splits["select"], preprocessing, config.batch, fabric),
+            resume=resume,
+            stop=run.stop,
+            progress=run.progress,
+            masks={prefix + name: mask for name, mask in (start.masks or {}).items()},
+            announce=answers.announce,
+        )
+    except Diverged as error:
+        error.kept = None if error.kept is None else plain(error.kept, prefix)
+        raise
+    return plain(outcome, prefix)
+
+
+def _answers(
+    run: Run,
+    config: DistillConfig,
+    teachers: list[OpenTeacher],
+    train: Split,
+    preprocessing: Preprocessing,
+    opened: ExitStack,
+) -> Teachers:
+    folder = Path()
+    if config.view == "clean":
+        made = opened.enter_context(TemporaryDirectory(prefix="deploykit-"))
+        folder = Path(run.fabric.broadcast(made))
+    return answering(teachers, config, train, preprocessing, run.fabric, folder, run.progress)
+
+
+def _looked_into(teacher: OpenTeacher) -> nn.Module:
+    return network_of(teacher, "layers", "Name its model file, or leave --features out.")
+
+
+def _told(teachers: list[OpenTeacher], config: DistillConfig, select: Split) -> dict[str, Any]:
+    told = [
+        {"name": one.spec.name, "target": one.spec.target, "top1_select": one.top1, "weight": one.weight}
+        for one in teachers
+    ]
+    return {"teachers": told, "top1_select_teachers": top1_together(teachers, config, select.labels)}
+
+
+def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
+    from deploykit.models import count
+
+    counts = count(start.module, preprocessing.size)
+    return {"macs": counts.macs, "params": counts.params}
+
+
+def _judge(facts: dict[str, Any], progress: Progress) -> None:
+    """Say where distillation did not do what it is for."""
+    before, after, teachers = facts["top1_select_before"], facts["top1_select"], facts["top1_select_teachers"]
+    if before is not None and after < before:
+        progress.warn(
+            f"the student answers select worse than before ({100 * before:.2f} → {100 * after:.2f} %): "
+            "lower --lr, or train longer"
+        )
+    elif after > teachers:
+        progress.say(f"the student is now better on select than its teachers ({100 * teachers:.2f} %)")

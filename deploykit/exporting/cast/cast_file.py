@@ -1,0 +1,154 @@
+"""A float32 graph in 16 bits as a file, verified before it is called done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
+from deploykit.config.export import ExportConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deploykit.engines.metadata import Knowledge
+
+HELD = 32
+
+
+@dataclass(frozen=True)
+class CastImages:
+    """Pictures whose ranges are measured, and those the result is verified on.
+
+    Attributes:
+        seen: uint8 ``[H, W, 3]`` each.
+        held: the same.
+        source: name of the data, ``samples`` or ``synthetic``.
+    """
+
+    seen: Sequence[np.ndarray]
+    held: Sequence[np.ndarray]
+    source: str
+
+
+def cast_file(
+    source: Path,
+    target: Path,
+    config: ExportConfig,
+    manifest: Manifest,
+    drawn: CastImages | None,
+    *,
+    force: bool,
+    progress: Progress,
+) -> Manifest:
+    """Export where needed, cast, verify and write ``target`` with its manifest.
+
+    Args:
+        source: a model file, or a float32 ONNX file.
+        target: the ONNX file.
+        config: with the precision.
+        manifest: of the target, without files and facts.
+        drawn: of the data that is named; None: the model's samples, else synthetic pictures.
+        force: replace weights beside it that are not ours.
+        progress: where it shows.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        BadInput: no float32 graph, no pictures or preprocessing.
+        AnswerNo: the cast graph is too far from the float one, whatever is kept in float32.
+    """
+    import onnx_ir as ir
+
+    from deploykit.exporting.cast.cast import cast_graph
+    from deploykit.exporting.onnx_file import float_graph
+    from deploykit.exporting.write_onnx import check_data_file, place, scratch, write
+
+    check_data_file(target, force=force)
+    if config.precision == "bf16" and not config.keep_io:
+        progress.say("inputs and outputs stay float32: numpy has no bf16")
+    with TemporaryDirectory(prefix="deploykit-") as folder:
+        plain = config.but(precision="fp32", keep_io=False, keep_float=())
+        path, exported = float_graph(source, Path(folder), plain, progress)
+        known = _knowledge(path, config)
+        assert known.preprocessing is not None
+        images = drawn or _own_images(source, known.preprocessing.size, config, progress)
+        cast = cast_graph(
+            path,
+            config.precision,
+            images.seen,
+            held=images.held,
+            preprocessing=known.preprocessing,
+            keep_io=config.keep_io or config.precision == "bf16",
+            keep_float=config.keep_float,
+            threads=config.threads or 1,
+            size=config.size,
+            progress=progress,
+        )
+    facts = {key: value for key, value in cast.facts.items() if key != "parity"}
+    if facts["nodes_float"]:
+        progress.say(f"{facts['nodes_float']} nodes stay float32: {first_kept(facts['kept_float'])}")
+    with scratch(target) as place_in:
+        files = [one.name for one in write(ir.from_proto(cast.proto), place_in / target.name)]
+        written = place(place_in, target, files)
+    described = replace(
+        manifest,
+        precision="int8" if known.precision == "int8" else config.precision,
+        files=files_of(*written),
+        preprocessing=known.preprocessing.to_dict(),
+        classes=known.classes,
+        facts={
+            **({"export": exported} if exported else {}),
+            "cast": facts,
+            "parity": cast.facts["parity"],
+            "verified_on": images.source,
+        },
+    )
+    write_manifest(target, described)
+    return described
+
+
+def first_kept(kept: dict[str, str]) -> str:
+    """The first of the nodes that stay float32 with its reason, and how many more there are."""
+    name, why = next(iter(kept.items()))
+    return f"{name}: {why}" + (f", and {len(kept) - 1} more" if len(kept) > 1 else "")
+
+
+def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
+    import onnx
+
+    from deploykit.engines.metadata import of_file
+
+    model = onnx.load(str(path), load_external_data=False)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    embedded = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    known = of_file(path, metadata, size=config.size, embedded=embedded)
+    if known.preprocessing is None:
+        raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+    return known
+
+
+def _own_images(source: Path, size: tuple[int, int], config: ExportConfig, progress: Progress) -> CastImages:
+    """The model's samples, else synthetic pictures: half of them for ranges."""
+    from deploykit.evaluation.split_images import pictures_for, samples_of
+
+    found = pictures_for(
+        data=None,
+        samples=samples_of(source),
+        size=size,
+        limit=HELD,
+        seed=config.seed,
+        require_real=config.require_real,
+        progress=progress,
+    )
+    half = max(1, len(found.images) // 2)
+    progress.warn(
+        f"ranges of only {half} pictures ({found.source}) decide what stays float32: name --data for more of them"
+    )
+    return CastImages(found.images[:half], found.images, found.source)

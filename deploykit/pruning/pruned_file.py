@@ -1,0 +1,131 @@
+"""A model file → its narrowed network as a model file, loaded again before it is called done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
+from deploykit.config.prune import PruneConfig
+
+if TYPE_CHECKING:
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.models import LoadedModel
+    from deploykit.pruning.importance_images import PruningPictures
+    from deploykit.pruning.latency.layer_times import BuildPlan
+    from deploykit.pruning.pruner import Cutter
+
+
+def prune_file(
+    source: Path,
+    target: Path,
+    config: PruneConfig,
+    manifest: Manifest,
+    pictures: PruningPictures | None,
+    build: BuildPlan,
+    *,
+    force: bool,
+    progress: Progress,
+) -> Manifest:
+    """Prune ``source`` into ``target``.
+
+    Args:
+        source: a model file of tensors.
+        target: the model file.
+        config: the budget, and how.
+        manifest: of the target, without files and facts.
+        pictures: None without data.
+        build: of TensorRT's plans that a latency budget times.
+        force: replace attachments that are not ours.
+        progress: where it shows.
+
+    Returns:
+        The manifest as written, with the facts of :class:`deploykit.commands.prune.PruneResult`.
+
+    Raises:
+        BadInput: a budget that cannot be reached, unknown layers, a network or data that do not fit.
+        AnswerNo: a latency budget that the measured whole misses.
+    """
+    import torch
+
+    from deploykit.base.environment import cores
+    from deploykit.pruning.layer_table import attachments
+    from deploykit.pruning.pruner import Cutter
+    from deploykit.reporting.attachments.files import attach
+
+    loaded, preprocessing = _loaded(source, config, progress)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or cores())
+    try:
+        cutter = Cutter(loaded, preprocessing, config, pictures, build, progress)
+        facts = cutter.cut()
+        told = {key: value for key, value in facts.items() if key not in ("layers", "kept")}
+        _save(cutter, loaded, preprocessing, target, [*loaded.lineage, lineage_entry(manifest, told)])
+    finally:
+        torch.set_num_threads(threads)
+    attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)
+    described = replace(
+        manifest,
+        files=files_of(target),
+        preprocessing=preprocessing.to_dict(),
+        classes=tuple(_classes(loaded)),
+        facts=facts,
+    )
+    write_manifest(target, described)
+    return described
+
+
+def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[LoadedModel, Preprocessing]:
+    from deploykit.models import load_model
+
+    if source.suffix.lower() == ".onnx":
+        raise BadInput(f"{source} is an ONNX graph", expected="the model file that it was exported from (.pt)")
+    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    for note in loaded.notes:
+        progress.say(f"{source.name}: {note}")
+    if loaded.program is not None:
+        raise BadInput(f"{source} is an exported program", expected="a file of tensors", fix="Prune before exporting.")
+    if loaded.preprocessing is None:
+        raise BadInput(f"{source} does not carry its input size", fix="Name it with --size.")
+    if loaded.masks and config.pattern is None and config.unstructured is None:
+        progress.warn("the masks of the input model are dropped: its weights move; ask for --pattern to make new ones")
+    return loaded, loaded.preprocessing
+
+
+def _classes(loaded: LoadedModel) -> list[str]:
+    from deploykit.models.heads import output_size
+
+    return list(loaded.classes) if loaded.classes else [str(i) for i in range(output_size(loaded.module))]
+
+
+def _save(
+    cutter: Cutter, loaded: LoadedModel, preprocessing: Preprocessing, target: Path, lineage: list[dict[str, Any]]
+) -> None:
+    """Write the file where nobody looks, load it as anybody would, and only then give it its name."""
+    import torch
+
+    from deploykit.exporting.write_onnx import place, scratch
+    from deploykit.models import load_model, save_model
+
+    module = cutter.module
+    with scratch(target) as folder:
+        trial = folder / target.name
+        save_model(
+            trial,
+            module,
+            loaded.arch,
+            preprocessing,
+            _classes(loaded),
+            lineage=lineage,
+            samples=loaded.samples,
+            masks=cutter.masks,
+        )
+        again = load_model(trial, allow_code=cutter.config.allow_code).module
+        x = torch.randn(1, 3, *preprocessing.size, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            if not torch.equal(again(x), module(x)):
+                raise RuntimeError("the pruned network answers differently when it is loaded again")
+        place(folder, target, [target.name])

@@ -1,0 +1,107 @@
+"""Training a classifier: from data and a network to its model file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from deploykit.base.artifact import Manifest
+from deploykit.base.errors import BadInput
+from deploykit.config.train import TrainConfig
+from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from deploykit.base.preprocessing import Preprocessing
+    from deploykit.data import DataSource, Split
+    from deploykit.training.resume import Outcome, ResumeFile
+    from deploykit.training.start_model import Start
+
+    Penalty = Callable[[nn.Module], Tensor]
+    PenaltyFor = Callable[[nn.Module, tuple[int, int]], Penalty]
+
+
+def splits_of(data: DataSource) -> dict[str, Split]:
+    """All three splits by name."""
+    return {name: data.split(name) for name in ("train", "select", "test")}
+
+
+def train_classifier(
+    run: Run, config: TrainConfig, data: DataSource, start: Start, penalty_for: PenaltyFor | None = None
+) -> Manifest:
+    """Train ``start`` on ``data`` and write the epoch that is best on ``select``; a run that was interrupted goes on.
+
+    Args:
+        run: processes, and the model file.
+        config: how.
+        data: opened.
+        start: the network, in place.
+        penalty_for: from a network and the size of its input (height, width) to what is added to the loss with
+            ``config.sparsify_strength``.
+
+    Returns:
+        The manifest as written, with the facts of :class:`deploykit.commands.train.TrainResult`.
+
+    Raises:
+        BadInput: network and data do not fit; no pictures to stop by.
+        AnswerNo: the loss became NaN.
+    """
+    from deploykit.training.resume import ResumeFile
+
+    splits = splits_of(data)
+    preprocessing = _preprocessing(config, start, data)
+    check_forward(start, preprocessing, len(data.classes))
+    if config.early_stop is not None and len(splits["select"]) == 0:
+        raise BadInput("early_stop needs select pictures", got=f"{len(splits['train'])} pictures in all")
+    resume = ResumeFile(run.target, run.manifest.key, run.manifest.config)
+    resume.check_writable()
+    penalty = None if penalty_for is None else penalty_for(start.module, preprocessing.size)
+    with kept_when_diverged(run, start, preprocessing, splits, resume):
+        outcome = _fit(run, config, start, splits, preprocessing, penalty, resume)
+    facts = course_facts(outcome.course, len(splits["select"]), run.fabric)
+    if run.fabric.global_rank != 0:
+        return replace(run.manifest, facts=facts)
+    described = write_trained(run, outcome, start, preprocessing, splits, facts)
+    resume.remove()
+    return described
+
+
+def _fit(
+    run: Run,
+    config: TrainConfig,
+    start: Start,
+    splits: dict[str, Split],
+    preprocessing: Preprocessing,
+    penalty: Penalty | None,
+    resume: ResumeFile,
+) -> Outcome:
+    from deploykit.training.batches import shared_batches
+    from deploykit.training.loop import fit
+    from deploykit.training.step import cross_entropy_step, penalised_step, top1_on
+
+    step = cross_entropy_step(config.label_smoothing)
+    return fit(
+        start.module,
+        shared_batches(splits["train"], preprocessing, config, run.fabric),
+        config,
+        step if penalty is None else penalised_step(step, penalty, config.sparsify_strength),
+        fabric=run.fabric,
+        num_classes=len(splits["select"].classes),
+        validate=top1_on(splits["select"], preprocessing, config.batch, run.fabric),
+        resume=resume,
+        stop=run.stop,
+        masks=start.masks,
+        progress=run.progress,
+    )
+
+
+def _preprocessing(config: TrainConfig, start: Start, data: DataSource) -> Preprocessing:
+    """The start file's where it states one, else the data's; what the configuration says comes before both."""
+    found = start.preprocessing
+    if found is None:
+        return data.preprocessing(config.size, config.mean, config.std)
+    if config.size is not None and found.size != (config.size, config.size):
+        found = replace(data.preprocessing(config.size), mean=found.mean, std=found.std)
+    return replace(found, mean=config.mean or found.mean, std=config.std or found.std, embedded=False)
