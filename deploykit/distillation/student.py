@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.models import count
@@ -101,8 +103,6 @@ def scaled_down(arch: Arch, macs: int, size: tuple[int, int], share: float) -> C
 
 
 def _counted(archs: list[Arch], size: tuple[int, int], wanted: Callable[[int], bool]) -> list[tuple[int, Arch]]:
-    import torch
-
     found = []
     with torch.random.fork_rng(devices=[]):
         for arch in archs:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from deploykit.base.runner import Runner
+from deploykit.base.runner import Runner
 
 Run = Callable[["np.ndarray"], Mapping[str, "np.ndarray"]]
 
 
 def filled(x: np.ndarray, size: int) -> np.ndarray:
     """``x`` with its last row repeated until there are ``size`` of them."""
-    import numpy as np
-
     return x if len(x) >= size else np.concatenate([x, np.repeat(x[-1:], size - len(x), axis=0)])
 
 
@@ -36,7 +32,6 @@ def in_whole_batches(run: Run, size: int) -> Run:
     Returns:
         The same function, whose outputs have rows for the input's alone; an output without such rows is the last call's.
     """
-    import numpy as np
 
     def whole(x: np.ndarray) -> Mapping[str, np.ndarray]:
         if len(x) == size:

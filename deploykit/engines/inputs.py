@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, nearest
 from deploykit.base.runner import TensorSpec
 
 
@@ -82,8 +82,6 @@ def refuse_options(options: dict[str, str], known: dict[str, str], target: str) 
     Raises:
         BadInput: with the list of known ones and the nearest.
     """
-    from deploykit.base.errors import nearest
-
     for name in options:
         if name not in known:
             close = nearest(name, known)

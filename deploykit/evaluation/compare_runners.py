@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+
+import numpy as np
 
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Ranged, Runner, fed_batch
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.evaluation.parity import Parity, ParityMeter
+from deploykit.evaluation.parity import Parity, ParityMeter
 
 BATCHES = (1, 2, 8)
 FEW = 16
@@ -48,8 +46,6 @@ def parity_of(
     Raises:
         BadInput: no pictures, a batch below 1, different outputs, no preprocessing.
     """
-    from deploykit.evaluation.parity import ParityMeter
-
     if not len(images):
         raise BadInput("no pictures to compare on", fix="Give --data with at least one picture.")
     sizes = usable_batches(batches, candidate, progress)
@@ -118,8 +114,6 @@ def _compare(
 
 def preprocessings(one: Runner, other: Runner) -> tuple[Preprocessing, Preprocessing]:
     """Each side's preprocessing; a float side that does not say its own takes the other's normalisation."""
-    from dataclasses import replace
-
     mine, theirs = one.preprocessing, other.preprocessing
     known = mine or theirs
     if known is None:
@@ -138,8 +132,6 @@ def prepared(images: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.n
 
 
 def _pieces(x: np.ndarray, batch: int, *, fill: bool) -> Iterator[tuple[np.ndarray, int]]:
-    import numpy as np
-
     for start in range(0, len(x), batch):
         piece = x[start : start + batch]
         rows = len(piece)
@@ -150,8 +142,6 @@ def _pieces(x: np.ndarray, batch: int, *, fill: bool) -> Iterator[tuple[np.ndarr
 
 def _run(runner: Runner, x: np.ndarray, batch: int, names: Sequence[str] = ()) -> list[np.ndarray]:
     """All outputs for ``x``, in the order of ``names`` where the engine has these, else in its own."""
-    import numpy as np
-
     collected: list[list[np.ndarray]] = []
     fill = fed_batch(runner, batch) is not None or len(x) < batch
     for piece, rows in _pieces(x, batch, fill=fill):

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import fed_batch
+from deploykit.base.runner import Runner, fed_batch
 from deploykit.engines.batching import filled
 from deploykit.evaluation.logits import one_logit
 
 if TYPE_CHECKING:
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
     from deploykit.data import DataSource, Split
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from deploykit.base.artifact import artifact_sha256, read_manifest
+from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-
-if TYPE_CHECKING:
-    import numpy as np
 
 SYNTHETIC_BYTES = 8 * 3 * 224 * 224
 
@@ -96,9 +96,6 @@ def samples_of(path: Path) -> np.ndarray | None:
 
     A parent is believed only while it has the hash that the manifest states.
     """
-    from deploykit.base.artifact import artifact_sha256, read_manifest
-    from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
-
     for _ in range(8):
         if path.suffix.lower() in (".pt", ".pth"):
             content = read_tensors(path)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.errors import BadInput
 from deploykit.exporting.names import module_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
     from torch import nn
 

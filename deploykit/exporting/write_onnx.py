@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,8 +78,6 @@ def check(path: Path, *, opset: int, batch: int | str, outputs: list[str]) -> No
 
 def count_nodes(path: Path) -> dict[str, int]:
     """Operator → number of its nodes, most frequent first."""
-    from collections import Counter
-
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph

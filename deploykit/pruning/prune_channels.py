@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from torch import nn
@@ -32,9 +32,6 @@ from deploykit.pruning.widths import (
     comparable,
     ladder,
 )
-
-if TYPE_CHECKING:
-    from deploykit.pruning.channel_graph import Graph
 
 Scope = Literal["local", "global", "isomorphic", "allocated"]
 

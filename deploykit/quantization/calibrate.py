@@ -7,28 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.taps import with_outputs
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.observers import Observer
+from deploykit.quantization.qdq.dialects import DIALECTS
+from deploykit.quantization.qdq.graph import activation_inputs
+from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
+from deploykit.quantization.range_file import Origin, Ranges, check_origin, graph_sha256, read_ranges, write_ranges
 from deploykit.quantization.ranges import PERCENTILE, choose_range
+from deploykit.quantization.rewrites.depthwise import as_depthwise
 from deploykit.quantization.schemes import Affine, Scheme, affine
-
-if TYPE_CHECKING:
-    import onnx
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.quantization.observers import Observer
-    from deploykit.quantization.range_file import Origin
 
 RunGraph = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 OpenGraph = Callable[[onnx.ModelProto], RunGraph]
@@ -176,8 +175,6 @@ def observed(
     Raises:
         BadInput: no pictures; NaN in an activation; a range file of another network, other pictures or settings.
     """
-    from deploykit.quantization.range_file import Ranges, check_origin, read_ranges, write_ranges
-
     if config.ranges is None:
         batches = images.batches(config.batch, preprocessing)
         return observe(proto, values, batches, opened.graph, total=len(images.observed), progress=progress)
@@ -212,11 +209,6 @@ def observed_values(model: Any) -> list[Any]:
 
     These are the plans' and every input of a convolution or matrix product.
     """
-    from deploykit.quantization.qdq.dialects import DIALECTS
-    from deploykit.quantization.qdq.graph import activation_inputs
-    from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
-    from deploykit.quantization.rewrites.depthwise import as_depthwise
-
     rewritten = model.clone()
     as_depthwise(rewritten.graph)
     plans = {dialect.plan for dialect in DIALECTS.values()}
@@ -238,7 +230,6 @@ def _origin(
     opened: Opened,
 ) -> Origin:
     from deploykit.data import prepare, synthetic_images
-    from deploykit.quantization.range_file import Origin, graph_sha256
 
     first = proto.graph.input[0].type.tensor_type.shape.dim[0]
     count = first.dim_value if first.HasField("dim_value") else PROBE_PICTURES

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.training.distributed import summed
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import Split
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -14,6 +14,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.hashing import array_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.forms import Asked
+from deploykit.data.images import rgb
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Part
 
@@ -133,8 +134,6 @@ def as_pixels(image: Any, where: str) -> np.ndarray:
         BadInput: none of the forms known; floats outside [0, 1] among them.
     """
     from PIL.Image import Image
-
-    from deploykit.data.images import rgb
 
     if isinstance(image, Image):
         return rgb(image)

@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from deploykit.exporting.cast.formats import HEADROOM, Format, Seen
@@ -59,8 +60,6 @@ def is_float_value(value: ir.Value | None) -> bool:
 
 def accepts(node: ir.Node, index: int, low: Format, opset: int) -> bool:
     """Whether ONNX allows input ``index`` of a node in the format."""
-    import onnx
-
     try:
         inputs = onnx.defs.get_schema(node.op_type, opset, node.domain).inputs
     except onnx.defs.SchemaError:
@@ -136,8 +135,6 @@ def _node_reason(
 
 def _allowed(node: ir.Node, low: Format, opset: int) -> bool:
     """Whether every float input that decides the outputs' type may have the format."""
-    import onnx
-
     if node.op_type == "Cast":
         return True
     try:

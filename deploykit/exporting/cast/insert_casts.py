@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx import version_converter
 from onnx_ir.passes import common
 
 from deploykit.base.errors import BadInput
@@ -63,8 +64,6 @@ def opened(proto: onnx.ModelProto, low: Format, name: str = "the model") -> ir.M
 
 def _raised(proto: onnx.ModelProto, low: Format, name: str) -> onnx.ModelProto:
     """``proto`` in an opset that has the format in every operator, and in Q/DQ where it has some."""
-    from onnx import version_converter
-
     opset = next((one.version for one in proto.opset_import if one.domain in ("", "ai.onnx")), 0)
     quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in proto.graph.node)
     wanted = max(low.opset, SCALED_FROM if quantized else 0)

@@ -27,7 +27,7 @@ from deploykit.models.batch_norm import BatchNorm
 from deploykit.quantization.qat.binding import Bound, folded
 from deploykit.quantization.qat.ops import convolution, product
 from deploykit.quantization.qat.program import Step
-from deploykit.quantization.schemes import INT32_MAX, TINY, Affine
+from deploykit.quantization.schemes import INT32_MAX, TINY, Affine, channel_scales
 
 RATE = 20.0
 SHRINK = np.linspace(0.3, 1.0, 36)
@@ -99,8 +99,6 @@ def weight_limits(weight: np.ndarray, axis: int, bits: int) -> np.ndarray:
     With 8 and 7 bits that is the largest weight. With fewer, clipping the few largest pays: the limit with the least
     squared error among ``SHRINK`` times the largest. A dead channel gets the layer's mean, not zero.
     """
-    from deploykit.quantization.schemes import channel_scales
-
     largest = 2 ** (bits - 1) - 1
     limits = channel_scales(weight, axis, bits).astype(np.float64) * largest
     if bits >= 7:

@@ -9,23 +9,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import onnx
+
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
-from deploykit.quantization.ptq import recovery_of
+from deploykit.exporting.names import module_of
+from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.ptq import Seen, recovery_of
+from deploykit.quantization.qat.points import Ranges, plan_to_train, points_of
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.qdq.graph import constant
+from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
+from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.search import Choice
 
 if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
     from deploykit.models import LoadedModel
-    from deploykit.quantization.calibration_images import Calibration
-    from deploykit.quantization.ptq import Seen
     from deploykit.quantization.qat.module import FakeQuantized
-    from deploykit.quantization.qat.points import Ranges
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,8 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
     """
     import torch
 
-    from deploykit.exporting.names import module_of
     from deploykit.quantization.qat.binding import bind
     from deploykit.quantization.qat.module import FakeQuantized
-    from deploykit.quantization.qat.points import plan_to_train, points_of
 
     assert loaded.preprocessing is not None
     dialect = wanted.dialect
@@ -86,8 +87,6 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
 
 def needed_ranges(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> set[str]:
     """Names of the activations that need a range."""
-    from deploykit.quantization.qat.points import plan_to_train
-
     _, plan = plan_to_train(proto, choice, dialect)
     return {plan.shared.get(value, value).name or "" for value in plan.points}
 
@@ -120,8 +119,6 @@ def equalized_start(
         opened: runs graphs.
         progress: hears what is done.
     """
-    from deploykit.quantization.search import Choice
-
     plain = config.model_copy(update={"method": "auto"})
     recovery = recovery_of(plain, images, seen.preprocessing, seen.x, seen.logits, opened, progress)
     better = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(config.keep_float)))
@@ -138,11 +135,7 @@ def _written_back(loaded: LoadedModel, old: onnx.ModelProto, new: onnx.ModelProt
     """Change the tensors of ``loaded`` from those of ``old`` to those of ``new``; False, and nothing done, where that fails."""
     import torch
 
-    from deploykit.exporting.names import module_of
     from deploykit.quantization.qat.binding import bind, write_back
-    from deploykit.quantization.qdq.graph import constant
-    from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
-    from deploykit.quantization.qdq.prepare import prepare
 
     assert loaded.preprocessing is not None
     example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
