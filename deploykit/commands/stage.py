@@ -9,7 +9,7 @@ The manifest's key holds everything that decides the result. A recipe's store ke
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -60,8 +60,8 @@ class Stage:
         *,
         precision: str | None = None,
         target: str | None = None,
-        versions: dict[str, str] | None = None,
-        hardware: dict[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+        hardware: Mapping[str, object] | None = None,
     ) -> Manifest:
         """The manifest of an artifact that is about to be made.
 
@@ -83,8 +83,8 @@ class Stage:
             parents=tuple(parents),
             target=target,
             precision=precision,
-            versions=library_versions(self.libraries) | (versions or {}),
-            hardware=hardware or {},
+            versions=library_versions(self.libraries) | dict(versions or {}),
+            hardware=dict(hardware or {}),
         )
 
 
