@@ -198,7 +198,7 @@ class Judge:
 
     def pictures(self) -> Sequence[np.ndarray]:
         """Up to 128 pictures spread evenly over the split."""
-        return [self.split.image(int(i)) for i in self.split.chosen(PARITY_IMAGES)]
+        return [self.split.image(int(i)) for i in self.split.chosen(PARITY_IMAGES, "ends")]
 
     def _eager(self, model: Spec) -> Runner:
         if self._reference is None or self._reference[0] != model:

@@ -2,8 +2,7 @@
 
 from deploykit.data.classes import map_classes
 from deploykit.data.forms import open_data
-from deploykit.data.images import read_image
-from deploykit.data.noise_images import synthetic_images
+from deploykit.data.images import read_image, synthetic_images
 from deploykit.data.preprocess import prepare
 from deploykit.data.source import DataSource, Split
 

@@ -1,12 +1,20 @@
-"""Fitting a model's outputs to the data's classes."""
+"""Names of classes: their order, and the fitting of a model's outputs to them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from deploykit.base.errors import BadInput
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Distinct names in order: by value where all are whole numbers, else by the alphabet."""
+    distinct = set(names)
+    if all(one.isdecimal() for one in distinct):
+        return tuple(sorted(distinct, key=lambda one: (int(one), one)))
+    return tuple(sorted(distinct))
 
 
 def map_classes(

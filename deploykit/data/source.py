@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -15,6 +14,7 @@ from deploykit.base.hashing import combined_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.preprocess import fit, normalise, prepare
+from deploykit.data.splits import Order, draw, sample
 from deploykit.data.stores import Part, Store
 
 SPLITS = ("train", "select", "test")
@@ -69,10 +69,11 @@ class Split:
             f"{one.decode()}:{label}" for one, label in zip(hashes.tolist(), self.labels.tolist(), strict=True)
         )
 
-    def chosen(self, limit: int | None = None) -> np.ndarray:
-        """The indices that :meth:`batches` yields: int64, all, or ``limit`` of them spread evenly over the split."""
-        count = len(self) if limit is None else min(limit, len(self))
-        return np.arange(count, dtype=np.int64) * len(self) // max(count, 1)
+    def chosen(
+        self, limit: int | None = None, order: Order = "spread", seed: int | np.random.Generator = 0
+    ) -> np.ndarray:
+        """The images that are looked at, ``limit`` at most; see :func:`deploykit.data.splits.sample`. int64 indices."""
+        return sample(len(self), limit, order, seed)
 
     def batches(
         self, batch: int, preprocessing: Preprocessing, *, limit: int | None = None
@@ -275,31 +276,6 @@ class DataSource:
             expected="splits that share no picture, else the accuracy flatters",
             fix=f"Remove the copies from {one}.",
         )
-
-
-def draw(hashes: np.ndarray, purpose: str, share: float) -> np.ndarray:
-    """Choose about ``share`` of pictures by their hash alone: stable under order and under pictures that are added.
-
-    Of few pictures none may fall below the share: then the one nearest to it is chosen.
-
-    Args:
-        hashes: ``S64`` ``[n]``.
-        purpose: decorrelates several draws from the same hashes.
-        share: 0…1.
-
-    Returns:
-        bool ``[n]``; equal hashes have equal answers.
-    """
-    if len(hashes) == 0:
-        return np.zeros(0, dtype=bool)
-    prefix = f"{purpose}:".encode()
-    place = np.array(
-        [int.from_bytes(hashlib.sha256(prefix + one).digest()[:8], "big") for one in hashes.tolist()], dtype=np.uint64
-    )
-    chosen = place < np.uint64(int(share * 2**64))
-    if not chosen.any() and len(np.unique(place)) > 1:
-        chosen = place == place.min()
-    return chosen
 
 
 def _check_labels(name: str, part: str, labels: np.ndarray, classes: int) -> None:

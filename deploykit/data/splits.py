@@ -1,8 +1,14 @@
-"""Declared splits and class names of tables and arrays."""
+"""Which images are in a split, and which of a split are looked at.
+
+A part of the images that needs no declaration is drawn by their hashes (:func:`draw`), under a purpose of its own; a number of
+images of a split is chosen by :func:`sample`, and nowhere else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -44,9 +50,51 @@ def split_of(words: Sequence[str], where: str, lines: Sequence[int] | None = Non
     return found
 
 
-def class_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Distinct names in order: by value where all are whole numbers, else by the alphabet."""
-    distinct = set(names)
-    if all(one.isdecimal() for one in distinct):
-        return tuple(sorted(distinct, key=lambda one: (int(one), one)))
-    return tuple(sorted(distinct))
+def draw(hashes: np.ndarray, purpose: str, share: float) -> np.ndarray:
+    """Choose about ``share`` of pictures by their hash alone: stable under order and under pictures that are added.
+
+    Of few pictures none may fall below the share: then the one nearest to it is chosen.
+
+    Args:
+        hashes: ``S64`` ``[n]``.
+        purpose: decorrelates several draws from the same hashes.
+        share: 0…1.
+
+    Returns:
+        bool ``[n]``; equal hashes have equal answers.
+    """
+    if len(hashes) == 0:
+        return np.zeros(0, dtype=bool)
+    prefix = f"{purpose}:".encode()
+    place = np.array(
+        [int.from_bytes(hashlib.sha256(prefix + one).digest()[:8], "big") for one in hashes.tolist()], dtype=np.uint64
+    )
+    chosen = place < np.uint64(int(share * 2**64))
+    if not chosen.any() and len(np.unique(place)) > 1:
+        chosen = place == place.min()
+    return chosen
+
+
+Order = Literal["spread", "ends", "drawn", "drawn-sorted"]
+
+
+def sample(size: int, count: int | None, order: Order = "spread", seed: int | np.random.Generator = 0) -> np.ndarray:
+    """The images of a split that are looked at.
+
+    Args:
+        size: number of images in the split.
+        count: how many at most; None: all.
+        order: ``spread``: evenly from the first one on; ``ends``: evenly, the first and the last one among them; ``drawn``: at
+            random without replacement, in the order of the draw; ``drawn-sorted``: the same ones in the order of the split.
+        seed: of what is drawn; a generator is drawn from where it stands.
+
+    Returns:
+        Indices int64 ``[min(count, size)]``, each once.
+    """
+    count = size if count is None else min(count, size)
+    if order == "spread":
+        return np.arange(count, dtype=np.int64) * size // max(count, 1)
+    if order == "ends":
+        return np.linspace(0, size - 1, count).round().astype(np.int64)
+    drawn: np.ndarray = np.random.default_rng(seed).permutation(size)[:count]
+    return np.sort(drawn) if order == "drawn-sorted" else drawn

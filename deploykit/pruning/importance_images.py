@@ -59,10 +59,7 @@ class PruningPictures:
         self, preprocessing: Preprocessing, order: np.ndarray | None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Prepared batches of ``config.images`` random pictures of ``train``: float32 [N, 3, H, W], int64 [N] outputs."""
-        import numpy as np
-
-        count = min(self.config.images, len(self.train))
-        picked = np.random.default_rng(self.config.seed).permutation(len(self.train))[:count]
+        picked = self.train.chosen(self.config.images, "drawn", self.config.seed)
         yield from _batches(self.train, picked, self.config.batch, preprocessing, order)
 
     def top1(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> float | None:
@@ -71,7 +68,7 @@ class PruningPictures:
 
         from deploykit.models.device import beside
 
-        picked = self.select.chosen(self.config.select_images)
+        picked = self.select.chosen(self.config.select_images, "ends")
         if not len(picked):
             return None
         right = 0

@@ -94,9 +94,9 @@ def draw(config: QuantizeConfig, source: DataSource) -> Drawn:
 
     train, select = source.split("train"), source.split("select")
     random = np.random.default_rng(config.seed)
-    picked = sorted(random.permutation(len(train))[: config.images].tolist())
+    picked = train.chosen(config.images, "drawn-sorted", random).tolist()
     wanted = config.select_images if config.max_drop is None else max(config.select_images, DROP_IMAGES)
-    held = random.permutation(len(select))[:wanted].tolist()
+    held = select.chosen(wanted, "drawn", random).tolist()
     digest = combined_sha256([train.sha256, select.sha256, value_sha256([picked, held])])
     return Drawn(picked, held, digest, combined_sha256([train.sha256, value_sha256(picked)]))
 

@@ -18,7 +18,7 @@ from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.recovery import Recovery, kept_batches
-from deploykit.quantization.verify import judged_there
+from deploykit.quantization.verify import judged_there, offered_int8, share_of_int8
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,7 +256,6 @@ def judge(
 
     from deploykit.evaluation.compare_runners import BATCHES, parity_of
     from deploykit.latency.interleave import interleaved_s
-    from deploykit.quantization.qdq.audit import offered_int8, share_of_int8
 
     with opened.runner(candidate) as runner:
         name = "float" if right is None else "trained"

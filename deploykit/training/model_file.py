@@ -244,7 +244,7 @@ def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.
 
     if len(test) == 0:
         return None
-    indices = test.chosen(SAMPLES)
+    indices = test.chosen(SAMPLES, "ends")
     images = prepare([test.image(int(i)) for i in indices], replace(preprocessing, embedded=True))
     return {"images": images, "labels": test.labels[indices]}
 

@@ -43,7 +43,7 @@ def share(path: Path) -> tuple[int, int]:
     """Convolutions that run on integers in the graph that ONNX Runtime optimized, and all of them."""
     import onnx
 
-    from deploykit.quantization.qdq.audit import share_of_int8
+    from deploykit.quantization.verify import share_of_int8
 
     with TemporaryDirectory() as scratch:
         place = Path(scratch) / "optimized.onnx"

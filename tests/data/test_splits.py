@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from deploykit.base.errors import BadInput
 from deploykit.data import open_data, source
-from deploykit.data.source import DataSource, draw
+from deploykit.data.source import DataSource
+from deploykit.data.splits import draw, sample
 from deploykit.data.stores import Array, Part
 from tests.listening import Listening
 
@@ -179,3 +180,26 @@ def test_default_preprocessing(image_folder: Path) -> None:
     large = DataSource("made", ("a", "b"), {}).preprocessing()
     assert (large.size, large.resize, large.mean) == ((224, 224), 256, (0.485, 0.456, 0.406))
     assert DataSource("made", ("a", "b"), {}).preprocessing(mean=(0.0, 0.0, 0.0)).mean == (0.0, 0.0, 0.0)
+
+
+def test_which_images_are_looked_at() -> None:
+    """Pinned: calibration, pruning, verification and the samples of a model file must see the same images as ever."""
+    assert sample(10, 4).tolist() == [0, 2, 5, 7]
+    assert sample(10, 4, "ends").tolist() == [0, 3, 6, 9]
+    assert sample(10, 4, "drawn", 0).tolist() == [4, 6, 2, 7]
+    assert sample(10, 4, "drawn-sorted", 0).tolist() == [2, 4, 6, 7]
+    random = np.random.default_rng(7)
+    first, second = sample(10, 3, "drawn-sorted", random), sample(10, 3, "drawn", random)
+    assert (first.tolist(), second.tolist()) == ([0, 7, 8], [4, 2, 8])
+
+
+@given(st.integers(0, 300), st.one_of(st.none(), st.integers(0, 400)), st.integers(0, 9))
+def test_a_sample_holds_each_image_once(size: int, count: int | None, seed: int) -> None:
+    for order in ("spread", "ends", "drawn", "drawn-sorted"):
+        found = sample(size, count, order, seed)
+        assert len(found) == len(set(found.tolist())) == (size if count is None else min(size, count))
+        assert found.dtype == np.int64
+        assert not len(found) or 0 <= found.min() <= found.max() < size
+        assert order == "drawn" or (np.diff(found) > 0).all()
+    drawn, in_order = sample(size, count, "drawn", seed), sample(size, count, "drawn-sorted", seed)
+    assert sorted(drawn.tolist()) == in_order.tolist()

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
+from deploykit.data.classes import class_order
 from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
-from deploykit.data.splits import class_order, split_of
+from deploykit.data.splits import split_of
 from deploykit.data.stores import Files, Part, natural_size, readable
 
 _NO_LABEL = ("", "nan", "na", "n/a", "null", "none")
