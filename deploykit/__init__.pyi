@@ -28,6 +28,8 @@ from deploykit.commands.init import InitResult as InitResult
 from deploykit.commands.inspect import InspectResult as InspectResult
 from deploykit.commands.predict import PredictResult as PredictResult
 from deploykit.commands.prune import PruneResult as PruneResult
+from deploykit.commands.quantize import QatResult as QatResult
+from deploykit.commands.quantize import QuantizeResult as QuantizeResult
 from deploykit.commands.report import ReportResult as ReportResult
 from deploykit.commands.train import TrainResult as TrainResult
 from deploykit.commands.verify import VerifyResult as VerifyResult
@@ -59,8 +61,6 @@ from deploykit.pipeline import RunResult as RunResult
 from deploykit.quantization.analyze import AnalyzeResult as AnalyzeResult
 from deploykit.quantization.lint.lint import LintResult as LintResult
 from deploykit.quantization.lint.lint import lint as lint
-from deploykit.quantization.ptq import QuantizeResult as QuantizeResult
-from deploykit.quantization.qat.qat import QatResult as QatResult
 
 def run(
     recipe: str | Path,
