@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.distill import DistillConfig
+from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.distillation.answers import answering
 from deploykit.distillation.open_teachers import OpenTeacher, judge_teachers, network_of, top1_together
 from deploykit.training.classifier import splits_of
 from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.randomness import seed_of
+from deploykit.training.resume import Diverged, Outcome, ResumeFile
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
     from deploykit.distillation.teachers import Teachers
-    from deploykit.training.resume import Outcome, ResumeFile
     from deploykit.training.start_model import Start
 
 
@@ -50,7 +52,6 @@ def start_student(
     Raises:
         BadInput: both are given, or the file does not fit the data.
     """
-    from deploykit.config.train import ModelConfig, TrainConfig
     from deploykit.models import arch_text
     from deploykit.training.start_model import start_network
 
@@ -110,7 +111,6 @@ def distill_student(
         AnswerNo: the loss became NaN.
     """
     from deploykit.distillation.features import check_pairs
-    from deploykit.training.resume import ResumeFile
 
     start, splits = student.start, splits_of(data)
     preprocessing = _preprocessing(config, start, teachers, data)
@@ -186,8 +186,6 @@ def _fit(
     from deploykit.training.augment import seeded
     from deploykit.training.batches import shared_batches
     from deploykit.training.loop import fit
-    from deploykit.training.randomness import seed_of
-    from deploykit.training.resume import Diverged
     from deploykit.training.step import top1_on
 
     fabric, prefix, module = run.fabric, "", start.module

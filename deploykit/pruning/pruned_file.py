@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
+from deploykit.exporting.write_onnx import place, scratch
+from deploykit.pruning.importance_images import PruningPictures
+from deploykit.pruning.layer_table import attachments
+from deploykit.reporting.attachments.files import attach
 
 if TYPE_CHECKING:
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.models import LoadedModel
-    from deploykit.pruning.importance_images import PruningPictures
     from deploykit.pruning.latency.layer_times import BuildPlan
     from deploykit.pruning.pruner import Cutter
 
@@ -52,9 +55,7 @@ def prune_file(
     import torch
 
     from deploykit.base.environment import cores
-    from deploykit.pruning.layer_table import attachments
     from deploykit.pruning.pruner import Cutter
-    from deploykit.reporting.attachments.files import attach
 
     loaded, preprocessing = _loaded(source, config, progress)
     threads = torch.get_num_threads()
@@ -107,7 +108,6 @@ def _save(
     """Write the file where nobody looks, load it as anybody would, and only then give it its name."""
     import torch
 
-    from deploykit.exporting.write_onnx import place, scratch
     from deploykit.models import load_model, save_model
 
     module = cutter.module

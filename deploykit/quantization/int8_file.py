@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import onnx
 
 from deploykit.base.artifact import Manifest
+from deploykit.base.checkpoint import is_model_file, read_tensors
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.quantization.analyze import SCHEMA, swept
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.cast_rest import cast_rest
 from deploykit.quantization.layer_profile import slower_layers
+from deploykit.quantization.max_drop import Held
 from deploykit.quantization.ptq import (
     choose,
     describe,
@@ -26,21 +33,14 @@ from deploykit.quantization.ptq import (
     see,
     write_int8,
 )
+from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.reestimate_batch_norm import with_batch_norm
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.base.runner import Runner
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice, Quantizer
-    from deploykit.reporting.attachments import Attachment
+from deploykit.quantization.search import Choice, Quantizer
+from deploykit.reporting.attachments import Attachment, sensitivity
 
 
 def holds_ranges(source: Path) -> bool:
     """Whether a model file holds ranges of a training for int8."""
-    from deploykit.base.checkpoint import is_model_file, read_tensors
-
     if source.suffix.lower() in (".onnx", ".pt2"):
         return False
     content = read_tensors(source)
@@ -88,10 +88,6 @@ def _quantize(
     scratch: Path,
     progress: Progress,
 ) -> Manifest:
-    import onnx
-
-    from deploykit.quantization.search import Choice
-
     model_file, batch_norm = with_batch_norm(source, scratch, config, images, progress)
     path = float_onnx(model_file, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
@@ -150,9 +146,6 @@ def _sensitivity(
     """What int8 costs each layer, for the report; nothing where it was not asked for."""
     if not config.sensitivity:
         return []
-    from deploykit.quantization.analyze import SCHEMA, swept
-    from deploykit.reporting.attachments import sensitivity
-
     model = manifest.parents[0]
     analysis = {
         "schema": SCHEMA,
@@ -177,8 +170,6 @@ def _hold_drop(
     opened: Opened,
     progress: Progress,
 ) -> tuple[Choice, dict[str, Any] | None]:
-    from deploykit.quantization.max_drop import Held
-
     if config.max_drop is None:
         return choice, None
     logits = logits_of(reference, x)

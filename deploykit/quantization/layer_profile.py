@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx_ir as ir
 
 from deploykit.base.progress import Progress
@@ -22,7 +23,6 @@ from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
 
 MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "SpaceToDepth", "QuantizeLinear", "DequantizeLinear", "Cast")

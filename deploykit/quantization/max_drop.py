@@ -11,26 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.agreement import agreement
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.evaluation.run_classifier import in_data_order
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, SAME_SCALE, Plan
 from deploykit.quantization.search import Choice, Quantizer, TimeGraphs, planned
-from deploykit.quantization.sensitivity import LayerScore
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
-    from deploykit.quantization.search import Choice, Quantizer
+from deploykit.quantization.sensitivity import LayerScore, sweep
 
 SWEPT = 128
 
@@ -66,8 +63,6 @@ class Held:
             BadInput: the pictures have no labels.
             AnswerNo: no set of layers holds the bound and leaves something to gain.
         """
-        from deploykit.quantization.sensitivity import sweep
-
         bound = self.config.max_drop
         assert bound is not None
         if self.images.labels is None:
@@ -117,9 +112,6 @@ class Held:
         return self.opened.times(protos, self.x, self.config.seed)
 
     def _drop(self, made: onnx.ModelProto) -> Mapping[str, Any]:
-        from deploykit.evaluation.agreement import agreement
-        from deploykit.evaluation.run_classifier import in_data_order
-
         assert self.images.labels is not None
         logits = self.opened.logits(made, self.x)
         n = min(len(logits), len(self.logits))

@@ -7,6 +7,7 @@ other weights, which have the same names and shapes, are refused.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -63,8 +64,6 @@ class Ranges:
 
 def graph_sha256(proto: onnx.ModelProto) -> str:
     """The hash of a graph's nodes and weights, without names of tools, documentation and metadata."""
-    import hashlib
-
     graph = onnx.GraphProto()
     graph.CopyFrom(proto.graph)
     for node in graph.node:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,18 +19,10 @@ from deploykit.quantization.adaround import round_adaptively
 from deploykit.quantization.bias_correction import Batches, correct_biases
 from deploykit.quantization.calibrate import OpenGraph
 from deploykit.quantization.equalize import equalize
+from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.graph import attribute
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer, planned
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
-    from deploykit.quantization.bias_correction import Batches
-    from deploykit.quantization.calibrate import OpenGraph
-    from deploykit.quantization.observers import Observer
-    from deploykit.quantization.search import Choice, Quantizer
 
 LAYERS = ("Conv", "Gemm")
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.stats.paired import mcnemar
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from deploykit.models import LoadedModel
 
 BATCH = 64
@@ -71,7 +72,6 @@ def with_batch_norm(
 
 
 def _logits(loaded: LoadedModel, images: Calibration) -> np.ndarray:
-    import numpy as np
     import torch
 
     from deploykit.data import prepare
@@ -98,8 +98,6 @@ def _right(loaded: LoadedModel, images: Calibration) -> np.ndarray | None:
 
 
 def _clearly_better(old: np.ndarray | None, new: np.ndarray | None) -> bool:
-    from deploykit.stats.paired import mcnemar
-
     if old is None or new is None:
         return False
     gained, lost = int((new & ~old).sum()), int((old & ~new).sum())

@@ -14,7 +14,7 @@ What a layer's tensors look like, for people who ask why int8 hurts it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -268,8 +268,6 @@ def sweep(
 
 
 def _without(choice: Choice, layer: str) -> Choice:
-    from dataclasses import replace
-
     return replace(choice, keep_float=choice.keep_float | {layer})
 
 

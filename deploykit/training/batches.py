@@ -14,14 +14,14 @@ import numpy as np
 
 from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.config.train import LoopConfig
 from deploykit.training.augment import resized_crop_box
 from deploykit.training.randomness import seed_of, uniform
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.config.train import LoopConfig
     from deploykit.data import Split
 
 AHEAD = 3

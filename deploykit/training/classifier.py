@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.config.train import TrainConfig
 from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.resume import Outcome, ResumeFile
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
-    from deploykit.training.resume import Outcome, ResumeFile
     from deploykit.training.start_model import Start
 
     Penalty = Callable[[nn.Module], Tensor]
@@ -48,8 +48,6 @@ def train_classifier(
         BadInput: network and data do not fit; no pictures to stop by.
         AnswerNo: the loss became NaN.
     """
-    from deploykit.training.resume import ResumeFile
-
     splits = splits_of(data)
     preprocessing = _preprocessing(config, start, data)
     check_forward(start, preprocessing, len(data.classes))

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from deploykit.base.artifact import Manifest, files_of, write_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.export import ExportConfig
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.engines.metadata import Knowledge
+from deploykit.engines.metadata import Knowledge, of_file
+from deploykit.evaluation.split_images import pictures_for, samples_of
+from deploykit.exporting.cast.cast import cast_graph
+from deploykit.exporting.onnx_file import float_graph
 
 HELD = 32
 
@@ -66,8 +66,6 @@ def cast_file(
     """
     import onnx_ir as ir
 
-    from deploykit.exporting.cast.cast import cast_graph
-    from deploykit.exporting.onnx_file import float_graph
     from deploykit.exporting.write_onnx import check_data_file, place, scratch, write
 
     check_data_file(target, force=force)
@@ -123,8 +121,6 @@ def first_kept(kept: dict[str, str]) -> str:
 def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
     import onnx
 
-    from deploykit.engines.metadata import of_file
-
     model = onnx.load(str(path), load_external_data=False)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     embedded = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -136,8 +132,6 @@ def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
 
 def _own_images(source: Path, size: tuple[int, int], config: ExportConfig, progress: Progress) -> CastImages:
     """The model's samples, else synthetic pictures: half of them for ranges."""
-    from deploykit.evaluation.split_images import pictures_for, samples_of
-
     found = pictures_for(
         data=None,
         samples=samples_of(source),

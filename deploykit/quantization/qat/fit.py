@@ -7,29 +7,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.quantization.ptq import Seen
+from deploykit.quantization.qat.points import Ranges
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.ranges import choose_range
+from deploykit.quantization.search import Choice
 from deploykit.training.model_file import course_facts
+from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
+from deploykit.training.signals import Stop
 
 if TYPE_CHECKING:
-    import numpy as np
     from lightning_fabric import Fabric
     from torch import Tensor
 
     from deploykit.config.train import LoopConfig
     from deploykit.data import DataSource
     from deploykit.models import LoadedModel
-    from deploykit.quantization.ptq import Seen
     from deploykit.quantization.qat.loss import Answer
     from deploykit.quantization.qat.module import FakeQuantized
-    from deploykit.quantization.qat.points import Ranges
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice
     from deploykit.training.batches import Batches
-    from deploykit.training.resume import Course, Outcome, ResumeFile
-    from deploykit.training.signals import Stop
 
 CLIP_NORM = 1.0
 TEMPERATURE = 4.0
@@ -79,10 +81,8 @@ def fitted(
 
     from deploykit.data import map_classes
     from deploykit.quantization.qat.loss import Ordered, step_towards
-    from deploykit.quantization.ranges import choose_range
     from deploykit.training.distributed import open_fabric
     from deploykit.training.loop import fit
-    from deploykit.training.resume import Diverged
     from deploykit.training.step import top1_on
 
     assert loaded.preprocessing is not None

@@ -8,11 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx
+
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.compare_runners import parity_of
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.evaluation.split_images import pictures_for
 from deploykit.quantization.ptq import (
     check_kept,
     describe,
@@ -22,18 +29,13 @@ from deploykit.quantization.ptq import (
     write_int8,
 )
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized, needed_ranges, refuse_missing
+from deploykit.quantization.qat.record import Record, read_record
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.search import Choice, Quantizer, choose_prefix
 
 if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.models import LoadedModel
-    from deploykit.quantization.qat.record import Record
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice, Quantizer
 
 AGREED = 0.995
 OF_A_CALIBRATION = (
@@ -109,7 +111,6 @@ def emit(
         AnswerNo: the file does not answer as the trained network.
     """
     from deploykit.models import load_model
-    from deploykit.quantization.qat.record import read_record
 
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     assert loaded.ranges is not None
@@ -130,10 +131,7 @@ def _emit(
     scratch: Path,
     progress: Progress,
 ) -> Manifest:
-    import onnx
-
     from deploykit.data import prepare
-    from deploykit.evaluation.split_images import pictures_for
 
     path = float_onnx(source, scratch, config, progress)
     opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
@@ -208,7 +206,6 @@ def emission_of(
     import torch
 
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.quantization.search import Quantizer
 
     assert loaded.preprocessing is not None
     quantizer = Quantizer(proto, {}, dialect=dialect, ranges=record.ranges, limits=record.limits)
@@ -224,8 +221,6 @@ def emission_of(
 def _choice(
     quantizer: Quantizer, record: Record, config: QuantizeConfig, opened: Opened, x: np.ndarray, progress: Progress
 ) -> Choice:
-    from deploykit.quantization.search import Choice, choose_prefix
-
     kept = frozenset(config.keep_float)
     if config.target == record.target:
         return Choice(
@@ -259,8 +254,6 @@ def _against_float(
     reference: Runner, opened: Opened, candidate: Path, images: Sequence[np.ndarray], progress: Progress
 ) -> dict[str, Any]:
     """How near the int8 file is to its own weights in float; after training with few bits that is not the point."""
-    from deploykit.evaluation.compare_runners import parity_of
-
     with opened.runner(candidate) as runner:
         parity = parity_of(reference, runner, images, (8,), "int8", progress, name="float").to_dict()
     return {key: parity[key] for key in ("n", "snr_db", "top1_agreement")}

@@ -6,27 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx
+import onnx_ir as ir
+
 from deploykit.base.errors import AnswerNo
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.evaluation.graph_runner import Opened
+from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.quantization.calibrate import observed, observed_values
-from deploykit.quantization.ptq import float_onnx
+from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.ptq import Seen, float_onnx
+from deploykit.quantization.qat.fit import Fitted
+from deploykit.quantization.qat.points import learned_ranges
+from deploykit.quantization.qat.record import Record, weights_sha256
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.ranges import choose_range
+from deploykit.quantization.search import Choice, Quantizer
 
 if TYPE_CHECKING:
-    import numpy as np
-    import onnx
     from torch import Tensor
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
     from deploykit.models import LoadedModel
-    from deploykit.quantization.calibration_images import Calibration
-    from deploykit.quantization.ptq import Seen
-    from deploykit.quantization.qat.fit import Fitted
-    from deploykit.quantization.qat.record import Record
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice
 
 BATCH = 32
 ENOUGH_AGREEMENT = 0.995
@@ -63,9 +67,6 @@ def verdict(
     progress: Progress,
 ) -> Verdict:
     """Judge both on all pictures of ``select``: more right answers win, of equals the lower cross-entropy."""
-    from deploykit.quantization.qat.record import Record, weights_sha256
-    from deploykit.quantization.search import Quantizer
-
     select = data.split("select")
     floats = _score(opened, seen.proto, select, seen.preprocessing, found)
     before = _score(opened, seen.quantizer.make(choice), select, seen.preprocessing, found)
@@ -130,13 +131,7 @@ def _trained(
 
     Those that were trained are the training's; the others are calibrated on the trained weights.
     """
-    import onnx
-    import onnx_ir as ir
-
     from deploykit.models import save_model
-    from deploykit.quantization.qat.points import learned_ranges
-    from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.ranges import choose_range
 
     assert loaded.preprocessing is not None
     folder = scratch / "after"
@@ -178,10 +173,7 @@ class _Score:
 def _score(
     opened: Opened, proto: onnx.ModelProto, select: Split, preprocessing: Preprocessing, found: Fitted
 ) -> _Score:
-    import numpy as np
     from scipy.special import log_softmax
-
-    from deploykit.evaluation.graph_runner import logits_of
 
     with opened.proto(proto) as runner:
         logits = np.concatenate([logits_of(runner, x) for x, _ in select.batches(BATCH, preprocessing)])
@@ -194,7 +186,6 @@ def _score(
 
 def _agreement(found: Fitted, after: _Score, select: Split, preprocessing: Preprocessing) -> float:
     """Share of ``select`` on which the fake-quantized network and its written graph say the same class."""
-    import numpy as np
     import torch
 
     same = []
