@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,14 @@ LIMIT_S = 10.0
 PICTURES = 8
 
 
-def build_all(name: str) -> list[dict[str, Any]]:
-    """All plans of one network, in this process; one row each."""
+def build_all(name: str, size: int, wanted: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The plans of one network for square pictures of ``size`` pixels, in this process; one row each.
+
+    Args:
+        name: of ``NETS``.
+        size: of the pictures.
+        wanted: pairs of a name of ``PRECISIONS`` and one of ``PLANS``.
+    """
     from deploykit.base.errors import DeploykitError
     from deploykit.commands.build import build
     from deploykit.config.build import BuildConfig
@@ -49,40 +57,40 @@ def build_all(name: str) -> list[dict[str, Any]]:
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        files = graphs(name, Path(folder))
-        for precision, (source, asked) in PRECISIONS.items():
-            for which, capabilities in PLANS.items():
-                row: dict[str, Any] = {"net": name, "precision": precision, "plan": which}
-                config = BuildConfig(
-                    target="tensorrt-rtx", precision=asked, compute_capabilities=capabilities, beside="none",
-                    profiles=("1:8:32",), size=NETS[name],
-                )  # fmt: skip
-                place = Path(folder) / f"{precision}.{which}.engine"
-                try:
-                    facts = build(files[source], place, config).facts
-                except DeploykitError as error:
-                    rows.append({**row, "ok": False, "reason": error.line()})
-                    continue
-                api = load("tensorrt-rtx")
-                broken = diagnostics(api, api.trt.Runtime(logger(api)), place.read_bytes())
-                rows.append(
-                    {
-                        **row,
-                        "ok": "MALFORMED_ENGINE" not in broken,
-                        "build_s": facts["build_s"],
-                        "bytes": facts["bytes"],
-                        "precisions": facts["network"]["precisions"],
-                        "convs": facts["network"]["convs"],
-                        "int8_convs": facts["network"]["int8_convs"],
-                        "fp16_convs": facts["network"]["fp16_convs"],
-                        "compute_capabilities": list(read_header(place).capabilities),
-                    }
-                )
-                place.unlink()
+        files = graphs(name, Path(folder), size)
+        for precision, which in wanted:
+            source, asked = PRECISIONS[precision]
+            row: dict[str, Any] = {"net": name, "precision": precision, "plan": which}
+            config = BuildConfig(
+                target="tensorrt-rtx", precision=asked, compute_capabilities=PLANS[which], beside="none",
+                profiles=("1:8:32",), size=size,
+            )  # fmt: skip
+            place = Path(folder) / f"{precision}.{which}.engine"
+            try:
+                facts = build(files[source], place, config).facts
+            except DeploykitError as error:
+                rows.append({**row, "ok": False, "reason": error.line()})
+                continue
+            api = load("tensorrt-rtx")
+            broken = diagnostics(api, api.trt.Runtime(logger(api)), place.read_bytes())
+            rows.append(
+                {
+                    **row,
+                    "ok": "MALFORMED_ENGINE" not in broken,
+                    "build_s": facts["build_s"],
+                    "bytes": facts["bytes"],
+                    "precisions": facts["network"]["precisions"],
+                    "convs": facts["network"]["convs"],
+                    "int8_convs": facts["network"]["int8_convs"],
+                    "fp16_convs": facts["network"]["fp16_convs"],
+                    "compute_capabilities": list(read_header(place).capabilities),
+                }
+            )
+            place.unlink()
     return rows
 
 
-def graphs(name: str, folder: Path) -> dict[str, Path]:
+def graphs(name: str, folder: Path, size: int) -> dict[str, Path]:
     """The network as a float file and in TensorRT's int8 dialect, calibrated on a few procedural pictures."""
     import numpy as np
     import onnx
@@ -96,7 +104,6 @@ def graphs(name: str, folder: Path) -> dict[str, Path]:
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer
 
-    size = NETS[name]
     x = synthetic_images(PICTURES, (size, size), 0).transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
     path = folder / f"{name}.onnx"
     _export(name, x, path)
@@ -144,7 +151,7 @@ def _export(name: str, x: Any, path: Path) -> None:
 
 
 def in_process_of_its_own(name: str) -> list[dict[str, Any]]:
-    """:func:`build_all` in a fresh process."""
+    """All plans of one network by :func:`build_all`, in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.test_trt_builds", name],
         cwd=RESULTS.parents[1],
@@ -192,4 +199,5 @@ def text_of(where: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps(build_all(sys.argv[1])))
+    rows = build_all(sys.argv[1], NETS[sys.argv[1]], list(product(PRECISIONS, PLANS)))
+    print("\n" + json.dumps(rows))

@@ -39,7 +39,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path
     from deploykit.config.build import BuildConfig
     from deploykit.engines.tensorrt.hardware import gpu
     from deploykit.engines.tensorrt.version import FLAVOURS, load
-    from tests.benchmarks.test_trt_builds import graphs
+    from tests.benchmarks.test_trt_builds import NETS, graphs
 
     target = next((one.target for one in FLAVOURS.values() if importlib.util.find_spec(one.package) is not None), None)
     if target is None:
@@ -48,7 +48,7 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path
     if known and gpu().compute_capability not in known:
         pytest.skip(f"{target} has no kernels for compute capability {gpu().compute_capability}")
     folder = tmp_path_factory.mktemp("plans")
-    files = graphs("resnet50", folder)
+    files = graphs("resnet50", folder, NETS["resnet50"])
     asked = {"fp16": ("float", "fp16"), "int8": ("int8", "fp16")}
     made = {}
     for name, (source, precision) in asked.items():
