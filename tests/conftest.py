@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +25,9 @@ _UNTIMED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("same", derandomize=True, **_UNTIMED)
 settings.register_profile("random", print_blob=True, database=None, **_UNTIMED)
 settings.load_profile("same")
+
+# A process of the whole suite holds millions of objects, which the collector would walk again and again.
+gc.set_threshold(20_000, 20, 20)
 
 PROCESS_BYTES = 3 << 30
 """What one process of the tests takes at most: torch, two engines and what they hold."""
@@ -60,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="no CUDA GPU: torch.cuda.is_available() is False"))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
