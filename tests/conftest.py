@@ -8,6 +8,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploykit.base.environment import cores, memory_bytes
+from tests import forked
 from tests.listening import Listening
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by a suite in the background; tests send it
@@ -31,6 +36,7 @@ gc.set_threshold(20_000, 20, 20)
 
 PROCESS_BYTES = 3 << 30
 """What one process of the tests takes at most: torch, two engines and what they hold."""
+ROOT = Path(__file__).parent.parent
 LEFT_OUT = {"slow": "make test-slow", "gpu": "make test-gpu", "bench": "make bench"}
 TINY = {"num_classes": 10, "depth": 8, "widths": [8, 16, 32], "stem_stride": 2}
 
@@ -73,8 +79,6 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    import sys
-
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 
@@ -91,6 +95,26 @@ def _caches_in_tmp(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 def listening() -> Listening:
     """A progress that remembers what it was told."""
     return Listening()
+
+
+@pytest.fixture(scope="session")
+def deploykit_program() -> Iterator[Path]:
+    """An executable ``deploykit`` for shell scripts; on Linux without the seconds of loading torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        program, place = Path(folder, "deploykit"), f"{folder}/calls"
+        if sys.platform != "linux":
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m deploykit.cli.main "$@"\n')
+            program.chmod(0o755)
+            yield program
+            return
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{forked.__file__}" call "{place}" "$@"\n')
+        program.chmod(0o755)
+        command = [sys.executable, "-m", "tests.forked", "serve", place]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield program
+            server.terminate()
 
 
 @pytest.fixture(scope="session")

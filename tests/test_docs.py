@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -67,13 +66,13 @@ def broken_links(page: Path) -> list[str]:
     return broken
 
 
-def test_the_commands_run(tmp_path: Path) -> None:
+def test_the_commands_run(tmp_path: Path, deploykit_program: Path) -> None:
     """All marked blocks of all pages, one after the other in one shell; the quickstart with tiny settings."""
     settings = " ".join(f"--set '{one}'" for one in TINY)
     script = "\n".join(f"echo '== {page.name}' >&2\n{block}" for page in pages() for block in blocks(page))
     assert script.count("deploykit ") >= 26
     script = script.replace("deploykit run quickstart", f"deploykit run quickstart {settings}")
-    script = f'set -eu\ndeploykit() {{ "{sys.executable}" -m deploykit.cli.main "$@"; }}\n{script}'
+    script = f'set -eu\ndeploykit() {{ "{deploykit_program}" "$@"; }}\n{script}'
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
