@@ -39,7 +39,7 @@ elif "--paginate" in words:  # two pages, as gh prints them
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
+def place(tmp_path_factory, deploykit_program: Path) -> Path:
     """A repository with a tiny recipe that has been run once, policies, and ``deploykit``, ``gh``, ``curl`` on the path."""
     folder = tmp_path_factory.mktemp("ci")
     (folder / "tiny.yaml").write_text(RECIPE)
@@ -47,7 +47,7 @@ def place(tmp_path_factory) -> Path:
         (folder / f"{name}.yaml").write_text(f"version: 1\nname: {name}\nlimits:\n  copy: {{{limit}}}\n")
     (folder / "bin").mkdir()
     tools = {
-        "deploykit": f'#!/bin/sh\nexec "{sys.executable}" -m deploykit.cli.main "$@"\n',
+        "deploykit": deploykit_program.read_text(),
         "gh": GH.format(python=sys.executable),
         "curl": '#!/bin/sh\nprintf "%s\\n" "$@" > curl.log\n',
     }

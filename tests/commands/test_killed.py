@@ -25,9 +25,9 @@ app(sys.argv[2:])
 """
 
 
-def run(*words: str, cwd: Path, kill_at: str = "") -> subprocess.CompletedProcess[str]:
-    start = ["-c", KILLED, kill_at] if kill_at else ["-m", "deploykit.cli.main"]
-    return subprocess.run([sys.executable, *start, *words], cwd=cwd, capture_output=True, text=True, timeout=240)
+def killed_at(place: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """``deploykit WORDS`` in a process that is killed as soon as it has put the file ``place`` there."""
+    return subprocess.run([sys.executable, "-c", KILLED, place, *words], capture_output=True, text=True, timeout=240)
 
 
 def commands(model: Path, onnx: Path, data: Path) -> dict[str, list[str]]:
@@ -41,16 +41,22 @@ def commands(model: Path, onnx: Path, data: Path) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("command", ["train", "prune", "build"])
 def test_a_killed_command_goes_on(
-    command: str, tmp_path: Path, tiny_model: Path, tiny_onnx: Path, digits_npz: Path
+    command: str,
+    tmp_path: Path,
+    tiny_model: Path,
+    tiny_onnx: Path,
+    digits_npz: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     words = commands(tiny_model, tiny_onnx, digits_npz)[command]
     output = tmp_path / words[-1]
-    killed = run(*words, cwd=tmp_path, kill_at=output.name)
+    killed = killed_at(output.name, *words)
     assert killed.returncode == -9, killed.stderr
     assert output.exists()
     assert read_manifest(output) is None
-    again = run(*words, cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 0, again.stderr
     manifest = read_manifest(output)
     assert manifest is not None
     assert is_unmodified(output, manifest)
