@@ -10,7 +10,7 @@ from deploykit.base.errors import BadInput
 from deploykit.quantization.calibrate import observe
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer
-from tests.quantization.graphs_for_tests import Net, opener, pictures, residual_net, run, snr_db
+from tests.quantization.graphs_for_tests import Net, opener, ort_cpu, pictures, residual_net, run, snr_db
 
 
 def quantized(proto, x):
@@ -18,7 +18,7 @@ def quantized(proto, x):
 
     wide = prepare(proto)
     seen = observe(ir.to_proto(wide), observed_values(wide), [x], opener)
-    made = Quantizer(proto, seen).make(Choice(method="minmax"))
+    made = Quantizer(proto, seen, dialect=ort_cpu()).make(Choice(method="minmax"))
     onnx.checker.check_model(made, full_check=True)
     return made
 

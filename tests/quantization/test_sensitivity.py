@@ -9,7 +9,15 @@ from deploykit.quantization.qdq.dialects import DIALECTS
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.quantization.sensitivity import divergence, logits_of, segment, starts, sweep
-from tests.quantization.graphs_for_tests import mobile_net, opener, pictures, plant_bad_layer, residual_net, run
+from tests.quantization.graphs_for_tests import (
+    mobile_net,
+    opener,
+    ort_cpu,
+    pictures,
+    plant_bad_layer,
+    residual_net,
+    run,
+)
 
 BAD = "n_conv_5"
 
@@ -17,7 +25,7 @@ BAD = "n_conv_5"
 def quantizer_of(proto):
     wide = prepare(proto)
     seen = observe(ir.to_proto(wide), observed_values(wide), np.array_split(pictures(32), 4), opener)
-    return Quantizer(proto, seen)
+    return Quantizer(proto, seen, dialect=ort_cpu())
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,8 @@ def test_the_planted_layer_is_found_and_only_it(planted):
 
 
 def test_leaving_it_out_is_the_best_single_repair(planted):
-    inputs_only = replace(planted, dialect=DIALECTS["tensorrt"])  # leaves the input of a float layer unrounded
+    dialect = replace(DIALECTS["tensorrt"], weight_bits=planted.dialect.weight_bits)
+    inputs_only = replace(planted, dialect=dialect)  # leaves the input of a float layer unrounded
     scores = sweep(inputs_only, Choice(), pictures(32, 9), opener, ("left-out",))
     assert scores[0].layer == BAD
     assert scores[0].snr_db > scores[1].snr_db + 6
@@ -67,7 +76,7 @@ def test_a_fixed_batch_is_respected():
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     wide = prepare(proto)
     seen = observe(ir.to_proto(wide), observed_values(wide), np.array_split(pictures(16), 4), opener)
-    assert len(sweep(Quantizer(proto, seen), Choice(), pictures(10), opener)) == 4
+    assert len(sweep(Quantizer(proto, seen, dialect=ort_cpu()), Choice(), pictures(10), opener)) == 4
 
 
 @pytest.mark.parametrize("make", [residual_net, mobile_net])

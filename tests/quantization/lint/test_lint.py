@@ -4,6 +4,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.quantization.lint.lint import RULES, lint_graph
+from deploykit.quantization.qdq.dialects import dialect_for
 from tests.quantization.graphs_for_tests import Net, concat_net, optimized, residual_net, run
 from tests.quantization.qdq.test_dialects import NETS, quantized
 from tests.quantization.tensorrt_for_tests import engine_bytes, parsed
@@ -286,7 +287,7 @@ def test_types_that_are_slow_on_x86_are_not_noted_on_arm():
 
 
 def test_wide_weights_break_a_cpu_without_vnni():
-    made = quantized(residual_net(), "ort-cpu")
+    made = quantized(residual_net(), "ort-cpu", dialect_for("ort-cpu", ["avx512_vnni"]))
     assert [f.code for f in lint_graph(made, "ort-cpu", ["avx2"]) if f.breaks] == ["saturation"] * 4
     assert lint_graph(made, "ort-cpu", ["avx2", "avx512_vnni"]) == []
 

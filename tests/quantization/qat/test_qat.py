@@ -147,7 +147,7 @@ def test_a_killed_run_goes_on_to_the_same_result(made, sparse_model, tmp_path, l
 
 
 def test_harmful_training_returns_the_calibrated_model(trained_model, tmp_path):
-    config = QAT.but(qat_lr=0.5, qat_epochs=1, qat_every=None, weight_bits=None, qat_freeze=0.0)
+    config = QAT.but(qat_lr=0.5, qat_epochs=1, qat_every=None, weight_bits=None, qat_freeze=0.0, equalize="off")
     result = quantize(trained_model, tmp_path / "m.qat.pt", config)
     facts = result.facts
     assert facts["won"] == "ptq"

@@ -194,7 +194,7 @@ def test_the_dialect_of_arm_runs_every_convolution_on_integers(make, tmp_path):
     dialect = dialect_for("ort-cpu", ["asimddp"], "aarch64")
     made = quantized(make(), "ort-cpu", dialect)
     x = pictures(16, seed=7)
-    assert snr_db(run(make(), x), run(made, x)) > 16
+    assert snr_db(run(make(), x), run(made, x, integer_kernels=False)) > 16  # x86's kernels add otherwise than Arm's
     ops = optimized_ops(made, tmp_path, as_on_arm=True)
     assert ops.count("QLinearConv") == sum(node.op_type == "Conv" for node in prepare(make()).graph)
     assert not {"Conv", "FusedConv", "HardSwish", "HardSigmoid", "Relu", "Clip"} & set(ops)

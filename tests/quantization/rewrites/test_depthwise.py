@@ -7,7 +7,7 @@ from deploykit.quantization.calibrate import observe
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.rewrites.depthwise import as_depthwise
 from deploykit.quantization.search import Choice, Quantizer
-from tests.quantization.graphs_for_tests import Net, opener, optimized_ops, pictures, run, snr_db
+from tests.quantization.graphs_for_tests import Net, opener, optimized_ops, ort_cpu, pictures, run, snr_db
 
 
 def dense_net(seed=0):
@@ -75,7 +75,7 @@ def test_a_dense_network_runs_wholly_on_integers(tmp_path):
     proto = dense_net()
     wide = prepare(proto)
     seen = observe(ir.to_proto(wide), observed_values(wide), [pictures(8)], opener)
-    made = Quantizer(proto, seen).make(Choice(method="minmax"))
+    made = Quantizer(proto, seen, dialect=ort_cpu()).make(Choice(method="minmax"))
     ops = optimized_ops(made, tmp_path)
     assert not {"Conv", "FusedConv", "BatchNormalization", "QLinearAveragePool"} & set(ops), ops
     x = pictures(8, seed=2)

@@ -6,7 +6,7 @@ import pytest
 from deploykit.quantization.calibrate import observe
 from deploykit.quantization.rewrites.se_gates import spread_gates
 from deploykit.quantization.search import Choice, Quantizer, planned
-from tests.quantization.graphs_for_tests import Net, opener, optimized_ops, pictures, run
+from tests.quantization.graphs_for_tests import Net, opener, optimized_ops, ort_cpu, pictures, run
 
 
 def gated_net(size):
@@ -25,7 +25,7 @@ def quantized(proto, size, monkeypatch=None):
     seen = observe(ir.to_proto(model), list(plan.points), np.array_split(x, 4), opener)
     if monkeypatch is not None:
         monkeypatch.setattr("deploykit.quantization.search.spread_gates", lambda graph: 0)
-    made = Quantizer(proto, seen).make(Choice(method="minmax"))
+    made = Quantizer(proto, seen, dialect=ort_cpu()).make(Choice(method="minmax"))
     onnx.checker.check_model(made, full_check=True)
     return made
 
