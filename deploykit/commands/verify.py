@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.command_result import Result
-from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Runner
 from deploykit.config.keywords import by_keywords
 from deploykit.config.verify import VerifyConfig
-from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared, preprocessings
+from deploykit.evaluation.compare_runners import BATCHES, class_order, parity_of, say_preprocessing
 
 if TYPE_CHECKING:
     from deploykit.base.spec import Spec
     from deploykit.evaluation.parity import Parity
-    from deploykit.evaluation.split_images import Pictures
     from deploykit.exporting.bisect import Parting
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
@@ -120,6 +117,8 @@ def verify(
         Unavailable: this machine lacks what a target needs.
     """
     from deploykit.engines import open_runner, resolve
+    from deploykit.evaluation.split_images import pictures_of_pair
+    from deploykit.exporting.bisect import worst_parting
 
     config = config or VerifyConfig()
     specs = (resolve(_spec(reference), config.device), resolve(_spec(candidate), config.device))
@@ -128,9 +127,9 @@ def verify(
         open_runner(specs[0], **options, allow_code=config.allow_code) as one,
         open_runner(specs[1], **options, allow_code=config.allow_code) as other,
     ):
-        columns = _class_order(one, other, progress)
-        _say_preprocessing(one, other, progress)
-        pictures = _pictures(specs, (one, other), config, progress)
+        columns = class_order(one, other, progress)
+        say_preprocessing(one, other, progress)
+        pictures = pictures_of_pair(specs, (one, other), config, progress)
         parity = parity_of(
             one,
             other,
@@ -143,7 +142,7 @@ def verify(
         )
         parting = None
         if config.bisect and not parity.ok:
-            parting = _bisect(specs, (one, other), pictures, parity, config, progress)
+            parting = worst_parting(specs, (one, other), pictures, parity, config, progress)
     worst = tuple({**entry, "file": pictures.file(entry["index"])} for entry in parity.worst)
     return VerifyResult(
         str(specs[0]), str(specs[1]), parity, pictures.source, parting, config.bisect and not parity.ok, worst
@@ -154,80 +153,6 @@ def _spec(text: Spec | Path | str) -> Spec:
     from deploykit.base.spec import Spec, parse_spec
 
     return text if isinstance(text, Spec) else parse_spec(str(text))
-
-
-def _class_order(one: Runner, other: Runner, progress: Progress) -> list[int] | None:
-    """The order of the candidate's classes that gives the reference's; None where it is the same or not known.
-
-    Raises:
-        BadInput: both name their classes, and not the same ones.
-    """
-    if one.classes is None or other.classes is None or one.classes == other.classes:
-        return None
-    if sorted(one.classes) != sorted(other.classes):
-        foreign = [name for name in other.classes if name not in one.classes] or list(other.classes)
-        raise BadInput(
-            "the two have different classes",
-            got=f"{len(other.classes)} classes, with {', '.join(foreign[:3])}",
-            expected=f"the reference's {len(one.classes)}: {', '.join(one.classes[:3])} …",
-        )
-    progress.say("the classes stand in another order: they are compared by name")
-    return [other.classes.index(name) for name in one.classes]
-
-
-def _say_preprocessing(one: Runner, other: Runner, progress: Progress) -> None:
-    mine, theirs = one.preprocessing, other.preprocessing
-    if mine is None or theirs is None:
-        return
-    a, b = ({key: value for key, value in p.to_dict().items() if key != "embedded"} for p in (mine, theirs))
-    if different := [f"{key} {a[key]} and {b[key]}" for key in a if a[key] != b[key]]:
-        progress.warn("the two preprocess pictures differently, each its own way: " + ", ".join(different))
-
-
-def _pictures(
-    specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig, progress: Progress
-) -> Pictures:
-    from deploykit.evaluation.split_images import pictures_for, samples_of
-
-    known = [runner.preprocessing for runner in runners if runner.preprocessing is not None]
-    if not known:
-        raise BadInput("neither artifact says its input size", fix="Name it with --size.")
-    samples = None
-    if config.data is None:
-        samples = next((found for spec in specs if (found := samples_of(spec.path)) is not None), None)
-    return pictures_for(
-        data=config.data,
-        samples=samples,
-        size=known[0].size,
-        limit=config.limit,
-        seed=config.seed,
-        require_real=config.require_real,
-        split=config.split,
-        allow_code=config.allow_code,
-        progress=progress,
-    )
-
-
-def _bisect(
-    specs: tuple[Spec, Spec],
-    runners: tuple[Runner, Runner],
-    pictures: Pictures,
-    parity: Parity,
-    config: VerifyConfig,
-    progress: Progress,
-) -> Parting | None:
-    """Bisect on the worst pictures, four at most, or as many as a fixed batch takes."""
-    from deploykit.evaluation.snr import budget_of
-    from deploykit.exporting.bisect import find_parting
-
-    fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
-    ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))
-    chosen = list(dict.fromkeys(ranked))[: fixed or 4]
-    chosen = (chosen * (fixed or 1))[: fixed or len(chosen)]
-    images = [pictures.images[index] for index in chosen]
-    ways = preprocessings(*runners)
-    inputs = (prepared(images, ways[0]), prepared(images, ways[1]))
-    return find_parting(specs, runners, inputs, config, budget_of(parity.precision).snr_db, progress)
 
 
 def _shown_db(value: float | None) -> str:

@@ -112,6 +112,35 @@ def _compare(
     return True
 
 
+def class_order(one: Runner, other: Runner, progress: Progress) -> list[int] | None:
+    """The order of the candidate's classes that gives the reference's; None where it is the same or not known.
+
+    Raises:
+        BadInput: both name their classes, and not the same ones.
+    """
+    if one.classes is None or other.classes is None or one.classes == other.classes:
+        return None
+    if sorted(one.classes) != sorted(other.classes):
+        foreign = [name for name in other.classes if name not in one.classes] or list(other.classes)
+        raise BadInput(
+            "the two have different classes",
+            got=f"{len(other.classes)} classes, with {', '.join(foreign[:3])}",
+            expected=f"the reference's {len(one.classes)}: {', '.join(one.classes[:3])} …",
+        )
+    progress.say("the classes stand in another order: they are compared by name")
+    return [other.classes.index(name) for name in one.classes]
+
+
+def say_preprocessing(one: Runner, other: Runner, progress: Progress) -> None:
+    """Warn where the two turn a picture into their inputs differently."""
+    mine, theirs = one.preprocessing, other.preprocessing
+    if mine is None or theirs is None:
+        return
+    a, b = ({key: value for key, value in p.to_dict().items() if key != "embedded"} for p in (mine, theirs))
+    if different := [f"{key} {a[key]} and {b[key]}" for key in a if a[key] != b[key]]:
+        progress.warn("the two preprocess pictures differently, each its own way: " + ", ".join(different))
+
+
 def preprocessings(one: Runner, other: Runner) -> tuple[Preprocessing, Preprocessing]:
     """Each side's preprocessing; a float side that does not say its own takes the other's normalisation."""
     mine, theirs = one.preprocessing, other.preprocessing

@@ -23,6 +23,8 @@ from deploykit.evaluation.snr import Sums
 if TYPE_CHECKING:
     from deploykit.base.spec import Spec
     from deploykit.config.verify import VerifyConfig
+    from deploykit.evaluation.parity import Parity
+    from deploykit.evaluation.split_images import Pictures
     from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap
 
 Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
@@ -148,6 +150,28 @@ def first_parting(
 
 
 EMBEDDED = "preprocessing/Transpose"
+
+
+def worst_parting(
+    specs: tuple[Spec, Spec],
+    runners: tuple[Runner, Runner],
+    pictures: Pictures,
+    parity: Parity,
+    config: VerifyConfig,
+    progress: Progress,
+) -> Parting | None:
+    """Where the candidate leaves the reference on the worst pictures, four at most, or as many as a fixed batch takes."""
+    from deploykit.evaluation.compare_runners import prepared, preprocessings
+    from deploykit.evaluation.snr import budget_of
+
+    fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
+    ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))
+    chosen = list(dict.fromkeys(ranked))[: fixed or 4]
+    chosen = (chosen * (fixed or 1))[: fixed or len(chosen)]
+    images = [pictures.images[index] for index in chosen]
+    ways = preprocessings(*runners)
+    inputs = (prepared(images, ways[0]), prepared(images, ways[1]))
+    return find_parting(specs, runners, inputs, config, budget_of(parity.precision).snr_db, progress)
 
 
 def find_parting(
