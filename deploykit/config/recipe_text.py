@@ -1,0 +1,129 @@
+"""The text of a recipe that fits a model and data, commented."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploykit.base import environment
+from deploykit.base.errors import BadInput
+
+
+@dataclass(frozen=True)
+class SeenModel:
+    """What a look at the model told.
+
+    Attributes:
+        arch: ``SOURCE:NAME``, or ``ONNX``.
+        file: it lies in, or None.
+        classes: number of its outputs, where known.
+        size: (height, width) of its input, where known.
+        trained: it has weights that were trained.
+    """
+
+    arch: str
+    file: Path | None
+    classes: int | None
+    size: tuple[int, int] | None
+    trained: bool
+
+
+def recipe_text(
+    seen: SeenModel, file: str, name: str, data: str, classes: tuple[str, ...], size: int, *, fits: bool
+) -> str:
+    """The recipe.
+
+    Args:
+        seen: the model.
+        file: name of the recipe's file.
+        name: of the run.
+        data: a data name.
+        classes: of the data.
+        size: of the input in pixels.
+        fits: the model's outputs are the data's classes.
+
+    Raises:
+        BadInput: an ONNX file, which cannot be fine-tuned, does not fit the data.
+    """
+    shown = ", ".join(classes[:5]) + (", …" if len(classes) > 5 else "")
+    onnx = seen.file is not None and seen.file.suffix.lower() == ".onnx"
+    if onnx and not fits:
+        raise BadInput(
+            f"{seen.file} does not fit the data {data}",
+            got=f"{seen.classes} outputs",
+            expected=f"{len(classes)} classes",
+            fix="Start from the model file it was exported from, which can be fine-tuned.",
+        )
+    parts = [
+        f"# deploykit run {file} --dry-run shows the plan; results go to runs/{name}/.",
+        "version: 1",
+        f"name: {name}",
+        "",
+        f"# {len(classes)} classes: {' '.join(shown.split())}".replace("\r", " "),
+        f"data: {json.dumps(data, ensure_ascii=False)}",
+        "",
+        *_model_part(seen, size, fits),
+        *(() if seen.trained and fits else _train_part(seen, size)),
+        *_variants_part(onnx),
+        *_rest(),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _model_part(seen: SeenModel, size: int, fits: bool) -> list[str]:
+    if seen.trained and fits:
+        own = f", size: {size}" if seen.size is None else ""
+        return [
+            f"# {seen.arch}, trained already; its outputs fit the classes of the data.",
+            f"model: {{file: {json.dumps(str(seen.file), ensure_ascii=False)}{own}}}",
+            "",
+        ]
+    lines = ["model:", f"  arch: {json.dumps(seen.arch, ensure_ascii=False)}"]
+    if seen.file is not None:
+        lines.append(
+            f"  weights: {json.dumps(str(seen.file), ensure_ascii=False)}  # {seen.classes} outputs: the head is replaced"
+        )
+        lines.append("  freeze: false             # true trains the head only")
+    elif seen.arch.startswith(("torchvision:", "timm:")):
+        lines.append("  download: false           # true starts from the library's pretrained weights")
+    return [*lines, ""]
+
+
+def _train_part(seen: SeenModel, size: int) -> list[str]:
+    tuned = seen.file is not None
+    return [
+        "train:",
+        f"  size: {size}                  # input pixels",
+        f"  epochs: {5 if tuned else 30}",
+        "  batch: 64",
+        "  optimizer: sgd            # or adamw",
+        f"  lr: {0.01 if tuned else 0.1}",
+        "  schedule: cosine",
+        "  warmup_epochs: 1",
+        "  augment: {shift_px: 2}    # flip: 0.5 where a mirrored picture is still of its class",
+        "",
+    ]
+
+
+def _variants_part(onnx: bool) -> list[str]:
+    lines = ["# What is measured, together; fp32 is the baseline.", "variants:"]
+    if not onnx:
+        lines += ["  eager: {target: torch-eager}     # PyTorch, the reference", "  compiled: {target: torch-compile}"]
+    lines.append("  fp32: {target: ort-cpu}          # ONNX Runtime on the CPU")
+    if environment.gpus():
+        lines.append("  cuda: {target: ort-cuda}         # ONNX Runtime on the GPU")
+    return [*lines, ""]
+
+
+def _rest() -> list[str]:
+    return [
+        "benchmark:",
+        "  baseline: fp32",
+        "  batch: 1                  # pictures a call",
+        "  threads: 1",
+        "  until: 0.02               # stop when every speed-up is known to ± 2 %,",
+        "  max_time_s: 60            # or after this time",
+        "",
+        "budget: {max_drop_pt: 1.0}  # top-1 points the pick may lose",
+    ]
