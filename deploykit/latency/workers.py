@@ -10,8 +10,8 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -317,22 +317,12 @@ class Crew:
         for worker in self.workers.pop(name, []):
             worker.close()
 
-    def recorded(self, name: str) -> _Recorded:
+    @contextmanager
+    def recorded(self, name: str) -> Iterator[None]:
         """A context in which a worker's failure becomes its variant's."""
-        return _Recorded(name, self)
-
-
-class _Recorded:
-    def __init__(self, name: str, crew: Crew) -> None:
-        self.name, self.crew = name, crew
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, WorkerFailed):
-            return False
-        times = self.crew.found.times[self.name]
-        times.status, times.reason = error.status, error.reason
-        self.crew.drop(self.name)
-        return True
+        try:
+            yield
+        except WorkerFailed as error:
+            times = self.found.times[name]
+            times.status, times.reason = error.status, error.reason
+            self.drop(name)

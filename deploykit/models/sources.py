@@ -7,6 +7,8 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -126,20 +128,13 @@ def from_module(name: str, kwargs: dict[str, Any], allow_code: bool) -> nn.Modul
     return module
 
 
-class _downloading:  # noqa: N801  (reads as a phrase after `with`)
+@contextmanager
+def _downloading(what: str) -> Iterator[None]:
     """Turn the network errors of a download into :class:`Unavailable`."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | RuntimeError):
-            raise Unavailable(
-                f"cannot download the weights of {self.what}: {error}", fix="Is this machine offline?"
-            ) from error
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(f"cannot download the weights of {what}: {error}", fix="Is this machine offline?") from error
 
 
 def _unknown_among_many(kind: str, name: str, known: list[str]) -> BadInput:
