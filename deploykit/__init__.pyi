@@ -175,7 +175,7 @@ def prune(
     macs: float | None = None,
     params: float | None = None,
     latency: float | None = None,
-    target: Literal["ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"] = "ort-cpu",
+    target: Literal["ort-cpu", "ort-cuda", "tensorrt", "tensorrt-rtx", "openvino"] = "ort-cpu",
     ratios: Mapping[str, float] = ...,
     pattern: Literal["2:4"] | None = None,
     unstructured: float | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -212,53 +213,8 @@ ONE_IMPORTER: set[str] = {
     "deploykit.reporting.samples",
 }
 SAME_NAME: set[str] = set()
-TARGET_LITERALS: set[str] = {
-    "base/user_cache.py",
-    "benchmarking/layer_profiles.py",
-    "benchmarking/variant.py",
-    "building/engine_graph.py",
-    "building/fp16_beside.py",
-    "building/ort_file.py",
-    "commands/build.py",
-    "commands/doctor_probes.py",
-    "commands/quantize.py",
-    "config/prune.py",
-    "config/quantize.py",
-    "config/recipe.py",
-    "config/recipe_check.py",
-    "distillation/open_teachers.py",
-    "engines/onnxruntime/profile.py",
-    "engines/onnxruntime/providers.py",
-    "engines/onnxruntime/runner.py",
-    "engines/onnxruntime/session.py",
-    "engines/open.py",
-    "engines/tensorrt/plan_file.py",
-    "engines/tensorrt/runner.py",
-    "engines/tensorrt/version.py",
-    "engines/torch/runner.py",
-    "evaluation/graph_runner.py",
-    "exporting/onnx_file.py",
-    "exporting/reference.py",
-    "gating/exact.py",
-    "pruning/latency/layer_times.py",
-    "pruning/pruner.py",
-    "quantization/cast_rest.py",
-    "quantization/lint/lint.py",
-    "quantization/qdq/dialects.py",
-    "reporting/pick.py",
-    "reporting/rows.py",
-}
-ASKED_OF_A_RUNNER: set[str] = {
-    "benchmarking/layer_profiles.py",
-    "benchmarking/variant.py",
-    "building/tensorrt_plan.py",
-    "commands/inspect.py",
-    "distillation/open_teachers.py",
-    "exporting/check_onnx.py",
-    "latency/interleave.py",
-    "quantization/lint/explain_audit.py",
-    "quantization/ptq.py",
-}
+TARGET_LITERALS: set[str] = set()
+ASKED_OF_A_RUNNER: set[str] = set()
 
 
 def module_of(path: Path) -> str:
@@ -374,31 +330,47 @@ def test_a_file_name_stands_for_one_idea() -> None:
     _compared({place for places in by_name.values() if len(places) > 1 for place in places}, SAME_NAME)
 
 
+# Where a word that a target is called too names an installed distribution.
+DISTRIBUTIONS = {"base/environment.py": {"tensorrt", "openvino"}}
+
+
 def test_names_of_targets_stand_in_one_table() -> None:
+    """A text that is a target's name, and a message that has one with a hyphen in it, take it from base/targets.py."""
     from deploykit.base.targets import TARGETS
 
-    names = set(TARGETS) - MODULE_NAMES
+    within = re.compile(r"(?<![\w-])(" + "|".join(name for name in TARGETS if "-" in name) + r")(?![\w-])")
     found = set()
     for path in FILES:
-        if path.relative_to(ROOT).as_posix() == "base/targets.py":
+        if (place := path.relative_to(ROOT).as_posix()) == "base/targets.py":
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in names:
-                found.add(path.relative_to(ROOT).as_posix())
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                named = node.value in TARGETS and node.value not in DISTRIBUTIONS.get(place, set())
+                if named or within.search(node.value):
+                    found.add(place)
     _compared(found, TARGET_LITERALS)
 
 
-# Target names that are words of other things as well: a package, a folder, a provider.
-MODULE_NAMES = {"tensorrt", "openvino"}
+_RUNNERS = re.compile(r"(^|[._])(runner|reference|candidate)s?$")
 
 
 def test_a_runner_is_asked_by_its_protocols() -> None:
     """What a runner can do is declared in base/runner.py; nobody looks for attributes or silences the types."""
     found = set()
     for path in FILES:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if "runner" in line and ("hasattr(" in line or "type: ignore" in line or "getattr(" in line):
-                found.add(path.relative_to(ROOT).as_posix())
+        content, place = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        silenced = (line for line in content.splitlines() if "type: ignore" in line)
+        if any(re.search("runner|reference|candidate", line) for line in silenced):
+            found.add(place)
+        for node in ast.walk(ast.parse(content)):
+            asked = isinstance(node, ast.Call) and ast.unparse(node.func) in ("hasattr", "getattr", "setattr")
+            if asked and _RUNNERS.search(ast.unparse(node.args[0])):
+                found.add(place)
+            told = node.annotation if isinstance(node, ast.arg) and _RUNNERS.search(node.arg) else None
+            if told is not None and ast.unparse(told) == "Any":
+                found.add(place)
     _compared(found, ASKED_OF_A_RUNNER)
 
 

@@ -1,17 +1,22 @@
-"""The protocol of one loaded engine. Evaluation, verification and benchmarks know only this."""
+"""The protocol of one loaded engine. Evaluation, verification and benchmarks know only this.
+
+What every runner has is :class:`Runner`; what only some can do are protocols of their own, asked for by ``isinstance``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
+    from deploykit.base.errors import Unavailable
     from deploykit.base.preprocessing import Preprocessing
-
-from dataclasses import dataclass
+    from deploykit.base.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,48 @@ class Runner(Protocol):
 
     ``r(x)`` takes exactly what ``inputs[0]`` declares (float32 NCHW normalised, or uint8 NHWC where preprocessing is
     inside) and returns a new float32 array ``[N, C]`` for classifiers (the raw first output otherwise).
+
+    Attributes:
+        preprocessing: of its input; None where nothing tells it, and a caller that knows may state it.
     """
 
-    target: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
     preprocessing: Preprocessing | None
-    classes: tuple[str, ...] | None
-    precision: str
-    device: str
-    threads: int | None
+
+    @property
+    def spec(self) -> Spec:
+        """What was opened, with its target."""
+
+    @property
+    def target(self) -> str:
+        """Of the spec."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """One: the pictures."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """All that it answers."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Their names in the order of the first output; None where nothing tells them."""
+
+    @property
+    def precision(self) -> str:
+        """What it computes in."""
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``."""
+
+    @property
+    def threads(self) -> int | None:
+        """Of the CPU; None: the engine's own default, or it computes elsewhere."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What had to be assumed."""
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Run one batch ``x`` and return the first output as float32."""
@@ -72,14 +109,73 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class Audited(Protocol):
+    """A runner whose engine tells what the network became."""
+
+    def audit(self) -> EngineAudit:
+        """Counts over its layers, as far as the engine tells them."""
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A runner whose engine tells its layers without running them."""
+
+    def layers(self) -> list[EngineLayer]:
+        """In the engine's order."""
+
+
+@runtime_checkable
+class Profiled(Protocol):
+    """A runner whose engine tells the time of each layer."""
+
+    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
+        """The layers for one batch ``x`` in the order they run; profiling itself takes time."""
+
+
+@runtime_checkable
+class Prebound(Protocol):
+    """A runner that can be timed without copies and checks."""
+
+    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+        """A call that runs ``x``, which already lies in the engine's memory, and leaves the answer there.
+
+        This is what compute time means; it returns when the answer is complete.
+        """
+
+
+@runtime_checkable
+class DeviceTimed(Protocol):
+    """A runner whose device has a clock of its own (CUDA events)."""
+
+    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
+        """As ``prebound``: a call that runs ``x``, which lies on the device, and waits for the answer; it returns the
+        milliseconds between two events recorded on the device's stream around the run. None where this engine cannot.
+        """
+
+
+@runtime_checkable
 class Ranged(Protocol):
-    """What a runner offers besides where its engine takes some batch sizes only (TensorRT's optimization profiles).
+    """A runner whose engine takes some batch sizes only (TensorRT's optimization profiles)."""
 
-    Attributes:
-        batch_ranges: smallest, best served and largest batch size of each profile.
-    """
+    @property
+    def batch_ranges(self) -> tuple[tuple[int, int, int], ...]:
+        """Smallest, best served and largest batch size of each profile; empty where all shapes are fixed."""
 
-    batch_ranges: tuple[tuple[int, int, int], ...]
+    def best_shape(self) -> tuple[int, ...]:
+        """The input shape that the first profile serves best; the fixed one where there is no profile."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What the module offers that a target names as its ``runner``."""
+
+    def open_target(
+        self, spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool
+    ) -> Runner:
+        """Open ``spec``, whose target is named; see :func:`deploykit.engines.open.open_runner`."""
+
+    def lacking(self, target: str) -> Unavailable | None:
+        """Why nothing made for ``target`` can be used on this machine, or None; nothing is opened for it."""
 
 
 def fed_batch(runner: Runner, wanted: int) -> int | None:
@@ -97,11 +193,6 @@ def fed_batch(runner: Runner, wanted: int) -> int | None:
     return min(nearest, key=lambda size: abs(size - wanted))
 
 
-@runtime_checkable
-class DeviceTimed(Protocol):
-    """What a runner offers besides where its device has a clock of its own (CUDA events)."""
-
-    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
-        """As ``prebound``: a call that runs ``x``, which lies on the device, and waits for the answer; it returns the
-        milliseconds between two events recorded on the device's stream around the run. None where this engine cannot.
-        """
+def bound_call(runner: Runner, x: np.ndarray) -> Callable[[], object]:
+    """What is timed of a run of ``x``: the run alone, where the engine can bind its input before, else all of the call."""
+    return runner.prebound(x) if isinstance(runner, Prebound) else lambda: runner(x)

@@ -13,7 +13,7 @@ from pathlib import Path
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import Progress
 from deploykit.base.store import MARK, Entry, Store
-from deploykit.base.user_cache import FILES, FOLDERS, cache_folder
+from deploykit.base.user_cache import FILES, cache_folder, cached_folders
 
 _SKIPPED = {"node_modules", "site-packages", "__pycache__"}
 Goes = Callable[[bool, float], bool]
@@ -87,7 +87,7 @@ def _same(stored: Path, shown: Path) -> bool:
 
 def results_of_user_cache(goes: Goes, *, remove: bool) -> list[StoredResult]:
     """The files of the user's cache, and its folders as one entry each; all of them count as used."""
-    places = [cache_folder() / name for name in FILES], [cache_folder() / name for name in FOLDERS]
+    places = [cache_folder() / name for name in FILES], [cache_folder() / name for name in cached_folders()]
     return [
         *(_of_file(path, goes, remove) for path in places[0] if path.is_file()),
         *(_of_folder(path, goes, remove) for path in places[1] if path.is_dir()),

@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 
 from deploykit.base.progress import Progress
+from deploykit.base.targets import target_names
 
 PICTURES = "pictures.sqlite"
 FILES = (PICTURES,)
 TEACHERS = "teachers"
-TIMING = "tensorrt"
-ORT_ENGINES = "ort-trt"
-FOLDERS = (TEACHERS, TIMING, ORT_ENGINES)
+
+
+def cached_folders() -> tuple[str, ...]:
+    """Names of the folders: of teachers' answers, and of targets whose library builds or measures what can be kept."""
+    return (TEACHERS, *target_names(lambda row: row.kept))
 
 
 def cache_folder() -> Path:

@@ -5,19 +5,21 @@ The time of each layer of an engine, measured here: what ``deploykit inspect --t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
 from deploykit.base.atomic import make_folder
 from deploykit.base.command_result import Result
+from deploykit.base.engine_layers import TimedLayer
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import Profiled, Ranged
 from deploykit.base.spec import Spec
+from deploykit.base.targets import Target, target_names, target_of
 from deploykit.exporting.check_onnx import refuse_unsound
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from deploykit.base.runner import Runner
 
 STAGE_VERSION = 1
-CALLS = 30
-PROFILED = ("ort-cpu", "openvino", "tensorrt", "tensorrt-rtx")
 ELSE = "changes of layout, Q and DQ, and what comes before the first layer"
 
 Times = dict[tuple[str, str], float]
@@ -64,7 +64,7 @@ def layers(
     """Profile the engines of one run folder beside each other, or of two, each variant before and after.
 
     A layer is a convolution or matrix product with all that follows it up to the next; engines fuse these anyway. The
-    profiles are made here and now, of the very files that the reports speak of: ONNX Runtime's own for ``ort-cpu``,
+    profiles are made here and now, of the very files that the reports speak of: ONNX Runtime's own on the CPU,
     OpenVINO's and TensorRT's for their engines. Profiling slows the engines down, so that the sums are above the
     latencies of the report.
 
@@ -94,7 +94,10 @@ def layers(
     found = [_profiled(specs_of_run(place), threads, progress) for place in sources]
     if len(found) == 1:
         if not found[0]:
-            raise BadInput(f"no variant of {sources[0]} can be profiled", expected=f"a target of {', '.join(PROFILED)}")
+            raise BadInput(
+                f"no variant of {sources[0]} can be profiled",
+                expected=f"a target of {', '.join(target_names(_tells_times))}",
+            )
         tables = [layer_table("Variants", found[0])]
     else:
         common = [name for name in found[0] if name in found[1]]
@@ -107,11 +110,15 @@ def layers(
     return LayersResult(tables, tuple(files))
 
 
+def _tells_times(row: Target) -> bool:
+    return row.layer_times == "profile"
+
+
 def _profiled(specs: Sequence[Spec], threads: int, progress: Progress) -> dict[str, Times]:
     found: dict[str, Times] = {}
     with progress.task("profile", total=len(specs), unit="engines") as task:
         for spec in specs:
-            if spec.target in PROFILED:
+            if spec.target is not None and _tells_times(target_of(spec.target)):
                 try:
                     found[spec.name] = profile(spec, threads)
                 except DeploykitError as error:
@@ -126,7 +133,7 @@ def profile(spec: Spec, threads: int) -> Times:
     """Median microseconds of each layer of an engine, on one procedural picture.
 
     Args:
-        spec: with a target of :data:`PROFILED`.
+        spec: with a target that tells them.
         threads: of the CPU.
 
     Raises:
@@ -136,15 +143,25 @@ def profile(spec: Spec, threads: int) -> Times:
     from deploykit.engines import open_runner
 
     with open_runner(spec, threads=threads) as runner:
-        x = picture_for(runner)
-        if spec.target == "openvino" and spec.path.suffix.lower() == ".onnx":
-            return _of_nodes(spec, runner.timed_layers(x))  # type: ignore[attr-defined]  # of OpenVINO's runner
-        if spec.target == "openvino":  # an .xml: its own names are all there is
-            return {(row["name"], ""): row["time_us"] for row in runner.timed_layers(x)}  # type: ignore[attr-defined]
-        if spec.target != "ort-cpu":
-            times = getattr(runner, "layer_times")(x)  # noqa: B009  (only TensorRT's runners have it)
-            return {(name, ""): 1e3 * value for name, value in times.items()}
-    return _onnxruntime(spec, x, threads)
+        rows = profiled(runner).timed_layers(picture_for(runner))
+    if spec.path.suffix.lower() == ".onnx":
+        return _of_nodes(spec, rows)
+    return {(row["name"], ""): row["time_us"] for row in rows}  # its own names are all there is
+
+
+def profiled(runner: Runner) -> Profiled:
+    """The runner, which tells the time of each layer.
+
+    Raises:
+        BadInput: its engine does not.
+    """
+    if not isinstance(runner, Profiled):
+        raise BadInput(
+            f"{runner.target} tells no times of its layers",
+            expected="an .onnx file or an engine",
+            fix=f"Export it first: deploykit export {runner.spec.path}.",
+        )
+    return runner
 
 
 def picture_for(runner: Runner) -> np.ndarray:
@@ -158,8 +175,7 @@ def picture_for(runner: Runner) -> np.ndarray:
     from deploykit.data import prepare, synthetic_images
 
     wanted = runner.inputs[0]
-    served = getattr(runner, "best_shape", None)  # of TensorRT's runner: batch 1 may be outside its profiles
-    batch = served()[0] if served is not None else wanted.fixed_batch or 1
+    batch = runner.best_shape()[0] if isinstance(runner, Ranged) else wanted.fixed_batch or 1
     if runner.preprocessing is not None:
         return prepare(synthetic_images(batch, runner.preprocessing.size, 0), runner.preprocessing)
     sizes = [size for size in wanted.shape[1:] if isinstance(size, int)]
@@ -168,7 +184,7 @@ def picture_for(runner: Runner) -> np.ndarray:
     return np.zeros([batch, *sizes], dtype=wanted.dtype)
 
 
-def _of_nodes(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Times:
+def _of_nodes(spec: Spec, rows: Sequence[TimedLayer]) -> Times:
     """Times of an engine's layers, put together by the nodes of the file that each does."""
     import onnx_ir as ir
 
@@ -181,27 +197,6 @@ def _of_nodes(spec: Spec, rows: Sequence[Mapping[str, Any]]) -> Times:
     graph = ir.load(spec.path)
     kinds = {node.name or "": node.op_type for node in graph.graph}
     found, rest = by_layer(times, owners(graph))
-    return {(name, kinds.get(name, "")): time for name, time in found.items()} | {(ELSE, ""): rest}
-
-
-def _onnxruntime(spec: Spec, x: np.ndarray, threads: int) -> Times:
-    import onnx_ir as ir
-    import onnxruntime as ort
-
-    from deploykit.engines.onnxruntime.profile import kernel_times
-    from deploykit.quantization.layer_profile import by_layer, owners
-
-    with TemporaryDirectory(prefix="deploykit-profile-") as scratch:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = threads, 4
-        options.enable_profiling, options.profile_file_prefix = True, str(Path(scratch) / "profile")
-        session = ort.InferenceSession(str(spec.path), options, providers=["CPUExecutionProvider"])
-        for _ in range(CALLS):
-            session.run(None, {session.get_inputs()[0].name: x})
-        kernels = kernel_times(Path(session.end_profiling()))
-    graph = ir.load(spec.path)
-    kinds = {node.name or "": node.op_type for node in graph.graph}
-    found, rest = by_layer(kernels, owners(graph))
     return {(name, kinds.get(name, "")): time for name, time in found.items()} | {(ELSE, ""): rest}
 
 
@@ -226,21 +221,16 @@ def timed(
     if path.suffix.lower() == ".onnx":
         refuse_unsound(path, finite=False)
     with open_runner(Spec(path.stem, path, target), threads=threads, size=size, allow_code=allow_code) as runner:
-        if not hasattr(runner, "timed_layers"):
-            raise BadInput(
-                f"{runner.target} tells no times of its layers",
-                expected="an .onnx file or an engine",
-                fix=f"Export it first: deploykit export {path}.",
-            )
+        told = profiled(runner)
         x = picture_for(runner)
-        rows = runner.timed_layers(x)
+        rows = told.timed_layers(x)
         found, left = audit_and_left(runner)
     total = sum(row["time_us"] for row in rows) or 1.0  # all below the clock's step
-    rows = [{**row, "time_us": round(row["time_us"], 2), "share": round(row["time_us"] / total, 4)} for row in rows]
+    shown = [{**row, "time_us": round(row["time_us"], 2), "share": round(row["time_us"] / total, 4)} for row in rows]
     facts = {
         "timed_on": {"target": runner.target, "batch": x.shape[0], "threads": runner.threads, "layers": len(rows)},
         "layers_us": round(total, 1),
         "engine": found,
         LEFT: left,
     }
-    return facts, rows
+    return facts, shown

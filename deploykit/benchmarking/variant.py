@@ -11,6 +11,7 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
 from deploykit.base.progress import Progress
 from deploykit.base.spec import Spec
+from deploykit.base.targets import REFERENCE
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.metrics import Metric
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
@@ -101,7 +102,7 @@ class Judge:
         name, config = spec.name, self.config
         with self._open(spec) as runner:
             fields["precision"] = runner.precision
-            fields["notes"] += list(getattr(runner, "notes", ()))
+            fields["notes"] += list(runner.notes)
             preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
             found.preprocessing = preprocessing
             fixed = runner.inputs[0].fixed_batch
@@ -170,9 +171,9 @@ class Judge:
         with ExitStack() as stack:
             if model is not None:
                 named = {"arch": arch} if (arch := spec.options.get("arch", found.chain.arch)) else {}
-                reference, name = self._eager(Spec("eager", model, "torch-eager", named)), "eager"
+                reference, name = self._eager(Spec("eager", model, REFERENCE, named)), "eager"
                 self._count(found, reference)
-                if spec.target == "torch-eager" and spec.options == named:
+                if spec.target == REFERENCE and spec.options == named:
                     return  # it is the reference itself
             elif fallback is not None:
                 reference, name = stack.enter_context(self._open(fallback.spec)), fallback.spec.name
@@ -206,11 +207,11 @@ class Judge:
             self._reference = (model, self._open(model))
         return self._reference[1]
 
-    def _count(self, found: Judged, reference: Any) -> None:
-        from deploykit.models import count
+    def _count(self, found: Judged, reference: Runner) -> None:
+        from deploykit.models import RunsModel, count
 
         known = reference.preprocessing or found.preprocessing
-        if known is None or reference.loaded.program is not None:
+        if known is None or not isinstance(reference, RunsModel) or reference.loaded.program is not None:
             return
         counts = count(reference.loaded.module, known.size)
         found.fields |= {"params": counts.params, "macs": counts.macs}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.base.targets import target_names, target_of
 from deploykit.exporting.check_onnx import described, refuse_not_finite, refuse_outside_indices
 
 if TYPE_CHECKING:
@@ -138,8 +139,9 @@ def _pictures(config: BuildConfig, progress: Progress) -> list[np.ndarray] | Non
 def _as_fp8(
     source: Path, proto: onnx.ModelProto, scratch: Path, target: str
 ) -> tuple[Path, list[str], dict[str, Any] | None]:
-    if target not in ("tensorrt", "tensorrt-rtx"):
-        raise BadInput(f"{target} has no fp8", expected="tensorrt or tensorrt-rtx")
+    if "fp8" not in target_of(target).precisions:
+        able = target_names(lambda row: "fp8" in row.precisions)
+        raise BadInput(f"{target} has no fp8", expected=" or ".join(able))
     import onnx
 
     from deploykit.engines.tensorrt.fp8 import to_fp8
@@ -212,7 +214,7 @@ def _linted(source: Path, target: str) -> list[str]:
     """Notes of the linter; what breaks the target is an error that names the node."""
     from deploykit.quantization.lint.lint import by_rule, findings_of
 
-    if target == "ort-cuda":
+    if target_of(target).dialect is None:
         return []
     found = findings_of(_loaded(source), target)
     broken = by_rule([one for one in found if one.breaks])

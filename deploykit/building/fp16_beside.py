@@ -11,12 +11,14 @@ from deploykit.base.artifact import Manifest, already_made, read_manifest, write
 from deploykit.base.errors import DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import Progress
+from deploykit.base.targets import ORT_CPU
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
 
     from deploykit.base.runner import Runner
+    from deploykit.building.builder import BuildFile
     from deploykit.config.build import BuildConfig
 
 PICTURES = 32
@@ -33,23 +35,14 @@ def wants_beside(config: BuildConfig, precision: str) -> bool:
     return config.beside == "fp16" and precision == "int8" and not config.strip
 
 
-def build_with_beside(
-    source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
-) -> Manifest:
-    """Build a plan, and one in fp16 beside it where that is asked for; write its manifest, which is returned."""
-    from deploykit.building.tensorrt_plan import build_engine
-
-    described = build_engine(source, target, config, manifest, force, progress)
-    facts = described.facts
-    if wants_beside(config, facts["precision"]):
-        facts["beside"] = found = build_beside(source, target, config, manifest, force, progress)
-        facts["notes"].append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
-    write_manifest(target, described)
-    return described
-
-
 def build_beside(
-    source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
+    source: Path,
+    target: Path,
+    config: BuildConfig,
+    manifest: Manifest,
+    force: bool,
+    progress: Progress,
+    build_engine: BuildFile,
 ) -> dict[str, Any]:
     """Build the fp16 engine beside an int8 one and name the faster that keeps its accuracy.
 
@@ -60,12 +53,11 @@ def build_beside(
         manifest: of its build.
         force: replace what is not ours.
         progress: where it shows.
+        build_engine: builds one plan.
 
     Returns:
         file, bytes, made_from, ms (None: not timed here), snr_db, pick (None: undecided), why.
     """
-    from deploykit.building.tensorrt_plan import build_engine
-
     place = beside_name(target)
     with TemporaryDirectory(prefix="deploykit-") as scratch:
         graph, made_from = float_source(source, Path(scratch))
@@ -155,7 +147,7 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
 
 def _decided(graph: Path, plans: dict[str, Path], config: BuildConfig, progress: Progress) -> dict[str, Any]:
     """Which of two plans is the faster that keeps its accuracy; undecided where there is no GPU to time them."""
-    from deploykit.building.tensorrt_plan import race
+    from deploykit.building.race import race
     from deploykit.engines.tensorrt.hardware import gpu_or_none
 
     undecided: dict[str, Any] = {"ms": None, "snr_db": None, "pick": None}
@@ -185,7 +177,7 @@ def _snr(
     from deploykit.evaluation.compare_runners import parity_of
 
     found: dict[str, tuple[float | None, bool]] = {}
-    with open_runner(Spec("float", graph, "ort-cpu"), size=config.size) as reference:
+    with open_runner(Spec("float", graph, ORT_CPU), size=config.size) as reference:
         size = reference.preprocessing.size if reference.preprocessing is not None else (224, 224)
         pictures = synthetic_images(PICTURES, size, config.seed)
         for name, path in plans.items():

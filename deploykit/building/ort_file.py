@@ -6,6 +6,7 @@ What is optimized for one machine is made when the file is opened; only what hol
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import Progress
+from deploykit.base.targets import ORT_CUDA, ORT_TRT, target_of
 from deploykit.building.engine_graph import prepared_graph
 
 if TYPE_CHECKING:
@@ -25,6 +27,11 @@ PLAN_ONLY = (
 )  # fmt: skip
 TRT_ONLY = ("level", "workspace_mib", "sparse", "profiles")
 SAME_DB = 100.0
+
+
+def hardware(config: BuildConfig) -> Mapping[str, object]:
+    """Nothing: the file holds on any machine."""
+    return {}
 
 
 def build_file(
@@ -71,22 +78,24 @@ def refuse_foreign_options(config: BuildConfig) -> None:
     Raises:
         BadInput: naming the first.
     """
+    row = target_of(config.target)
+    with_tensorrt, on_gpu = config.target == ORT_TRT, row.provider is not None and not row.on_cpu
     foreign = [name for name in PLAN_ONLY if getattr(config, name)]
-    if config.target != "ort-trt":
+    if not with_tensorrt:
         foreign += [name for name in TRT_ONLY if getattr(config, name)]
     if config.builds > 1:
         foreign.append("builds")
-    if config.hardware_compatible != "none" and config.target != "ort-trt":
+    if config.hardware_compatible != "none" and not with_tensorrt:
         foreign.append("hardware_compatible")
-    if config.cuda_graph and config.target not in ("ort-cuda", "ort-trt"):
+    if config.cuda_graph and not on_gpu:
         foreign.append("cuda_graph")
-    if config.optimize != "none" and config.target == "openvino":
+    if config.optimize != "none" and row.provider is None:
         foreign.append("optimize")
     if foreign:
         flag = "--" + foreign[0].replace("_", "-").replace("profiles", "profile")
         raise BadInput(f"{config.target} has no {flag}", fix="Leave it away, or name another --target.")
-    if config.precision == "tf32" and config.target == "ort-cpu":
-        raise BadInput("ort-cpu has no TF32", fix="Leave --precision away.")
+    if config.precision == "tf32" and row.on_cpu:
+        raise BadInput(f"{config.target} has no TF32", fix="Leave --precision away.")
 
 
 def provider_options(made: onnx.ModelProto, path: Path, config: BuildConfig, rest: str) -> dict[str, str]:
@@ -99,9 +108,9 @@ def provider_options(made: onnx.ModelProto, path: Path, config: BuildConfig, res
         rest: precision of its float part.
     """
     options: dict[str, str] = {}
-    if config.target == "ort-cuda":
+    if config.target == ORT_CUDA:
         options["use_tf32"] = "1" if config.precision == "tf32" else "0"
-    if config.target == "ort-trt":
+    if config.target == ORT_TRT:
         from deploykit.engines.onnxruntime.tensorrt_options import profile_options
 
         options |= profile_options(made, config.profiles)

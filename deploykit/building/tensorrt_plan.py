@@ -1,23 +1,22 @@
-"""Building a TensorRT plan: what the machine allows, the graph in the precision asked for, the build, the manifest.
-
-Which of several plans is the fastest on the GPU at hand, measured in turns.
-"""
+"""Building a TensorRT plan: what the machine allows, the graph in the precision asked for, the build, the manifest."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from deploykit.base.artifact import Manifest, write_artifact
+from deploykit.base.artifact import Manifest, write_artifact, write_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
+from deploykit.base.targets import TENSORRT, TENSORRT_RTX
 from deploykit.building.engine_graph import prepared_graph
-from deploykit.latency.interleave import interleaved_s
+from deploykit.building.fp16_beside import build_beside, wants_beside
+from deploykit.building.race import fastest
 
 if TYPE_CHECKING:
     from deploykit.config.build import BuildConfig
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 UNFINISHED = "build (unfinished)"
 
 
-def plan_hardware(config: BuildConfig) -> Mapping[str, object]:
+def hardware(config: BuildConfig) -> Mapping[str, object]:
     """What of this machine shapes a plan: the GPU it is built on and the capabilities it is built for."""
     from deploykit.engines.tensorrt.build import capabilities
     from deploykit.engines.tensorrt.hardware import gpu_or_none
@@ -40,6 +39,25 @@ def plan_hardware(config: BuildConfig) -> Mapping[str, object]:
     api, gpu = load(config.target), gpu_or_none(config.device)
     named = capabilities(api, config, gpu)
     return {"gpu": gpu.to_dict() if gpu else None, "compute_capabilities": list(named) or "portable"}
+
+
+def build_file(
+    source: Path, target: Path, config: BuildConfig, manifest: Manifest, force: bool, progress: Progress
+) -> Manifest:
+    """Build a plan, and one in fp16 beside an int8 one where that is asked for; write its manifest, which is returned.
+
+    Raises:
+        BadInput: the flavour or the network has no such thing.
+        Unavailable: the build needs a GPU, and there is none.
+        AnswerNo: the builder failed, or the precision asked for is not in the network.
+    """
+    described = build_engine(source, target, config, manifest, force, progress)
+    facts = described.facts
+    if wants_beside(config, facts["precision"]):
+        facts["beside"] = found = build_beside(source, target, config, manifest, force, progress, build_engine)
+        facts["notes"].append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
+    write_manifest(target, described)
+    return described
 
 
 def build_engine(
@@ -131,7 +149,7 @@ def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:
     if config.version_compatible and not flavour.lean_runtime:
         raise BadInput(
             f"{flavour.target} has no lean runtime to put into a version-compatible plan",
-            fix="Leave --version-compatible away, or use --target tensorrt.",
+            fix=f"Leave --version-compatible away, or use --target {TENSORRT}.",
         )
     if config.hardware_compatible != "none" and flavour.ahead_of_time:
         raise BadInput(
@@ -157,7 +175,7 @@ def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:
         mend = (
             "Leave it away, or build on a machine with a GPU."
             if wanted
-            else ("Build on the GPU that will run it, or use --target tensorrt-rtx, which builds ahead of time.")
+            else f"Build on the GPU that will run it, or use --target {TENSORRT_RTX}, which builds ahead of time."
         )
         raise Unavailable(f"{what} needs a GPU, because it {why}: {error.what}", fix=mend) from error
 
@@ -173,8 +191,6 @@ def _best_of(
     progress: Progress,
 ) -> tuple[Plan, dict[str, Any]]:
     """Build as often as asked and keep the fastest; what was measured is kept for the next build."""
-    from contextlib import ExitStack
-
     from deploykit.engines.tensorrt import build as cache
     from deploykit.engines.tensorrt.build import build_plan
 
@@ -216,48 +232,3 @@ def _portable(api: Api, content: bytes, target: Path, gpu: Gpu | None, config: B
         return []
     named = ", ".join(header_of(content, target).capabilities)
     return [f"no GPU here: built portable, for compute capabilities {named}"]
-
-
-ROUNDS = 50
-
-
-def fastest(plans: Sequence[bytes], target: Path, config: BuildConfig) -> tuple[int, list[float]]:
-    """Index of the fastest plan, and the milliseconds a call of each.
-
-    Args:
-        plans: of one network.
-        target: the file that one of them will become, for its name.
-        config: of their build.
-    """
-    with TemporaryDirectory(prefix="deploykit-") as folder:
-        files = {}
-        for number, content in enumerate(plans):
-            place = Path(folder) / f"{target.stem}.{number}.engine"
-            place.write_bytes(content)
-            files[str(number)] = place
-        times = race(files, config)
-    milliseconds = [times[str(number)] for number in range(len(plans))]
-    return milliseconds.index(min(milliseconds)), [round(one, 4) for one in milliseconds]
-
-
-def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
-    """Milliseconds a call of each plan, compute only, at the batch that the first one's first profile serves best.
-
-    Raises:
-        Unavailable: there is no GPU to time them on.
-    """
-    import numpy as np
-
-    from deploykit.base.spec import Spec
-    from deploykit.engines import open_runner
-
-    with ExitStack() as stack:
-        runners = {}
-        for name, path in files.items():
-            # built here and now: a lean runtime inside is the library's own
-            spec = Spec(name, path, config.target, {"device": str(config.device)})
-            runners[name] = stack.enter_context(open_runner(spec, size=config.size, allow_code=True))
-        first = next(iter(runners.values()))
-        shape = first.best_shape()  # type: ignore[attr-defined]  # of TensorRT's runner
-        x = np.zeros(shape, first.inputs[0].dtype)
-        return {name: 1e3 * one for name, one in interleaved_s(runners, x, rounds=ROUNDS, seed=config.seed).items()}

@@ -10,20 +10,15 @@ from deploykit.base.artifact import Made, Manifest, Parent, portable_data_name
 from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import PLANS, check_target
+from deploykit.base.targets import target_of
 from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.build import BuildConfig
 from deploykit.config.keywords import by_keywords
 
-LIBRARIES = {
-    "tensorrt": ("deploykit", "onnx", "tensorrt"),
-    "tensorrt-rtx": ("deploykit", "onnx", "tensorrt_rtx"),
-    "ort-cpu": ("deploykit", "onnx", "onnxruntime", "onnxruntime-gpu"),
-    "ort-cuda": ("deploykit", "onnx", "onnxruntime", "onnxruntime-gpu"),
-    "ort-trt": ("deploykit", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt"),
-    "openvino": ("deploykit", "onnx", "openvino"),
-}
-STAGES = {target: Stage("build", 1, libraries) for target, libraries in LIBRARIES.items()}
+
+def stage_of(target: str) -> Stage:
+    """The stage, with the libraries of the target."""
+    return Stage("build", 1, ("deploykit", "onnx", *target_of(target).libraries))
 
 
 @dataclass(frozen=True)
@@ -81,13 +76,10 @@ def build(
         Unavailable: this machine lacks the library or the GPU that the target is built with.
         AnswerNo: the builder failed, or the precision asked for is not in the network.
     """
-    from deploykit.building.fp16_beside import build_with_beside
-    from deploykit.building.ort_file import build_file
+    from deploykit.building.builder import builder_of
 
     config = config or BuildConfig()
-    check_target(config.target)
-    if config.target not in STAGES:
-        raise BadInput(f"{config.target} runs model files as they are", expected="one of " + ", ".join(STAGES))
+    builder = builder_of(config.target)
     source = check_file(Path(model))
     if source.suffix.lower() != ".onnx":
         raise BadInput(
@@ -95,14 +87,12 @@ def build(
             got=source.suffix or "no suffix",
             fix=f"Export it first: deploykit export {source}.",
         )
-    suffix = ".engine" if config.target in PLANS else ".onnx"
-    target = output_path(output, default_output(source, config.target), suffix, source)
+    target = output_path(output, default_output(source, config.target), target_of(config.target).built, source)
     data = opener(config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress)
 
     def plan() -> Planned:
         manifest = planned(source, target, config, data)
-        make = build_with_beside if config.target in PLANS else build_file
-        return Planned(manifest, lambda: make(source, target, config, manifest, force, progress))
+        return Planned(manifest, lambda: builder.build_file(source, target, config, manifest, force, progress))
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
     return BuildResult(target, made, told(manifest.facts) if made else manifest.facts)
@@ -110,8 +100,8 @@ def build(
 
 def default_output(source: Path, target: str) -> Path:
     """Where the engine of ``source`` goes unless told otherwise."""
-    name = f"{source.stem}.engine" if target in PLANS else f"{source.stem}.{target}.onnx"
-    return source.with_name(name)
+    row = target_of(target)
+    return source.with_name(f"{source.stem}{row.built}" if row.needs_build else f"{source.stem}.{target}{row.built}")
 
 
 def planned(source: Path, target: Path, config: BuildConfig, data: Opener) -> Manifest:
@@ -120,19 +110,18 @@ def planned(source: Path, target: Path, config: BuildConfig, data: Opener) -> Ma
     Raises:
         Unavailable: this machine lacks the library that a plan is built with.
     """
+    from deploykit.building.builder import builder_of
     from deploykit.building.engine_graph import split_seen
-    from deploykit.building.tensorrt_plan import plan_hardware
 
     parents = [file_parent(source, target)]
     if config.data is not None and config.precision in ("fp16", "bf16"):  # a cast measures its pictures
         parents.append(Parent("data", split_seen(data()).sha256, name=portable_data_name(config.data)))
-    is_plan = config.target in PLANS
-    return STAGES[config.target].manifest(
-        "engine" if is_plan else "onnx",
+    return stage_of(config.target).manifest(
+        "engine" if target_of(config.target).needs_build else "onnx",
         recorded(config),
         parents,
         target=config.target,
-        hardware=plan_hardware(config) if is_plan else None,  # a file holds on any machine
+        hardware=builder_of(config.target).hardware(config),
     )
 
 

@@ -15,7 +15,7 @@ from deploykit.base.command_result import Result
 from deploykit.base.environment import cpu, gpus, memory_bytes
 from deploykit.base.errors import Unavailable, unknown
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.doctor_probes import PROBES
+from deploykit.commands.doctor_probes import probes
 from deploykit.config.doctor import DoctorConfig
 from deploykit.config.keywords import by_keywords
 
@@ -107,7 +107,7 @@ class DoctorResult(Result):
 
 def names() -> list[str]:
     """Everything that is looked at."""
-    return [*LOCAL, *PROBES]
+    return [*LOCAL, *probes()]
 
 
 @by_keywords(DoctorConfig)
@@ -126,8 +126,8 @@ def doctor(config: DoctorConfig | None = None, *, progress: Progress = SILENT) -
         if name not in names():
             raise unknown("check", name, names())
     checks = [_python(), _machine(), _disk(), _gpu(), _compiler(), _onnxruntime_packages()]
-    with progress.task("look", total=len(PROBES), unit="probes") as task, ThreadPoolExecutor(2) as threads:
-        for check in threads.map(probe, PROBES):
+    with progress.task("look", total=len(probes()), unit="probes") as task, ThreadPoolExecutor(2) as threads:
+        for check in threads.map(probe, probes()):
             checks.append(check)
             task.advance(1)
     return DoctorResult(tuple(checks), require)
@@ -135,7 +135,7 @@ def doctor(config: DoctorConfig | None = None, *, progress: Progress = SILENT) -
 
 def probe(name: str, limit_s: float = PROBE_LIMIT_S) -> Check:
     """Run one probe in a process of its own; a crash or hang is its answer."""
-    fix = PROBES[name][1]
+    fix = probes()[name][1]
     command = [sys.executable, "-m", "deploykit.commands.doctor_probes", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False, errors="replace")

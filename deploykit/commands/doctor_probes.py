@@ -9,7 +9,22 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from deploykit.base.targets import (
+    OPENVINO,
+    ORT_CPU,
+    ORT_CUDA,
+    ORT_TRT,
+    TARGETS,
+    TENSORRT,
+    TENSORRT_RTX,
+    TORCH_COMPILE,
+    TORCH_EAGER,
+    target_names,
+    target_of,
+)
 
 Answer = dict[str, Any]
 
@@ -63,21 +78,20 @@ def ort_cpu() -> Answer:
 
 def ort_cuda() -> Answer:
     """The CUDA provider's library loads and there is a GPU."""
-    return _provider("CUDAExecutionProvider", "Install the driver and pip install 'onnxruntime-gpu[cuda,cudnn]'.")
+    return _provider(ORT_CUDA)
 
 
 def ort_tensorrt() -> Answer:
     """The TensorRT provider's library loads."""
-    return _provider(
-        "TensorrtExecutionProvider", "pip install 'tensorrt>=10.16,<11' (this provider links TensorRT 10)."
-    )
+    return _provider(ORT_TRT)
 
 
-def _provider(name: str, fix: str) -> Answer:
+def _provider(target: str) -> Answer:
     from deploykit.engines.onnxruntime.providers import missing_library
 
-    reason = missing_library(name)
-    return _answer(True, f"{name} loads") if reason is None else _answer(False, reason, fix)
+    provider = str(target_of(target).provider)
+    reason = missing_library(provider)
+    return _answer(True, f"{provider} loads") if reason is None else _answer(False, reason, _mend(target))
 
 
 def cuda_libraries() -> Answer:
@@ -107,20 +121,21 @@ def cuda_libraries() -> Answer:
 
 def tensorrt() -> Answer:
     """TensorRT 10 or 11: looked up, and its library loaded."""
-    return _tensorrt("tensorrt", ("libnvinfer.so.11", "libnvinfer.so.10"), "pip install 'deploykit[trt]'.")
+    return _tensorrt(TENSORRT, ("libnvinfer.so.11", "libnvinfer.so.10"))
 
 
 def tensorrt_rtx() -> Answer:
     """TensorRT-RTX: looked up, and its library loaded."""
-    return _tensorrt("tensorrt_rtx", ("libtensorrt_rtx.so.1",), "pip install tensorrt_rtx.")
+    return _tensorrt(TENSORRT_RTX, ("libtensorrt_rtx.so.1",))
 
 
-def _tensorrt(package: str, libraries: tuple[str, ...], fix: str) -> Answer:
+def _tensorrt(target: str, libraries: tuple[str, ...]) -> Answer:
     import ctypes
     import importlib.util
     from importlib import metadata
     from pathlib import Path
 
+    package, fix = target_of(target).libraries[0], _mend(target)
     if importlib.util.find_spec(package) is None:
         return _answer(False, f"the Python package {package} is not installed", fix)
     version = metadata.version(package) if package in metadata.packages_distributions() else "of unknown version"
@@ -150,25 +165,43 @@ def timm() -> Answer:
     return _answer(True, f"timm {timm.__version__}")
 
 
+def _other(name: str) -> Answer:
+    """A target of another package: what it lacks here, in its own words."""
+    from deploykit.engines import lacking
+
+    found = lacking(name)
+    return _answer(True, "nothing is lacking") if found is None else _answer(False, found.line(), found.fix)
+
+
+def _mend(target: str) -> str:
+    return f"{target_of(target).install}."
+
+
 PROBES: dict[str, tuple[Callable[[], Answer], str]] = {
-    "torch": (torch_and_torchvision, "pip install torch torchvision (as a pair; never torch 2.13.0)."),
+    "torch": (torch_and_torchvision, _mend(TORCH_EAGER)),
     "torch-cuda": (torch_cuda, "Install the NVIDIA driver."),
-    "torch-compile": (torch_compile, "Install a C++ compiler (apt-get install g++ python3-dev)."),
-    "ort-cpu": (ort_cpu, "pip install onnxruntime-gpu, or onnxruntime where it has no wheels."),
-    "ort-cuda": (ort_cuda, "pip install 'onnxruntime-gpu[cuda,cudnn]'."),
-    "ort-trt": (ort_tensorrt, "pip install 'tensorrt>=10.16,<11'."),
+    TORCH_COMPILE: (torch_compile, _mend(TORCH_COMPILE)),
+    ORT_CPU: (ort_cpu, _mend(ORT_CPU)),
+    ORT_CUDA: (ort_cuda, _mend(ORT_CUDA)),
+    ORT_TRT: (ort_tensorrt, _mend(ORT_TRT)),
     "cuda-libraries": (cuda_libraries, "pip install 'onnxruntime-gpu[cuda,cudnn]'."),
-    "tensorrt": (tensorrt, "pip install 'deploykit[trt]'."),
-    "tensorrt-rtx": (tensorrt_rtx, "pip install tensorrt_rtx."),
-    "openvino": (openvino, "pip install 'deploykit[openvino]'."),
+    TENSORRT: (tensorrt, _mend(TENSORRT)),
+    TENSORRT_RTX: (tensorrt_rtx, _mend(TENSORRT_RTX)),
+    OPENVINO: (openvino, _mend(OPENVINO)),
     "timm": (timm, "pip install 'deploykit[timm]'."),
 }
 """name → the probe, and the mend where importing alone fails."""
 
 
+def probes() -> dict[str, tuple[Callable[[], Answer], str | None]]:
+    """All probes: :data:`PROBES`, and one for each target of another package."""
+    others = {name: (partial(_other, name), None) for name in target_names() if name not in TARGETS}
+    return {**PROBES, **others}
+
+
 def run_probe(name: str) -> Answer:
     """The answer of one probe; whatever it raises is its answer."""
-    probe, fix = PROBES[name]
+    probe, fix = probes()[name]
     try:
         return probe()
     except Exception as error:  # a broken library may raise anything

@@ -20,13 +20,15 @@ from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, DeploykitError, from_os_error
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import Layered
 from deploykit.base.spec import Spec
+from deploykit.base.targets import TENSORRT, target_of
 from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
-SUFFIXES = (".engine", ".plan", ".trt")
+SUFFIXES = target_of(TENSORRT).suffixes
 
 
 def describe_engine(
@@ -106,7 +108,7 @@ def _opened(
             return timed(path, target, None, size, allow_code)
         with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
             found, left = audit_and_left(runner)
-            layers = runner.layers()  # type: ignore[attr-defined]  # of TensorRT's runner
+            layers = [dict(row) for row in runner.layers()] if isinstance(runner, Layered) else []
     except DeploykitError as error:
         missing = "tactics, formats, fusion, reformats" + (", and the time of each layer" if times else "")
         return {"not_told": f"{missing}, because the plan does not open here: {error.what}"}, []

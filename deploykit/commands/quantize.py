@@ -11,6 +11,7 @@ from deploykit.base.checkpoint import check_file
 from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.targets import ORT_CPU
 from deploykit.commands.export import STAGE as EXPORT
 from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
@@ -209,7 +210,7 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
 
 def default_name(source: Path, target: str) -> str:
     """What the int8 file of ``source`` for ``target`` is called: files for several targets can lie side by side."""
-    return f"{source.stem}.int8.onnx" if target == "ort-cpu" else f"{source.stem}.int8.{target}.onnx"
+    return f"{source.stem}.int8.onnx" if target == ORT_CPU else f"{source.stem}.int8.{target}.onnx"
 
 
 def _dialect(config: QuantizeConfig) -> Dialect:

@@ -6,20 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from deploykit.base.targets import TARGETS
+from deploykit.base.targets import ORT_CUDA, ORT_TRT, TENSORRT, WITH_BUILDER, Precision
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
 from deploykit.config.options import AllowCode, Seed, Size, SkipBroken, data_help
 
-_TARGETS = tuple(one for one in TARGETS if not one.startswith("torch"))
-
 
 class BuildConfig(Config):
     """One engine from one ONNX file."""
 
-    target: Annotated[str, Flag(choices=_TARGETS)] = Field(default="tensorrt", description="What will run it.")
-    precision: Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"] | None = Field(
+    target: Annotated[str, Flag(choices=WITH_BUILDER)] = Field(default=TENSORRT, description="What will run it.")
+    precision: Precision | None = Field(
         default=None,
         description="Of the float part, which is cast where the file has another; int8 and fp8 ask for Q/DQ, fp8 turns "
         "int8 Q/DQ into it. Default: the file's.",
@@ -28,7 +26,9 @@ class BuildConfig(Config):
     beside: Literal["fp16", "none"] = Field(
         default="fp16", description="What is built beside an int8 engine, so that the faster can be named."
     )
-    cuda_graph: bool = Field(default=False, description="Of ort-cuda and ort-trt: capture and replay the whole graph.")
+    cuda_graph: bool = Field(
+        default=False, description=f"Of {ORT_CUDA} and {ORT_TRT}: capture and replay the whole graph."
+    )
     optimize: Literal["none", "basic"] = Field(
         default="none", description="For ONNX Runtime, optimized offline, by levels that hold on any machine."
     )

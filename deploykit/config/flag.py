@@ -42,7 +42,7 @@ class Flag:
 
     names: str = ""
     metavar: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
     many: bool | None = None
     parse: Callable[[list[str], str], Any] | None = None
     positional: bool = False
@@ -78,7 +78,7 @@ class OneOf:
         return core_schema.no_info_plain_validator_function(self._checked)
 
     def _checked(self, value: Any) -> str:
-        if isinstance(value, str) and value in self.names:
+        if isinstance(value, str) and (value in self.known or value in (*self.before, *self.after)):
             return value
         raise PydanticKnownError("literal_error", {"expected": listed([repr(one) for one in self.names], "or")})
 

@@ -6,13 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deploykit.base.targets import PLANS, TARGETS
+from deploykit.base.targets import ON_ONNX
 from deploykit.config.command import Argument, Command
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag
 from deploykit.config.options import AllowCode, Arch, Size
-
-_TARGETS = tuple(one for one in TARGETS if not one.startswith("torch") and one not in PLANS)
 
 
 class InspectConfig(Config):
@@ -22,7 +20,7 @@ class InspectConfig(Config):
     times: bool = Field(
         default=False, description="Run an .onnx or engine here, and list the layers that it runs with their time."
     )
-    target: Annotated[str | None, Flag(choices=_TARGETS)] = Field(
+    target: Annotated[str | None, Flag(choices=ON_ONNX)] = Field(
         default=None, description="What runs an .onnx for --times."
     )
     threads: int | None = Field(default=None, description="CPU threads.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from deploykit.base.registry import listed
+from deploykit.base.targets import ORT_CPU, WITH_LAYER_TIMES
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
@@ -14,9 +15,6 @@ from deploykit.config.options import AllowCode, Arch, Device, Size, SkipBroken, 
 from deploykit.config.registries import CRITERIA
 from deploykit.config.texts import fractions, whole
 
-LatencyTarget = Literal["ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx"]
-LATENCY_TARGETS: tuple[str, ...] = get_args(LatencyTarget)
-"""Where single layers can be timed, which a latency budget needs."""
 Fraction = Annotated[float | None, Field(gt=0, lt=1)]
 
 
@@ -30,7 +28,7 @@ class PruneConfig(Config):
     latency: Fraction = Field(
         default=None, description="Fraction of the latency on --target that is kept at most (fp32, batch 1, 1 thread)."
     )
-    target: LatencyTarget = Field(default="ort-cpu", description="Where --latency is measured.")
+    target: Annotated[str, OneOf(WITH_LAYER_TIMES)] = Field(default=ORT_CPU, description="Where --latency is measured.")
     ratios: Annotated[dict[str, float], Flag("--ratio", metavar="LAYER=FRACTION", many=True, parse=fractions)] = Field(
         default_factory=dict,
         description="Fraction of a layer's output channels that is kept, outside the budget's choice.",
@@ -59,7 +57,7 @@ class PruneConfig(Config):
     keep: tuple[str, ...] = Field(default=(), description="Layer or module whose output channels all stay.")
     steps: int = Field(default=1, ge=1, le=100, description="Prune in so many steps, scoring anew at each.")
     layer_times: bool = Field(
-        default=False, description="Measure each layer before and after on ort-cpu, for the table."
+        default=False, description=f"Measure each layer before and after on {ORT_CPU}, for the table."
     )
     data: Annotated[str | None, Panel("Data")] = Field(
         default=None,

@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from deploykit.base.targets import ORT_CPU, WITH_INT8
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
 from deploykit.config.options import AllowCode, Arch, Batch, Device, Seed, Size, SkipBroken, data_help
 from deploykit.config.registries import RANGE_METHODS
 
-_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
 Switch = Literal["auto", "on", "off"]
 _METHODS = f"Of the ranges: {RANGE_METHODS.told()}; auto takes the one whose logits are nearest to float on select."
 
@@ -24,7 +24,7 @@ class QuantizeConfig(Config):
     fields ``qat_…`` are its own.
     """
 
-    target: Annotated[str, Flag(choices=_TARGETS)] = Field(default="ort-cpu", description="Whose dialect is written.")
+    target: Annotated[str, Flag(choices=WITH_INT8)] = Field(default=ORT_CPU, description="Whose dialect is written.")
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32",
         description="Of what is not int8; 16 bits are for TensorRT's targets. Inputs and outputs stay float32.",

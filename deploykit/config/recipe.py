@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from deploykit.base.targets import PRECISIONS
+from deploykit.base.targets import PRECISIONS, Target, target_of
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.build import BuildConfig
 from deploykit.config.common import Config
@@ -94,15 +94,6 @@ def teachers_of(kind: str, fields: dict[str, Any] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
-ONNX_TARGETS = frozenset({"ort-cpu", "ort-cuda", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino"})
-BUILD_TARGETS = frozenset({"tensorrt", "tensorrt-rtx"})
-PRECISIONS_OF = {
-    **dict.fromkeys(ONNX_TARGETS, ("fp32", "fp16", "bf16")),
-    **dict.fromkeys(BUILD_TARGETS, ("fp32", "tf32", "fp16", "bf16", "fp8")),
-}
-INT8_TARGETS = ("ort-cpu", "ort-trt", "tensorrt", "tensorrt-rtx", "openvino")
-
-
 class DataSection(Config):
     """``data``: its name, and what to do with pictures that cannot be read."""
 
@@ -129,7 +120,7 @@ class Variant(Config):
 
     Attributes:
         source: (``from``) ``model``, or the variant whose artifact this one starts from.
-        target: what runs it, with options (``ort-cuda:use_tf32=0``).
+        target: what runs it, with options (``TARGET:KEY=VALUE``).
         precision: of the float part.
         steps: configurations of the steps, each ``{export: {…}}``; an ONNX target exports without being told.
     """
@@ -147,7 +138,7 @@ class Variant(Config):
     @property
     def cast_by(self) -> str:
         """The kind of step that brings the float part to the variant's precision."""
-        if self.engine in BUILD_TARGETS:
+        if self.row.needs_build:
             return "build"
         return "quantize" if any(kind == "quantize" for kind, _ in self.chain) else "export"
 
@@ -155,6 +146,11 @@ class Variant(Config):
     def engine(self) -> str:
         """The target without its options."""
         return self.target.partition(":")[0]
+
+    @property
+    def row(self) -> Target:
+        """The target's row of the table."""
+        return target_of(self.engine)
 
 
 class Budget(Config):
@@ -220,7 +216,7 @@ class Recipe(Config):
         own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
-        if kind == "build" and variant.engine in BUILD_TARGETS:  # the engine serves the timed calls best
+        if kind == "build" and variant.row.needs_build:  # the engine serves the timed calls best
             given["batch"] = self.benchmark_config(allow_code=allow_code).batch
         if variant.precision != "fp32" and kind == variant.cast_by:
             filled["precision"] = variant.precision

@@ -15,15 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from deploykit.base.errors import BadInput, DeploykitError, nearest
 from deploykit.base.spec import parse_spec
-from deploykit.base.targets import PRECISIONS, check_target
+from deploykit.base.targets import PRECISIONS, target_names, target_of
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.common import Config, explain
 from deploykit.config.gate import policy_problems
 from deploykit.config.recipe import (
-    INT8_TARGETS,
     KINDS,
-    ONNX_TARGETS,
-    PRECISIONS_OF,
     STATES,
     ModelFile,
     Recipe,
@@ -134,10 +131,14 @@ def _at_target(name: str, variant: Variant, at: str, inherited: str, found: list
     """The state of what the target runs: ONNX targets export and emit by themselves."""
     place: Place = ("variants", name, "target")
     made = [(kind, fields) for kind, fields in variant.chain if kind == "quantize"]
-    if variant.engine in ONNX_TARGETS:
+    if variant.engine not in target_names():  # which is said of the target itself
+        return at
+    row = variant.row
+    if row.takes_onnx:
         at = {"model": "graph", "qat": "int8"}.get(at, at)
-        if made and at in ("int8", "engine") and variant.engine not in INT8_TARGETS:
-            found.append((place, f"int8 for {variant.engine} is not built, only {', '.join(INT8_TARGETS)}"))
+        if made and at in ("int8", "engine") and row.dialect is None:
+            able = ", ".join(target_names(lambda other: other.dialect is not None))
+            found.append((place, f"int8 for {row.name} is not built, only {able}"))
         if variant.precision != "fp32" and variant.cast_by == "export" and at == "int8":
             what = f"the float part of {variant.source} has its precision already, set it where that is quantized"
             found.append((("variants", name, "precision"), what))
@@ -308,16 +309,14 @@ def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
     found: list[tuple[Place, str]] = []
     if isinstance(target, str):
         try:
-            engine = check_target(target.partition(":")[0])
+            row = target_of(target.partition(":")[0])
             parse_spec(f"x@{target}")
         except BadInput as error:
             return [*found, ((*place, "target"), error.line())]
-        known = PRECISIONS_OF.get(engine, ("fp32",))
-        if precision in PRECISIONS and precision not in known:
-            mend = (
-                ", tf32 is an option of it: ort-cuda:use_tf32=1" if (engine, precision) == ("ort-cuda", "tf32") else ""
-            )
-            what = f"precision {precision} of {engine}: expected {', '.join(known)}{mend}"
+        if precision in PRECISIONS and precision not in row.precisions:
+            option = dict(row.options).get(precision)
+            mend = f", {precision} is an option of it: {row.name}:{option}" if option else ""
+            what = f"precision {precision} of {row.name}: expected {', '.join(row.precisions)}{mend}"
             found.append(((*place, "precision"), what))
     return found
 

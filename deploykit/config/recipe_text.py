@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deploykit.base import environment
 from deploykit.base.errors import BadInput
+from deploykit.base.targets import ORT_CPU, ORT_CUDA, TORCH_COMPILE, TORCH_EAGER
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,13 @@ def _train_part(seen: SeenModel, size: int) -> list[str]:
 def _variants_part(onnx: bool) -> list[str]:
     lines = ["# What is measured, together; fp32 is the baseline.", "variants:"]
     if not onnx:
-        lines += ["  eager: {target: torch-eager}     # PyTorch, the reference", "  compiled: {target: torch-compile}"]
-    lines.append("  fp32: {target: ort-cpu}          # ONNX Runtime on the CPU")
+        lines += [
+            f"  eager: {{target: {TORCH_EAGER}}}     # PyTorch, the reference",
+            f"  compiled: {{target: {TORCH_COMPILE}}}",
+        ]
+    lines.append(f"  fp32: {{target: {ORT_CPU}}}          # ONNX Runtime on the CPU")
     if environment.gpus():
-        lines.append("  cuda: {target: ort-cuda}         # ONNX Runtime on the GPU")
+        lines.append(f"  cuda: {{target: {ORT_CUDA}}}         # ONNX Runtime on the GPU")
     return [*lines, ""]
 
 

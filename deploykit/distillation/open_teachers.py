@@ -13,6 +13,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.base.spec import Spec
+from deploykit.base.targets import TORCH_EAGER, target_of
 from deploykit.config.distill import DistillConfig
 
 if TYPE_CHECKING:
@@ -51,10 +52,11 @@ class OpenTeacher:
     @property
     def module(self) -> nn.Module | None:
         """The network where it is one of PyTorch that can be run on the student's device; None for other engines."""
-        loaded = getattr(self.runner, "loaded", None)
-        if loaded is None or loaded.program is not None or self.spec.target != "torch-eager":
+        from deploykit.models import RunsModel
+
+        if not isinstance(self.runner, RunsModel) or self.spec.target != TORCH_EAGER:
             return None
-        return loaded.module
+        return self.runner.loaded.module if self.runner.loaded.program is None else None
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Logits ``[N, C]`` in the order of the data's classes, for its own input."""
@@ -99,7 +101,7 @@ def open_teachers(
     fixed = fixed_threads(config.threads)
     found: list[OpenTeacher] = []
     for spec, sha256 in _resolved(config.teachers, device):
-        threads = None if str(spec.target).startswith("torch") else (fixed.count if fixed else cores())
+        threads = None if _runs_models(spec) else (fixed.count if fixed else cores())
         with _backends_as_they_were():
             size = None if config.view == "clean" or _says_its_size(spec) else config.size
             named, runner = _run(spec, threads, device, size, config.allow_code, student, progress)
@@ -167,7 +169,7 @@ def _run(
         return spec, open_runner(spec, threads=threads, device=device, size=size, allow_code=allow_code)
     except BadInput:
         likely = None if student is None or "arch" in spec.options else _arch_of(student)
-        if likely is None or spec.target != "torch-eager":
+        if likely is None or spec.target != TORCH_EAGER:
             raise
         named = replace(spec, options={**spec.options, "arch": likely})
         try:
@@ -180,13 +182,16 @@ def _run(
         return named, runner
 
 
+def _runs_models(spec: Spec) -> bool:
+    assert spec.target is not None
+    return target_of(spec.target).runs_models
+
+
 def _says_its_size(spec: Spec) -> bool:
     """Whether the file states what it was trained on: engines do, and deploykit's model files; bare tensors do not."""
     from deploykit.base.checkpoint import is_model_file, read_tensors
 
-    return (
-        not str(spec.target).startswith("torch") or spec.path.suffix == ".pt2" or is_model_file(read_tensors(spec.path))
-    )
+    return not _runs_models(spec) or spec.path.suffix == ".pt2" or is_model_file(read_tensors(spec.path))
 
 
 def _arch_of(student: Path) -> str | None:
@@ -232,7 +237,7 @@ def network_of(teacher: OpenTeacher, what: str, fix: str) -> nn.Module:
         raise BadInput(
             f"{what} of the teacher {teacher.spec.name} cannot be looked into",
             got=teacher.spec.target,
-            expected="a model file (.pt) on torch-eager",
+            expected=f"a model file (.pt) on {TORCH_EAGER}",
             fix=fix,
         )
     return teacher.module

@@ -8,50 +8,19 @@ from __future__ import annotations
 import importlib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.runner import Runner
+from deploykit.base.runner import Engine, Runner
 from deploykit.base.spec import Spec, parse_spec
-from deploykit.base.targets import TARGETS, check_target, natural_target
-from deploykit.engines.onnxruntime.providers import PROVIDERS, need_provider
-
-if TYPE_CHECKING:
-    from deploykit.engines.tensorrt.hardware import Gpu
-    from deploykit.engines.tensorrt.version import Api
-
-BUILT = {
-    "torch-eager": "deploykit.engines.torch.runner",
-    "torch-compile": "deploykit.engines.torch.runner",
-    "ort-cpu": "deploykit.engines.onnxruntime.runner",
-    "ort-cuda": "deploykit.engines.onnxruntime.runner",
-    "ort-trt": "deploykit.engines.onnxruntime.runner",
-    "tensorrt": "deploykit.engines.tensorrt.runner",
-    "tensorrt-rtx": "deploykit.engines.tensorrt.runner",
-    "openvino": "deploykit.engines.openvino.runner",
-}
-"""target → the module whose ``open_target`` opens it."""
-
-_SUFFIXES = {
-    "torch": (".pt", ".pth", ".safetensors", ".pt2", ".ckpt", ".bin"),
-    "ort": (".onnx",),
-    "tensorrt": (".engine", ".plan", ".trt"),
-    "openvino": (".xml", ".onnx"),
-}
-_MENDS = {
-    "torch": "Name another target: {path}@{other}.",
-    "ort": "Export it first: deploykit export {path}.",
-    "tensorrt": "Build it first: deploykit build {path} --target {target}.",
-    "openvino": "Export it first: deploykit export {path}.",
-}
+from deploykit.base.targets import BUILT_IN, Target, natural_target, target_names, target_of
 
 
 def resolve(spec: Spec | str | Path, device: str = "auto") -> Spec:
     """``spec`` with its target filled in: as named, else the manifest's, else the file's natural one.
 
-    With ``device`` cuda the natural target of an ``.onnx`` is ort-cuda: what was asked to run on a GPU does not quietly
-    run on the CPU.
+    With ``device`` cuda the target on a GPU takes the place of the one on the CPU: what was asked to run on a GPU does
+    not quietly run on the CPU.
 
     Raises:
         BadInput: the file does not exist, or nothing says what runs it, or the target does not run such files.
@@ -66,28 +35,31 @@ def resolve(spec: Spec | str | Path, device: str = "auto") -> Spec:
     if target is None:
         manifest = read_manifest(spec.path)
         target = manifest.target if manifest and manifest.target else _natural(spec.path)
-        target = "ort-cuda" if (target, device) == ("ort-cpu", "cuda") else target
-    check_target(target)
+        target = (target_of(target).on_gpu or target) if device == "cuda" else target
+    row = target_of(target)
     suffix = spec.path.suffix.lower()
-    for engine, wanted in _SUFFIXES.items():
-        foreign = [s for other, suffixes in _SUFFIXES.items() if other != engine for s in suffixes]
-        if target.startswith(engine) and suffix in foreign and suffix not in wanted:
-            other = _natural(spec.path)
-            mend = _MENDS["torch" if suffix in _SUFFIXES["tensorrt"] else engine]
-            raise BadInput(
-                f"{target} cannot run {spec.path}",
-                expected=" or ".join(wanted),
-                fix=mend.format(path=spec.path, target=target, other=other),
-            )
+    if suffix not in row.suffixes and target_names(lambda other: suffix in other.suffixes):
+        raise BadInput(
+            f"{target} cannot run {spec.path}", expected=" or ".join(row.suffixes), fix=_instead(row, spec.path, suffix)
+        )
     return replace(spec, target=target)
+
+
+def _instead(row: Target, path: Path, suffix: str) -> str:
+    """What to do with a file that the target does not run."""
+    if row.needs_build:
+        return f"Build it first: deploykit build {path} --target {row.name}."
+    built = target_names(lambda other: other.needs_build and suffix in other.suffixes)
+    if row.takes_onnx and not built:
+        return f"Export it first: deploykit export {path}."
+    return f"Name another target: {path}@{_natural(path)}."
 
 
 def _natural(path: Path) -> str:
     """The target of a file that names none: of a plan, the library whose header it has."""
-    if path.suffix.lower() in _SUFFIXES["tensorrt"]:
-        from deploykit.engines.tensorrt.plan_file import read_header
-
-        return read_header(path).target
+    for row in BUILT_IN:
+        if row.header is not None and path.suffix.lower() in row.suffixes:
+            return str(importlib.import_module(row.header).read_header(path).target)
     return natural_target(path)
 
 
@@ -122,48 +94,30 @@ def open_runner(
         raise BadInput("size", got=size, expected="at least 1 pixel")
     if device not in ("auto", "cpu", "cuda"):
         raise BadInput("device", got=repr(device), expected="auto, cpu or cuda")
-    if spec.target not in BUILT:
-        later = ", ".join(target for target in TARGETS if target in BUILT)
-        raise Unavailable(f"this version of deploykit has no engine for {spec.target}", fix=f"Use one of {later}.")
-    module = importlib.import_module(BUILT[spec.target])
-    runner: Runner = module.open_target(spec, threads=threads, device=device, size=size, allow_code=allow_code)
-    return runner
+    assert spec.target is not None
+    engine = engine_of(spec.target)
+    return engine.open_target(spec, threads=threads, device=device, size=size, allow_code=allow_code)
+
+
+def engine_of(target: str) -> Engine:
+    """The module that opens files on ``target``; importing it imports the libraries of its engine where it can.
+
+    Raises:
+        Unavailable: it does not load, because a package that it needs is not installed.
+    """
+    row = target_of(target)
+    fix = f"{row.install}." if row.install else None
+    try:
+        module = importlib.import_module(row.runner)
+    except ImportError as error:
+        if str(error.name).startswith("deploykit"):
+            raise
+        raise Unavailable(f"{target} cannot run here: {error}", fix=fix) from error
+    if not isinstance(module, Engine):
+        raise Unavailable(f"{target} cannot run here: {row.runner} has no open_target and lacking", fix=fix)
+    return module
 
 
 def lacking(target: str) -> Unavailable | None:
-    """Why nothing made for ``target`` can be used here, or None.
-
-    TensorRT-RTX builds without a GPU; where there is one, it must be one of those that the library serves.
-    """
-    try:
-        if target in PROVIDERS:
-            need_provider(PROVIDERS[target], target)
-        elif target in ("tensorrt", "tensorrt-rtx"):
-            from deploykit.engines.tensorrt.hardware import gpu_or_none
-            from deploykit.engines.tensorrt.version import load
-
-            _serves(load(target), gpu_or_none())
-        elif target == "openvino":
-            from deploykit.engines.openvino.compiled_model import library
-
-            library()
-    except Unavailable as error:
-        return error
-    return None
-
-
-def _serves(api: Api, here: Gpu | None) -> None:
-    """Refuse a GPU older than the newest that the library names and not among those it names."""
-    known = api.compute_capabilities()
-    if here is None or not known or here.compute_capability in known:
-        return
-    if _order(here.compute_capability) < _order(known[-1]):
-        raise Unavailable(
-            f"{api.flavour.target} has no kernels for this GPU, {here.name}, of compute capability "
-            f"{here.compute_capability} (it has them for {', '.join(known)})",
-            fix="Use --target tensorrt.",
-        )
-
-
-def _order(capability: str) -> tuple[int, ...]:
-    return tuple(map(int, capability.split(".")))
+    """Why nothing made for ``target`` can be used here, or None."""
+    return engine_of(target).lacking(target)

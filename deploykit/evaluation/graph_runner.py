@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import AnswerNo
+from deploykit.base.targets import ORT_CPU
 from deploykit.engines.batching import in_whole_batches, one_batch
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Opened:
         from deploykit.base.spec import Spec
         from deploykit.engines import open_runner
 
-        return open_runner(Spec(path.stem, path, "ort-cpu", self.options), threads=self.threads, size=self.size)
+        return open_runner(Spec(path.stem, path, ORT_CPU, self.options), threads=self.threads, size=self.size)
 
     def proto(self, proto: onnx.ModelProto) -> Runner:
         """The runner of a graph in memory."""

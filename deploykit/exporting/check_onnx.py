@@ -145,7 +145,7 @@ def refuse_other_pictures(runner: Runner, x: np.ndarray) -> None:
     from deploykit.engines.inputs import check_shape
 
     spec = runner.inputs[0]
-    check_shape((spec.fixed_batch or len(x), *x.shape[1:]), x.dtype.name, spec, f"{runner.spec.path}")  # type: ignore[attr-defined]
+    check_shape((spec.fixed_batch or len(x), *x.shape[1:]), x.dtype.name, spec, f"{runner.spec.path}")
 
 
 def _check(path: Path) -> None:

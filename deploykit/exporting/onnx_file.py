@@ -264,9 +264,10 @@ def _attempt(
 
 def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
     from deploykit.base.spec import Spec
+    from deploykit.base.targets import ORT_CPU
     from deploykit.engines import open_runner
     from deploykit.evaluation.compare_runners import BATCHES, parity_of
 
     sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
-    with open_runner(Spec(path.stem, path, "ort-cpu"), threads=config.threads) as candidate:
+    with open_runner(Spec(path.stem, path, ORT_CPU), threads=config.threads) as candidate:
         return parity_of(eager, candidate, pictures.images, sizes, "fp32", progress)

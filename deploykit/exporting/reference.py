@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import TensorSpec
+from deploykit.base.spec import Spec
+from deploykit.base.targets import REFERENCE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +106,8 @@ class ModuleRunner:
         BadInput: the module does not run on ``example``.
     """
 
-    target, precision, device = "torch-eager", "fp32", "cpu"
+    target, precision, device, threads = REFERENCE, "fp32", "cpu", None
+    spec, notes = Spec("module", Path("module"), REFERENCE), ()
 
     def __init__(
         self,
@@ -116,7 +120,6 @@ class ModuleRunner:
         self.module = module
         self.preprocessing: Preprocessing | None = preprocessing
         self.classes = classes
-        self.threads: int | None = None
         first: int | str = "batch" if batch is None else batch
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("input", "float32", (first, *example.shape[1:]), "NCHW"),)
         self.outputs: tuple[TensorSpec, ...] = tuple(

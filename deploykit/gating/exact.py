@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploykit.base.targets import REFERENCE
 from deploykit.gating.evidence import Evidence
 from deploykit.gating.question import FAIL, PASS, Question, failed
 
@@ -53,7 +54,7 @@ def require_parity(evidence: Evidence, name: str) -> Question:
     """Parity with its reference must be known and hold; eager PyTorch is the reference itself."""
     rule, variant = "require_parity", evidence.variants[name]
     parity = variant.get("parity")
-    if parity is None and variant["target"] == "torch-eager":
+    if parity is None and variant["target"] == REFERENCE:
         return Question(name, rule, True, verdict=PASS, reason="it is the reference", exact=True, source="parity")
     if parity is None:
         return failed(name, rule, "its outputs were not compared with a reference", True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.base.runner import Runner
+from deploykit.base.runner import Runner, bound_call
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def interleaved_blocks_s(
     """Seconds a call in every block of :func:`interleaved_s`, float64 [rounds]; equal rounds belong together."""
     import numpy as np
 
-    calls: dict[str, Callable[[], Any]] = {name: _call(runner, x) for name, runner in runners.items()}
+    calls: dict[str, Callable[[], Any]] = {name: bound_call(runner, x) for name, runner in runners.items()}
     blocks: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     shuffle = random.Random(seed)
@@ -54,11 +54,6 @@ def interleaved_blocks_s(
         for name in order:
             blocks[name].append(_block(calls[name]))
     return {name: np.asarray(times) for name, times in blocks.items()}
-
-
-def _call(runner: Runner, x: np.ndarray) -> Callable[[], Any]:
-    prebound = getattr(runner, "prebound", None)
-    return prebound(x) if prebound is not None else lambda: runner(x)
 
 
 def _block(call: Callable[[], Any]) -> float:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Protocol
 
+from deploykit.base.runner import DeviceTimed, bound_call
 from deploykit.latency.arrivals import answer
 from deploykit.latency.clock import time_block, time_block_on_device
 from deploykit.latency.power import Meters, gpu
@@ -207,12 +208,10 @@ class TimedRunner:
     def __init__(
         self, spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: dict[str, Any]
     ) -> None:
-        from importlib import import_module
-
-        from deploykit.engines import BUILT
+        from deploykit.engines import engine_of
 
         assert spec.target is not None
-        import_module(BUILT[spec.target])  # libraries are imported before the cold start is timed
+        engine_of(spec.target)  # libraries are imported before the cold start is timed
         self.spec, self.images, self.preprocessing, self.options = spec, images, preprocessing, options
         self._runner: Runner | None = None
 
@@ -223,7 +222,7 @@ class TimedRunner:
         self._runner = open_runner(self.spec, **self.options)
 
     @property
-    def runner(self) -> Any:
+    def runner(self) -> Runner:
         """The open engine."""
         assert self._runner is not None
         return self._runner
@@ -247,7 +246,7 @@ class TimedRunner:
         if timed == "end_to_end":
             return self._run
         x, runs = self._input(count)
-        once: Callable[[], object] = self.runner.prebound(x)
+        once = bound_call(self.runner, x)
         if runs == 1:
             return once
 
@@ -259,13 +258,12 @@ class TimedRunner:
 
     def device_call(self, name: str) -> Callable[[], float] | None:
         """``compute`` timed by the device, where the engine can (:class:`deploykit.base.runner.DeviceTimed`)."""
-        from deploykit.base.runner import DeviceTimed
-
         timed, count = split_name(name)
-        if timed == "end_to_end" or not isinstance(self.runner, DeviceTimed):
+        runner = self.runner
+        if timed == "end_to_end" or not isinstance(runner, DeviceTimed):
             return None
         x, runs = self._input(count)
-        return None if runs > 1 else self.runner.prebound_on_device(x)
+        return None if runs > 1 else runner.prebound_on_device(x)
 
     def _input(self, count: int | None) -> tuple[np.ndarray, int]:
         """The prepared pictures of one run, repeated to fill it, and how many runs ``count`` pictures take."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -142,6 +142,15 @@ class LoadedModel:
     program: Any = None
     masks: dict[str, Tensor] | None = field(default=None)
     ranges: dict[str, Any] | None = field(default=None)
+
+
+@runtime_checkable
+class RunsModel(Protocol):
+    """A runner that runs a model file's own module."""
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The file, with its module."""
 
 
 def load_model(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
+from deploykit.base.targets import TORCH_EAGER
 from deploykit.models.build import arch_text, build, build_meta, parse_arch
 from deploykit.models.heads import head_of
 from deploykit.models.index import Group, Shapes, matching, nearest_groups, relevant
@@ -131,7 +132,7 @@ def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:
 def how_to_name(path: Path, text: str) -> str:
     """How a user says what the tensors of ``path`` are: to commands that take a model, and to those that run it."""
     option = f'"{text}"' if "," in text else text
-    return f"--arch '{text}', or to run it '{path}@torch-eager:arch={option}'"
+    return f"--arch '{text}', or to run it '{path}@{TORCH_EAGER}:arch={option}'"
 
 
 def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:

@@ -104,8 +104,9 @@ def measure(
 
 def target_of(recipe: Recipe, plan: Plan, name: str) -> str:
     """A variant's target; PyTorch is told the architecture of the recipe's own model file, which others learn by export."""
-    target, model = recipe.variants[name].target, recipe.model
-    own = isinstance(model, ModelFile) and plan.made_by[name] == "model.load" and target.startswith("torch-")
+    variant, model = recipe.variants[name], recipe.model
+    target = variant.target
+    own = isinstance(model, ModelFile) and plan.made_by[name] == "model.load" and variant.row.runs_models
     if not own or not isinstance(model, ModelFile) or model.arch is None or "arch=" in target:
         return target
     return f"{target}{',' if ':' in target else ':'}arch={model.arch}"

@@ -9,9 +9,7 @@ from typing import Any
 from deploykit.base.hashing import value_sha256
 from deploykit.config.common import Config
 from deploykit.config.recipe import (
-    BUILD_TARGETS,
     KINDS,
-    ONNX_TARGETS,
     ModelFile,
     Recipe,
     Variant,
@@ -110,11 +108,11 @@ class _Planning:
             if kind == "build" and at.state == "qat":
                 at = self._stage(name, variant, "quantize", {}, at)
             at = self._stage(name, variant, kind, fields, at, last=_is_last(variant, i))
-        if variant.engine in ONNX_TARGETS and at.state in ("model", "qat"):
+        if variant.row.takes_onnx and at.state in ("model", "qat"):
             at = self._stage(name, variant, "export" if at.state == "model" else "quantize", {}, at)
         if variant.cast_by == "export" and at.state == "graph" and _precision(at) != variant.precision:
             at = self._stage(name, variant, "export", {}, at)
-        if variant.engine in BUILD_TARGETS and at.state in ("graph", "int8"):
+        if variant.row.needs_build and at.state in ("graph", "int8"):
             at = self._stage(name, variant, "build", {}, at)
         self.made_by[name] = at.name
 
@@ -159,7 +157,9 @@ class _Planning:
         if state in ("model", "qat"):
             return Path(f"{plain if last else long}.pt")
         if state == "engine":
-            return Path(f"{plain}.engine" if variant.engine in BUILD_TARGETS else f"{plain}.built.onnx")
+            return Path(
+                f"{plain}{variant.row.built}" if variant.row.needs_build else f"{plain}.built{variant.row.built}"
+            )
         taken = {stage.output for stage in self.stages}
         other = f"{plain}.int8.onnx" if state == "int8" else f"{long}.onnx"
         return Path(f"{plain}.onnx") if Path(f"{plain}.onnx") not in taken else Path(other)

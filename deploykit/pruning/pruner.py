@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.progress import Progress
+from deploykit.base.targets import ORT_CPU
 from deploykit.config.prune import PruneConfig
 from deploykit.config.registries import CRITERIA
 from deploykit.pruning.importance_images import PruningPictures
@@ -229,7 +230,7 @@ class Cutter:
         if not self.config.layer_times:
             return {}
         shapes = layer_shapes(self.module, self.preprocessing.size)
-        times = measure_on("ort-cpu", 1, self.progress)(list(shapes.values()))
+        times = measure_on(ORT_CPU, 1, self.progress)(list(shapes.values()))
         return dict(zip(shapes, times, strict=True))
 
     def _top1(self) -> float | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.base.targets import Target, target_names, target_of
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.calibration_images import Calibration
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from deploykit.base.preprocessing import Preprocessing
 
-TARGETS = ("tensorrt", "tensorrt-rtx", "ort-trt")
 SEEN = 32
 
 
@@ -37,12 +37,17 @@ class Rest:
 
 def check_precision(config: QuantizeConfig) -> None:
     """Raise :class:`BadInput` where the target's float layers would not gain by 16 bits."""
-    if config.precision != "fp32" and config.target not in TARGETS:
+    if config.precision != "fp32" and not _gains(target_of(config.target)):
         raise BadInput(
             f"--precision {config.precision} for {config.target}",
-            expected="one of " + ", ".join(TARGETS),
+            expected="one of " + ", ".join(target_names(_gains)),
             fix="Float layers on the CPU compute in float32: leave --precision away.",
         )
+
+
+def _gains(row: Target) -> bool:
+    """Whether layers that stay float are faster in 16 bits there; those on the CPU compute in float32."""
+    return row.dialect is not None and not row.on_cpu
 
 
 def cast_rest(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import Manifest, files_of, write_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import Progress
+from deploykit.base.targets import target_of
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.registries import RANGE_METHODS
 from deploykit.engines.batching import one_batch
@@ -249,8 +250,9 @@ def judge(
         progress: where it shows.
         right: what the candidate should answer; None: ``reference``.
 
-    An OpenVINO file is judged there, where OpenVINO is installed. A dialect of another engine is executed as it stands, in float: its answers are
-    checked, its speed is not claimed, and the audit counts what the file offers the engine.
+    A file for another engine on the CPU is judged there, where that is installed. A dialect of an engine that is not is
+    executed as it stands, in float: its answers are checked, its speed is not claimed, and the audit counts what the file
+    offers the engine.
     """
     import onnx
 
@@ -259,12 +261,12 @@ def judge(
 
     with opened.runner(candidate) as runner:
         name = "float" if right is None else "trained"
-        if dialect.target == "openvino":
-            plain: Path = reference.spec.path  # type: ignore[attr-defined]  # of ONNX Runtime's runner
+        if target_of(dialect.target).on_cpu and not dialect.timed:
             there = judged_there(
+                dialect.target,
                 right or reference,
                 name,
-                plain,
+                reference.spec.path,
                 candidate,
                 images,
                 x,

@@ -15,7 +15,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.calibrate import parameters
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.qdq.dialects import ORT_CPU, Dialect
+from deploykit.quantization.qdq.dialects import DEFAULT, Dialect
 from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.graph import narrow_points, only_reader
 from deploykit.quantization.qdq.placement_ort_cpu import Plan
@@ -86,7 +86,7 @@ class Quantizer:
     proto: onnx.ModelProto
     seen: Mapping[str, Observer]
     percentile: float = PERCENTILE
-    dialect: Dialect = ORT_CPU
+    dialect: Dialect = DEFAULT
     rounded: Mapping[str, np.ndarray] = field(default_factory=dict)
     shifts: Mapping[str, np.ndarray] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Quantizer:
         return ir.to_proto(common.RemoveUnusedNodesPass()(made).model)
 
 
-def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = ORT_CPU) -> tuple[ir.Model, Plan]:
+def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = DEFAULT) -> tuple[ir.Model, Plan]:
     """The prepared (and where the dialect wants it padded) float network with the plan of ``choice`` on it."""
     model = prepare(proto)
     kept = choice.prefix | choice.keep_float

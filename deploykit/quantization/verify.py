@@ -1,4 +1,4 @@
-"""What an int8 file is judged by: what of it runs on integers, and OpenVINO's own answers, audit and speed."""
+"""What an int8 file is judged by: what of it runs on integers, and its own target's answers, audit and speed."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ MOVES = ("Transpose", "ReorderInput", "ReorderOutput", "QuantizeLinear", "Dequan
 
 
 def judged_there(
+    target: str,
     right: Runner,
     name: str,
     plain: Path,
@@ -34,9 +35,10 @@ def judged_there(
     threads: int,
     size: int | None,
 ) -> dict[str, Any] | None:
-    """Parity, audit and speed-up on OpenVINO; None where it is not installed, which is said.
+    """Parity, audit and speed-up on a target; None where it is not installed, which is said.
 
     Args:
+        target: that runs both files.
         right: what the candidate should answer.
         name: of it.
         plain: the float file, which the speed-up is over.
@@ -54,13 +56,13 @@ def judged_there(
     from deploykit.latency.interleave import interleaved_s
     from deploykit.quantization.lint.explain_audit import audited
 
-    def opened(path: Path) -> Any:
-        return open_runner(Spec(path.stem, path, "openvino"), threads=threads, size=size)
+    def opened(path: Path) -> Runner:
+        return open_runner(Spec(path.stem, path, target), threads=threads, size=size)
 
     try:
         runner = opened(candidate)
     except Unavailable as error:
-        progress.warn(f"not measured on OpenVINO: {error.line()}")
+        progress.warn(f"not measured on {target}: {error.line()}")
         return None
     with runner, opened(plain) as reference:
         parity = parity_of(right, runner, images, BATCHES, "int8", progress, name=name)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploykit.base.targets import REFERENCE
 from deploykit.reporting.format import drop_interval, percent, points, times
-
-REFERENCE_TARGET = "torch-eager"
 
 
 def primary(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -37,7 +36,7 @@ def verified(variant: dict[str, Any]) -> bool:
     if variant["status"] != "ok":
         return False
     parity = variant.get("parity")
-    return bool(parity["ok"]) if parity else variant["target"] == REFERENCE_TARGET
+    return bool(parity["ok"]) if parity else variant["target"] == REFERENCE
 
 
 def other_sides(report: dict[str, Any]) -> set[str]:

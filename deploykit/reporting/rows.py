@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploykit.base.targets import REFERENCE
 from deploykit.reporting import format as t
 from deploykit.reporting.pick import primary, primary_measurement
 
@@ -109,7 +110,7 @@ def _row(report: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
         "negative_flips": t.NONE if is_base else t.percent(accuracy.get("negative_flips")),
         "mcnemar_p": t.NONE if is_base or accuracy.get("mcnemar_p") is None else t.number(accuracy["mcnemar_p"], 2),
         "size": t.size((artifact or {}).get("bytes")),
-        "parity": "reference" if parity is None and variant["target"] == "torch-eager" else t.decibels(parity),
+        "parity": "reference" if parity is None and variant["target"] == REFERENCE else t.decibels(parity),
         "parity_ok": None if parity is None else parity["ok"],
         "params": t.count(variant.get("params")),
         "macs": t.count(variant.get("macs")),

@@ -10,9 +10,9 @@ import itertools
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from deploykit.base.targets import PRECISIONS, TARGETS
+from deploykit.base.targets import TARGETS, Precision, target_names
 
 SCHEMA = "deploykit.report/1"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
@@ -265,12 +265,19 @@ class Against(Part):
     mcnemar_p: Ratio | None = None
 
 
+def _known(target: str) -> str:
+    names = target_names()
+    if target not in names:
+        raise ValueError(f"got {target!r}, expected one of {', '.join(names)}")
+    return target
+
+
 class Variant(Part):
     """One thing that was measured, or the reason why not."""
 
     name: Annotated[str, Field(min_length=1)]
-    target: Literal[TARGETS]  # type: ignore[valid-type]
-    precision: Literal[PRECISIONS] | None = None  # type: ignore[valid-type]
+    target: Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(TARGETS)})]
+    precision: Precision | None = None
     steps: list[Step] = Field(default_factory=list)
     status: Literal["ok", "failed", "skipped"]
     reason: str | None = None

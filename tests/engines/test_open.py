@@ -4,8 +4,7 @@ import pytest
 
 from deploykit.engines import lacking
 from deploykit.engines.onnxruntime import providers
-from deploykit.engines.open import _serves
-from deploykit.engines.tensorrt.hardware import Gpu, gpu_or_none
+from deploykit.engines.tensorrt.hardware import Gpu, gpu_or_none, refuse_unserved
 from deploykit.engines.tensorrt.version import FLAVOURS, Api, load
 
 
@@ -28,11 +27,11 @@ def test_a_gpu_that_the_library_does_not_serve_is_refused():
     known = api.compute_capabilities()
     assert "9.0" not in known
     with pytest.raises(Exception, match=r"no kernels for this GPU, NVIDIA H200, of compute capability 9\.0 .*8\.6"):
-        _serves(api, Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0"))
-    _serves(api, Gpu(0, "NVIDIA L4", "8.9", 1 << 34, "13.0"))
-    _serves(api, Gpu(0, "of next year", "99.0", 1 << 34, "13.0"))  # newer ones may run portable plans
-    _serves(api, None)
-    _serves(Api(FLAVOURS["tensorrt"], object()), Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0"))
+        refuse_unserved(api, Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0"))
+    refuse_unserved(api, Gpu(0, "NVIDIA L4", "8.9", 1 << 34, "13.0"))
+    refuse_unserved(api, Gpu(0, "of next year", "99.0", 1 << 34, "13.0"))  # newer ones may run portable plans
+    refuse_unserved(api, None)
+    refuse_unserved(Api(FLAVOURS["tensorrt"], object()), Gpu(0, "NVIDIA H200", "9.0", 1 << 37, "13.0"))
 
 
 def test_packages_in_other_folders_do_not_break_the_one_in_use(tmp_path, monkeypatch):

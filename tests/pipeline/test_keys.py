@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from deploykit.base.artifact import manifest_path, read_manifest, safe_name
+from deploykit.base.targets import ON_ONNX, WITH_BUILDER
 from deploykit.commands import build, distill, export, prune, quantize, stage, train
 from deploykit.config.build import BuildConfig
 from deploykit.config.distill import DistillConfig
@@ -53,9 +54,8 @@ CASES: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
         (*quantize.STAGE.libraries, *export.STAGE.libraries),
     ),
     *[
-        ("build", "onnx", {"config": BuildConfig(target=target)}, one.libraries)
-        for target, one in build.STAGES.items()
-        if target.startswith(("ort", "openvino"))
+        ("build", "onnx", {"config": BuildConfig(target=target)}, build.stage_of(target).libraries)
+        for target in ON_ONNX
     ],
 ]
 
@@ -100,7 +100,7 @@ def test_another_version_of_any_library_of_a_stage_is_another_place_in_the_store
 def test_libraries_that_make_a_result_are_on_the_list() -> None:
     assert "numpy" in prune.STAGE.libraries
     assert {"onnx-ir", "onnxscript", "torch", "onnxruntime"} <= set(export.STAGE.libraries)
-    assert all({"deploykit", "onnx"} < set(one.libraries) for one in build.STAGES.values())
+    assert all({"deploykit", "onnx"} < set(one.libraries) for one in map(build.stage_of, WITH_BUILDER))
 
 
 def test_the_store_keeps_results_under_the_keys_of_their_manifests(tmp_path: Path, digits_npz: Path) -> None:

@@ -64,7 +64,7 @@ def test_without_openvino_nothing_is_claimed(
         loading.core.cache_clear()
     assert made.facts["measured"] is False
     assert made.facts["speedup"] is None
-    assert any(line.startswith("not measured on OpenVINO: ") for line in listening.warned)
+    assert any(line.startswith("not measured on openvino: ") for line in listening.warned)
 
 
 def test_the_float_rest_may_be_16_bit(source: Path) -> None:

@@ -26,7 +26,7 @@ def audit(session: Any, spec: Spec, threads: int | None) -> EngineAudit:
     Returns:
         ``nodes_by_provider``, ``memcpy_nodes``, ``nodes``, ``convs``, ``int8_convs``, ``ops`` (type → count) and ``qdq_left``
         (see :func:`~deploykit.engines.onnxruntime.profile.left_over`).
-        ``nodes_by_provider`` is None where this ONNX Runtime does not tell. Of ort-trt it is all there is: its provider
+        ``nodes_by_provider`` is None where this ONNX Runtime does not tell. Of TensorRT's provider it is all there is: it
         compiles the graph into engines of its own.
     """
     import onnx

@@ -21,6 +21,8 @@ import numpy as np
 
 from deploykit.base.engine_layers import TimedLayer, UnfusedQdq
 from deploykit.base.spec import Spec
+from deploykit.base.targets import target_of
+from deploykit.engines.onnxruntime.providers import TENSORRT
 from deploykit.engines.onnxruntime.session import create_session
 
 if TYPE_CHECKING:
@@ -144,11 +146,11 @@ _KINDS = {
 
 
 def optimized_graph(spec: Spec, threads: int | None) -> onnx.GraphProto | None:
-    """The graph that really runs; None where the provider compiles it into something of its own (ort-trt)."""
+    """The graph that really runs; None where the provider compiles it into something of its own (TensorRT's)."""
     import onnx
 
     assert spec.target is not None
-    if spec.target == "ort-trt":
+    if target_of(spec.target).provider == TENSORRT:
         return None
     with tempfile.TemporaryDirectory(prefix="deploykit-") as folder:
         place = Path(folder) / "optimized.onnx"

@@ -9,28 +9,26 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from deploykit.base import targets
 from deploykit.base.errors import Unavailable
+from deploykit.base.targets import ORT_CPU, ORT_CUDA, ORT_TRT, target_of
 
-PROVIDERS = {
-    "ort-cpu": "CPUExecutionProvider",
-    "ort-cuda": "CUDAExecutionProvider",
-    "ort-trt": "TensorrtExecutionProvider",
-}
+CPU, CUDA, TENSORRT = (str(target_of(name).provider) for name in (ORT_CPU, ORT_CUDA, ORT_TRT))
 _LIBRARY = {
-    "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
-    "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
+    CUDA: "libonnxruntime_providers_cuda.so",
+    TENSORRT: "libonnxruntime_providers_tensorrt.so",
 }
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-training")
-CUDA_MEND = "Install the driver and pip install 'onnxruntime-gpu[cuda,cudnn]', or use @ort-cpu."
+CUDA_MEND = f"{target_of(ORT_CUDA).install}, or use @{ORT_CPU}."
 TRT_MEND = (
-    "This provider links TensorRT 10 (libnvinfer.so.10) and does not take 11: pip install 'deploykit[ort-trt]' "
-    "(tensorrt>=10.16,<11); for TensorRT 11 use --target tensorrt, deploykit's own runner."
+    f"This provider links TensorRT 10 (libnvinfer.so.10) and does not take 11: {target_of(ORT_TRT).install}; "
+    f"for TensorRT 11 use --target {targets.TENSORRT}, deploykit's own runner."
 )
 
 
 def mend_of(provider: str) -> str:
     """What brings a provider."""
-    return TRT_MEND if provider == "TensorrtExecutionProvider" else CUDA_MEND
+    return TRT_MEND if provider == TENSORRT else CUDA_MEND
 
 
 @cache
@@ -56,7 +54,7 @@ def missing_library(provider: str) -> str | None:
     ``get_available_providers()`` lists what the wheel was built with and proves nothing, so the library itself is
     loaded: the dynamic linker names the first thing that is missing.
     """
-    if provider == "CPUExecutionProvider":
+    if provider == CPU:
         return None
     import onnxruntime
 
@@ -65,7 +63,7 @@ def missing_library(provider: str) -> str | None:
     if sys.platform != "linux":
         return None
     preload()
-    if provider == "TensorrtExecutionProvider":
+    if provider == TENSORRT:
         preload_tensorrt()
     folder = Path(onnxruntime.__file__).parent / "capi"
     for name, mode in (("libonnxruntime_providers_shared.so", ctypes.RTLD_GLOBAL), (_LIBRARY[provider], 0)):
@@ -124,12 +122,14 @@ def _no_gpu() -> str | None:
     return None
 
 
-def need_provider(provider: str, target: str) -> None:
-    """Refuse a provider that does not load.
+def need_provider(target: str) -> str:
+    """The provider of a target, which loads here.
 
     Raises:
         Unavailable: naming the missing library.
     """
+    provider = str(target_of(target).provider)
     reason = missing_library(provider)
     if reason is not None:
         raise Unavailable(f"{target} cannot run here: {provider} does not load ({reason})", fix=mend_of(provider))
+    return provider

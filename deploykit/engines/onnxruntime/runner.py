@@ -11,13 +11,15 @@ import numpy as np
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
-from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.base.runner import TensorSpec
+from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.runner import Runner, TensorSpec
 from deploykit.base.spec import Spec
+from deploykit.base.targets import target_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_input, check_shape, fits
 from deploykit.engines.metadata import of_file
 from deploykit.engines.onnxruntime.io_binding import Bound, bind, run_where_it_lies
+from deploykit.engines.onnxruntime.providers import need_provider
 from deploykit.engines.onnxruntime.session import building, create_session, ort_errors, plain_words
 
 _DTYPES = {
@@ -43,7 +45,7 @@ class OrtRunner:
     def __init__(self, spec: Spec, session: Any, threads: int | None, size: int | None) -> None:
         assert spec.target is not None
         self.spec, self.target, self.threads = spec, spec.target, threads
-        self.device = "cpu" if spec.target == "ort-cpu" else "cuda"
+        self.device = "cpu" if target_of(spec.target).on_cpu else "cuda"
         self._index = int(spec.options.get("device_id", "0"))
         self._session: Any = session
         self.inputs = tuple(_tensor(node, "input", spec) for node in session.get_inputs())
@@ -104,7 +106,7 @@ class OrtRunner:
         return audit(self._session, self.spec, self.threads)
 
     def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
-        """Each layer with its time, by a profile of a session of its own; see :mod:`.layers`."""
+        """Each layer with its time, by a profile of a session of its own; see :mod:`.profile`."""
         from deploykit.engines.onnxruntime.profile import timed_layers
 
         check_input(x, self._input, self.target)
@@ -171,7 +173,7 @@ class OrtRunner:
         self.close()
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> OrtRunner:
+def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
     """Open ``spec`` on an ONNX Runtime target; ``device`` and ``allow_code`` concern other engines.
 
     Options that ``deploykit build`` wrote into the manifest for this target hold where the spec names none.
@@ -182,6 +184,15 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
         spec = replace(spec, options={**manifest.facts.get("provider_options", {}), **spec.options})
     session = create_session(spec.path, str(spec.target), spec.options, threads)
     return OrtRunner(spec, session, threads, size)
+
+
+def lacking(target: str) -> Unavailable | None:
+    """Why the provider of ``target`` does not load here, or None."""
+    try:
+        need_provider(target)
+    except Unavailable as error:
+        return error
+    return None
 
 
 def _tensor(node: Any, kind: str, spec: Spec) -> TensorSpec:

@@ -12,8 +12,9 @@ from typing import Any
 
 from deploykit.base.environment import GpuInfo, gpus
 from deploykit.base.errors import BadInput, Unavailable, shortened
+from deploykit.base.targets import target_of
 from deploykit.engines.inputs import refuse_options, switch, unsupported
-from deploykit.engines.onnxruntime.providers import PROVIDERS, mend_of, need_provider
+from deploykit.engines.onnxruntime.providers import CPU, CUDA, TENSORRT, mend_of, need_provider
 from deploykit.engines.onnxruntime.tensorrt_options import TRT_OPTIONS, alone_in_cache, provider_fields
 
 MOST = 300
@@ -69,7 +70,11 @@ _SESSION_ONLY = ("optimization", "integer_kernels", "spinning", "fallback")
 
 def options_of(target: str) -> dict[str, str]:
     """Option → what it does, of a target."""
-    return {"ort-cuda": CUDA_OPTIONS, "ort-trt": TRT_EP_OPTIONS}.get(target, CPU_OPTIONS)
+    return {CUDA: CUDA_OPTIONS, TENSORRT: TRT_EP_OPTIONS}.get(_provider(target), CPU_OPTIONS)
+
+
+def _provider(target: str) -> str:
+    return str(target_of(target).provider)
 
 
 def create_session(
@@ -87,7 +92,7 @@ def create_session(
 
     Args:
         path: of the ``.onnx``.
-        target: ``ort-cpu``, ``ort-cuda`` or ``ort-trt``.
+        target: with a provider of ONNX Runtime.
         options: of the spec.
         threads: intra-op; None: ONNX Runtime's default, one per core.
         optimized_to: where to write the graph that really runs, for audits.
@@ -100,8 +105,7 @@ def create_session(
     import onnxruntime as ort
 
     refuse_options(options, options_of(target), target)
-    provider = PROVIDERS[target]
-    need_provider(provider, target)
+    provider = need_provider(target)
     ort.set_default_logger_severity(4)
     settings = ort.SessionOptions()
     settings.log_severity_level = 4
@@ -142,7 +146,7 @@ def create_session(
 
 def building(path: Path, target: str, options: dict[str, str]) -> AbstractContextManager[None]:
     """Held where a provider may build into a cache that other processes read: opening a session, and its first run."""
-    if target != "ort-trt":
+    if _provider(target) != TENSORRT:
         return nullcontext()
     own, gpu = _own(options), _gpu_of(options)
     return alone_in_cache(path, {key: value for key, value in own.items() if key != "device_id"}, gpu)
@@ -160,14 +164,15 @@ def _gpu_of(options: dict[str, str]) -> GpuInfo | None:
 def _providers(path: Path, target: str, options: dict[str, str]) -> list[tuple[str, dict[str, str]]]:
     """The provider of ``target`` with its own options; what TensorRT does not take runs on CUDA, on the same GPU."""
     own = _own(options)
-    if target != "ort-trt":
+    provider = _provider(target)
+    if provider != TENSORRT:
         if "cuda_graph" in own:
             own["enable_cuda_graph"] = own.pop("cuda_graph")
-        return [(PROVIDERS[target], own)]
+        return [(provider, own)]
     device = {"device_id": own.pop("device_id", "0")}
     return [
-        (PROVIDERS[target], {**device, **provider_fields(path, own, _gpu_of(options))}),
-        ("CUDAExecutionProvider", device),
+        (provider, {**device, **provider_fields(path, own, _gpu_of(options))}),
+        (CUDA, device),
     ]
 
 
@@ -216,8 +221,8 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
     if wrong := re.search(r"provider option \"(\w+)\"\W*(?:\S+\.cc:\d+ )?(?:operator\(\) )?(.*)", text):
         return BadInput(f"option {wrong.group(1)} of {target}: {wrong.group(2).rstrip('.')[:200]}")
-    if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and target != "ort-cpu":
-        return Unavailable(f"{target} cannot run here: {short}", fix=mend_of(PROVIDERS[target]))
+    if re.search(r"CUDA|cuDNN|cuBLAS|GPU", text) and _provider(target) != CPU:
+        return Unavailable(f"{target} cannot run here: {short}", fix=mend_of(_provider(target)))
     return BadInput(
         f"{path} cannot be loaded by ONNX Runtime: {short}", fix="Export it again, or run deploykit inspect."
     )

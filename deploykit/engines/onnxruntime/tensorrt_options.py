@@ -17,7 +17,8 @@ from deploykit.base.environment import GpuInfo
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.lock import alone_with
-from deploykit.base.user_cache import ORT_ENGINES, cache_folder
+from deploykit.base.targets import ORT_TRT, target_of
+from deploykit.base.user_cache import cache_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -95,11 +96,11 @@ def engine_folder(path: Path, options: dict[str, str], gpu: GpuInfo | None) -> P
         {
             "file": file_sha256(path),
             "options": {name: value for name, value in sorted(options.items()) if name != "cache"},
-            "versions": {name: _version(name) for name in ("onnxruntime-gpu", "onnxruntime", "tensorrt")},
+            "versions": {name: _version(name) for name in target_of(ORT_TRT).libraries},
             "gpu": gpu,
         }
     )
-    return cache_folder() / ORT_ENGINES / key[:32]
+    return cache_folder() / ORT_TRT / key[:32]
 
 
 def _version(name: str) -> str | None:
@@ -118,13 +119,13 @@ def profile_options(model: onnx.ModelProto, profiles: Sequence[str]) -> dict[str
     if not profiles:
         return {}
     if len(profiles) > 1:
-        raise BadInput("ort-trt takes one profile", got=", ".join(profiles))
+        raise BadInput(f"{ORT_TRT} takes one profile", got=", ".join(profiles))
     try:
         sizes = [int(one) for one in profiles[0].split(":")]
     except ValueError:
         sizes = []
     if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-        raise BadInput("a profile of ort-trt", got=profiles[0], expected="MIN:OPT:MAX batch sizes (1:8:32)")
+        raise BadInput(f"a profile of {ORT_TRT}", got=profiles[0], expected="MIN:OPT:MAX batch sizes (1:8:32)")
     weights = {one.name for one in model.graph.initializer}
     inputs = [one for one in model.graph.input if one.name not in weights]
     return {

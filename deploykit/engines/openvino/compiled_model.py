@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.targets import OPENVINO, target_of
 from deploykit.engines.inputs import refuse_options, switch, unsupported
 
 OPTIONS = {
@@ -17,7 +18,7 @@ OPTIONS = {
 }
 _NO_RULE = re.compile(r"No conversion rule found for operations: (.+)")
 TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
-MEND = "pip install 'deploykit[openvino]'."
+MEND = f"{target_of(OPENVINO).install}."
 
 
 @cache
@@ -33,7 +34,7 @@ def library() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise Unavailable(f"openvino cannot run here: {error}", fix=MEND) from error
+        raise Unavailable(f"{OPENVINO} cannot run here: {error}", fix=MEND) from error
     finally:
         if not there:
             del sys.modules["openvino_telemetry"]
@@ -45,7 +46,7 @@ def core() -> Any:
     """The one Core of this process."""
     found = library().Core()
     if "CPU" not in found.available_devices:
-        raise Unavailable("openvino cannot run here: it has no CPU plugin", fix=MEND)
+        raise Unavailable(f"{OPENVINO} cannot run here: it has no CPU plugin", fix=MEND)
     return found
 
 
@@ -55,7 +56,7 @@ def inference_precision(options: dict[str, str]) -> str:
     Raises:
         BadInput: an unknown option or value.
     """
-    refuse_options(options, OPTIONS, "openvino")
+    refuse_options(options, OPTIONS, OPENVINO)
     wanted = options.get("precision", "f32")
     if wanted not in TYPES:
         raise BadInput("option precision", got=repr(wanted), expected=", ".join(TYPES))

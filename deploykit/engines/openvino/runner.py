@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
-from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.base.runner import TensorSpec
+from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.runner import Runner, TensorSpec
 from deploykit.base.spec import Spec
+from deploykit.base.targets import OPENVINO
 from deploykit.engines.inputs import check_input, fits
 from deploykit.engines.metadata import of_file
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
@@ -69,7 +70,7 @@ class OpenVinoRunner:
     only batch it takes.
     """
 
-    target, device = "openvino", "cpu"
+    target, device = OPENVINO, "cpu"
 
     def __init__(self, spec: Spec, model: Any, threads: int | None, size: int | None) -> None:
         self.spec, self.threads = spec, threads
@@ -118,7 +119,7 @@ class OpenVinoRunner:
         return audit(next(iter(self._bound.values())).made, self.spec.path)
 
     def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
-        """Each layer with its time, by a profile of a request of its own; see :mod:`.layers`."""
+        """Each layer with its time, by a profile of a request of its own; see :mod:`.profile`."""
         from deploykit.engines.openvino.profile import timed_layers
 
         check_input(x, self._input, self.target)
@@ -131,7 +132,7 @@ class OpenVinoRunner:
         except RuntimeError as error:
             text = " ".join(str(error).split())[:300]
             raise AnswerNo(
-                f"{self.spec.path} on openvino does not run an input of shape {list(x.shape)}: {text}"
+                f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {text}"
             ) from error
 
     def _binding(self, x: np.ndarray) -> _Bound:
@@ -173,10 +174,19 @@ class OpenVinoRunner:
         self.close()
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> OpenVinoRunner:
+def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
     """Open ``spec`` on the CPU; ``device`` and ``allow_code`` concern other engines."""
     inference_precision(spec.options)
     return OpenVinoRunner(spec, read(spec.path), threads, size)
+
+
+def lacking(target: str) -> Unavailable | None:
+    """Why OpenVINO cannot be used here, or None."""
+    try:
+        library()
+    except Unavailable as error:
+        return error
+    return None
 
 
 def _tensor(node: Any, kind: str, path: Path) -> TensorSpec:

@@ -18,7 +18,8 @@ from deploykit.base.errors import AnswerNo, BadInput, Unavailable, unknown
 from deploykit.base.hashing import value_sha256
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import Progress
-from deploykit.base.user_cache import TIMING, cache_folder
+from deploykit.base.targets import TENSORRT, TENSORRT_RTX
+from deploykit.base.user_cache import cache_folder
 from deploykit.engines.tensorrt.hardware import Gpu, make_current
 from deploykit.engines.tensorrt.log import listening, reason
 from deploykit.engines.tensorrt.parse import Parsed
@@ -235,7 +236,7 @@ def capabilities(api: Api, config: BuildConfig, gpu: Gpu | None) -> tuple[str, .
                 f"{api.flavour.target} builds for the GPU at hand only",
                 got=", ".join(wanted),
                 expected=gpu.compute_capability if gpu else "a GPU",
-                fix="Build on that GPU, or use --target tensorrt-rtx, which builds ahead of time.",
+                fix=f"Build on that GPU, or use --target {TENSORRT_RTX}, which builds ahead of time.",
             )
         return (gpu.compute_capability,) if gpu else ()
     for one in wanted:
@@ -288,7 +289,7 @@ def cache_file(api: Api, gpu: Gpu) -> Path:
             "cuda": gpu.cuda,
         }
     )
-    return cache_folder() / TIMING / f"timing.{key[:32]}.bin"
+    return cache_folder() / TENSORRT / f"timing.{key[:32]}.bin"
 
 
 @contextmanager

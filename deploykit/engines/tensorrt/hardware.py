@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import Unavailable
+from deploykit.base.targets import TENSORRT
+
+if TYPE_CHECKING:
+    from deploykit.engines.tensorrt.version import Api
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, …_MINOR
 
@@ -99,3 +103,24 @@ def gpu_or_none(index: int = 0) -> Gpu | None:
         return gpu(index)
     except Unavailable:
         return None
+
+
+def refuse_unserved(api: Api, here: Gpu | None) -> None:
+    """Refuse a GPU older than the newest that the library names and not among those it names.
+
+    Raises:
+        Unavailable: naming the GPU and those that are served.
+    """
+    known = api.compute_capabilities()
+    if here is None or not known or here.compute_capability in known:
+        return
+    if _order(here.compute_capability) < _order(known[-1]):
+        raise Unavailable(
+            f"{api.flavour.target} has no kernels for this GPU, {here.name}, of compute capability "
+            f"{here.compute_capability} (it has them for {', '.join(known)})",
+            fix=f"Use --target {TENSORRT}.",
+        )
+
+
+def _order(capability: str) -> tuple[int, ...]:
+    return tuple(map(int, capability.split(".")))

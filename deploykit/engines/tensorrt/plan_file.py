@@ -44,7 +44,7 @@ def read_header(path: Path) -> Header:
     found = header_of(head, path)
     stated = int.from_bytes(head[_SIZE_AT : _SIZE_AT + 8], "little")
     size = path.stat().st_size
-    if found.target == "tensorrt-rtx" and size < stated:
+    if FLAVOURS[found.target].ahead_of_time and size < stated:
         raise BadInput(f"{path} is truncated", got=f"{size} bytes", expected=stated, fix="Build or copy it again.")
     return found
 
@@ -52,15 +52,15 @@ def read_header(path: Path) -> Header:
 def header_of(content: bytes, path: Path) -> Header:
     """The header of a plan in memory; ``path`` is for the message."""
     head = content[:_HEADER_BYTES]
-    target = next((one.target for one in FLAVOURS.values() if head.startswith(one.magic)), None)
-    if target is None:
+    flavour = next((one for one in FLAVOURS.values() if head.startswith(one.magic)), None)
+    if flavour is None:
         raise BadInput(
             f"{path} is no TensorRT plan", got=repr(head[:4]), expected="a file that starts with ftrt or vtrt"
         )
     if len(head) < _HEADER_BYTES:
         raise BadInput(f"{path} is truncated", got=f"{len(head)} bytes", fix="Build or copy it again.")
     version = ".".join(str(one) for one in head[_VERSION_AT : _VERSION_AT + 4])
-    return Header(target, version, _capabilities(head) if target == "tensorrt-rtx" else ())
+    return Header(flavour.target, version, _capabilities(head) if flavour.ahead_of_time else ())
 
 
 def _capabilities(head: bytes) -> tuple[str, ...]:

@@ -12,18 +12,18 @@ import numpy as np
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.runner import TensorSpec
+from deploykit.base.runner import Runner, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.inputs import check_input, check_shape, refuse_options, switch
 from deploykit.engines.metadata import of_file
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
-from deploykit.engines.tensorrt.hardware import Gpu, gpu
+from deploykit.engines.tensorrt.hardware import Gpu, gpu, gpu_or_none, refuse_unserved
 from deploykit.engines.tensorrt.plan_file import Header, open_plan, read_header
 from deploykit.engines.tensorrt.profiles import Profile, Shape
 from deploykit.engines.tensorrt.refit import refit, weights_for
-from deploykit.engines.tensorrt.version import Api, load
+from deploykit.engines.tensorrt.version import FLAVOURS, Api, load
 
 if TYPE_CHECKING:
     from deploykit.engines.tensorrt.audit import PlanAudit
@@ -217,7 +217,7 @@ class TensorRTRunner:
         self.close()
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> TensorRTRunner:
+def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
     """Open a plan. What is wrong with the file is told first, then what this machine lacks.
 
     Raises:
@@ -251,6 +251,18 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     found = gpu(int(index))
     refuse_other_gpu(found, manifest, spec.path, rebuild)
     return TensorRTRunner(spec, api, found, size, rebuild, weights, allow_code)
+
+
+def lacking(target: str) -> Unavailable | None:
+    """Why no plan for ``target`` can be built or run here, or None.
+
+    TensorRT-RTX builds without a GPU; where there is one, it must be one of those that the library serves.
+    """
+    try:
+        refuse_unserved(load(target), gpu_or_none())
+    except Unavailable as error:
+        return error
+    return None
 
 
 def rebuild_command(spec: Spec, manifest: Manifest | None) -> str:
@@ -294,7 +306,8 @@ def refuse_other_gpu(found: Gpu, manifest: Manifest | None, path: Path, rebuild:
     built: dict[str, str] | None = manifest.hardware.get("gpu")
     level = manifest.config.get("hardware_compatible", "none")
     named = manifest.hardware.get("compute_capabilities")
-    if manifest.target == "tensorrt-rtx":
+    flavour = FLAVOURS.get(str(manifest.target))
+    if flavour is not None and flavour.ahead_of_time:
         if isinstance(named, list) and named and found.compute_capability not in named:
             raise Unavailable(
                 f"{path} was built for compute capability {', '.join(named)}, and this GPU, {found.name}, has "

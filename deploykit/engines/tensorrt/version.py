@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from deploykit.base.errors import Unavailable, unknown
+from deploykit.base.targets import TENSORRT, TENSORRT_RTX, target_of
 
 
 @dataclass(frozen=True)
@@ -21,29 +22,34 @@ class Flavour:
 
     Attributes:
         target: its name in the vocabulary of targets.
-        package: the Python package.
-        install: what brings it.
         magic: the first bytes of its plans (``trtexec`` checks ``ftrt`` too).
-        ahead_of_time: builds on a machine without GPU, for named compute capabilities.
+        ahead_of_time: builds on a machine without GPU, for named compute capabilities, which its plans tell.
         timing_cache: keeps what it measured; TensorRT-RTX deprecates its cache as one that does nothing.
         lean_runtime: can put a version-compatible runtime into the plan.
     """
 
     target: str
-    package: str
-    install: str
     magic: bytes
     ahead_of_time: bool
     timing_cache: bool
     lean_runtime: bool
 
+    @property
+    def package(self) -> str:
+        """The Python package."""
+        return target_of(self.target).libraries[0]
 
-FLAVOURS = {
-    "tensorrt": Flavour("tensorrt", "tensorrt", "pip install 'deploykit[trt]'", b"ftrt", False, True, True),
-    "tensorrt-rtx": Flavour(
-        "tensorrt-rtx", "tensorrt_rtx", "pip install 'deploykit[trt-rtx]'", b"vtrt", True, False, False
-    ),
-}
+    @property
+    def install(self) -> str:
+        """What brings it."""
+        return target_of(self.target).install
+
+
+_BOTH = (
+    Flavour(TENSORRT, b"ftrt", ahead_of_time=False, timing_cache=True, lean_runtime=True),
+    Flavour(TENSORRT_RTX, b"vtrt", ahead_of_time=True, timing_cache=False, lean_runtime=False),
+)
+FLAVOURS = {one.target: one for one in _BOTH}
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ _DTYPES = {
 
 
 def flavour_of(target: str) -> Flavour:
-    """The flavour of ``tensorrt`` or ``tensorrt-rtx``."""
+    """The flavour of a target of the family."""
     if target not in FLAVOURS:
         raise unknown("TensorRT target", target, FLAVOURS)
     return FLAVOURS[target]

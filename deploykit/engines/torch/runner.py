@@ -17,8 +17,9 @@ import torch
 
 from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import TensorSpec
+from deploykit.base.runner import Runner, TensorSpec
 from deploykit.base.spec import Spec
+from deploykit.base.targets import TORCH_COMPILE, TORCH_EAGER
 from deploykit.engines.inputs import check_input, refuse_options, switch
 from deploykit.engines.torch.compile import missing_for_compile
 from deploykit.models import LoadedModel, load_model
@@ -92,7 +93,7 @@ class TorchRunner:
         if loaded.program is None:
             module = module.to(device).to(memory_format=self._format).requires_grad_(False)
         self._pinned: torch.Tensor | None = None  # the copy to the GPU starts from page-locked memory
-        self._module: Any = _compiled(module) if spec.target == "torch-compile" else module
+        self._module: Any = _compiled(module) if spec.target == TORCH_COMPILE else module
         self.inputs = (_input(loaded),)
 
     @cached_property
@@ -202,7 +203,7 @@ class TorchRunner:
         except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
             text = " ".join(str(error).split())[:300]
             if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise Unavailable(f"torch-compile does not work here: {text}", fix="Use torch-eager.") from error
+                raise Unavailable(f"{self.target} does not work here: {text}", fix=f"Use {TORCH_EAGER}.") from error
             raise AnswerNo(
                 f"{self.spec.path} on {self.target} does not run an input of shape {list(tensor.shape)}: {text}"
             ) from error
@@ -225,13 +226,13 @@ class TorchRunner:
 def _compiled(module: torch.nn.Module) -> Any:
     # Inductor looks for a CUDA toolkit even for the CPU and warns that there is no driver: nothing to act on.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    # TF32 is off on purpose: `torch-compile:use_tf32=1` turns it on.
+    # TF32 is off on purpose: the option use_tf32=1 turns it on.
     warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
     return torch.compile(module)
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> TorchRunner:
-    """Open ``spec`` as ``torch-eager`` or ``torch-compile``.
+def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
+    """Open ``spec``, eager or compiled.
 
     Raises:
         BadInput: the file cannot be loaded, or an option is unknown.
@@ -243,10 +244,15 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     if place == "cuda" and not torch.cuda.is_available():
         built = "this PyTorch is built without CUDA" if torch.version.cuda is None else "PyTorch finds no GPU or driver"
         raise Unavailable(f"{spec.target} cannot run on cuda here: {built}", fix="Use --device cpu.")
-    if spec.target == "torch-compile" and (missing := missing_for_compile(place)) is not None:
-        raise Unavailable(f"torch-compile cannot run here: {missing[0]}", fix=missing[1])
+    if spec.target == TORCH_COMPILE and (missing := missing_for_compile(place)) is not None:
+        raise Unavailable(f"{spec.target} cannot run here: {missing[0]}", fix=missing[1])
     loaded = load_model(spec.path, arch=spec.options.get("arch"), size=size, allow_code=allow_code)
     return TorchRunner(spec, loaded, place, threads)
+
+
+def lacking(target: str) -> Unavailable | None:
+    """Nothing: PyTorch is here, and what compiling needs is asked for when a module is compiled."""
+    return None
 
 
 def _input(loaded: LoadedModel) -> TensorSpec:

@@ -12,17 +12,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.atomic import write_json
+from deploykit.base.engine_layers import TimedLayer
 from deploykit.base.environment import cpu, gpus, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.runner import Profiled
 from deploykit.base.spec import Spec
-from deploykit.base.targets import PLANS
+from deploykit.base.targets import ORT_CPU, WITH_LAYER_TIMES, target_of
 from deploykit.base.user_cache import cache_folder, tell_unkept
-from deploykit.config.prune import LATENCY_TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import onnx
 
@@ -35,28 +36,21 @@ if TYPE_CHECKING:
 SESSION_SHAPES = 24
 CALLS = 21
 COPIES = 8
-RUNNERS = {
-    "openvino": ("openvino",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt_rtx",),
-}
-ORT = ("onnxruntime", "onnxruntime-gpu")
-ON_CPU = ("ort-cpu", "openvino")
 
 
 def timing_hardware(target: str) -> Any:
     """What decides times on ``target`` here: the processor, or the names of the GPUs."""
-    return cpu() if target in ON_CPU else [gpu["name"] for gpu in gpus()]
+    return cpu() if target_of(target).on_cpu else [gpu["name"] for gpu in gpus()]
 
 
 def timing_versions(target: str) -> dict[str, str]:
     """Of the libraries that decide times on ``target``."""
-    return library_versions(RUNNERS.get(target, ORT))
+    return library_versions(target_of(target).libraries)
 
 
 def timing_of(target: str) -> tuple[dict[str, str], dict[str, Any]]:
     """Versions and hardware of this machine that decide widths where they are chosen by their time on ``target``."""
-    gpu = {} if target in ON_CPU else {"gpus": timing_hardware(target)}
+    gpu = {} if target_of(target).on_cpu else {"gpus": timing_hardware(target)}
     return timing_versions(target), {"cpu": cpu(), **gpu}
 
 
@@ -108,13 +102,13 @@ def measure_on(
         BadInput: layers cannot be measured on this target.
         Unavailable: this machine lacks the target.
     """
-    if target not in LATENCY_TARGETS:
-        raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(LATENCY_TARGETS))
+    if target_of(target).layer_times is None:
+        raise BadInput(f"layers cannot be timed on {target}", expected=", ".join(WITH_LAYER_TIMES))
     need_target(target)
 
     def measure(shapes: Sequence[LayerShape]) -> list[float]:
         times: list[float] = []
-        step = SESSION_SHAPES if target == "ort-cpu" else 1
+        step = SESSION_SHAPES if target == ORT_CPU else 1
         with progress.task("measuring layers", len(shapes)) as bar, TemporaryDirectory(prefix="deploykit-") as scratch:
             for start in range(0, len(shapes), step):
                 part = shapes[start : start + step]
@@ -128,10 +122,10 @@ def measure_on(
 def _timed(
     part: Sequence[LayerShape], target: str, threads: int, scratch: Path, build: BuildPlan | None
 ) -> list[float]:
-    if target == "ort-cpu":
+    if target == ORT_CPU:
         return _profiled(part, threads, scratch)
-    if target == "ort-cuda":
-        return _copied(part[0], scratch)
+    if target_of(target).layer_times == "copies":
+        return _copied(part[0], target, scratch)
 
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph(part).SerializeToString())
@@ -166,7 +160,7 @@ def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list
     return [max(time_us, 0.1) / 1e3 for time_us in sums.values()]
 
 
-def _copied(shape: LayerShape, scratch: Path) -> list[float]:
+def _copied(shape: LayerShape, target: str, scratch: Path) -> list[float]:
     import time
 
     import numpy as np
@@ -175,7 +169,7 @@ def _copied(shape: LayerShape, scratch: Path) -> list[float]:
 
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph([shape] * COPIES, shared=True).SerializeToString())
-    session = create_session(path, "ort-cuda", {"use_tf32": "0"}, None)
+    session = create_session(path, target, {"use_tf32": "0"}, None)
     x = np.random.default_rng(0).standard_normal((1, shape.c_in, *shape.in_size), dtype=np.float32)
     binding = session.io_binding()
     binding.bind_cpu_input(session.get_inputs()[0].name, x)
@@ -230,7 +224,7 @@ def need_target(target: str) -> None:
 
     if (why := lacking(target)) is not None:
         raise why
-    if target in PLANS:
+    if target_of(target).needs_build:
         from deploykit.engines.tensorrt.hardware import gpu
 
         gpu()  # TensorRT-RTX builds without one, and runs on none
@@ -251,7 +245,7 @@ def open_on(path: Path, target: str, threads: int, build: BuildPlan | None) -> R
     """
     from deploykit.engines import open_runner
 
-    if target not in PLANS:
+    if not target_of(target).needs_build:
         return open_runner(Spec(path.stem, path, target), threads=threads)
     from deploykit.config.build import BuildConfig
 
@@ -274,11 +268,10 @@ def layer_ms(path: Path, target: str, threads: int, nodes: Collection[str], buil
     with open_on(path, target, threads, build) as runner:
         wanted = runner.inputs[0]
         x = np.random.default_rng(0).standard_normal([int(dim) for dim in wanted.shape], dtype=np.float32)
-        told: Any = runner
-        return time_of(told.timed_layers(x), nodes) / 1e3
+        return time_of(runner.timed_layers(x) if isinstance(runner, Profiled) else [], nodes) / 1e3
 
 
-def time_of(rows: Sequence[Mapping[str, Any]], nodes: Collection[str]) -> float:
+def time_of(rows: Sequence[TimedLayer], nodes: Collection[str]) -> float:
     """Microseconds of the layers that name one of ``nodes``; of all where none does (some engines rename what they fuse).
 
     Raises:
@@ -287,4 +280,4 @@ def time_of(rows: Sequence[Mapping[str, Any]], nodes: Collection[str]) -> float:
     if not rows:
         raise AnswerNo("the engine tells no times of its layers")
     own = [row for row in rows if not set(nodes).isdisjoint(row["nodes"])]
-    return sum(float(row["time_us"]) for row in own or rows)
+    return sum(row["time_us"] for row in own or rows)

@@ -65,7 +65,7 @@ class LatencySearch:
         graph: of its channels.
         costs: of its layers.
         how: ladders of the groups, and what their scores mean.
-        target: what times it, one of :data:`deploykit.config.prune.LATENCY_TARGETS`.
+        target: what times it, one of :data:`deploykit.base.targets.WITH_LAYER_TIMES`.
         build: of TensorRT's plans, see :func:`deploykit.pruning.latency.layer_times.open_on`.
         asked: the fraction that is to be reached in the end; steps before it may have wider ones.
         threads: of the timing.

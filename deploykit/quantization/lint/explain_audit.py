@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from deploykit.base.engine_layers import EngineAudit, UnfusedQdq
+from deploykit.base.runner import Audited, Runner
+from deploykit.base.targets import target_of
 
 LEFT = "qdq_left"
 
@@ -29,17 +31,17 @@ class LeftKind(TypedDict):
     first: str
 
 
-def audited(runner: Any) -> Mapping[str, object] | None:
+def audited(runner: Runner) -> Mapping[str, object] | None:
     """The audit of a runner, its left Q and DQ in words; None: its engine tells nothing of itself."""
-    if not hasattr(runner, "audit"):
+    if not isinstance(runner, Audited):
         return None
     found, left = audit_and_left(runner)
     return found if left is None else {**found, LEFT: in_words(left)}
 
 
-def audit_and_left(runner: Any) -> tuple[EngineAudit, list[LeftKind] | None]:
+def audit_and_left(runner: Runner) -> tuple[EngineAudit, list[LeftKind] | None]:
     """The audit of a runner without its left Q and DQ, and these as rows; None: its engine does not tell them."""
-    found: EngineAudit = runner.audit()
+    found: EngineAudit = runner.audit() if isinstance(runner, Audited) else {}
     left = found.pop("qdq_left", None)
     if left is None:
         return found, None
@@ -48,9 +50,7 @@ def audit_and_left(runner: Any) -> tuple[EngineAudit, list[LeftKind] | None]:
 
 def reasons(path: Path, target: str, left: Sequence[UnfusedQdq]) -> dict[str, str]:
     """Node of the file → why it computes in float, as the linter has it; nothing where nothing needs a reason."""
-    from deploykit.quantization.lint.lint import RULES
-
-    if path.suffix.lower() != ".onnx" or target not in RULES or all(one["needed"] for one in left):
+    if path.suffix.lower() != ".onnx" or target_of(target).dialect is None or all(one["needed"] for one in left):
         return {}
     import onnx
 

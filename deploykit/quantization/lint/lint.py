@@ -1,7 +1,4 @@
-"""``deploykit quantize --lint``: what a target will refuse, misread or run slowly, read off a Q/DQ file.
-
-``deploykit quantize --lint``: what a target will refuse, misread or run slowly in a Q/DQ file.
-"""
+"""``deploykit quantize --lint``: what a target will refuse, misread or run slowly, read off a Q/DQ file."""
 
 from __future__ import annotations
 
@@ -17,9 +14,10 @@ import onnx
 from deploykit.base.command_result import Result
 from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
+from deploykit.base.targets import ORT_CPU, target_names, target_of
 from deploykit.quantization.lint import common, ort_cpu, tensorrt
 from deploykit.quantization.lint.view import Finding, View
-from deploykit.quantization.qdq.dialects import SUMS_IN_INT32
+from deploykit.quantization.qdq.dialects import SUMS_IN_INT32, int8_targets
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +32,7 @@ EVERYWHERE: tuple[Rule, ...] = (
     common.activations_per_channel,
     common.weight_axes,
 )
-ORT_CPU: tuple[Rule, ...] = (
+INTEGER_KERNELS: tuple[Rule, ...] = (
     ort_cpu.convolutions_without_q,
     ort_cpu.biases,
     ort_cpu.float_islands,
@@ -43,7 +41,7 @@ ORT_CPU: tuple[Rule, ...] = (
     ),
 )
 X86: tuple[Rule, ...] = (ort_cpu.slow_types,)
-TENSORRT: tuple[Rule, ...] = (
+SIGNED_INPUTS: tuple[Rule, ...] = (
     tensorrt.zero_points,
     tensorrt.integer_types,
     tensorrt.integer_operators,
@@ -52,12 +50,11 @@ TENSORRT: tuple[Rule, ...] = (
     partial(common.odd_channels, multiple=16, why="int8 tensor cores work on groups of 16, the rest is padding"),
 )
 RULES: dict[str, tuple[Rule, ...]] = {
-    "ort-cpu": ORT_CPU,
-    "ort-trt": TENSORRT,
-    "tensorrt": TENSORRT,
-    "tensorrt-rtx": TENSORRT,
-    "openvino": (),
+    "integer-kernels": INTEGER_KERNELS,
+    "signed-inputs": SIGNED_INPUTS,
+    "unsigned-inputs": (),
 }
+"""Of each dialect of Q/DQ."""
 
 
 def lint_graph(
@@ -77,13 +74,14 @@ def lint_graph(
     Raises:
         BadInput: a target that has no int8.
     """
-    if target not in RULES:
-        raise unknown("int8 target", target, RULES)
+    dialect = target_of(target).dialect if target in target_names() else None
+    if dialect is None:
+        raise unknown("int8 target", target, int8_targets())
     view = View(proto)
     if float_model := list(common.nothing_on_integers(view)):
         return float_model
-    rules = [*EVERYWHERE, *RULES[target]]
-    if target == "ort-cpu" and not arm:
+    rules = [*EVERYWHERE, *RULES[dialect]]
+    if dialect == "integer-kernels" and not arm:
         rules += X86
         if not set(isa) & set(SUMS_IN_INT32):
             rules.append(ort_cpu.saturating_weights)
@@ -128,7 +126,7 @@ class LintResult(Result):
         return "\n".join((head, *(f"  {line}" for line in by_rule(self.findings))))
 
 
-def lint(model: Path | str, target: str = "ort-cpu") -> LintResult:
+def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
     """Judge a Q/DQ file for ``target`` on this machine's CPU, without running it.
 
     Args:

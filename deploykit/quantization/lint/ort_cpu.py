@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from deploykit.base.targets import ORT_CPU
 from deploykit.quantization.lint.view import (
     DQ,
     Finding,
@@ -39,7 +40,7 @@ def convolutions_without_q(view: View) -> Iterator[Finding]:
 
 
 def _behind(node: ir.Node) -> tuple[str, str, str] | None:
-    again = "Quantize it again for ort-cpu."
+    again = f"Quantize it again for {ORT_CPU}."
     reader = only_reader(node.outputs[0])
     if reader is None:
         return "no-q-behind", "its output is read unrounded too, or by several nodes", again
@@ -97,7 +98,7 @@ def float_islands(view: View) -> Iterator[Finding]:
                 False,
                 node.name or "",
                 f"{node.op_type} has no integer kernel and computes in float between DQ and Q",
-                "Quantize the float model for ort-cpu, which rewrites it for integers.",
+                f"Quantize the float model for {ORT_CPU}, which rewrites it for integers.",
             )
 
 

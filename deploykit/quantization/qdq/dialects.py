@@ -1,13 +1,15 @@
-"""One dialect of Q/DQ per target: no single file is good on all of them.
+"""The dialects of Q/DQ, one for each target: no single file is good on all of them.
 
-==============  ===========  ==================  ======  ===============================================
-target          activations  zero points         bias    where the Q stand
-==============  ===========  ==================  ======  ===============================================
-ort-cpu, x86    uint8        any                 int32   behind each node that has an integer kernel
-ort-cpu, Arm    int8         any                 int32   the same
-tensorrt, …     int8         0                   float   on inputs, so that the engine fuses by itself
-openvino        uint8        any                 float   the same
-==============  ===========  ==================  ======  ===============================================
+======================  ===========  ===========  ======  ===============================================
+dialect                 activations  zero points  bias    where the Q stand
+======================  ===========  ===========  ======  ===============================================
+integer-kernels, x86    uint8        any          int32   behind each node that has an integer kernel
+integer-kernels, Arm    int8         any          int32   the same
+signed-inputs           int8         0            float   on inputs, so that the engine fuses by itself
+unsigned-inputs         uint8        any          float   the same
+======================  ===========  ===========  ======  ===============================================
+
+The first is ONNX Runtime's on the CPU, the second TensorRT's, the third OpenVINO's.
 
 Weights are int8, symmetric, with a scale for each output channel, everywhere.
 """
@@ -23,7 +25,7 @@ import onnx_ir as ir
 
 from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
-from deploykit.base.targets import TARGETS
+from deploykit.base.targets import BUILT_IN, OPENVINO, ORT_CPU, TENSORRT, target_names, target_of
 from deploykit.quantization.qdq.placement_ort_cpu import Plan, plan_ort_cpu
 from deploykit.quantization.qdq.placement_tensorrt import plan_at_inputs
 from deploykit.quantization.schemes import S8, S8_ASYMMETRIC, U8, Scheme
@@ -46,7 +48,7 @@ class Dialect:
     """What one target wants to read.
 
     Attributes:
-        target: its name.
+        target: whose it is.
         plan: decides what is quantized.
         activations: their scheme.
         weight_bits: 7 where the CPU adds pairs of u8·s8 products in 16 bits, which 8-bit weights overflow.
@@ -64,15 +66,19 @@ class Dialect:
     timed: bool = False
 
 
-ORT_CPU = Dialect("ort-cpu", plan_ort_cpu, U8, integer_bias=True, padded=True, timed=True)
-DIALECTS = {
-    "ort-cpu": ORT_CPU,
-    "ort-trt": Dialect("ort-trt", plan_at_inputs, S8),
-    "tensorrt": Dialect("tensorrt", plan_at_inputs, S8),
-    "tensorrt-rtx": Dialect("tensorrt-rtx", plan_at_inputs, S8),
-    "openvino": Dialect("openvino", plan_at_inputs, U8),
+_KINDS = {
+    "integer-kernels": Dialect(ORT_CPU, plan_ort_cpu, U8, integer_bias=True, padded=True, timed=True),
+    "signed-inputs": Dialect(TENSORRT, plan_at_inputs, S8),
+    "unsigned-inputs": Dialect(OPENVINO, plan_at_inputs, U8),
 }
-ON_CPU = ("ort-cpu", "openvino")
+DIALECTS = {row.name: replace(_KINDS[row.dialect], target=row.name) for row in BUILT_IN if row.dialect is not None}
+"""Of the targets that come with deploykit, on a CPU that sums in int32."""
+DEFAULT = DIALECTS[ORT_CPU]
+
+
+def int8_targets() -> tuple[str, ...]:
+    """Names of the targets that have a dialect."""
+    return target_names(lambda row: row.dialect is not None)
 
 
 def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str = "x86_64") -> Dialect:
@@ -89,10 +95,11 @@ def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str 
     Raises:
         BadInput: a target that has no int8.
     """
-    if target not in DIALECTS:
-        raise unknown("int8 target", target, DIALECTS)
-    made = DIALECTS[target]
-    if target not in ON_CPU:
+    row = target_of(target) if target in target_names() else None
+    if row is None or row.dialect is None:
+        raise unknown("int8 target", target, int8_targets())
+    made = replace(_KINDS[row.dialect], target=target)
+    if not row.on_cpu:
         return made
     if machine.lower() in ARM:
         return replace(made, activations=S8_ASYMMETRIC)
@@ -107,14 +114,11 @@ def dialect_of(target: str) -> Dialect:
     Raises:
         BadInput: a target that is not known, or has no int8; the line says what to use.
     """
-    if target not in TARGETS:
-        raise unknown("int8 target", target, DIALECTS)
-    if target == "ort-cuda":
-        raise BadInput(
-            "int8 for ort-cuda",
-            expected="a target with int8 kernels",
-            fix="ONNX Runtime's CUDA provider runs Q/DQ in float and slower: use fp16 there, or --target tensorrt.",
-        )
-    if target not in DIALECTS:
-        raise BadInput(f"{target} has no int8 dialect", expected="one of " + ", ".join(DIALECTS))
+    if target not in target_names():
+        raise unknown("int8 target", target, int8_targets())
+    row = target_of(target)
+    if row.no_int8 is not None:
+        raise BadInput(f"int8 for {target}", expected="a target with int8 kernels", fix=row.no_int8)
+    if row.dialect is None:
+        raise BadInput(f"{target} has no int8 dialect", expected="one of " + ", ".join(int8_targets()))
     return dialect_for(target, cpu()["isa"], platform.machine())

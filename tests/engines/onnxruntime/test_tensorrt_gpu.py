@@ -6,7 +6,7 @@ Runs with ``make test-gpu`` where TensorRT 10 is installed, which the provider l
 import numpy as np
 import pytest
 
-from deploykit.base.user_cache import ORT_ENGINES, cache_folder
+from deploykit.base.user_cache import cache_folder
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.providers import missing_library
 from tests.engines.onnx_for_tests import pictures, quantized_net, small_net
@@ -21,7 +21,7 @@ def _provider():
 
 
 def caches():
-    return sorted(one for one in (cache_folder() / ORT_ENGINES).rglob("*") if one.is_file())
+    return sorted(one for one in (cache_folder() / "ort-trt").rglob("*") if one.is_file())
 
 
 @pytest.mark.parametrize("options", ["", ":cuda_graph=1", ":profile_min=input:1x3x8x8,profile_opt=input:4x3x8x8"])

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.spec import Spec
-from deploykit.base.targets import TARGETS
-from deploykit.engines import BUILT, open_runner, resolve
+from deploykit.engines import open_runner, resolve
 
 
 def _x(n=3):
@@ -92,14 +90,6 @@ def test_cuda_where_there_is_none_is_an_error(tiny_model):
         pytest.skip("there is a GPU")
     with pytest.raises(Unavailable, match=r"torch-eager cannot run on cuda here.*Use --device cpu"):
         open_runner(tiny_model, device="cuda")
-
-
-@pytest.mark.parametrize("target", sorted(set(TARGETS) - set(BUILT)))
-def test_targets_that_come_later_say_so(tmp_path, target):
-    path = tmp_path / "x.onnx"
-    path.write_bytes(b"")
-    with pytest.raises(Unavailable, match=f"has no engine for {target}. Use one of torch-eager"):
-        open_runner(Spec("x", path, target))
 
 
 @pytest.mark.parametrize(

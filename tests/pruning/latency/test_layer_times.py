@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.config.prune import LATENCY_TARGETS as TARGETS
+from deploykit.base.targets import WITH_LAYER_TIMES
 from deploykit.pruning.latency.layer_times import keep_times, known_times, measure_on, table_file
 from deploykit.pruning.latency.table import LayerShape
 from tests.listening import Listening
@@ -39,7 +39,10 @@ def test_times_are_kept_for_this_machine(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path))
     place = table_file("ort-cpu", 1)
     assert place.parent == tmp_path / "latency"
-    assert len({table_file(target, 1) for target in TARGETS} | {table_file("ort-cpu", 2)}) == len(TARGETS) + 1
+    assert (
+        len({table_file(target, 1) for target in WITH_LAYER_TIMES} | {table_file("ort-cpu", 2)})
+        == len(WITH_LAYER_TIMES) + 1
+    )
     assert known_times(place) == {}
     keep_times(place, {conv(8, 8).key(): 0.5}, "ort-cpu", 1)
     assert known_times(place) == {conv(8, 8).key(): 0.5}

@@ -88,7 +88,7 @@ def test_a_step_on_the_way_may_miss(model: Path, tmp_path: Path, monkeypatch: py
 def test_a_target_without_layer_times_is_refused(model: Path) -> None:
     done = CliRunner().invoke(app, ["prune", str(model), "--latency", "0.5", "--target", "torch-eager"])
     assert done.exit_code == 2
-    assert "target: got 'torch-eager', expected 'ort-cpu', 'ort-cuda', 'openvino', 'tensorrt' or" in done.stderr
+    assert "target: got 'torch-eager', expected 'ort-cpu', 'ort-cuda', 'tensorrt', 'tensorrt-rtx' or" in done.stderr
     assert list(model.parent.iterdir()) == [model]
 
 

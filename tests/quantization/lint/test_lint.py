@@ -3,8 +3,8 @@ import onnx
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.quantization.lint.lint import RULES, lint_graph
-from deploykit.quantization.qdq.dialects import dialect_for
+from deploykit.quantization.lint.lint import lint_graph
+from deploykit.quantization.qdq.dialects import DIALECTS, dialect_for
 from tests.quantization.graphs_for_tests import Net, concat_net, optimized, residual_net, run
 from tests.quantization.qdq.test_dialects import NETS, quantized
 from tests.quantization.tensorrt_for_tests import engine_bytes, parsed
@@ -123,7 +123,7 @@ def test_a_file_of_another_dialect_breaks_tensorrt(make):
 
 
 def test_every_finding_says_what_to_do():
-    for target in RULES:
+    for target in DIALECTS:
         for finding in lint_graph(quantized(residual_net(), "ort-cpu"), target):
             assert finding.node
             assert finding.mend.endswith(".")
@@ -174,7 +174,7 @@ def computed_weight(net):
         (computed_weight, "its weight is computed at run time"),
     ],
 )
-@pytest.mark.parametrize("target", sorted(RULES))
+@pytest.mark.parametrize("target", sorted(DIALECTS))
 def test_a_convolution_that_stays_float_says_why(build, why, target):
     net = Paired()
     net.add("Relu", [net.int8_conv(net.pair("input"))])
@@ -185,7 +185,7 @@ def test_a_convolution_that_stays_float_says_why(build, why, target):
 
 
 def test_a_float_model_breaks_every_target():
-    for target in RULES:
+    for target in DIALECTS:
         assert [(f.code, f.breaks) for f in lint_graph(residual_net(), target)] == [("float-model", True)]
 
 
