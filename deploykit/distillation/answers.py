@@ -35,14 +35,8 @@ def answering(
 ) -> Teachers:
     """The teachers as the student's step asks them, the layers of the first one looked into where they are matched.
 
-    Args:
-        teachers: of :func:`deploykit.distillation.open_teachers.open_teachers`, judged.
-        config: view, combination, layers, cache.
-        train: what is learned from.
-        preprocessing: of the student.
-        fabric: of the run.
-        folder: for answers that are not kept longer than the run.
-        progress: says where they cannot be kept.
+    ``teachers``: of :func:`deploykit.distillation.open_teachers.open_teachers`, judged. ``train``: what is learned
+    from. ``folder``: for answers that are not kept longer than the run.
 
     Raises:
         BadInput: the same view does not exist.

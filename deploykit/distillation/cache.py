@@ -30,12 +30,8 @@ class RememberedTeacher:
 
     An epoch is written when all its rows are there; it lies in memory until then.
 
-    Args:
-        live: the teacher.
-        folder: where epochs are kept.
-        identity: JSON-able, of everything that decides the answers but the epoch.
-        shape: pictures and classes.
-        progress: hears once where they cannot be kept.
+    ``folder``: where epochs are kept. ``identity``: JSON-able, of everything that decides the answers but the epoch.
+    ``shape``: pictures and classes.
     """
 
     def __init__(
@@ -98,12 +94,9 @@ def kept(
 ) -> np.ndarray:
     """The answers to all pictures as they are: those kept under ``identity``, else made and kept where that can be.
 
-    Args:
-        folder: where they are kept; what was used longest ago leaves it.
-        identity: JSON-able, of everything that decides them.
-        shape: pictures and classes, :func:`worth_keeping`.
-        answers: logits ``[n, C]`` batch by batch, in order.
-        progress: hears where they cannot be kept.
+    ``folder``: where they are kept; what was used longest ago leaves it. ``identity``: JSON-able, of everything that
+    decides them. ``shape``: pictures and classes, :func:`worth_keeping`. ``answers``: logits ``[n, C]`` batch by batch,
+    in order.
     """
     path = _clean_path(folder, identity)
     stored = _read(path, shape)
@@ -131,14 +124,8 @@ def prepared(
 ) -> np.ndarray:
     """The answers to all pictures as they are, for one run: those in the folder already, else made, in constant memory.
 
-    Args:
-        folder: of the run.
-        identity: JSON-able, of everything that decides them.
-        shape: pictures and classes.
-        answers: logits ``[n, C]`` batch by batch, in order.
-
-    Returns:
-        A read-only memory map, float32.
+    ``identity``: JSON-able, of everything that decides them. ``shape``: pictures and classes. ``answers``: logits
+    ``[n, C]`` batch by batch, in order. Returns a read-only memory map, float32.
 
     Raises:
         SystemTrouble: the disk is full.

@@ -33,10 +33,7 @@ if TYPE_CHECKING:
 class Student:
     """A network about to learn.
 
-    Attributes:
-        start: the network.
-        facts: arch, and macs_of_teacher where ``auto`` chose it.
-        from_file: it was trained before.
+    ``facts``: arch, and macs_of_teacher where ``auto`` chose it. ``from_file``: it was trained before.
     """
 
     start: Start
@@ -95,16 +92,8 @@ def distill_student(
 ) -> Manifest:
     """Let ``student`` learn from ``teachers`` and write the epoch that is best on ``select``; an interrupted run goes on.
 
-    Args:
-        run: processes, and the model file.
-        config: how.
-        data: opened.
-        student: the network, in place.
-        teachers: opened, not judged yet.
-        opened: closes what is opened for the run.
-
-    Returns:
-        The manifest as written, with the facts of :class:`deploykit.commands.distill.DistillResult`.
+    ``teachers``: opened, not judged yet. Returns the manifest as written, with the facts of
+    :class:`deploykit.commands.distill.DistillResult`.
 
     Raises:
         BadInput: student, teachers and data do not fit together.

@@ -30,9 +30,7 @@ def distill_step(teachers: Answer, config: DistillConfig) -> Step:
     weighted mean of the layers' losses is added. CE is the cross-entropy with the labels, label smoothing and auxiliary
     heads as in plain training.
 
-    Args:
-        teachers: from the student's input to logits ``[N, C]`` and layer outputs, without gradients.
-        config: losses and weights.
+    ``teachers``: from the student's input to logits ``[N, C]`` and layer outputs, without gradients.
     """
     term: LogitTerm = LOSSES.load(config.loss)
     matched: FeatureTerm | None = None if config.features is None else FEATURE_LOSSES.load(config.features)

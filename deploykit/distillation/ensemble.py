@@ -20,14 +20,9 @@ def as_one(logits: Sequence[Tensor], temperature: float, how: str = "average", w
     ``weights``; ``vote`` the mean of those teachers alone whose first class is the one that most of them name. Of
     classes with equally many votes the one with the higher mean probability counts.
 
-    Args:
-        logits: one ``[N, C]`` per teacher.
-        temperature: at which they are averaged, that of the loss.
-        how: ``average``, ``weighted`` or ``vote``.
-        weights: one per teacher, for ``weighted``.
-
-    Returns:
-        ``[N, C]``; of a single teacher its own logits.
+    ``logits``: one ``[N, C]`` per teacher. ``temperature``: at which they are averaged, that of the loss. ``how``:
+    ``average``, ``weighted`` or ``vote``. ``weights``: one per teacher, for ``weighted``. Returns ``[N, C]``; of a
+    single teacher its own logits.
     """
     if len(logits) == 1:
         return logits[0]
@@ -55,12 +50,8 @@ def weights_by_select(logits: Sequence[np.ndarray], labels: np.ndarray) -> tuple
     The likelihood is concave in the weights; expectation-maximisation (Dempster, Laird & Rubin 1977, section 4.3, with
     fixed components) climbs it without a step size.
 
-    Args:
-        logits: float ``[N, C]`` per teacher, on ``select``.
-        labels: int64 ``[N]``.
-
-    Returns:
-        One weight per teacher, their sum 1.
+    ``logits``: float ``[N, C]`` per teacher, on ``select``. ``labels``: int64 ``[N]``. Returns one weight per teacher,
+    their sum 1.
     """
     probability = np.stack([_of_label(one.astype(np.float64), labels) for one in logits])
     weights = np.full(len(logits), 1 / len(logits))

@@ -19,9 +19,7 @@ from deploykit.training.resume import Outcome
 class Tapped(nn.Module):
     """A network that also returns what some of its layers gave.
 
-    Args:
-        module: the network.
-        layers: names as in ``module.named_modules()``.
+    ``layers``: names as in ``module.named_modules()``.
 
     Raises:
         BadInput: a name the network does not have (the nearest one is suggested).
@@ -82,10 +80,8 @@ class TappedStudent(nn.Module):
     In training it returns ``(output, [projected layer outputs])``, else the student's own output, so that it is judged
     as the student alone. The projections are thrown away afterwards.
 
-    Args:
-        student: the network.
-        layers: names of its layers.
-        projections: one per layer: the identity, or a learned regressor to the teacher's channels.
+    ``layers``: names of its layers. ``projections``: one per layer: the identity, or a learned regressor to the
+    teacher's channels.
     """
 
     def __init__(self, student: nn.Module, layers: Sequence[str], projections: Sequence[nn.Module]) -> None:
@@ -106,9 +102,7 @@ def projection(student: Tensor, teacher: Tensor) -> nn.Module:
 
     Romero et al. 2015 use a convolution that also fits the size; here sizes are matched by averaging.
 
-    Args:
-        student: an output of the layer, ``[N, C, H, W]`` or ``[N, D]``.
-        teacher: likewise.
+    ``student``: an output of the layer, ``[N, C, H, W]`` or ``[N, D]``.
 
     Raises:
         BadInput: one is a map and the other a vector, or neither.
@@ -177,12 +171,8 @@ def tapped(
 
     Layers whose channels differ get a learned projection, unless the loss compares maps of any channels.
 
-    Args:
-        student: the network that is trained.
-        teacher: the network whose layers are wanted.
-        layers: see :func:`pairs_of`.
-        features: one of :data:`deploykit.config.registries.FEATURE_LOSSES`.
-        size: of the input in pixels, height and width.
+    ``student``: the network that is trained. ``teacher``: the network whose layers are wanted. ``features``: one of
+    :data:`deploykit.config.registries.FEATURE_LOSSES`.
 
     Raises:
         BadInput: a layer that one of the two does not have, or outputs that cannot be compared.

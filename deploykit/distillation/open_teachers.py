@@ -29,15 +29,9 @@ if TYPE_CHECKING:
 class OpenTeacher:
     """One teacher.
 
-    Attributes:
-        spec: how it was named, its target filled in.
-        sha256: of its file.
-        runner: its engine.
-        preprocessing: of its input.
-        order: int64 ``[C]``, its output for each class of the data, or None where they are the same.
-        logits: float32 ``[pictures of select, C]``, in the order of the data's classes; of :func:`judge_teachers`.
-        top1: of these, 0…1.
-        weight: in the ensemble, or None.
+    ``spec``: how it was named, its target filled in. ``order``: int64 ``[C]``, its output for each class of the data,
+    or None where they are the same. ``logits``: float32 ``[pictures of select, C]``, in the order of the data's
+    classes; of :func:`judge_teachers`. ``top1``: of these, 0…1. ``weight``: in the ensemble, or None.
     """
 
     spec: Spec
@@ -81,13 +75,8 @@ def open_teachers(
 ) -> list[OpenTeacher]:
     """Open every teacher of ``config``; none has answered yet.
 
-    Args:
-        config: ``teachers`` and ``threads`` of it.
-        data: with the classes that count.
-        device: of the student.
-        opened: closes the engines.
-        progress: hears what is taken of a teacher that does not say it itself.
-        student: its file, whose architecture a teacher's bare tensors are taken to have where they fit several.
+    ``data``: with the classes that count. ``student``: its file, whose architecture a teacher's bare tensors are taken
+    to have where they fit several.
 
     Raises:
         BadInput: a file is missing or is no classifier, classes do not fit, or the same teacher is named twice.
@@ -131,11 +120,8 @@ def judge_teachers(
 ) -> None:
     """Let every teacher answer ``select``, and weigh them where ``config`` says so.
 
-    Args:
-        teachers: of :func:`open_teachers`; their ``logits``, ``top1`` and ``weight`` are set.
-        config: ``batch`` and ``combine`` of it.
-        select: the split that choices are made on.
-        progress: hears how good each is.
+    ``teachers``: of :func:`open_teachers`; their ``logits``, ``top1`` and ``weight`` are set. ``select``: the split
+    that choices are made on.
     """
     from deploykit.evaluation.run_classifier import collect_logits
 

@@ -37,9 +37,7 @@ _MULTIPLE = 8
 class Chosen:
     """A member of the family.
 
-    Attributes:
-        arch: how to build it.
-        macs: of one picture.
+    ``arch``: how to build it. ``macs``: of one picture.
     """
 
     arch: Arch
@@ -78,11 +76,7 @@ def smaller_members(arch: Arch) -> list[Arch]:
 def scaled_down(arch: Arch, macs: int, size: tuple[int, int], share: float) -> Chosen:
     """The member of ``arch``'s family with the most MACs, but at most ``share`` of the teacher's.
 
-    Args:
-        arch: of the teacher.
-        macs: of the teacher.
-        size: of the input, in pixels.
-        share: 0…1.
+    ``share``: 0…1.
 
     Raises:
         BadInput: no smaller member is known, or none is small enough (the smallest is named).

@@ -20,9 +20,7 @@ from deploykit.distillation.features import Tapped
 class Moment:
     """Which pictures a batch holds.
 
-    Attributes:
-        epoch: from 0.
-        indices: int64 ``[N]``, in the split.
+    ``epoch``: from 0. ``indices``: int64 ``[N]``, in the split.
     """
 
     epoch: int
@@ -39,12 +37,9 @@ class Teacher(Protocol):
 class ModuleTeacher:
     """A PyTorch network on the student's device.
 
-    Args:
-        module: in eval mode.
-        view: from the student's input to its own.
-        order: int64 ``[C]``, its output for each class of the data, or None.
-        layers: names of layers whose outputs are wanted.
-        precision: makes the context it runs in (autocast).
+    ``module``: in eval mode. ``view``: from the student's input to its own. ``order``: int64 ``[C]``, its output for
+    each class of the data, or None. ``layers``: names of layers whose outputs are wanted. ``precision``: makes the
+    context it runs in (autocast).
     """
 
     def __init__(
@@ -72,9 +67,8 @@ class ModuleTeacher:
 class RunnerTeacher:
     """Any engine, through arrays on the CPU.
 
-    Args:
-        run: from its own input to logits ``[N, C]`` in the order of the data's classes.
-        view: from the student's input to its own.
+    ``run``: from its own input to logits ``[N, C]`` in the order of the data's classes. ``view``: from the student's
+    input to its own.
     """
 
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], view: View) -> None:
@@ -88,8 +82,7 @@ class RunnerTeacher:
 class PreparedTeacher:
     """The answers to all pictures of the split as they are, given before training.
 
-    Args:
-        logits: float32 ``[pictures, C]``, usually a memory map.
+    ``logits``: float32 ``[pictures, C]``, usually a memory map.
     """
 
     def __init__(self, logits: np.ndarray) -> None:
@@ -104,11 +97,7 @@ class PreparedTeacher:
 class Teachers:
     """All teachers as one: combined logits, and the tapped layers of the first.
 
-    Args:
-        teachers: at least one.
-        temperature: at which their distributions are combined.
-        how: see :func:`deploykit.distillation.ensemble.as_one`.
-        weights: for ``weighted``.
+    ``temperature``: at which their distributions are combined.
     """
 
     def __init__(

@@ -35,12 +35,8 @@ CHUNK = 8
 class Pair:
     """The same tensor on both sides.
 
-    Attributes:
-        reference: its name there.
-        candidate: its name here.
-        node: the candidate's node that makes it.
-        op_type: of that node.
-        module: the network's module it came from; empty where not known.
+    ``reference``: its name there. ``candidate``: its name here. ``node``: the candidate's node that makes it.
+    ``module``: the network's module it came from; empty where not known.
     """
 
     reference: str
@@ -108,15 +104,8 @@ def first_parting(
 ) -> Parting | None:
     """The first pair whose SNR is below ``threshold_db``, or None where all agree.
 
-    Args:
-        pairs: in the order of computation.
-        reference: name list → arrays of the reference, by name.
-        candidate: the same of the candidate.
-        threshold_db: in dB.
-        chunk: pairs fetched at once.
-        progress: shows one bar.
-
-    A pair whose arrays have different shapes is no pair and is passed over.
+    ``pairs``: in the order of computation. ``reference``: name list → arrays of the reference, by name. ``candidate``:
+    the same of the candidate. ``threshold_db``: in dB. ``chunk``: pairs fetched at once.
     """
     before, before_db, compared = None, None, 0
     with progress.task("bisect", total=len(pairs), unit="tensors") as task:
@@ -184,13 +173,8 @@ def find_parting(
 ) -> Parting | None:
     """The first layer where the candidate leaves the reference, computed on the CPU.
 
-    Args:
-        specs: of reference and candidate.
-        runners: theirs, for the declared inputs.
-        inputs: what each takes for the same pictures.
-        config: of the verification.
-        threshold_db: SNR below which two tensors count as parted.
-        progress: shows one bar.
+    ``specs``: of reference and candidate. ``runners``: theirs, for the declared inputs. ``inputs``: what each takes for
+    the same pictures. ``threshold_db``: SNR below which two tensors count as parted.
 
     Raises:
         BadInput: a side is neither a model file nor an ONNX graph, or no tensor of one has a partner in the other.

@@ -24,9 +24,8 @@ _DEFAULT_AXIS = 0
 def refuse_outside_indices(proto: onnx.ModelProto, name: str) -> None:
     """Refuse Gather and GatherElements whose stored indices lie outside a statically known axis.
 
-    Args:
-        proto: the graph, below 2 GB; where shapes cannot be inferred nothing is refused.
-        name: of the file, for the error.
+    ``proto``: the graph, below 2 GB; where shapes cannot be inferred nothing is refused. ``name``: of the file, for the
+    error.
 
     Raises:
         BadInput: naming the node, the index and the axis.
@@ -90,8 +89,7 @@ _LEFT_TO_ENGINES = ("No Op registered for", "Field 'shape' of 'type' is required
 def described(path: Path) -> dict[str, Any]:
     """Facts of a file that ONNX's checker and its shape inference find valid.
 
-    Args:
-        path: of the ``.onnx``; it may be larger than 2 GB.
+    ``path``: of the ``.onnx``; it may be larger than 2 GB.
 
     Raises:
         BadInput: not readable, external data missing or elsewhere, invalid (in the checker's words), a newer opset than
@@ -115,9 +113,7 @@ def described(path: Path) -> dict[str, Any]:
 def refuse_unsound(path: Path, *, finite: bool = True) -> None:
     """Refuse a file that no computation can be made of: :func:`described`, finite weights, indices inside.
 
-    Args:
-        path: of the ``.onnx``.
-        finite: whether its weights have to be.
+    ``path``: of the ``.onnx``. ``finite``: whether its weights have to be.
 
     Raises:
         BadInput: naming what is wrong.

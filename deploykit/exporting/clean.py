@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def fold_batch_norms(model: ir.Model) -> tuple[int, int]:
     """Fold what can be folded exactly, in place.
 
-    Returns:
-        How many were folded here, and how many BatchNormalization nodes stay.
+    Returns how many were folded here, and how many BatchNormalization nodes stay.
     """
     graph = model.graph
     folded = left = 0
@@ -109,12 +108,7 @@ def _array(value: ir.Value | None) -> np.ndarray | None:
 def clean(model: ir.Model, modules: frozenset[str] = frozenset()) -> int:
     """Inline functions, drop Identity and dead nodes, fold BatchNorm, name nodes after modules, strip all metadata.
 
-    Args:
-        model: changed in place.
-        modules: names of the network's modules, where known.
-
-    Returns:
-        How many BatchNormalization nodes stay.
+    ``modules``: names of the network's modules, where known. Returns how many BatchNormalization nodes stay.
     """
     import onnx_ir.passes.common as passes
 

@@ -69,12 +69,8 @@ def write_metadata(
 ) -> None:
     """Set the metadata of a model, in place.
 
-    Args:
-        props: ``metadata_props`` of an onnx_ir model.
-        preprocessing: of the file's input.
-        classes: names in the order of the outputs, or None.
-        precision: of the float part.
-        lineage: what was done to the model, oldest first.
+    ``props``: ``metadata_props`` of an onnx_ir model. ``preprocessing``: of the file's input. ``precision``: of the
+    float part. ``lineage``: what was done to the model, oldest first.
     """
     props["deploykit.version"] = __version__
     props["deploykit.precision"] = precision

@@ -53,9 +53,7 @@ def _from_path(name: str) -> str:
 def rename(model: ir.Model, modules: frozenset[str] = frozenset()) -> None:
     """Give nodes, tensors and the weights without a parameter's name their names; inputs and outputs keep theirs.
 
-    Args:
-        model: changed in place.
-        modules: names of the network's modules; TorchScript calls the second use of ``relu`` ``relu_1``, which is none.
+    ``modules``: names of the network's modules; TorchScript calls the second use of ``relu`` ``relu_1``, which is none.
     """
     graph = model.graph
     kept = {value.name for value in (*graph.inputs, *graph.outputs)}

@@ -29,8 +29,7 @@ def float_graph(
 ) -> tuple[Path, dict[str, Any] | None]:
     """A model as a float ONNX file: itself where it is one, else exported into a scratch folder.
 
-    Returns:
-        The file, and the facts of its export where that was done here.
+    Returns the file, and the facts of its export where that was done here.
     """
     if source.suffix.lower() == ".onnx":
         from deploykit.exporting.check_onnx import refuse_unsound
@@ -47,16 +46,7 @@ def export_onnx(
 ) -> Manifest:
     """Export ``source`` in fp32 to ``target``.
 
-    Args:
-        source: a model file.
-        target: the ONNX file.
-        config: how.
-        manifest: of the target, without files and facts.
-        force: replace weights beside it that are not ours.
-        progress: where it shows.
-
-    Returns:
-        The manifest as written.
+    Returns the manifest as written.
 
     Raises:
         BadInput: the model cannot be read, has several inputs, no known size.

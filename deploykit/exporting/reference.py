@@ -95,12 +95,8 @@ def run_once(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
 class ModuleRunner:
     """A module in eval mode, run eagerly in fp32 on the CPU.
 
-    Args:
-        module: takes ``[N, 3, H, W]``.
-        example: one such input, to learn the outputs' names and shapes from.
-        preprocessing: of its input.
-        classes: names in the order of the outputs, or None.
-        batch: the only batch size it takes, or None.
+    ``module``: takes ``[N, 3, H, W]``. ``example``: one such input, to learn the outputs' names and shapes from.
+    ``batch``: the only batch size it takes, or None.
 
     Raises:
         BadInput: the module does not run on ``example``.

@@ -41,11 +41,8 @@ def with_outputs(proto: onnx.ModelProto, names: Iterable[str], *, alone: bool = 
 class Tap:
     """One tensor that can be read.
 
-    Attributes:
-        tensor: its name.
-        node: what makes it.
-        op_type: of the node; of a module its class.
-        module: the network's module, empty where not known.
+    ``node``: what makes it. ``op_type``: of the node; of a module its class. ``module``: the network's module, empty
+    where not known.
     """
 
     tensor: str
@@ -57,10 +54,7 @@ class Tap:
 class GraphTaps:
     """Reads tensors of an ONNX graph on the CPU, by making them outputs of a copy of the graph in memory.
 
-    Args:
-        path: of the file; weights beside it stay there.
-        x: the graph's input.
-        threads: of ONNX Runtime.
+    ``path``: of the file; weights beside it stay there. ``x``: the graph's input.
     """
 
     def __init__(self, path: Path, x: np.ndarray, threads: int | None = None) -> None:
@@ -106,9 +100,7 @@ class ModuleTaps:
     A tensor is named after its module (``layer1.0.relu``, and ``layer1.0.relu#1`` for the module's second call), the
     network's own outputs ``@output``.
 
-    Args:
-        module: in eval mode, on the CPU.
-        x: float32 ``[N, 3, H, W]``.
+    ``module``: in eval mode, on the CPU. ``x``: float32 ``[N, 3, H, W]``.
     """
 
     def __init__(self, module: nn.Module, x: np.ndarray) -> None:

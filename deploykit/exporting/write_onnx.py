@@ -32,8 +32,7 @@ def data_path(path: Path) -> Path:
 def write(model: ir.Model, path: Path, *, limit: int = PROTOBUF_LIMIT) -> list[Path]:
     """Write ``path``, and ``path.data`` where the weights take more than ``limit`` bytes.
 
-    Returns:
-        The files written, the ONNX file first.
+    Returns the files written, the ONNX file first.
     """
     import onnx_ir as ir
 

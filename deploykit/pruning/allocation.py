@@ -31,10 +31,8 @@ LOOK_AHEAD = 4
 class Choices:
     """What one group offers.
 
-    Attributes:
-        name: of the group, for messages.
-        widths: channels it may keep, the full width first, falling.
-        losses: importance lost at each width, 0 first, not falling.
+    ``name``: of the group, for messages. ``widths``: channels it may keep, the full width first, falling. ``losses``:
+    importance lost at each width, 0 first, not falling.
     """
 
     name: str
@@ -58,11 +56,8 @@ class Cost(Protocol):
 class Allocation:
     """What was chosen.
 
-    Attributes:
-        widths: per group.
-        cost: of the whole, as the cost function has it.
-        loss: importance lost.
-        fits: whether the budget holds; False: every group is at its lowest width.
+    ``widths``: per group. ``cost``: of the whole, as the cost function has it. ``loss``: importance lost. ``fits``:
+    whether the budget holds; False: every group is at its lowest width.
     """
 
     widths: tuple[int, ...]
@@ -74,10 +69,7 @@ class Allocation:
 def allocate(groups: Sequence[Choices], cost: Cost, budget: float) -> Allocation:
     """Lower widths step by step until ``cost`` is at most ``budget``, then give back what was not needed.
 
-    Args:
-        groups: what can be pruned.
-        cost: of the network at given widths.
-        budget: in the cost's unit.
+    ``groups``: what can be pruned. ``cost``: of the network at given widths. ``budget``: in the cost's unit.
     """
     at = [0] * len(groups)
     widths = [group.widths[0] for group in groups]
@@ -147,13 +139,8 @@ def allocated_widths(
 ) -> np.ndarray:
     """The widths, int [groups], that lose least importance of those that cost at most ``budget``.
 
-    Args:
-        budget: in MACs of one picture, or parameters.
-        name: which.
-        costs: of the network.
-        graph: of its channels.
-        how: ladders of the groups, and what their scores mean.
-        scores: of each group's channels.
+    ``budget``: in MACs of one picture, or parameters. ``how``: ladders of the groups, and what their scores mean.
+    ``scores``: of each group's channels.
 
     Raises:
         TooSmall: the budget is below the floor.

@@ -18,10 +18,9 @@ from deploykit.pruning.records import FIXED, LayerUse, Records, Site
 class Group:
     """Channels of which some may go.
 
-    Attributes:
-        atoms: their ids, int64 [n], in the order of the first producing layer's rows.
-        producers: names of the layers that make them, in the order of running.
-        blocks: block of each atom, int64 [n]: grouped convolutions need as many atoms from each; None: no such need.
+    ``atoms``: their ids, int64 [n], in the order of the first producing layer's rows. ``producers``: names of the
+    layers that make them, in the order of running. ``blocks``: block of each atom, int64 [n]: grouped convolutions need
+    as many atoms from each; None: no such need.
     """
 
     atoms: np.ndarray
@@ -48,12 +47,9 @@ class Group:
 class Graph:
     """The channels of one network.
 
-    Attributes:
-        records: of the trace.
-        root: unit → atom, int64 [units]; 0 for units that stay.
-        groups: that can be narrowed, in the order of running.
-        kept: layer name → why its output channels stay.
-        size: (height, width) of the traced picture in pixels.
+    ``root``: unit → atom, int64 [units]; 0 for units that stay. ``groups``: that can be narrowed, in the order of
+    running. ``kept``: layer name → why its output channels stay. ``size``: (height, width) of the traced picture in
+    pixels.
     """
 
     records: Records

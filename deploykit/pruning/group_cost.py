@@ -27,13 +27,9 @@ class Counter:
 class LayerCost:
     """One call of a layer.
 
-    Attributes:
-        name: of the layer.
-        type: ``Conv2d``, ``Linear`` …
-        outputs: counts its output channels.
-        inputs: counts its input channels.
-        per_pair: MACs for one output and one input channel (of one output alone where depthwise).
-        depthwise: whether it reads one channel for each output.
+    ``type``: ``Conv2d``, ``Linear`` …. ``outputs``: counts its output channels. ``inputs``: counts its input channels.
+    ``per_pair``: MACs for one output and one input channel (of one output alone where depthwise). ``depthwise``:
+    whether it reads one channel for each output.
     """
 
     name: str
@@ -58,10 +54,7 @@ class LayerCost:
 class Costs:
     """The costs of a graph's network.
 
-    Args:
-        graph: of the network.
-        total_macs: as counted, attention included.
-        params: name → shape of every parameter.
+    ``total_macs``: as counted, attention included. ``params``: name → shape of every parameter.
     """
 
     def __init__(self, graph: Graph, total_macs: int, params: dict[str, tuple[int, ...]]) -> None:

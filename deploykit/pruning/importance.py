@@ -26,10 +26,7 @@ Batches = Iterable[tuple[np.ndarray, np.ndarray]]
 class Given:
     """What a criterion may use beside the weights.
 
-    Attributes:
-        batches: images and labels; empty for a criterion that needs none.
-        seed: of what is random.
-        progress: hears what was decided.
+    ``batches``: images and labels; empty for a criterion that needs none.
     """
 
     batches: Batches = ()
@@ -43,11 +40,8 @@ Criterion = Callable[[nn.Module, Graph, Given], Scores]
 def channel_scores(module: nn.Module, graph: Graph, name: str, given: Given) -> Scores:
     """The scores of the channels by the criterion ``name``.
 
-    Args:
-        module: the network, in eval mode; it is not changed.
-        graph: of its channels.
-        name: one of :data:`deploykit.config.registries.CRITERIA`.
-        given: images where the criterion looks at some, seed, progress.
+    ``module``: the network, in eval mode; it is not changed. ``name``: one of
+    :data:`deploykit.config.registries.CRITERIA`. ``given``: images where the criterion looks at some, seed, progress.
 
     Raises:
         BadInput: there is no such criterion.

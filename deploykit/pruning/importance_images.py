@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 class PruningPictures:
     """Pictures of one data set.
 
-    Attributes:
-        train: its train split.
-        select: its select split.
-        config: how many of each.
+    ``train``: its train split. ``select``: its select split.
     """
 
     train: Split

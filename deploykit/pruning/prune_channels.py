@@ -40,11 +40,8 @@ Scope = Literal["local", "global", "isomorphic", "allocated"]
 class Plan:
     """How a network is narrowed.
 
-    Attributes:
-        scope: which channels compete.
-        ladders: widths that each group may have.
-        sized: group index → width that it gets in any case.
-        absolute: whether scores are comparable between groups as they are.
+    ``scope``: which channels compete. ``ladders``: widths that each group may have. ``sized``: group index → width that
+    it gets in any case. ``absolute``: whether scores are comparable between groups as they are.
     """
 
     scope: Scope
@@ -64,13 +61,8 @@ def plan(
 ) -> Plan:
     """Fix the ladders on the unpruned widths.
 
-    Args:
-        graph: of the network.
-        scope: which channels compete.
-        round_to: multiple that widths keep.
-        ratios: group index → fraction that stays.
-        criterion: that scores.
-        sparse: a 2:4 pattern is to follow.
+    ``scope``: which channels compete. ``round_to``: multiple that widths keep. ``ratios``: group index → fraction that
+    stays. ``criterion``: that scores. ``sparse``: a 2:4 pattern is to follow.
     """
     least = 0.0 if scope in ("local", "allocated") else LEAST
     wide = WIDE_SPARSE if sparse else WIDE
@@ -153,12 +145,8 @@ def costs_of(module: nn.Module, graph: Graph, macs: int) -> Costs:
 def tell_widths(graph: Graph, ratios: Mapping[int, float], how: Plan, progress: Progress, *, alone: bool) -> None:
     """Warn of every group whose width is not what its ratio says.
 
-    Args:
-        graph: of the network as it comes.
-        ratios: group index → fraction asked for.
-        how: with the widths that rounding allows.
-        progress: hears of it.
-        alone: whether nothing but the ratios changes the network.
+    ``graph``: of the network as it comes. ``ratios``: group index → fraction asked for. ``how``: with the widths that
+    rounding allows. ``alone``: whether nothing but the ratios changes the network.
 
     Raises:
         BadInput: the ratios are all there is to do, and no width changes.

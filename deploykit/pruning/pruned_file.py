@@ -35,18 +35,8 @@ def prune_file(
 ) -> Manifest:
     """Prune ``source`` into ``target``.
 
-    Args:
-        source: a model file of tensors.
-        target: the model file.
-        config: the budget, and how.
-        manifest: of the target, without files and facts.
-        pictures: None without data.
-        build: of TensorRT's plans that a latency budget times.
-        force: replace attachments that are not ours.
-        progress: where it shows.
-
-    Returns:
-        The manifest as written, with the facts of :class:`deploykit.commands.prune.PruneResult`.
+    ``source``: a model file of tensors. ``pictures``: None without data. ``build``: of TensorRT's plans that a latency
+    budget times. Returns the manifest as written, with the facts of :class:`deploykit.commands.prune.PruneResult`.
 
     Raises:
         BadInput: a budget that cannot be reached, unknown layers, a network or data that do not fit.

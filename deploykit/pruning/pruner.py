@@ -30,19 +30,9 @@ if TYPE_CHECKING:
 class Cutter:
     """Narrows one loaded network in place.
 
-    Args:
-        loaded: its module is changed.
-        preprocessing: of it.
-        config: the budget, and how.
-        pictures: None without data.
-        build: of TensorRT's plans that a latency budget times.
-        progress: where it tells what it does.
-
-    Attributes:
-        module: the network.
-        masks: weight name → mask, or None.
-        layers: rows of the layer table.
-        accuracy: top-1 before, one_shot, recalibrated; None without data.
+    ``loaded``: its module is changed. ``pictures``: None without data. ``build``: of TensorRT's plans that a latency
+    budget times. ``masks``: weight name → mask, or None. ``layers``: rows of the layer table. ``accuracy``: top-1
+    before, one_shot, recalibrated; None without data.
     """
 
     def __init__(

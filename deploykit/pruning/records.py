@@ -26,11 +26,9 @@ BATCH = 2
 class Site:
     """One dimension of one parameter or buffer, and the unit that each of its indices belongs to.
 
-    Attributes:
-        tensor: name in the state dict.
-        dim: dimension of the tensor.
-        labels: int64 [size], or [groups, size] for the inputs of a grouped convolution.
-        role: ``produce``: its rows make the units; ``consume``: it reads them; ``follow``: it acts on each alone.
+    ``tensor``: name in the state dict. ``dim``: dimension of the tensor. ``labels``: int64 [size], or [groups, size]
+    for the inputs of a grouped convolution. ``role``: ``produce``: its rows make the units; ``consume``: it reads them;
+    ``follow``: it acts on each alone.
     """
 
     tensor: str
@@ -117,15 +115,10 @@ class Records:
 class Tracing:
     """The state of one traced pass, which the rules of operators read and write.
 
-    Args:
-        module: that runs, a copy in eval mode.
-        rows: (tensor, dimension) → units that are known before; None: none are.
-
-    Attributes:
-        records: what was found.
-        alive: every tensor met, kept so that no other gets its ``id``.
-        opaque: how many functions with a rule of their own are running; operators inside them are not looked at.
-        inside: names of the modules that run, the innermost last.
+    ``module``: that runs, a copy in eval mode. ``rows``: (tensor, dimension) → units that are known before; None: none
+    are. ``records``: what was found. ``alive``: every tensor met, kept so that no other gets its ``id``. ``opaque``:
+    how many functions with a rule of their own are running; operators inside them are not looked at. ``inside``: names
+    of the modules that run, the innermost last.
     """
 
     def __init__(self, module: nn.Module, rows: Mapping[tuple[str, int], np.ndarray] | None) -> None:

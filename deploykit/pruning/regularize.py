@@ -23,10 +23,7 @@ def penalty_for(kind: Literal["bn-scale", "group-norm"], module: nn.Module, size
     all weights that a removable channel stands for, over all channels (Fang et al. 2023, "DepGraph", equation 5, with equal
     weights; the group lasso of Wen et al. 2016).
 
-    Args:
-        kind: which.
-        module: the network before training.
-        size: (height, width) of its input in pixels.
+    ``module``: the network before training. ``size``: (height, width) of its input in pixels.
 
     Raises:
         BadInput: no BatchNorm, or no channel that can be removed.

@@ -27,8 +27,7 @@ def remove(module: nn.Module, graph: Graph, removed: np.ndarray) -> dict[str, Te
 
     Tensors and the layers' attributes (channels, features, groups) change; a parameter used by several modules stays shared.
 
-    Returns:
-        The new tensors by name.
+    Returns the new tensors by name.
     """
     assert not removed[FIXED]
     state = _shared_state(module)

@@ -29,9 +29,7 @@ from deploykit.pruning.trace_rules import rule_for
 def trace(module: nn.Module, size: tuple[int, int]) -> Records:
     """Run ``module`` on two blank pictures of ``size`` (height, width) and record its channels.
 
-    Args:
-        module: in any mode; a copy runs, in eval mode.
-        size: of the input in pixels.
+    ``module``: in any mode; a copy runs, in eval mode.
 
     Raises:
         BadInput: the network does not run at this size, or does not return one tensor.

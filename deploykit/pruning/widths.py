@@ -48,11 +48,8 @@ def ladder(group: Group, round_to: Literal["auto"] | int, least: float = 0.0, wi
     ``auto`` rounds to 16 from 64 channels on (what int8 and float kernels work in), to 8 from 16 on, to 4 from 8 on; grouped
     convolutions need a multiple of their groups besides.
 
-    Args:
-        group: of the graph.
-        round_to: multiple that widths keep.
-        least: fraction of the width that must stay.
-        wide: from how many channels on ``auto`` rounds to 16.
+    ``round_to``: multiple that widths keep. ``least``: fraction of the width that must stay. ``wide``: from how many
+    channels on ``auto`` rounds to 16.
     """
     width = group.width
     step = (16 if width >= wide else 8 if width >= 16 else 4 if width >= 8 else 1) if round_to == "auto" else round_to
@@ -70,13 +67,9 @@ def channels_for(
 ) -> np.ndarray:
     """The widths, int [groups], whose cost is at most ``budget``.
 
-    Args:
-        budget: in the unit of ``cost``.
-        cost: widths → cost, growing with each width.
-        ladders: of the groups; a group that is not to be chosen for has one width.
-        start: present widths.
-        scores: of each group's channels, sorted from the least on, comparable between groups: the least go first; None: all
-            groups keep the same fraction.
+    ``budget``: in the unit of ``cost``. ``cost``: widths → cost, growing with each width. ``ladders``: of the groups; a
+    group that is not to be chosen for has one width. ``start``: present widths. ``scores``: of each group's channels,
+    sorted from the least on, comparable between groups: the least go first; None: all groups keep the same fraction.
 
     Raises:
         BadInput: the narrowest widths cost more; the floor is in the message's ``expected`` as a cost.
@@ -91,8 +84,7 @@ def channels_for(
 class TooSmall(BadInput):
     """A budget below what the protected layers and the narrowest widths cost.
 
-    Args:
-        floor: that cost, in the unit of the budget.
+    ``floor``: that cost, in the unit of the budget.
     """
 
     def __init__(self, floor: float) -> None:

@@ -34,10 +34,8 @@ SWEEPS = 20
 class Moments:
     """Second moments of a layer, by group of channels.
 
-    Attributes:
-        inputs: Σ x xᵀ of the quantized network's patches, float64 [G, d, d].
-        missing: Σ (y − b − W x) xᵀ, what the float weights leave open on those patches, float64 [G, o, d].
-        count: of patches.
+    ``inputs``: Σ x xᵀ of the quantized network's patches, float64 [G, d, d]. ``missing``: Σ (y − b − W x) xᵀ, what the
+    float weights leave open on those patches, float64 [G, o, d].
     """
 
     inputs: np.ndarray
@@ -58,18 +56,10 @@ def round_adaptively(
 ) -> dict[str, np.ndarray]:
     """Integer weights of each layer, found from the input on.
 
-    Args:
-        reference: the float network that was quantized, with the same node names and weights of the same shapes.
-        make: the quantized network with given integer weights.
-        layers: names of the quantized layers (Conv, Gemm), in topological order.
-        batches: prepared calibration inputs; called twice for each layer.
-        open_graph: opens a graph and returns a function from an input to all outputs by name.
-        bits: width of the weights.
-        seed: of the sampled positions.
-        progress: shows one bar.
-
-    Returns:
-        Layer → int8, of the weight's shape.
+    ``reference``: the float network that was quantized, with the same node names and weights of the same shapes.
+    ``make``: the quantized network with given integer weights. ``layers``: names of the quantized layers (Conv, Gemm),
+    in topological order. ``batches``: prepared calibration inputs; called twice for each layer. Returns layer → int8,
+    of the weight's shape.
     """
     nodes = {node.name: node for node in reference.graph.node}
     constants = {tensor.name: tensor for tensor in reference.graph.initializer}
@@ -172,14 +162,8 @@ def _scale(made: onnx.ModelProto, name: str) -> np.ndarray:
 def choose(weight: np.ndarray, scale: np.ndarray, moments: Moments, bits: int = 8) -> np.ndarray:
     """Round each weight up or down so that the layer's squared error is small.
 
-    Args:
-        weight: float [G, o, d].
-        scale: of each output channel, float [G, o, 1].
-        moments: of the layer.
-        bits: width of the integers.
-
-    Returns:
-        int8 [G, o, d]; the error of no output channel is above that of rounding to nearest.
+    ``weight``: float [G, o, d]. ``scale``: of each output channel, float [G, o, 1]. Returns int8 [G, o, d]; the error
+    of no output channel is above that of rounding to nearest.
     """
     limit = 2 ** (bits - 1) - 1
     exact = np.clip(weight / scale, -limit, limit)

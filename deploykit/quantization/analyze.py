@@ -46,10 +46,8 @@ SHOWN = 60
 class AnalyzeResult(Result):
     """What an analysis found.
 
-    Attributes:
-        output: the JSON file; the page lies beside it.
-        made: False where the identical file was there already.
-        analysis: content of the JSON file.
+    ``output``: the JSON file; the page lies beside it. ``made``: False where the identical file was there already.
+    ``analysis``: content of the JSON file.
     """
 
     output: Path
@@ -97,12 +95,7 @@ def analyze(
 ) -> AnalyzeResult:
     """Score what int8 costs each layer of ``model``, from one calibration.
 
-    Args:
-        model: an ``.onnx`` file, or a model file, which is exported first.
-        output: default: beside the model, ``model.analysis.json``; the page gets the suffix ``.html``.
-        config: how.
-        force: replace an output that is not ours.
-        progress: where it shows.
+    ``output``: default: beside the model, ``model.analysis.json``; the page gets the suffix ``.html``.
 
     Raises:
         BadInput: no data, a target without int8, a model that is quantized already or cannot be read.

@@ -42,16 +42,10 @@ def correct_biases(
 ) -> dict[str, np.ndarray]:
     """The shift of each layer's bias, found from the input on.
 
-    Args:
-        reference: the float network that was quantized, with the same node names.
-        make: the quantized network with given shifts.
-        layers: names of the quantized layers, in topological order.
-        batches: prepared calibration inputs; called for each layer.
-        open_graph: opens a graph and returns a function from an input to all outputs by name.
-        progress: shows one bar.
-
-    Returns:
-        Layer → float32 [C]: mean of the float network's output minus that of the quantized one.
+    ``reference``: the float network that was quantized, with the same node names. ``make``: the quantized network with
+    given shifts. ``layers``: names of the quantized layers, in topological order. ``batches``: prepared calibration
+    inputs; called for each layer. Returns layer → float32 [C]: mean of the float network's output minus that of the
+    quantized one.
     """
     wanted = _means(reference, layers, batches, open_graph)
     shifts: dict[str, np.ndarray] = {}

@@ -52,6 +52,8 @@ def observe(
 ) -> dict[str, Observer]:
     """Run ``proto`` over ``batches`` and see ``values`` in each.
 
+    Returns tensor name → observer; memory is that of the budget plus ``BINS`` counts a tensor.
+
     Args:
         proto: the prepared float graph.
         values: activations of it; graph inputs are seen as they are fed.
@@ -64,9 +66,6 @@ def observe(
         keep: called with the observers and the number of images seen, every ``KEEP_EVERY`` batches and at the end.
         budget_bytes: activations that are held at once; a batch that needs more is run in parts, and where one part
             is still too much the activations are taken in several runs.
-
-    Returns:
-        Tensor name → observer; memory is that of the budget plus ``BINS`` counts a tensor.
 
     Raises:
         BadInput: no images at all, or NaN/infinity in an activation.
@@ -144,14 +143,7 @@ def parameters(
     *,
     percentile: float = PERCENTILE,
 ) -> dict[str, Affine]:
-    """Scale and zero point of every observed tensor.
-
-    Args:
-        seen: by tensor name.
-        scheme: of activations.
-        method: of :func:`deploykit.quantization.ranges.choose_range`.
-        percentile: for that method.
-    """
+    """Scale and zero point of every observed tensor."""
     return {name: affine(*choose_range(one, method, scheme, percentile), scheme) for name, one in seen.items()}
 
 

@@ -25,14 +25,9 @@ DROP_IMAGES = 512
 class Calibration:
     """The pictures of a quantization: those that are observed, and those that choices are made on.
 
-    Attributes:
-        observed: calibration pictures.
-        chosen: pictures of ``select``.
-        sha256: of all of them.
-        name: of the data.
-        observed_sha256: of the calibration pictures alone.
-        labels: of ``chosen``, int64 indices into ``classes``; None where they are synthetic.
-        classes: names of the data's classes.
+    ``observed``: calibration pictures. ``chosen``: pictures of ``select``. ``sha256``: of all of them.
+    ``observed_sha256``: of the calibration pictures alone. ``labels``: of ``chosen``, int64 indices into ``classes``;
+    None where they are synthetic. ``classes``: names of the data's classes.
     """
 
     observed: Sequence[np.ndarray] | Any
@@ -71,11 +66,8 @@ class _Picked:
 class Drawn:
     """Which pictures of opened data are meant.
 
-    Attributes:
-        picked: indices of ``train``, in order.
-        held: indices of ``select``.
-        sha256: of all of them.
-        observed_sha256: of those of ``train``.
+    ``picked``: indices of ``train``, in order. ``held``: indices of ``select``. ``sha256``: of all of them.
+    ``observed_sha256``: of those of ``train``.
     """
 
     picked: list[int]
@@ -119,10 +111,7 @@ def _synthetic(config: QuantizeConfig) -> tuple[str, str, int]:
 def calibration_pictures(config: QuantizeConfig, progress: Progress, source: DataSource | None = None) -> Calibration:
     """The pictures: of ``train`` to observe, of ``select`` to choose on; synthetic ones where no data are named.
 
-    Args:
-        config: data, how many, and the seed.
-        progress: where it shows.
-        source: the data, where they are open already.
+    ``source``: the data, where they are open already.
 
     Raises:
         BadInput: the data cannot be read, or a split is empty.

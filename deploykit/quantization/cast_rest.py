@@ -24,10 +24,8 @@ SEEN = 32
 class Rest:
     """A Q/DQ graph in the precision asked for.
 
-    Attributes:
-        made: the graph.
-        judged: what this machine can run of it: itself, or it with every 16-bit value rounded in float32.
-        facts: of the cast; None where the rest stays float32.
+    ``judged``: what this machine can run of it: itself, or it with every 16-bit value rounded in float32. ``facts``: of
+    the cast; None where the rest stays float32.
     """
 
     made: onnx.ModelProto

@@ -31,12 +31,8 @@ LARGEST = 2.0**20
 class Link:
     """Two layers between which channels may be rescaled.
 
-    Attributes:
-        first: Conv that makes the channels.
-        between: homogeneous operators, in order.
-        second: Conv or Gemm that alone reads them.
-        channels: their number.
-        bounds: upper bound of each channel, float64 [C], or None where there is none.
+    ``first``: Conv that makes the channels. ``between``: homogeneous operators, in order. ``second``: Conv or Gemm that
+    alone reads them. ``bounds``: upper bound of each channel, float64 [C], or None where there is none.
     """
 
     first: ir.Node
@@ -124,10 +120,7 @@ def _columns(node: ir.Node, weight: np.ndarray, channels: int) -> int | None:
 def rescale(graph: ir.Graph, link: Link, scales: np.ndarray) -> None:
     """Divide the channels of ``link`` by ``scales`` and multiply their reader's weights, in place.
 
-    Args:
-        graph: that holds the link.
-        link: of :func:`find_links`; stale afterwards.
-        scales: positive, float [C].
+    ``graph``: that holds the link. ``link``: of :func:`find_links`; stale afterwards. ``scales``: positive, float [C].
     """
     s = np.asarray(scales, np.float64)
     for index in (1, 2):
@@ -191,13 +184,10 @@ def _free_number(graph: ir.Graph, stem: str) -> int:
 def equalize(model: ir.Model, *, split_clips: bool = False) -> dict[str, float]:
     """Equalize all links of a prepared graph in place, iterated until no scale moves.
 
-    Args:
-        model: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it.
-        split_clips: rescale also where a common upper bound (ReLU6) would become one a channel, which costs an integer
-            ``Min`` at run time; else such links only get a common bound back where theirs differ.
-
-    Returns:
-        Name of the first layer of each link → largest ratio between its channels' scales, where above 1.
+    ``model``: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it. ``split_clips``: rescale also where a
+    common upper bound (ReLU6) would become one a channel, which costs an integer ``Min`` at run time; else such links
+    only get a common bound back where theirs differ. Returns name of the first layer of each link → largest ratio
+    between its channels' scales, where above 1.
     """
     links = find_links(model.graph)
     totals = {link.first: np.ones(link.channels) for link in links}

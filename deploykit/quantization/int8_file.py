@@ -58,17 +58,7 @@ def quantize_file(
 ) -> Manifest:
     """Quantize ``source`` into ``target``.
 
-    Args:
-        source: an ``.onnx`` file, or a model file, which is exported first.
-        target: the int8 ONNX file.
-        config: how.
-        dialect: of the target.
-        manifest: of the target, without files and facts.
-        images: that are seen.
-        progress: where it shows.
-
-    Returns:
-        The manifest as written, with the facts of :class:`deploykit.commands.quantize.QuantizeResult`.
+    Returns the manifest as written, with the facts of :class:`deploykit.commands.quantize.QuantizeResult`.
 
     Raises:
         BadInput: a model that is quantized already or cannot be read.

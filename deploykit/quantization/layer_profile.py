@@ -34,10 +34,8 @@ _LAST = re.compile(r"[./][^./]*$|^[^./]*$")
 class LayerTime:
     """One layer's time in both networks.
 
-    Attributes:
-        layer: node name.
-        float_us: median microseconds a call in the float network, with what follows it.
-        int8_us: in the quantized one.
+    ``layer``: node name. ``float_us``: median microseconds a call in the float network, with what follows it.
+    ``int8_us``: in the quantized one.
     """
 
     layer: str
@@ -92,14 +90,9 @@ def compared(
 ) -> dict[str, Any]:
     """Which layers are slower as integers.
 
-    Args:
-        model: the prepared float network.
-        float_times: of its profile.
-        int8_times: of the quantized network's.
-
-    Returns:
-        ``slower`` (layers that lose, the largest loss first, as :class:`LayerTime`), ``layers`` (how many were compared),
-        ``moves_us`` (float and int8: changes of layout, Q and DQ), ``total_us`` (float and int8: all kernels).
+    ``model``: the prepared float network. ``int8_times``: of the quantized network's. Returns ``slower`` (layers that
+    lose, the largest loss first, as :class:`LayerTime`), ``layers`` (how many were compared), ``moves_us`` (float and
+    int8: changes of layout, Q and DQ), ``total_us`` (float and int8: all kernels).
     """
     owned = owners(model)
     first, first_moves = by_layer(float_times, owned)

@@ -36,14 +36,8 @@ SWEPT = 128
 class Held:
     """What the bound is held with.
 
-    Attributes:
-        config: of the quantization; ``max_drop`` is set.
-        images: pictures of ``select`` and their labels.
-        classes: of the model.
-        x: prepared pictures of ``select``, float32 [N, C, H, W].
-        logits: of the float network, float32 [N, classes].
-        opened: runs graphs.
-        progress: where it tells what it does.
+    ``config``: of the quantization; ``max_drop`` is set. ``images``: pictures of ``select`` and their labels. ``x``:
+    prepared pictures of ``select``, float32 [N, C, H, W]. ``logits``: of the float network, float32 [N, classes].
     """
 
     config: QuantizeConfig
@@ -154,11 +148,9 @@ DropOf = Callable[[Choice], Mapping[str, Any]]
 class Move:
     """One layer going back to float.
 
-    Attributes:
-        layer: its node.
-        nodes: all that become float with it; where its input hurts, also what would round that input.
-        kl: what quantizing the layer alone costs, in nats.
-        cost_s: measured time that the float version takes more, in seconds a picture; None where not measured.
+    ``nodes``: all that become float with it; where its input hurts, also what would round that input. ``kl``: what
+    quantizing the layer alone costs, in nats. ``cost_s``: measured time that the float version takes more, in seconds a
+    picture; None where not measured.
     """
 
     layer: str
@@ -176,12 +168,8 @@ class Move:
 class Reverted:
     """What the search found.
 
-    Attributes:
-        choice: the best.
-        drop: of it, as ``evaluation.agreement`` gives it.
-        moves: layers that are float in it.
-        held: whether the bound is held.
-        tried: number of layers → drop in points, in the order tried.
+    ``drop``: of it, as ``evaluation.agreement`` gives it. ``moves``: layers that are float in it. ``held``: whether the
+    bound is held. ``tried``: number of layers → drop in points, in the order tried.
     """
 
     choice: Choice
@@ -194,11 +182,8 @@ class Reverted:
 def moves(quantizer: Quantizer, base: Choice, alone: Sequence[LayerScore], weights: Sequence[LayerScore]) -> list[Move]:
     """A move for each layer that matters, most harmful first.
 
-    Args:
-        quantizer: the network with its statistics.
-        base: the choice that layers are taken out of.
-        alone: scores of mode ``alone``, most harmful first.
-        weights: scores of mode ``weights`` of the same layers.
+    ``base``: the choice that layers are taken out of. ``alone``: scores of mode ``alone``, most harmful first.
+    ``weights``: scores of mode ``weights`` of the same layers.
     """
     by_weights = {one.layer: one.kl for one in weights}
     found = []
@@ -265,13 +250,9 @@ def revert(
 ) -> Reverted:
     """Find a set of moves whose drop is within ``bound_pt``.
 
-    Args:
-        base: the choice that does not hold the bound.
-        first_drop: its drop.
-        ranked: moves in the order in which they are taken; one for each layer: the last stays int8.
-        drop_of: the paired drop of a choice against float; ``drop_pt`` is compared.
-        bound_pt: in percentage points.
-        progress: where steps are said.
+    ``base``: the choice that does not hold the bound. ``ranked``: moves in the order in which they are taken; one for
+    each layer: the last stays int8. ``drop_of``: the paired drop of a choice against float; ``drop_pt`` is compared.
+    ``bound_pt``: in percentage points.
     """
     tried = [(0, float(first_drop["drop_pt"]))]
     best = Reverted(base, first_drop, (), False, ())

@@ -23,15 +23,9 @@ MOVING = 0.9
 class Observer:
     """The statistics of one tensor.
 
-    Attributes:
-        name: of the tensor, for messages.
-        low: exact minimum over everything seen.
-        high: exact maximum.
-        moving_low: exponential moving average of the batches' minima (factor ``MOVING``).
-        moving_high: of the maxima.
-        limit: the histogram spans ``[-limit, limit]``.
-        counts: int64 [BINS].
-        batches: seen so far.
+    ``low``: exact minimum over everything seen. ``high``: exact maximum. ``moving_low``: exponential moving average of
+    the batches' minima (factor ``MOVING``). ``limit``: the histogram spans ``[-limit, limit]``. ``counts``: int64
+    [BINS]. ``batches``: seen so far.
     """
 
     name: str
@@ -46,9 +40,8 @@ class Observer:
     def add(self, values: np.ndarray, offset: int = 0) -> None:
         """See one batch.
 
-        Args:
-            values: float array of any shape, images along the first axis.
-            offset: shifts the strided sample, so that batches sample different places.
+        ``values``: float array of any shape, images along the first axis. ``offset``: shifts the strided sample, so
+        that batches sample different places.
 
         Raises:
             BadInput: NaN or infinity.

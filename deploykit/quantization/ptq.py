@@ -59,14 +59,8 @@ def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[
 class Seen:
     """A float network whose activations were seen.
 
-    Attributes:
-        proto: its graph.
-        preprocessing: of its input.
-        classes: names, where known.
-        quantizer: makes any choice of it.
-        pictures: prepared pictures of ``select``, float32 [N, 3, H, W].
-        x: those that choices are made on.
-        logits: of the float network for ``x``.
+    ``classes``: names, where known. ``quantizer``: makes any choice of it. ``pictures``: prepared pictures of
+    ``select``, float32 [N, 3, H, W]. ``x``: those that choices are made on. ``logits``: of the float network for ``x``.
     """
 
     proto: onnx.ModelProto
@@ -197,13 +191,7 @@ def refuse_float(
 ) -> None:
     """Where the choice left nothing on integers, say what was found instead of writing a float file.
 
-    Args:
-        made: the network of ``choice``.
-        quantizer: that made it.
-        choice: of the search.
-        source: the model, for the message.
-        opened: times all of it in int8.
-        x: prepared pictures.
+    ``made``: the network of ``choice``. ``source``: the model, for the message.
 
     Raises:
         AnswerNo: int8 is nowhere faster here, or no layer can be quantized.

@@ -30,12 +30,9 @@ LARGEST_BYTES = 1 << 30
 class Origin:
     """Whose statistics: two calibrations with equal origins see the same numbers.
 
-    Attributes:
-        graph_sha256: of the prepared float graph.
-        probe: activation name → minimum and maximum on a fixed input.
-        data: name and sha256 of the pictures.
-        preprocessing: as ``Preprocessing.to_dict``.
-        settings: number of images and batch.
+    ``graph_sha256``: of the prepared float graph. ``probe``: activation name → minimum and maximum on a fixed input.
+    ``data``: name and sha256 of the pictures. ``preprocessing``: as ``Preprocessing.to_dict``. ``settings``: number of
+    images and batch.
     """
 
     graph_sha256: str
@@ -49,11 +46,7 @@ class Origin:
 class Ranges:
     """The content of a range file.
 
-    Attributes:
-        origin: whose.
-        done: images seen.
-        complete: whether these are all.
-        seen: activation name → observer.
+    ``origin``: whose. ``done``: images seen. ``complete``: whether these are all. ``seen``: activation name → observer.
     """
 
     origin: Origin

@@ -17,11 +17,7 @@ PERCENTILE: float = QuantizeConfig.model_fields["percentile"].default
 def choose_range(seen: Observer, method: str, scheme: Scheme, percentile: float = PERCENTILE) -> tuple[float, float]:
     """The range of one activation: one pass of calibration serves every method.
 
-    Args:
-        seen: its statistics.
-        method: one of :data:`deploykit.config.registries.RANGE_METHODS`.
-        scheme: of the quantizer.
-        percentile: of values kept by that method.
+    ``method``: one of :data:`deploykit.config.registries.RANGE_METHODS`. ``percentile``: of values kept by that method.
 
     Raises:
         BadInput: an unknown method.

@@ -30,8 +30,8 @@ LAYERS = ("Conv", "Gemm")
 def equalized(proto: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
     """The ways to equalize a float network that change anything, the cheaper one first.
 
-    Returns:
-        ``channels equalized``: common upper bounds stay; ``… and bounds split``: ReLU6 gets a bound for each channel.
+    Returns ``channels equalized``: common upper bounds stay; ``… and bounds split``: ReLU6 gets a bound for each
+    channel.
     """
     found: dict[str, onnx.ModelProto] = {}
     least: dict[str, float] = {}

@@ -15,10 +15,8 @@ import numpy as np
 class Scheme:
     """A kind of 8-bit quantization.
 
-    Attributes:
-        signed: int8 instead of uint8.
-        symmetric: the zero point is 0 (signed) and the range is mirrored around it.
-        bits: width of the integers; 7 is ``reduce_range`` for CPUs whose u8·s8 sums saturate int16.
+    ``signed``: int8 instead of uint8. ``symmetric``: the zero point is 0 (signed) and the range is mirrored around it.
+    ``bits``: width of the integers; 7 is ``reduce_range`` for CPUs whose u8·s8 sums saturate int16.
     """
 
     signed: bool

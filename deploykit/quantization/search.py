@@ -43,12 +43,8 @@ RunLogits = Callable[[onnx.ModelProto], np.ndarray]
 class Choice:
     """One way to quantize a network.
 
-    Attributes:
-        prefix: names of the nodes before the cut, which stay float.
-        keep_float: names of further float nodes.
-        float_adds: residual sums stay float.
-        float_head: the classifier stays float.
-        method: of the ranges.
+    ``prefix``: names of the nodes before the cut, which stay float. ``keep_float``: names of further float nodes.
+    ``float_adds``: residual sums stay float. ``float_head``: the classifier stays float.
     """
 
     prefix: frozenset[str] = frozenset()
@@ -226,9 +222,7 @@ def nearness_db(reference: np.ndarray, other: np.ndarray) -> float:
     The SNR of all logits together is that of the few pictures with the largest ones: ranges wide enough for these may
     ruin all others. The mean of the pictures' own SNRs alone would clip the largest for a gain of a tenth of a dB.
 
-    Args:
-        reference: float [N, C].
-        other: float [N, C].
+    ``reference``, ``other``: float [N, C].
     """
     return (picture_snr_db(reference, other) + snr_db(reference, other)) / 2
 
@@ -236,9 +230,7 @@ def nearness_db(reference: np.ndarray, other: np.ndarray) -> float:
 def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
     """The mean over pictures of each one's own SNR, in dB.
 
-    Args:
-        reference: float [N, C].
-        other: float [N, C].
+    ``reference``, ``other``: float [N, C].
     """
     exact = reference.astype(np.float64)
     power, noise = (exact**2).sum(axis=1), ((exact - other) ** 2).sum(axis=1)

@@ -38,13 +38,9 @@ from deploykit.quantization.search import Choice, Quantizer, snr_db
 class Rounding:
     """How one layer is rounded.
 
-    Attributes:
-        layer: node name.
-        op_type: of the node.
-        read: scale and zero point of its input.
-        source: name of the activation whose range that is.
-        written: name → scale and zero point of activations it makes that no other layer reads (into residual sums).
-        weight_bits: width of its weights.
+    ``layer``: node name. ``read``: scale and zero point of its input. ``source``: name of the activation whose range
+    that is. ``written``: name → scale and zero point of activations it makes that no other layer reads (into residual
+    sums). ``weight_bits``: width of its weights.
     """
 
     layer: str
@@ -134,8 +130,8 @@ def starts(
 ) -> list[tuple[str, list[str]]]:
     """Where to start for each of the nodes ``names``: the last narrow place before it that may be held in memory.
 
-    Returns:
-        In topological order: name of the activation (empty: the network's own input) and the nodes that start there.
+    Returns in topological order: name of the activation (empty: the network's own input) and the nodes that start
+    there.
     """
     graph = ir.from_proto(proto).graph
     order = [node.name or "" for node in graph]
@@ -191,12 +187,9 @@ BATCH = 8
 class LayerScore:
     """What one layer costs in one way of quantizing.
 
-    Attributes:
-        layer: node name.
-        mode: one of ``MODES``: only this layer (both, its weights, its activations), or all but this layer.
-        kl: mean over pictures of the Kullback-Leibler divergence of the classes' probabilities from float's, in nats.
-        snr_db: of the logits against float.
-        agreement: share of pictures with the same top-1.
+    ``layer``: node name. ``mode``: one of ``MODES``: only this layer (both, its weights, its activations), or all but
+    this layer. ``kl``: mean over pictures of the Kullback-Leibler divergence of the classes' probabilities from
+    float's, in nats. ``snr_db``: of the logits against float. ``agreement``: share of pictures with the same top-1.
     """
 
     layer: str
@@ -238,14 +231,8 @@ def sweep(
 ) -> list[LayerScore]:
     """Score every layer that ``choice`` quantizes in each of ``modes``, most harmful first within a mode.
 
-    Args:
-        quantizer: the network with its statistics.
-        choice: which layers, and the method of ranges.
-        x: prepared pictures, float32 [N, C, H, W].
-        open_graph: opens a graph and returns a function from an input to all outputs by name.
-        modes: of ``MODES``.
-        progress: where the bar is drawn.
-        only: these layers instead of all.
+    ``choice``: which layers, and the method of ranges. ``x``: prepared pictures, float32 [N, C, H, W]. ``only``: these
+    layers instead of all.
     """
     model, found = roundings(quantizer, choice)
     names = [name for name in found if only is None or name in only]
@@ -305,9 +292,8 @@ BARS = 64
 def activation_facts(seen: Observer, read: Affine) -> dict[str, Any]:
     """Range and histogram of an activation.
 
-    Returns:
-        ``low``, ``high`` (seen), ``range_low``, ``range_high`` (what the integers reach), ``clipped_ratio`` (of the sampled
-        values beyond it), ``histogram`` (``BARS`` counts between low and high).
+    Returns ``low``, ``high`` (seen), ``range_low``, ``range_high`` (what the integers reach), ``clipped_ratio`` (of the
+    sampled values beyond it), ``histogram`` (``BARS`` counts between low and high).
     """
     reach = read.dequantize(np.asarray([read.scheme.qmin, read.scheme.qmax]))
     centers, total = seen.centers(), max(1, int(seen.counts.sum()))

@@ -37,17 +37,9 @@ def judged_there(
 ) -> dict[str, Any] | None:
     """Parity, audit and speed-up on a target; None where it is not installed, which is said.
 
-    Args:
-        target: that runs both files.
-        right: what the candidate should answer.
-        name: of it.
-        plain: the float file, which the speed-up is over.
-        candidate: the int8 file.
-        images: to compare on.
-        x: prepared pictures, the first of which is timed.
-        progress: where it shows.
-        threads: of both.
-        size: of pictures, where the files do not carry it.
+    ``target``: that runs both files. ``right``: what the candidate should answer. ``plain``: the float file, which the
+    speed-up is over. ``x``: prepared pictures, the first of which is timed. ``size``: of pictures, where the files do
+    not carry it.
     """
     from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
@@ -75,9 +67,8 @@ def judged_there(
 def share_of_int8(optimized: onnx.ModelProto) -> dict[str, Any]:
     """Counts over an optimized graph.
 
-    Returns:
-        ``convs`` (all convolutions), ``int8_convs``, ``float_convs`` (names of those that stayed float),
-        ``float_nodes`` (nodes that compute in float), ``reformats`` (transposes, reorders, Q and DQ left over).
+    Returns ``convs`` (all convolutions), ``int8_convs``, ``float_convs`` (names of those that stayed float),
+    ``float_nodes`` (nodes that compute in float), ``reformats`` (transposes, reorders, Q and DQ left over).
     """
     ops = Counter(node.op_type for node in optimized.graph.node)
     int8 = ops["QLinearConv"] + ops["ConvInteger"]
@@ -97,8 +88,7 @@ def share_of_int8(optimized: onnx.ModelProto) -> dict[str, Any]:
 def offered_int8(quantized: onnx.ModelProto) -> dict[str, Any]:
     """Counts over a Q/DQ file, for an engine that does not run here: what the file offers it as integers.
 
-    Returns:
-        ``convs``, ``int8_convs`` (picture and weight come from a DQ) and ``float_convs`` (names of the others).
+    Returns ``convs``, ``int8_convs`` (picture and weight come from a DQ) and ``float_convs`` (names of the others).
     """
     dequantized = {out for node in quantized.graph.node if node.op_type == "DequantizeLinear" for out in node.output}
     convs = [node for node in quantized.graph.node if node.op_type == "Conv"]

@@ -24,16 +24,8 @@ _LUMA = (0.299, 0.587, 0.114)
 def augment(x: Tensor, config: AugmentConfig, seed: int, epoch: int, indices: np.ndarray) -> Tensor:
     """Change each picture at random: shift, flip, rotation, colour, RandAugment, in this order.
 
-    Args:
-        x: uint8 [N, 3, H, W].
-        config: what to do; the resized crop is made where the pictures are read (:mod:`deploykit.training.batches`),
-            mixup and cutmix by :func:`mix`.
-        seed: of the run.
-        epoch: a picture is changed anew in each.
-        indices: int64 [N], of the pictures in the split.
-
-    Returns:
-        uint8 [N, 3, H, W].
+    ``x``: uint8 [N, 3, H, W]. ``epoch``: a picture is changed anew in each. ``indices``: int64 [N], of the pictures in
+    the split. Returns uint8 [N, 3, H, W].
     """
     draws = torch.from_numpy(uniform(seed_of(seed, "augment", epoch), indices, 8)).to(x.device, torch.float32)
     if config.shift_px:
@@ -96,15 +88,8 @@ def _randaugment(x: Tensor, config: AugmentConfig, seed: int, indices: np.ndarra
 def mix(x: Tensor, y: Tensor, config: AugmentConfig, num_classes: int, seed: int) -> tuple[Tensor, Tensor]:
     """Mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019) of a batch; with both set, one of them by a fair coin.
 
-    Args:
-        x: float [N, 3, H, W].
-        y: int64 [N].
-        config: ``mixup`` and ``cutmix`` alphas.
-        num_classes: C.
-        seed: of this batch.
-
-    Returns:
-        x of the same shape, and y as float [N, C]; both unchanged where neither is on.
+    ``x``: float [N, 3, H, W]. ``y``: int64 [N]. ``num_classes``: C. Returns x of the same shape, and y as float [N, C];
+    both unchanged where neither is on.
     """
     kinds: list[v2.Transform] = []
     if config.mixup:
@@ -130,14 +115,8 @@ def seeded(seed: int) -> Iterator[None]:
 def resized_crop_box(height: int, width: int, smallest: float, draws: np.ndarray) -> tuple[int, int, int, int]:
     """The box of a random resized crop (Szegedy et al. 2015, section 6), found by its first fit in ten tries.
 
-    Args:
-        height: of the picture.
-        width: of the picture.
-        smallest: share of the area that is kept at least.
-        draws: [40] uniform numbers.
-
-    Returns:
-        top, left, height, width; the largest centred square where no try fits.
+    ``smallest``: share of the area that is kept at least. ``draws``: [40] uniform numbers. Returns top, left, height,
+    width; the largest centred square where no try fits.
     """
     for scale, aspect, down, right in draws.reshape(10, 4):
         area = height * width * (smallest + (1 - smallest) * scale)

@@ -32,12 +32,9 @@ READERS = 4
 class Batch:
     """This process's share of one global batch.
 
-    Attributes:
-        images: uint8 [N, H, W, 3], at the size of the network's input.
-        labels: int64 [N].
-        indices: int64 [N], of the pictures in the split.
-        share: this share's part of the global batch times the number of processes: the factor that makes the mean of
-            the processes' mean losses the mean over the global batch.
+    ``images``: uint8 [N, H, W, 3], at the size of the network's input. ``labels``: int64 [N]. ``indices``: int64 [N],
+    of the pictures in the split. ``share``: this share's part of the global batch times the number of processes: the
+    factor that makes the mean of the processes' mean losses the mean over the global batch.
     """
 
     images: np.ndarray
@@ -53,15 +50,9 @@ class Batches:
     ⌈pictures / batch⌉ batches, so that all have ``batch`` pictures or a few less (a last batch of one picture would
     spoil the statistics of BatchNorm, and leaving it out would drop pictures).
 
-    Args:
-        split: the pictures.
-        preprocessing: its geometry is applied, its normalisation is not.
-        batch: global batch size.
-        seed: of the order and the crops.
-        crop: smallest area of a random resized crop, or None.
-        rank: of this process.
-        world: number of processes.
-        readers: threads that read and decode pictures; None: what the machine's cores allow.
+    ``preprocessing``: its geometry is applied, its normalisation is not. ``batch``: global batch size. ``crop``:
+    smallest area of a random resized crop, or None. ``world``: number of processes. ``readers``: threads that read and
+    decode pictures; None: what the machine's cores allow.
 
     Raises:
         BadInput: the batch is larger than the split, or smaller than the number of processes.
@@ -137,12 +128,7 @@ def _cropped(image: np.ndarray, smallest: float, draws: np.ndarray) -> np.ndarra
 
 
 class Rounds(Batches):
-    """The batches of ``batches``, epoch after epoch, cut into rounds.
-
-    Args:
-        batches: the train split.
-        steps: of a round.
-    """
+    """The batches of ``batches``, epoch after epoch, cut into rounds."""
 
     def __init__(self, batches: Batches, steps: int) -> None:
         super().__init__(

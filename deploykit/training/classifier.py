@@ -33,16 +33,9 @@ def train_classifier(
 ) -> Manifest:
     """Train ``start`` on ``data`` and write the epoch that is best on ``select``; a run that was interrupted goes on.
 
-    Args:
-        run: processes, and the model file.
-        config: how.
-        data: opened.
-        start: the network, in place.
-        penalty_for: from a network and the size of its input (height, width) to what is added to the loss with
-            ``config.sparsify_strength``.
-
-    Returns:
-        The manifest as written, with the facts of :class:`deploykit.commands.train.TrainResult`.
+    ``penalty_for``: from a network and the size of its input (height, width) to what is added to the loss with
+    ``config.sparsify_strength``. Returns the manifest as written, with the facts of
+    :class:`deploykit.commands.train.TrainResult`.
 
     Raises:
         BadInput: network and data do not fit; no pictures to stop by.

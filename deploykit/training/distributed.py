@@ -68,8 +68,7 @@ def summed(values: Tensor, fabric: Fabric) -> Tensor:
 def share_statistics(module: nn.Module, fabric: Fabric) -> tuple[nn.Module, str | None]:
     """Make BatchNorm agree over processes where it can.
 
-    Returns:
-        The module, and what to tell the user (None for a single process or a network without BatchNorm).
+    Returns the module, and what to tell the user (None for a single process or a network without BatchNorm).
     """
     norms = any(isinstance(layer, BatchNorm) for layer in module.modules())
     if fabric.world_size == 1 or not norms:

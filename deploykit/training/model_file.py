@@ -36,13 +36,8 @@ SAMPLES = 32
 class Run:
     """One training run and the model file that it makes.
 
-    Attributes:
-        target: the model file.
-        manifest: of it, without files and facts.
-        fabric: the processes and their device.
-        stop: whether somebody asked to stop.
-        force: replace files that are not ours.
-        progress: where it shows.
+    ``manifest``: of it, without files and facts. ``fabric``: the processes and their device. ``stop``: whether somebody
+    asked to stop. ``force``: replace files that are not ours.
     """
 
     target: Path
@@ -58,11 +53,8 @@ def attachments_of(
 ) -> list[Attachment]:
     """The attachments of a trained model file.
 
-    Args:
-        stage: the command's name.
-        course: how training went.
-        facts: of this stage; ``top1_select_before`` and ``teachers`` are shown where they are there.
-        lineage: of the file that it started from, oldest first.
+    ``course``: how training went. ``facts``: of this stage; ``top1_select_before`` and ``teachers`` are shown where
+    they are there. ``lineage``: of the file that it started from, oldest first.
     """
     from deploykit.reporting.attachments import series, table
 
@@ -201,17 +193,8 @@ def write_trained(
 
     The manifest names the stage of its lineage entry.
 
-    Args:
-        run: whose outcome it is.
-        outcome: of the loop.
-        start: the network, which gets the outcome's tensors.
-        preprocessing: of its input.
-        splits: of the data.
-        facts: of the manifest.
-        place: another file than the run's.
-
-    Returns:
-        The manifest as written.
+    ``run``: whose outcome it is. ``start``: the network, which gets the outcome's tensors. ``place``: another file than
+    the run's. Returns the manifest as written.
     """
     from deploykit.models import save_model
 

@@ -15,8 +15,7 @@ from deploykit.models.batch_norm import BatchNorm
 def freeze_all_but(module: nn.Module, head: str) -> int:
     """Stop the gradients of everything but the layer ``head``.
 
-    Returns:
-        The number of parameters that stay trained.
+    Returns the number of parameters that stay trained.
 
     Raises:
         BadInput: the head has no parameters.
@@ -48,13 +47,8 @@ def training_layout(module: nn.Module, device: str, *, channels_last: bool) -> t
     last, writes behind its memory in oneDNN (PyTorch 2.14.1): the process dies of it sooner or later. Such layers stand
     in the shortcuts of very narrow networks, which gain nothing from channels last.
 
-    Args:
-        module: as it is trained.
-        device: ``cpu`` or ``cuda``.
-        channels_last: whether it is wanted.
-
-    Returns:
-        The format, and what to tell the user where it is not the one that is wanted.
+    ``device``: ``cpu`` or ``cuda``. ``channels_last``: whether it is wanted. Returns the format, and what to tell the
+    user where it is not the one that is wanted.
     """
     if not channels_last:
         return torch.contiguous_format, None

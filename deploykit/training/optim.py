@@ -27,10 +27,7 @@ def learning_rate(config: LoopConfig, step: int, steps_per_epoch: int) -> float:
     Hutter 2017 (SGDR, without restarts), ``onecycle`` that of Smith & Topin 2018 with PyTorch's constants
     (its rise replaces the warm-up: over ``warmup_epochs`` where set, else over 30 % of the steps).
 
-    Args:
-        config: ``lr``, ``schedule`` and what belongs to it.
-        step: 0 … epochs × steps_per_epoch − 1.
-        steps_per_epoch: of the global batch.
+    ``step``: 0 … epochs × steps_per_epoch − 1. ``steps_per_epoch``: of the global batch.
     """
     total = config.epochs * steps_per_epoch
     warmup = round(config.warmup_epochs * steps_per_epoch)

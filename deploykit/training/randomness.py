@@ -20,13 +20,8 @@ def seed_of(*parts: int | str) -> int:
 def uniform(seed: int, indices: np.ndarray, count: int) -> np.ndarray:
     """Uniform numbers of [0, 1) for each index: SplitMix64 (Steele, Lea & Flood 2014, figure 11) used as a hash.
 
-    Args:
-        seed: of the run, epoch and purpose.
-        indices: int64 [N], of the pictures.
-        count: how many numbers each gets.
-
-    Returns:
-        float64 [N, count]; a row depends on ``seed`` and its index only.
+    ``indices``: int64 [N], of the pictures. ``count``: how many numbers each gets. Returns float64 [N, count]; a row
+    depends on ``seed`` and its index only.
     """
     counter = indices.astype(np.uint64)[:, None] * np.uint64(count) + np.arange(1, count + 1, dtype=np.uint64)
     with np.errstate(over="ignore"):

@@ -24,10 +24,7 @@ FORMAT = "deploykit.resume/1"
 class ResumeFile:
     """Where the state of one run is kept.
 
-    Args:
-        output: of the run.
-        key: hash of everything that decides its result; a state of another key is never gone on with.
-        config: the run's plain configuration, stored to say what differs.
+    ``key``: hash of everything that decides its result; a state of another key is never gone on with.
     """
 
     def __init__(self, output: Path, key: str, config: dict[str, Any]) -> None:
@@ -130,10 +127,8 @@ class Course:
 class Outcome:
     """What a training run ends with.
 
-    Attributes:
-        tensors: state dict of the best epoch, on the CPU.
-        ema: its moving average, or None.
-        course: how it went.
+    ``tensors``: state dict of the best epoch, on the CPU. ``ema``: its moving average, or None. ``course``: how it
+    went.
     """
 
     tensors: dict[str, Tensor]
@@ -144,10 +139,7 @@ class Outcome:
 class Diverged(AnswerNo):
     """The loss became NaN or infinite.
 
-    Args:
-        epoch: from 1.
-        step: from 1, in that epoch.
-        kept: the best epoch before, or None.
+    ``step``: from 1, in that epoch. ``kept``: the best epoch before, or None.
     """
 
     def __init__(self, epoch: int, step: int, kept: Outcome | None) -> None:

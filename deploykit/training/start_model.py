@@ -26,12 +26,9 @@ DEFAULT_ARCH = "deploykit:resnet"
 class Start:
     """A network about to be trained.
 
-    Attributes:
-        module: with as many outputs as the data has classes, in their order.
-        arch: how it was built.
-        preprocessing: of the start file, or None.
-        lineage: of the start file, oldest first.
-        masks: of the start file: tensor name → bool mask of weights that stay zero; None where it has none.
+    ``module``: with as many outputs as the data has classes, in their order. ``arch``: how it was built.
+    ``preprocessing``: of the start file, or None. ``lineage``: of the start file, oldest first. ``masks``: of the start
+    file: tensor name → bool mask of weights that stay zero; None where it has none.
     """
 
     module: nn.Module
@@ -46,11 +43,7 @@ def start_network(
 ) -> Start:
     """Build or load the network of a training run, and freeze it but for its head where asked.
 
-    Args:
-        config: ``model``, ``size``, ``seed`` and ``allow_code`` of it.
-        classes: of the data.
-        progress: hears what was done to the head.
-        new_head: give a start file with other classes a new head; else refuse it.
+    ``new_head``: give a start file with other classes a new head; else refuse it.
 
     Raises:
         BadInput: an unknown architecture or file, weights that do not fit, NaN weights, other classes.

@@ -52,11 +52,7 @@ def cross_entropy(logits: Tensor, auxiliary: Sequence[Tensor], y: Tensor, label_
     Auxiliary heads that a network returns besides its logits while training (GoogLeNet, Inception) count 0.3 each
     (Szegedy et al. 2015, section 5).
 
-    Args:
-        logits: [N, C].
-        auxiliary: [N, C] each.
-        y: int64 [N], or float [N, C].
-        label_smoothing: 0…1.
+    ``logits``: [N, C]. ``auxiliary``: [N, C] each. ``y``: int64 [N], or float [N, C]. ``label_smoothing``: 0…1.
     """
     loss = functional.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
     for extra in auxiliary:

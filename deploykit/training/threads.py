@@ -23,10 +23,8 @@ LIMIT_S = 6.0
 class Threads:
     """The decision and why.
 
-    Attributes:
-        count: threads to use.
-        why: one sentence.
-        step_ms: median time of a step by number of threads; empty where nothing was measured.
+    ``count``: threads to use. ``why``: one sentence. ``step_ms``: median time of a step by number of threads; empty
+    where nothing was measured.
     """
 
     count: int
@@ -37,9 +35,7 @@ class Threads:
 def fixed_threads(asked: int | None, local_world: int = 1) -> Threads | None:
     """The number of threads where nothing has to be measured, or None where a probe has to decide.
 
-    Args:
-        asked: by the user.
-        local_world: processes on this machine, which share its cores.
+    ``asked``: by the user. ``local_world``: processes on this machine, which share its cores.
     """
     if asked is not None:
         return Threads(asked, f"{_noun(asked)}, as asked", {})
@@ -56,9 +52,7 @@ def probe_threads(step: Callable[[], None], most: int) -> Threads:
 
     More threads are taken only where they are faster by 15 %: fewer disturb less and are disturbed less.
 
-    Args:
-        step: runs one training step.
-        most: cores that may be used.
+    ``step``: runs one training step. ``most``: cores that may be used.
     """
     candidates = sorted({1, most // 2 if most >= 8 else 1, most})
     before = torch.get_num_threads()

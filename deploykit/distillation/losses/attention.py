@@ -13,11 +13,7 @@ def attention_map(features: Tensor) -> Tensor:
 
     Zagoruyko & Komodakis 2017, "Paying More Attention to Attention", section 3.1, with p = 2.
 
-    Args:
-        features: ``[N, C, H, W]``.
-
-    Returns:
-        ``[N, H · W]``.
+    ``features``: ``[N, C, H, W]``. Returns ``[N, H · W]``.
     """
     return functional.normalize(features.pow(2).mean(dim=1).flatten(1), dim=1)
 
@@ -28,9 +24,7 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
     Zagoruyko & Komodakis 2017, equation 2, the norm squared as in the authors' code. Channels may differ; where height
     and width do, the larger map is averaged down to the smaller one.
 
-    Args:
-        student: ``[N, C, H, W]``.
-        teacher: ``[N, C', H', W']``.
+    ``student``: ``[N, C, H, W]``. ``teacher``: ``[N, C', H', W']``.
 
     Raises:
         BadInput: outputs that are no maps.

@@ -21,12 +21,8 @@ def dist(student: Tensor, teacher: Tensor, temperature: float = 1.0, beta: float
     Huang et al. 2022, "Knowledge Distillation from A Stronger Teacher", equations 7–10: inter is one minus the mean
     Pearson correlation of ``p`` and ``q`` over the classes of each picture, intra that over the pictures of each class.
 
-    Args:
-        student: logits ``[N, C]``.
-        teacher: logits ``[N, C]``.
-        temperature: T; the factor T² is that of the authors' code.
-        beta: of the relation between classes.
-        gamma: of the relation between pictures.
+    ``student``, ``teacher``: logits ``[N, C]``. ``temperature``: T; the factor T² is that of the authors' code.
+    ``beta``: of the relation between classes. ``gamma``: of the relation between pictures.
 
     Raises:
         BadInput: shapes that differ.

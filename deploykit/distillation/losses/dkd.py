@@ -23,14 +23,9 @@ def dkd(
     Zhao et al. 2022, "Decoupled Knowledge Distillation", equation 7: TCKD is the KL divergence between the two-way
     distributions (label, not label), NCKD that between the distributions over the other classes alone.
 
-    Args:
-        student: logits ``[N, C]``.
-        teacher: logits ``[N, C]``.
-        labels: int64 ``[N]``.
-        temperature: T.
-        alpha: of the label's share.
-        beta: of the other classes; the paper uses 0.5 at T = 1 on ImageNet, and 8 at T = 4 on CIFAR-100, where the whole
-            term is warmed up over 20 epochs: without that, such weights throw a trained student far off.
+    ``student``, ``teacher``: logits ``[N, C]``. ``labels``: int64 ``[N]``. ``temperature``: T. ``alpha``: of the
+    label's share. ``beta``: of the other classes; the paper uses 0.5 at T = 1 on ImageNet, and 8 at T = 4 on CIFAR-100,
+    where the whole term is warmed up over 20 epochs: without that, such weights throw a trained student far off.
 
     Raises:
         BadInput: shapes that differ, labels that are mixed, or fewer than two classes.

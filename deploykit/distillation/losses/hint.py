@@ -14,9 +14,8 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
     Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", equation 3. The division makes the weight of the term mean
     the same for layers of any scale.
 
-    Args:
-        student: ``[N, C, H, W]`` or ``[N, D]``, already projected to the teacher's channels by the learned regressor r.
-        teacher: ``[N, C, H', W']`` or ``[N, D]``; the larger of two maps is averaged down to the smaller one.
+    ``student``: ``[N, C, H, W]`` or ``[N, D]``, already projected to the teacher's channels by the learned regressor r.
+    ``teacher``: ``[N, C, H', W']`` or ``[N, D]``; the larger of two maps is averaged down to the smaller one.
 
     Raises:
         BadInput: numbers of channels that differ.

@@ -19,10 +19,7 @@ def kd(student: Tensor, teacher: Tensor, temperature: float = 4.0) -> Tensor:
     Hinton, Vinyals & Dean 2015, "Distilling the Knowledge in a Neural Network", section 2, equation 1 and the factor T²
     of section 2.1's gradient, so that the weight of the term does not depend on T.
 
-    Args:
-        student: logits ``[N, C]``.
-        teacher: logits ``[N, C]``.
-        temperature: T.
+    ``student``, ``teacher``: logits ``[N, C]``. ``temperature``: T.
 
     Raises:
         BadInput: shapes that differ.

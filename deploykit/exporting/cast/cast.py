@@ -38,10 +38,9 @@ PREFIXES = (0.25, 0.5, 0.75)
 class Cast:
     """A cast graph.
 
-    Attributes:
-        proto: in the precision asked for; its metadata state it.
-        facts: precision, keep_io, casts (nodes added to the graph's own), nodes_16_bit, nodes_float, kept_float (name → why),
-            opset, images, parity (None where there were no pictures), verified_as.
+    ``proto``: in the precision asked for; its metadata state it. ``facts``: precision, keep_io, casts (nodes added to
+    the graph's own), nodes_16_bit, nodes_float, kept_float (name → why), opset, images, parity (None where there were
+    no pictures), verified_as.
     """
 
     proto: onnx.ModelProto

@@ -25,10 +25,7 @@ HELD = 32
 class CastImages:
     """Pictures whose ranges are measured, and those the result is verified on.
 
-    Attributes:
-        seen: uint8 ``[H, W, 3]`` each.
-        held: the same.
-        source: name of the data, ``samples`` or ``synthetic``.
+    ``seen``: uint8 ``[H, W, 3]`` each. ``source``: name of the data, ``samples`` or ``synthetic``.
     """
 
     seen: Sequence[np.ndarray]
@@ -48,17 +45,8 @@ def cast_file(
 ) -> Manifest:
     """Export where needed, cast, verify and write ``target`` with its manifest.
 
-    Args:
-        source: a model file, or a float32 ONNX file.
-        target: the ONNX file.
-        config: with the precision.
-        manifest: of the target, without files and facts.
-        drawn: of the data that is named; None: the model's samples, else synthetic pictures.
-        force: replace weights beside it that are not ours.
-        progress: where it shows.
-
-    Returns:
-        The manifest as written.
+    ``source``: a model file, or a float32 ONNX file. ``drawn``: of the data that is named; None: the model's samples,
+    else synthetic pictures. Returns the manifest as written.
 
     Raises:
         BadInput: no float32 graph, no pictures or preprocessing.

@@ -42,8 +42,7 @@ MAKES_FLOATS = ("ConstantOfShape", "RandomNormal", "RandomUniform", "RandomNorma
 class Plan:
     """What stays float32.
 
-    Attributes:
-        why: name of a node that stays float32 → the reason.
+    ``why``: name of a node that stays float32 → the reason.
     """
 
     why: Mapping[str, str]
@@ -80,12 +79,8 @@ def plan(
 ) -> Plan:
     """Decide by measured ranges.
 
-    Args:
-        model: the float32 graph, with the types of its values inferred.
-        seen: value name → what was measured.
-        low: the format.
-        keep_float: names of nodes, or of operators, that stay float32.
-        also: further nodes → why.
+    ``model``: the float32 graph, with the types of its values inferred. ``seen``: value name → what was measured.
+    ``keep_float``: names of nodes, or of operators, that stay float32. ``also``: further nodes → why.
     """
     why: dict[str, str] = dict(also or {})
     opset = model.graph.opset_imports[""]

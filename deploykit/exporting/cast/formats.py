@@ -87,13 +87,9 @@ def format_of(precision: str) -> Format:
 class Seen:
     """What is known of one tensor, in constant memory.
 
-    Attributes:
-        largest: exact largest magnitude.
-        mean: largest mean magnitude of a batch.
-        power: sum of squares of the sampled values.
-        noise: sum of squares of their rounding errors.
-        flushed: sampled values that are not zero and round to zero.
-        count: values of one picture.
+    ``largest``: exact largest magnitude. ``mean``: largest mean magnitude of a batch. ``power``: sum of squares of the
+    sampled values. ``noise``: sum of squares of their rounding errors. ``flushed``: sampled values that are not zero
+    and round to zero. ``count``: values of one picture.
     """
 
     largest: float = 0.0
@@ -113,10 +109,7 @@ class Seen:
     def add(self, values: np.ndarray, low: Format, pictures: int = 1) -> None:
         """See values, of which about 16,384 a picture are sampled for the rounding error.
 
-        Args:
-            values: float32 of any shape.
-            low: the format.
-            pictures: that they are of.
+        ``values``: float32 of any shape.
         """
         flat = values.reshape(-1)
         if not flat.size:

@@ -83,11 +83,7 @@ def _raised(proto: onnx.ModelProto, low: Format, name: str) -> onnx.ModelProto:
 def cast(model: ir.Model, plan: Plan, low: Format, *, keep_io: bool) -> ir.Model:
     """Cast, in place.
 
-    Args:
-        model: of :func:`opened`.
-        plan: what stays float32.
-        low: the format.
-        keep_io: the graph's inputs and outputs stay float32.
+    ``plan``: what stays float32. ``keep_io``: the graph's inputs and outputs stay float32.
     """
     graph, opset = model.graph, model.graph.opset_imports[""]
     kind = LOW[low.name]

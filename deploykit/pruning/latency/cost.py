@@ -21,9 +21,8 @@ def layer_shapes(module: nn.Module, size: tuple[int, int]) -> dict[str, LayerSha
 
     A linear layer on tokens counts as a 1×1 convolution on as many pixels.
 
-    Args:
-        module: on the CPU; it is run in eval mode and left in the mode it was in.
-        size: (height, width) of the input in pixels.
+    ``module``: on the CPU; it is run in eval mode and left in the mode it was in. ``size``: (height, width) of the
+    input in pixels.
     """
     import torch
     from torch import nn
@@ -81,12 +80,9 @@ def _pair(values: Sequence[int]) -> tuple[int, int]:
 class LatencyCost:
     """Milliseconds at group widths, as :class:`deploykit.pruning.allocation.Cost` asks for it.
 
-    Args:
-        costs: of the network's layers as functions of widths.
-        shapes: of the layers at full width.
-        table: of their times.
-        ladders: the widths that each group may have.
-        whole_ms: measured time of the whole network; what its layers do not explain shrinks with the activations.
+    ``costs``: of the network's layers as functions of widths. ``shapes``: of the layers at full width. ``table``: of
+    their times. ``ladders``: the widths that each group may have. ``whole_ms``: measured time of the whole network;
+    what its layers do not explain shrinks with the activations.
     """
 
     def __init__(

@@ -233,11 +233,8 @@ def need_target(target: str) -> None:
 def open_on(path: Path, target: str, threads: int, build: BuildPlan | None) -> Runner:
     """A runner of an fp32 ``.onnx`` on ``target``.
 
-    Args:
-        path: of the file.
-        target: that runs it.
-        threads: of a target on the CPU.
-        build: builds TensorRT's plan of a file for the GPU at hand and returns where it lies; only for such targets.
+    ``target``: that runs it. ``build``: builds TensorRT's plan of a file for the GPU at hand and returns where it lies;
+    only for such targets.
 
     Raises:
         AnswerNo: the builder failed.

@@ -20,15 +20,9 @@ GRID = (0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 class LayerShape:
     """A convolution, or a linear layer as one of 1×1 on one pixel.
 
-    Attributes:
-        c_in: input channels.
-        c_out: output channels.
-        kernel: height and width.
-        stride: vertical and horizontal.
-        padding: vertical and horizontal, on both sides.
-        dilation: vertical and horizontal.
-        groups: 1, or as many as input channels (depthwise), or in between.
-        in_size: height and width of the input in pixels.
+    ``c_in``: input channels. ``c_out``: output channels. ``kernel``: height and width. ``stride``, ``dilation``:
+    vertical and horizontal. ``padding``: vertical and horizontal, on both sides. ``groups``: 1, or as many as input
+    channels (depthwise), or in between. ``in_size``: height and width of the input in pixels.
     """
 
     c_in: int
@@ -65,9 +59,8 @@ Measure = Callable[[Sequence[LayerShape]], list[float]]
 class LatencyTable:
     """Milliseconds of layers at any width.
 
-    Args:
-        measure: milliseconds of each shape, on the target.
-        known: key → milliseconds of shapes measured before; what is measured is added.
+    ``measure``: milliseconds of each shape, on the target. ``known``: key → milliseconds of shapes measured before;
+    what is measured is added.
     """
 
     def __init__(self, measure: Measure, known: dict[str, float] | None = None) -> None:
@@ -81,13 +74,8 @@ class LatencyTable:
     ) -> int:
         """Measure the grid of every layer.
 
-        Args:
-            layers: at full width.
-            inputs: per layer, the widths that its input may have; empty: only the present one.
-            outputs: the same of its own width.
-
-        Returns:
-            How many shapes had to be measured.
+        ``layers``: at full width. ``inputs``: per layer, the widths that its input may have; empty: only the present
+        one. ``outputs``: the same of its own width. Returns how many shapes had to be measured.
         """
         wanted: dict[str, LayerShape] = {}
         for layer, ins, outs in zip(layers, inputs, outputs, strict=True):

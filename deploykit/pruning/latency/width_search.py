@@ -40,13 +40,9 @@ LEAST_OF = 30
 class Try:
     """One allocation, and what its network took when measured as a whole.
 
-    Attributes:
-        widths: of the groups.
-        predicted: time over the input network's, by the table.
-        measured: the same, measured interleaved.
-        ms: milliseconds of the network.
-        input_ms: of the input network in the same measurement.
-        loss: importance lost, in the allocation's unit.
+    ``predicted``: time over the input network's, by the table. ``measured``: the same, measured interleaved. ``ms``:
+    milliseconds of the network. ``input_ms``: of the input network in the same measurement. ``loss``: importance lost,
+    in the allocation's unit.
     """
 
     widths: tuple[int, ...]
@@ -60,16 +56,10 @@ class Try:
 class LatencySearch:
     """Finds widths for a fraction of a network's latency on a target (fp32, batch 1); use it as a context manager.
 
-    Args:
-        module: the input network, on the CPU; it may change after entering.
-        graph: of its channels.
-        costs: of its layers.
-        how: ladders of the groups, and what their scores mean.
-        target: what times it, one of :data:`deploykit.base.targets.WITH_LAYER_TIMES`.
-        build: of TensorRT's plans, see :func:`deploykit.pruning.latency.layer_times.open_on`.
-        asked: the fraction that is to be reached in the end; steps before it may have wider ones.
-        threads: of the timing.
-        progress: where it shows.
+    ``module``: the input network, on the CPU; it may change after entering. ``how``: ladders of the groups, and what
+    their scores mean. ``target``: what times it, one of :data:`deploykit.base.targets.WITH_LAYER_TIMES`. ``build``: of
+    TensorRT's plans, see :func:`deploykit.pruning.latency.layer_times.open_on`. ``asked``: the fraction that is to be
+    reached in the end; steps before it may have wider ones.
     """
 
     def __init__(
@@ -134,11 +124,8 @@ class LatencySearch:
         The table does not know what happens between layers, so its prediction is corrected by measuring the whole
         network that it proposes, up to :data:`TRIES` times.
 
-        Args:
-            fraction: of the input network's latency, at most.
-            module: the network as it is now; it is not changed.
-            graph: of its channels.
-            scores: of each group's channels.
+        ``fraction``: of the input network's latency, at most. ``module``: the network as it is now; it is not changed.
+        ``scores``: of each group's channels.
 
         Raises:
             AnswerNo: no try measured within the budget.

@@ -62,14 +62,8 @@ def lint_graph(
 ) -> list[Finding]:
     """Judge a Q/DQ file.
 
-    Args:
-        proto: the file.
-        target: that will read it.
-        isa: instruction sets of the CPU, for a target that runs on one.
-        arm: whether that CPU is an Arm.
-
-    Returns:
-        Those that break the target first; within each, in the order of rules and nodes. Of a float model that alone.
+    ``isa``: instruction sets of the CPU, for a target that runs on one. ``arm``: whether that CPU is an Arm. Returns
+    those that break the target first; within each, in the order of rules and nodes. Of a float model that alone.
 
     Raises:
         BadInput: a target that has no int8.
@@ -93,10 +87,7 @@ def lint_graph(
 class LintResult(Result):
     """What was found in a file.
 
-    Attributes:
-        path: of the file.
-        target: it was judged for.
-        findings: those that break the target first.
+    ``target``: it was judged for. ``findings``: those that break the target first.
     """
 
     path: Path
@@ -129,9 +120,7 @@ class LintResult(Result):
 def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
     """Judge a Q/DQ file for ``target`` on this machine's CPU, without running it.
 
-    Args:
-        model: an ``.onnx`` file of any quantizer.
-        target: that will read it.
+    ``model``: an ``.onnx`` file of any quantizer.
 
     Raises:
         BadInput: no ONNX file, or a target without int8.

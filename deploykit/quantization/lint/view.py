@@ -20,12 +20,8 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
 class Finding:
     """One thing that a target will not like.
 
-    Attributes:
-        code: short name of the rule.
-        breaks: the target refuses the file or computes something else; otherwise it only costs speed or accuracy.
-        node: name of the node.
-        message: what is the matter.
-        mend: what to do.
+    ``code``: short name of the rule. ``breaks``: the target refuses the file or computes something else; otherwise it
+    only costs speed or accuracy. ``node``: name of the node. ``message``: what is the matter. ``mend``: what to do.
     """
 
     code: str

@@ -27,10 +27,8 @@ NEAR = 1e-3
 class Bound:
     """One layer's tensors.
 
-    Attributes:
-        module: name of the Conv or Linear.
-        norm: name of the BatchNorm folded into it, or None.
-        transposed: the graph holds the weight's transpose.
+    ``module``: name of the Conv or Linear. ``norm``: name of the BatchNorm folded into it, or None. ``transposed``: the
+    graph holds the weight's transpose.
     """
 
     module: str
@@ -41,11 +39,8 @@ class Bound:
 def bind(graph: ir.Graph, net: nn.Module, example: Tensor, module_of: Callable[[str], str]) -> dict[str, Bound]:
     """Node name → tensors, for each Conv, Gemm and MatMul of ``graph`` whose weights are the network's.
 
-    Args:
-        graph: prepared float graph of ``net`` as it is now.
-        net: in eval mode, on the CPU.
-        example: an input, float [N, 3, H, W].
-        module_of: node name → name of the module that it came from.
+    ``graph``: prepared float graph of ``net`` as it is now. ``net``: in eval mode, on the CPU. ``example``: an input,
+    float [N, 3, H, W]. ``module_of``: node name → name of the module that it came from.
     """
     norms = _followers(net, example)
     found: dict[str, Bound] = {}
@@ -93,11 +88,8 @@ def write_back(net: nn.Module, bound: Bound, weight: np.ndarray, bias: np.ndarra
 
     The folding factor and the running statistics stay as they are; those are no longer what a batch would show.
 
-    Args:
-        net: that holds the tensors, on the CPU.
-        bound: which.
-        weight: as the graph holds it.
-        bias: as the graph holds it, float [C].
+    ``net``: that holds the tensors, on the CPU. ``weight``: as the graph holds it. ``bias``: as the graph holds it,
+    float [C].
     """
     layer, wanted, shift = net.get_submodule(bound.module), torch.tensor(weight), torch.tensor(bias)
     with torch.no_grad():

@@ -72,12 +72,9 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 def fake(x: Tensor, step: Tensor, low: int, high: int, features: int) -> Tensor:
     """Fake-quantize ``x``.
 
-    Args:
-        x: any shape.
-        step: broadcastable to it, positive.
-        low: least integer counted from the zero point.
-        high: largest integer, as ``low``.
-        features: values that share one step (of an activation: in one picture), for LSQ's gradient scale.
+    ``x``: any shape. ``step``: broadcastable to it, positive. ``low``: least integer counted from the zero point.
+    ``high``: largest integer, as ``low``. ``features``: values that share one step (of an activation: in one picture),
+    for LSQ's gradient scale.
     """
     rounded: Tensor = Rounded.apply(x, step, low, high, (features * max(high, 1)) ** -0.5)
     return rounded
@@ -168,11 +165,9 @@ class Layer(nn.Module):
     def forward(self, net: nn.Module, x: Tensor, input_step: Tensor | None, batch_statistics: bool) -> Tensor:
         """The layer's output.
 
-        Args:
-            net: that holds the tensors.
-            x: its input, rounded where the layer runs on integers.
-            input_step: of ``x``, or None where it is float.
-            batch_statistics: BatchNorm normalises by the batch and learns its running statistics.
+        ``net``: that holds the tensors. ``x``: its input, rounded where the layer runs on integers. ``input_step``: of
+        ``x``, or None where it is float. ``batch_statistics``: BatchNorm normalises by the batch and learns its running
+        statistics.
         """
         weight, bias, factor = self._tensors(net)
         if self.largest is not None:

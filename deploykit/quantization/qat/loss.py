@@ -18,9 +18,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 class Ordered(nn.Module):
     """A network whose outputs are put in the order of the data's classes.
 
-    Args:
-        module: float [N, 3, H, W] → logits [N, C].
-        order: int64 [C], the output for each class; None: as they are.
+    ``module``: float [N, 3, H, W] → logits [N, C]. ``order``: int64 [C], the output for each class; None: as they are.
     """
 
     def __init__(self, module: nn.Module, order: np.ndarray | None) -> None:
@@ -37,11 +35,9 @@ class Ordered(nn.Module):
 def step_towards(teacher: Answer | None, distance: Distance, labels: float, order: np.ndarray | None = None) -> Step:
     """``step(module, x, y) -> loss``: ``(1 − labels) · distance + labels · cross-entropy``.
 
-    Args:
-        teacher: the logits to learn, for the network's own input and in its order; None with ``labels`` 1.
-        distance: of logits from the teacher's.
-        labels: share of the labels' cross-entropy, 0…1.
-        order: int64 [C], the network's output for each class of the data; None: as they are. The teacher's is that already.
+    ``teacher``: the logits to learn, for the network's own input and in its order; None with ``labels`` 1.
+    ``distance``: of logits from the teacher's. ``labels``: share of the labels' cross-entropy, 0…1. ``order``: int64
+    [C], the network's output for each class of the data; None: as they are. The teacher's is that already.
     """
     columns = None if order is None else torch.from_numpy(order)
 

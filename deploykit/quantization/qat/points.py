@@ -28,11 +28,8 @@ Ranges = Mapping[str, tuple[float, float]]
 class Group:
     """Activations that share one step.
 
-    Attributes:
-        values: names; their ranges are one.
-        affine: where the step starts.
-        learned: whether it may move.
-        most: its largest allowed value, so that saturation still is the Clip that it took over; None: any.
+    ``values``: names; their ranges are one. ``affine``: where the step starts. ``learned``: whether it may move.
+    ``most``: its largest allowed value, so that saturation still is the Clip that it took over; None: any.
     """
 
     values: tuple[str, ...]
@@ -45,12 +42,9 @@ class Group:
 class Points:
     """All rounding of activations.
 
-    Attributes:
-        groups: one step each.
-        of: activation name → index of its group.
-        reads: (node name, input index) of inputs that are read rounded.
-        rounded_outputs: names of graph outputs that are rounded.
-        layers: names of Conv, Gemm and MatMul nodes on integers → index of their input's group.
+    ``groups``: one step each. ``of``: activation name → index of its group. ``reads``: (node name, input index) of
+    inputs that are read rounded. ``rounded_outputs``: names of graph outputs that are rounded. ``layers``: names of
+    Conv, Gemm and MatMul nodes on integers → index of their input's group.
     """
 
     groups: list[Group] = field(default_factory=list)
@@ -76,10 +70,7 @@ def plan_to_train(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> t
 def points_of(plan: Plan, ranges: Ranges, scheme: Scheme) -> Points:
     """The rounding of ``plan``, which was made on a prepared float graph without padding.
 
-    Args:
-        plan: of a dialect.
-        ranges: activation name → its range.
-        scheme: of activations.
+    ``ranges``: activation name → its range.
 
     Raises:
         BadInput: a range is missing.
@@ -151,11 +142,6 @@ def learned_ranges(points: Points, steps: list[float], ranges: Ranges) -> dict[s
     """``ranges`` with those of the learned steps in place of theirs.
 
     Symmetric ranges keep the side on which nothing was seen: a Relu's stays at 0, for dialects with zero points.
-
-    Args:
-        points: of the trained network.
-        steps: one a group.
-        ranges: as they were.
     """
     found = dict(ranges)
     for group, step in zip(points.groups, steps, strict=True):

@@ -17,13 +17,8 @@ from deploykit.quantization.qat.ops import check_operators
 class Step:
     """One node.
 
-    Attributes:
-        name: in the graph.
-        op_type: ONNX operator.
-        attributes: plain values.
-        inputs: names of values; empty where left out.
-        outputs: names of values.
-        done: values that nothing reads after it.
+    ``name``: in the graph. ``op_type``: ONNX operator. ``attributes``: plain values. ``inputs``: names of values; empty
+    where left out. ``outputs``: names of values. ``done``: values that nothing reads after it.
     """
 
     name: str
@@ -38,11 +33,8 @@ class Step:
 class Program:
     """All nodes in order.
 
-    Attributes:
-        steps: in topological order.
-        input: name of the pictures.
-        output: name of the logits.
-        constants: name → array.
+    ``steps``: in topological order. ``input``: name of the pictures. ``output``: name of the logits. ``constants``:
+    name → array.
     """
 
     steps: tuple[Step, ...]

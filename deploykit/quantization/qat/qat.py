@@ -72,20 +72,8 @@ def train_for_int8(
 
     An interrupted run goes on where it stopped when it is started again with the same arguments.
 
-    Args:
-        source: a model file.
-        target: the model file with ranges.
-        config: with ``method: qat``.
-        dialect: of ``config.target``.
-        manifest: of the target, without files and facts.
-        data: opened.
-        images: of them, that are seen before the training.
-        stop: whether somebody asked to stop.
-        force: replace attachments that are not ours.
-        progress: where it shows.
-
-    Returns:
-        The manifest as written, with the facts of :class:`deploykit.commands.quantize.QatResult`.
+    ``target``: the model file with ranges. ``images``: of them, that are seen before the training. Returns the manifest
+    as written, with the facts of :class:`deploykit.commands.quantize.QatResult`.
 
     Raises:
         BadInput: a network that cannot be trained through.

@@ -57,11 +57,8 @@ OF_A_CALIBRATION = (
 class Emission:
     """One target's file before it is written.
 
-    Attributes:
-        proto: the exported float graph.
-        made: the Q/DQ graph.
-        choice: what stays float.
-        trained: the network in PyTorch that the file must agree with.
+    ``proto``: the exported float graph. ``made``: the Q/DQ graph. ``choice``: what stays float. ``trained``: the
+    network in PyTorch that the file must agree with.
     """
 
     proto: onnx.ModelProto
@@ -95,16 +92,7 @@ def emit(
 ) -> Manifest:
     """Write ``source`` for ``config.target`` and hold the file against the trained network in PyTorch.
 
-    Args:
-        source: a model file with ranges.
-        target: the ONNX file.
-        config: target, float nodes, data to verify on (without, the file's own samples).
-        dialect: of the target.
-        manifest: of the target, without files and facts.
-        progress: where it shows.
-
-    Returns:
-        The manifest as written.
+    ``source``: a model file with ranges. Returns the manifest as written.
 
     Raises:
         BadInput: weights that were changed since, an unknown node.
@@ -193,15 +181,7 @@ def emission_of(
     On the target it was trained for, what stays float is what did so in training. On another, measured time decides
     where this machine runs it.
 
-    Args:
-        proto: the exported float graph.
-        loaded: the model file.
-        record: its ranges.
-        config: further nodes that stay float.
-        dialect: of the target.
-        opened: runs and times graphs.
-        x: prepared pictures.
-        progress: hears what stays float.
+    ``proto``: the exported float graph.
     """
     import torch
 

@@ -55,10 +55,8 @@ class Wanted:
 def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) -> FakeQuantized:
     """The network of a model file as its int8 engine will compute it.
 
-    Args:
-        loaded: the model file; its module's tensors are those of the result.
-        proto: what it was exported to.
-        wanted: how it is quantized.
+    ``loaded``: the model file; its module's tensors are those of the result. ``proto``: what it was exported to.
+    ``wanted``: how it is quantized.
 
     Raises:
         BadInput: an operator that cannot be trained through, or a missing range.
@@ -111,13 +109,7 @@ def equalized_start(
 
     Only where a model file can hold it: not where an upper bound (ReLU6) would become one a channel.
 
-    Args:
-        loaded: the model file; its module changes.
-        seen: its graph, calibrated.
-        config: of the training; ``equalize`` of it.
-        images: of the calibration.
-        opened: runs graphs.
-        progress: hears what is done.
+    ``loaded``: the model file; its module changes. ``seen``: its graph, calibrated.
     """
     plain = config.model_copy(update={"method": "auto"})
     recovery = recovery_of(plain, images, seen.preprocessing, seen.x, seen.logits, opened, progress)

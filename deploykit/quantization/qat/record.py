@@ -81,10 +81,7 @@ def weights_sha256(tensors: Mapping[str, Tensor]) -> str:
 def read_record(ranges: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> Record:
     """The checked record of a model file.
 
-    Args:
-        ranges: as the file holds it.
-        tensors: the network's state dict.
-        where: the file, for messages.
+    ``ranges``: as the file holds it. ``tensors``: the network's state dict.
 
     Raises:
         BadInput: another format, damaged, or of other weights.

@@ -40,11 +40,8 @@ ENOUGH_AGREEMENT = 0.995
 class Verdict:
     """What is kept.
 
-    Attributes:
-        won: ``qat`` or ``ptq``.
-        tensors: state dict of what won.
-        record: its ranges.
-        facts: top1_select, top1_float, top1_ptq, top1_qat (None: it does not run on integers), agreement, select_images.
+    ``won``: ``qat`` or ``ptq``. ``tensors``: state dict of what won. ``facts``: top1_select, top1_float, top1_ptq,
+    top1_qat (None: it does not run on integers), agreement, select_images.
     """
 
     won: str

@@ -87,10 +87,8 @@ def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str 
     x86 multiplies u8 by s8 and, without VNNI or AMX, adds two products in int16, which saturates: 7-bit weights cannot.
     Arm multiplies s8 by s8 and has no such instruction.
 
-    Args:
-        target: of the vocabulary of targets.
-        isa: instruction sets of the CPU that will run it, as ``base.environment.cpu()`` names them.
-        machine: as ``platform.machine()`` names it.
+    ``target``: of the vocabulary of targets. ``isa``: instruction sets of the CPU that will run it, as
+    ``base.environment.cpu()`` names them. ``machine``: as ``platform.machine()`` names it.
 
     Raises:
         BadInput: a target that has no int8.

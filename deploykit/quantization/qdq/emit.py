@@ -44,6 +44,8 @@ def emit_qdq(
 ) -> ir.Model:
     """Quantize ``model`` in place.
 
+    Returns the model, with QuantizeLinear and DequantizeLinear.
+
     Args:
         model: the prepared float graph that the plan was made on.
         plan: which nodes and activations.
@@ -52,9 +54,6 @@ def emit_qdq(
         integer_bias: int32 biases behind a DQ; else they stay float.
         rounded: name of a layer → its integer weights at this width, in place of those nearest.
         limits: name of a layer → what its channels' largest integers mean, in place of their largest weights.
-
-    Returns:
-        The model, with QuantizeLinear and DequantizeLinear.
     """
     graph = model.graph
     write = {value: affine_of(plan, value, parameters) for value in plan.points}

@@ -80,8 +80,7 @@ def attribute(node: ir.Node, name: str, default: object) -> object:
 def narrow_points(graph: ir.Graph) -> list[tuple[ir.Node, frozenset[str]]]:
     """Places where one value alone carries the whole network, after a convolution's block.
 
-    Returns:
-        In topological order: the node that makes that value, and the names of all nodes up to it.
+    Returns in topological order: the node that makes that value, and the names of all nodes up to it.
     """
     last: dict[ir.Value, int] = {}
     nodes = list(graph)

@@ -56,11 +56,8 @@ def plan_ort_cpu(
 ) -> Plan:
     """Decide for every node of a prepared float graph.
 
-    Args:
-        graph: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it.
-        keep_float: names of nodes that stay float.
-        float_adds: residual sums stay float, so that rounding does not pile up along the skips.
-        float_head: the last Gemm or MatMul stays float.
+    ``graph``: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it. ``float_adds``: residual sums stay
+    float, so that rounding does not pile up along the skips. ``float_head``: the last Gemm or MatMul stays float.
     """
     plan = Plan()
     for node in graph:

@@ -30,11 +30,8 @@ def plan_at_inputs(
 ) -> Plan:
     """Decide for every node of a prepared float graph which of its inputs are read as integers.
 
-    Args:
-        graph: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it.
-        keep_float: names of nodes that stay float.
-        float_adds: residual sums read the unrounded skip.
-        float_head: the last Gemm or MatMul stays float.
+    ``graph``: as :func:`deploykit.quantization.qdq.prepare.prepare` leaves it. ``float_adds``: residual sums read the
+    unrounded skip. ``float_head``: the last Gemm or MatMul stays float.
     """
     plan = Plan()
     chosen: dict[Read, None] = {}

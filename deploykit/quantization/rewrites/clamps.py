@@ -20,12 +20,8 @@ def upper_bound(node: ir.Node) -> np.ndarray | None:
 def integer_min(graph: ir.Graph, node: ir.Node, before: ir.Node, after: ir.Node, written: Affine) -> None:
     """Replace ``Q → DQ → Min → Q`` by ``Q → Min`` over the integers; the bound is rounded to their step.
 
-    Args:
-        graph: that holds them; nodes without a reader are left behind.
-        node: the ``Min``.
-        before: the Q of its input.
-        after: the Q of its output.
-        written: scale and zero point of both.
+    ``graph``: that holds them; nodes without a reader are left behind. ``before``: the Q of its input. ``after``: the Q
+    of its output. ``written``: scale and zero point of both.
     """
     bound = upper_bound(node)
     assert bound is not None

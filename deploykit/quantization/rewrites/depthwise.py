@@ -21,9 +21,7 @@ BEFORE = ("Conv", "Relu", "Concat", "Add", "MaxPool", "AveragePool")
 def as_depthwise(graph: ir.Graph, keep: frozenset[str] = frozenset()) -> int:
     """Rewrite ``graph`` in place; returns how many nodes were.
 
-    Args:
-        graph: prepared float graph.
-        keep: names of nodes that stay float, which are left alone.
+    ``keep``: names of nodes that stay float, which are left alone.
     """
     changed = 0
     for node in list(graph):

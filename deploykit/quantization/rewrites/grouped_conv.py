@@ -23,9 +23,8 @@ DENSE = 48
 def merge_groups(graph: ir.Graph, keep: frozenset[str] = frozenset()) -> int:
     """Merge in place where that gives a faster width; returns how many convolutions were changed.
 
-    Args:
-        graph: prepared float graph, channels padded already (``padding``), so that their number divides.
-        keep: names of nodes that stay float, which are left alone.
+    ``graph``: prepared float graph, channels padded already (``padding``), so that their number divides. ``keep``:
+    names of nodes that stay float, which are left alone.
     """
     changed = 0
     for node in graph:
@@ -69,9 +68,7 @@ def _merge(graph: ir.Graph, node: ir.Node, weight: np.ndarray, wide: int) -> Non
 def regrouped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Weights of one width of groups and number of channels written in another; what does not exist there is left out.
 
-    Args:
-        array: of a grouped convolution, [C, width, …].
-        shape: wanted, [C', width', …].
+    ``array``: of a grouped convolution, [C, width, …]. ``shape``: wanted, [C', width', …].
     """
     found = np.zeros(shape, array.dtype)
     had, wants = array.shape[1], shape[1]

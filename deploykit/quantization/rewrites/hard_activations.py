@@ -33,9 +33,7 @@ def _slope_and_shift(node: ir.Node) -> tuple[float, float]:
 def hard_sigmoid_scales(node: ir.Node, out: Affine) -> tuple[Affine, Affine]:
     """How a HardSigmoid's output is written (as x + β/α, clipped) and read (times α).
 
-    Args:
-        node: the HardSigmoid.
-        out: chosen for its output, whose range starts at 0 or above and ends at 1 at most.
+    ``out``: chosen for its output, whose range starts at 0 or above and ends at 1 at most.
     """
     alpha, _ = _slope_and_shift(node)
     scheme = out.scheme

@@ -37,10 +37,8 @@ class _Region:
 def pad_grouped(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = frozenset()) -> int:
     """Pad every closed region of depthwise or grouped convolutions of ``graph`` in place; returns how many were padded.
 
-    Args:
-        graph: prepared float graph.
-        multiple: the channels become a multiple of it.
-        keep: names of nodes that stay float, whose regions are left alone.
+    ``multiple``: the channels become a multiple of it. ``keep``: names of nodes that stay float, whose regions are left
+    alone.
     """
     done: set[ir.Node] = set()
     padded = 0

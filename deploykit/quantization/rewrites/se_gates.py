@@ -19,8 +19,7 @@ LEAST_PIXELS = 1024
 def spread_gates(graph: ir.Graph) -> int:
     """Put a Tile before the DQ of each gate that multiplies a large picture of known size; returns how many.
 
-    Args:
-        graph: quantized, changed in place.
+    ``graph``: quantized, changed in place.
     """
     changed = 0
     for node in list(graph):

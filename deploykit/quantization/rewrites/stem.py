@@ -20,12 +20,7 @@ MOST_CHANNELS = 4
 
 
 def reshape_stem(graph: ir.Graph, keep: frozenset[str] = frozenset()) -> bool:
-    """Rearrange the stem in place, by whichever way fits it; returns whether one did.
-
-    Args:
-        graph: prepared float graph.
-        keep: names of nodes that stay float.
-    """
+    """Rearrange the stem in place, by whichever way fits it; returns whether one did."""
     node = next((node for node in graph if node.op_type == "Conv"), None)
     weight = constant(node.inputs[1]) if node is not None else None
     if node is None or weight is None or weight.ndim != 4 or (node.name or "") in keep:
