@@ -1,38 +1,47 @@
-"""The training itself: the fake-quantized network, its teacher and the one loop."""
+"""The training itself: the fake-quantized network, its teacher, its loss and the one loop."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.config.train import AugmentConfig, LoopConfig
+from deploykit.data import map_classes
+from deploykit.distillation.distillation_step import view_of
+from deploykit.distillation.losses.kd import kd
+from deploykit.models import LoadedModel, load_model
 from deploykit.quantization.ptq import Seen
+from deploykit.quantization.qat.module import FakeQuantized
 from deploykit.quantization.qat.points import Ranges
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized
 from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice
+from deploykit.training.batches import Batches, Rounds
+from deploykit.training.distributed import open_fabric
+from deploykit.training.loop import fit
 from deploykit.training.model_file import course_facts
 from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
 from deploykit.training.signals import Stop
+from deploykit.training.step import Step, top1_on
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch import Tensor
 
-    from deploykit.config.train import LoopConfig
     from deploykit.data import DataSource
-    from deploykit.models import LoadedModel
-    from deploykit.quantization.qat.loss import Answer
-    from deploykit.quantization.qat.module import FakeQuantized
-    from deploykit.training.batches import Batches
 
+Answer = Callable[[Tensor], Tensor]
 CLIP_NORM = 1.0
 TEMPERATURE = 4.0
 
@@ -77,14 +86,6 @@ def fitted(
         BadInput: classes that do not fit, a teacher that does not, an operator that cannot be trained through.
         KeyboardInterrupt: ``stop`` was asked for; the state is kept.
     """
-    import torch
-
-    from deploykit.data import map_classes
-    from deploykit.quantization.qat.loss import Ordered, step_towards
-    from deploykit.training.distributed import open_fabric
-    from deploykit.training.loop import fit
-    from deploykit.training.step import top1_on
-
     assert loaded.preprocessing is not None
     start = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
     order, said = map_classes(loaded.classes, data.classes)
@@ -104,7 +105,7 @@ def fitted(
         progress.warn(f"{len(left)} layers keep their weights, which are no module's own: {', '.join(left[:3])}")
     select = data.split("select")
     judge = top1_on(select, loaded.preprocessing, config.qat_batch, fabric)
-    step = step_towards(teacher, _kd, config.qat_labels, order)
+    step = step_towards(teacher, config.qat_labels, order)
     diverged, outcome = None, None
     try:
         outcome = fit(
@@ -138,9 +139,6 @@ def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[
 
 
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
-    from deploykit.config.train import AugmentConfig, LoopConfig
-    from deploykit.training.batches import Batches, Rounds
-
     assert loaded.preprocessing is not None
     batches = Batches(data.split("train"), loaded.preprocessing, config.qat_batch, seed=config.seed)
     epochs = config.qat_epochs
@@ -162,21 +160,8 @@ def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> t
     return batches, loop
 
 
-def _kd(student: Tensor, teacher: Tensor) -> Tensor:
-    from deploykit.distillation.losses.kd import kd
-
-    return kd(student, teacher, TEMPERATURE)
-
-
 def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabric: Fabric) -> Answer | None:
     """The float model itself, or another one, in the order of the data's classes."""
-    import torch
-
-    from deploykit.data import map_classes
-    from deploykit.distillation.distillation_step import view_of
-    from deploykit.models import load_model
-    from deploykit.quantization.qat.loss import Ordered
-
     if config.qat_labels == 1:
         if config.qat_teacher is not None:
             raise BadInput("a teacher that is not asked", got="qat_labels 1", fix="Leave one of the two out.")
@@ -192,3 +177,44 @@ def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabr
     module = Ordered(copy.deepcopy(named.module), order).eval().requires_grad_(False)
     module = module.to(device=fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda x: module(view(x))
+
+
+class Ordered(nn.Module):
+    """A network whose outputs are put in the order of the data's classes.
+
+    ``module``: float [N, 3, H, W] → logits [N, C]. ``order``: int64 [C], the output for each class; None: as they are.
+    """
+
+    def __init__(self, module: nn.Module, order: np.ndarray | None) -> None:
+        super().__init__()
+        self.module = module
+        self.order = None if order is None else torch.from_numpy(order)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, C] in that order."""
+        logits: Tensor = self.module(x)
+        return logits if self.order is None else logits[:, self.order.to(logits.device)]
+
+
+def step_towards(teacher: Answer | None, labels: float, order: np.ndarray | None) -> Step:
+    """``step(module, x, y) -> loss``: ``(1 − labels) · KD + labels · cross-entropy``.
+
+    ``teacher``: the logits to learn, in the order of the data's classes; None with ``labels`` 1. ``labels``: share of the
+    labels' cross-entropy, 0…1. ``order``: int64 [C], the network's output for each class of the data; None: as they are.
+    """
+    columns = None if order is None else torch.from_numpy(order)
+
+    def step(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        logits = module(x)
+        if columns is not None:
+            logits = logits[:, columns.to(logits.device)]
+        loss = logits.new_zeros(())
+        if teacher is not None and labels < 1:
+            with torch.no_grad():
+                wanted = teacher(x)
+            loss = loss + (1 - labels) * kd(logits, wanted, TEMPERATURE)
+        if labels > 0:
+            loss = loss + labels * functional.cross_entropy(logits, y)
+        return loss
+
+    return step
