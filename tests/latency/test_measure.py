@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -94,13 +93,12 @@ def test_all_workers_failing_ends_the_run(subjects):
 def test_a_hanging_worker_is_ended(subjects):
     from deploykit.latency.workers import Worker, WorkerFailed
 
-    with Worker("hangs", Opener(subjects.spinner, (1.0, "hang")), 1, limit_s=4.0) as worker:
+    with Worker("hangs", Opener(subjects.spinner, (1.0, "hang")), 1) as worker:
         worker.ready()
-        with pytest.raises(WorkerFailed, match="did not answer within 4 s"):
+        worker.limit_s = 0.5
+        with pytest.raises(WorkerFailed, match=r"did not answer within 0\.5 s"):
             worker.block("compute", 5.0)
-        start = time.monotonic()
-    assert time.monotonic() - start < 5
-    assert worker._process.exitcode is not None
+    assert (worker._process.exitcode or 0) < 0  # ended by a signal: it would have slept for ten minutes
 
 
 def test_threads_are_set_before_the_worker_imports_anything(subjects):
