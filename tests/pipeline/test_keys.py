@@ -126,3 +126,30 @@ def test_the_store_keeps_results_under_the_keys_of_their_manifests(tmp_path: Pat
     assert {"train", "prune", "distill", "export", "quantize"} <= found
     again = run(tmp_path / "keys.yaml", tmp_path / "run", RunConfig(dry_run=True))
     assert {one.status for one in again.stages if made.get(one.name) in ("done", "kept")} == {"kept"}
+
+
+def test_a_stage_whose_key_needs_what_this_machine_lacks_is_skipped(
+    tmp_path: Path, tiny_onnx: Path, digits_npz: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deploykit.base.errors import Unavailable
+    from deploykit.building import tensorrt_plan
+    from deploykit.pipeline import execute
+
+    def lacking(config: BuildConfig) -> None:
+        raise Unavailable("there is no builder", fix="Install it.")
+
+    monkeypatch.setattr(tensorrt_plan, "plan_hardware", lacking)
+    monkeypatch.setattr(execute, "_lack", lambda work, one: None)
+    recipe = tmp_path / "lacking.yaml"
+    recipe.write_text(
+        f"version: 1\nname: lacking\ndata: {json.dumps(str(digits_npz))}\n"
+        f"model: {{file: {json.dumps(str(tiny_onnx))}}}\n"
+        "variants: {fp32: {target: ort-cpu}, engine: {target: tensorrt-rtx}}\n"
+        "benchmark: {limit: 20, max_time_s: 0.5, min_blocks: 2, block_ms: 2, end_to_end: false}\n"
+    )
+    planned = run(recipe, tmp_path / "run", RunConfig(dry_run=True))
+    assert {one.name: one.status for one in planned.stages}["engine.build"] == "to do"
+    done = run(recipe, tmp_path / "run")
+    (skipped,) = [one for one in done.stages if one.name == "engine.build"]
+    assert (skipped.status, skipped.reason) == ("skipped", "there is no builder. Install it.")
+    assert done.exit_code == 0
