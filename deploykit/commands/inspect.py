@@ -1,121 +1,26 @@
-"""``inspect``: what a file is and what is in it.
-
-What ``deploykit inspect`` tells of a TensorRT plan: its header, the network it was built from, and the engine itself.
-
-Only a machine with a GPU can open a plan. Elsewhere its manifest tells what the builder was given, and what is missing is
-said.
-"""
+"""``inspect``: what a file is and what is in it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.artifact import Manifest, is_unmodified, read_manifest
+from deploykit.base.artifact import read_manifest
 from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
-from deploykit.base.errors import BadInput, DeploykitError, from_os_error
+from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Layered
-from deploykit.base.spec import Spec
 from deploykit.base.targets import TENSORRT, target_of
 from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords
-from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
+from deploykit.reporting.file_facts import manifest_facts, shown, table
 
 SUFFIXES = target_of(TENSORRT).suffixes
-
-
-def describe_engine(
-    path: Path, *, times: bool = False, size: int | None = None, allow_code: bool = False
-) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
-    """Kind, facts and layers of a plan.
-
-    Args:
-        path: of it.
-        times: measure the time of each layer, where the plan opens here.
-        size: input size in pixels where nothing else tells it.
-        allow_code: a runtime inside a version-compatible plan may run.
-
-    Raises:
-        BadInput: no plan, or truncated.
-    """
-    from deploykit.engines.tensorrt.plan_file import read_header
-
-    header, manifest = read_header(path), read_manifest(path)
-    facts: dict[str, Any] = {
-        "format": f"{header.target} plan",
-        "built_with": header.version,
-        "compute_capabilities": list(header.capabilities),
-    }
-    network, layers = _network(manifest)
-    facts |= network
-    facts["parent"] = _parent(path, manifest)
-    found, audited = _opened(path, header.target, times, size, allow_code)
-    return "engine", {**facts, **found}, audited or layers
-
-
-def _network(manifest: Manifest | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What the manifest keeps of the network definition, without its layers, and these."""
-    if manifest is None or "network" not in manifest.facts:
-        return {"network": "not known: the plan has no manifest of deploykit"}, []
-    facts = manifest.facts
-    network = {key: value for key, value in facts["network"].items() if key not in ("layers", "io", LEFT)}
-    told = {
-        "precision": facts["precision"],
-        "float_precision": facts["float_precision"],
-        "network_as_given_to_the_builder": network,
-        "qdq_expected_to_fuse_with_nothing": grouped(facts["network"].get(LEFT, []), {}),
-        "tensors": facts["network"]["io"],
-        "profiles": [
-            {"input": name, **shapes} for profile in facts["settings"]["profiles"] for name, shapes in profile.items()
-        ],
-        "settings": {key: value for key, value in facts["settings"].items() if key != "profiles"},
-        "built_on": (manifest.hardware.get("gpu") or {}).get("name") or "a machine without GPU",
-        "beside": facts.get("beside"),
-        "notes": facts["notes"],
-    }
-    return told, facts["network"]["layers"]
-
-
-def _parent(path: Path, manifest: Manifest | None) -> str | None:
-    """Whether the ONNX file that the plan came from is still that file."""
-    from deploykit.base.hashing import file_sha256
-
-    parent = next((one for one in manifest.parents if one.role == "model"), None) if manifest is not None else None
-    if parent is None or parent.path is None:
-        return None
-    place = path.parent / parent.path
-    if not place.is_file():
-        return f"{parent.path} is not there any more"
-    same = file_sha256(place) == parent.sha256
-    return f"{parent.path}, unchanged" if same else f"{parent.path} has changed since: the engine is stale, rebuild it"
-
-
-def _opened(
-    path: Path, target: str, times: bool, size: int | None, allow_code: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The engine's own inspector, where this machine opens the plan; else what is missing and why."""
-    from deploykit.engines import open_runner
-
-    try:
-        if times:
-            return timed(path, target, None, size, allow_code)
-        with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
-            found, left = audit_and_left(runner)
-            layers = [dict(row) for row in runner.layers()] if isinstance(runner, Layered) else []
-    except DeploykitError as error:
-        missing = "tactics, formats, fusion, reformats" + (", and the time of each layer" if times else "")
-        return {"not_told": f"{missing}, because the plan does not open here: {error.what}"}, []
-    return {"engine": found, LEFT: left}, layers
-
-
-TOLD_ELSEWHERE = ("network", "settings", "notes", "beside")  # of engines
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
 
 
@@ -177,8 +82,6 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
     path = check_file(Path(file))
     kind, facts, found = _look(path, config.arch, size, config.allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
-        from deploykit.benchmarking.layer_profiles import timed
-
         threads = 1 if config.threads is None else config.threads
         with progress.task("time the layers"):
             measured, found = timed(path, config.target, threads, size, config.allow_code)
@@ -207,7 +110,12 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
 
         return describe_file(path, arch, size, allow_code)
     if suffix in SUFFIXES:
-        return describe_engine(path, times=times, size=size, allow_code=allow_code)
+        from deploykit.building.describe_plan import describe_plan
+
+        def measured(path: Path, target: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            return timed(path, target, None, size, allow_code)
+
+        return "engine", *describe_plan(path, timed=measured if times else None, size=size, allow_code=allow_code)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(
@@ -228,7 +136,7 @@ def _json(path: Path) -> Found:
             raise BadInput(f"{path} is a manifest under another name", expected="FILE.manifest.json")
         manifest = read_manifest(artifact)
         assert manifest is not None
-        return "manifest", {"format": schema, "manifest": _manifest_facts(artifact)}, []
+        return "manifest", {"format": schema, "manifest": manifest_facts(artifact)}, []
     if schema.startswith("deploykit.report/"):
         from deploykit.reporting.read import validate
 
@@ -260,74 +168,4 @@ def _report(content: Mapping[str, Any]) -> dict[str, Any]:
 def _manifest(path: Path) -> dict[str, Any]:
     if _described_by(path) is not None:
         return {}
-    return {"manifest": _manifest_facts(path)}
-
-
-def _manifest_facts(path: Path) -> dict[str, Any]:
-    manifest = read_manifest(path)
-    if manifest is None:
-        return {"state": "none"}
-    missing = [name for name in manifest.files if not (path.parent / name).is_file()]
-    state = (
-        f"missing {', '.join(missing)}" if missing else "unmodified" if is_unmodified(path, manifest) else "modified"
-    )
-    return {
-        "state": state,
-        "kind": manifest.kind,
-        "stage": manifest.stage,
-        "created": manifest.created,
-        "files": list(manifest.files),
-        "parents": [
-            {"role": parent.role, "name": parent.name or parent.path, "sha256": parent.sha256}
-            for parent in manifest.parents
-        ],
-        "target": manifest.target,
-        "precision": manifest.precision,
-        "preprocessing": manifest.preprocessing,
-        "classes": list(manifest.classes) if manifest.classes is not None else None,
-        "versions": manifest.versions,
-        "facts": {key: value for key, value in manifest.facts.items() if key not in TOLD_ELSEWHERE},
-    }
-
-
-def shown(value: Any) -> list[str]:
-    """A fact as lines for people: lists of dictionaries as a table, dictionaries as ``key value`` pairs."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        return table(value)
-    if isinstance(value, dict):
-        return [", ".join(f"{key} {_short(inside)}" for key, inside in value.items() if inside not in (None, {}, []))]
-    return [_short(value)]
-
-
-def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Aligned columns, numbers to the right; one head line."""
-    rows = list(rows)
-    keys = list(rows[0])
-    cells = [[_short(row.get(key)) if row.get(key) is not None else "–" for key in keys] for row in rows]
-    widths = [max(len(key), *(len(row[place]) for row in cells)) for place, key in enumerate(keys)]
-    number = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in keys]
-
-    def line(row: list[str]) -> str:
-        return "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, number, strict=True)
-        ).rstrip()
-
-    return [line(keys), *(line(row) for row in cells)]
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        if value and all(isinstance(one, int | str) for one in value) and any(isinstance(one, int) for one in value):
-            return "[" + ", ".join(str(one) for one in value) + "]"
-        text = ", ".join(_short(one) for one in value[:10])
-        return text + (f", … ({len(value)} in all)" if len(value) > 10 else "")
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{key} {_short(inside)}" for key, inside in value.items()) + ")"
-    return str(value)
+    return {"manifest": manifest_facts(path)}

@@ -1,0 +1,82 @@
+"""What is told of a file: the state and content of its manifest, and facts as lines and tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploykit.base.artifact import is_unmodified, read_manifest
+
+TOLD_ELSEWHERE = ("network", "settings", "notes", "beside")  # of engines
+
+
+def manifest_facts(path: Path) -> dict[str, Any]:
+    """What the manifest of ``path`` says, and whether its files are as it says."""
+    manifest = read_manifest(path)
+    if manifest is None:
+        return {"state": "none"}
+    missing = [name for name in manifest.files if not (path.parent / name).is_file()]
+    state = (
+        f"missing {', '.join(missing)}" if missing else "unmodified" if is_unmodified(path, manifest) else "modified"
+    )
+    return {
+        "state": state,
+        "kind": manifest.kind,
+        "stage": manifest.stage,
+        "created": manifest.created,
+        "files": list(manifest.files),
+        "parents": [
+            {"role": parent.role, "name": parent.name or parent.path, "sha256": parent.sha256}
+            for parent in manifest.parents
+        ],
+        "target": manifest.target,
+        "precision": manifest.precision,
+        "preprocessing": manifest.preprocessing,
+        "classes": list(manifest.classes) if manifest.classes is not None else None,
+        "versions": manifest.versions,
+        "facts": {key: value for key, value in manifest.facts.items() if key not in TOLD_ELSEWHERE},
+    }
+
+
+def shown(value: Any) -> list[str]:
+    """A fact as lines for people: lists of dictionaries as a table, dictionaries as ``key value`` pairs."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+        return table(value)
+    if isinstance(value, dict):
+        return [", ".join(f"{key} {_short(inside)}" for key, inside in value.items() if inside not in (None, {}, []))]
+    return [_short(value)]
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Aligned columns, numbers to the right; one head line."""
+    rows = list(rows)
+    keys = list(rows[0])
+    cells = [[_short(row.get(key)) if row.get(key) is not None else "–" for key in keys] for row in rows]
+    widths = [max(len(key), *(len(row[place]) for row in cells)) for place, key in enumerate(keys)]
+    number = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in keys]
+
+    def line(row: list[str]) -> str:
+        return "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, number, strict=True)
+        ).rstrip()
+
+    return [line(keys), *(line(row) for row in cells)]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(one, int | str) for one in value) and any(isinstance(one, int) for one in value):
+            return "[" + ", ".join(str(one) for one in value) + "]"
+        text = ", ".join(_short(one) for one in value[:10])
+        return text + (f", … ({len(value)} in all)" if len(value) > 10 else "")
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_short(inside)}" for key, inside in value.items()) + ")"
+    return str(value)
