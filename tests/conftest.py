@@ -7,6 +7,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from deploykit.base.environment import cores, memory_bytes
 from tests import forked
 from tests.listening import Listening
+from tests.shared import made_once
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # inherited by a suite in the background; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,6 +131,10 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
     """A safe ``.pt``: deploykit:resnet of depth 8, seeded weights, BatchNorm statistics estimated on real digits."""
+    return made_once(tmp_path_factory, "tiny", lambda folder: _save_tiny(folder / "tiny.pt", *digits)) / "tiny.pt"
+
+
+def _save_tiny(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     import torch
 
     from deploykit.base.checkpoint import Arch
@@ -136,7 +142,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarra
     from deploykit.models import build, save_model
 
     torch.set_num_threads(1)
-    images, labels = digits
     arch = Arch("deploykit", "resnet", dict(TINY))
     preprocessing = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     with torch.random.fork_rng(devices=[]):
@@ -153,7 +158,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarra
                 if isinstance(layer, torch.nn.BatchNorm2d):
                     layer.momentum = 0.1
             _fit_head(module, x, torch.from_numpy(labels))
-    path = tmp_path_factory.mktemp("tiny") / "tiny.pt"
     save_model(
         path,
         module,
@@ -163,7 +167,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarra
         lineage=[{"stage": "train", "config": {"data": "digits"}, "parents": [], "result": {}}],
         samples={"images": images[:32], "labels": labels[:32]},
     )
-    return path
 
 
 def _fit_head(module, x, labels) -> None:
@@ -208,15 +211,18 @@ def image_folder(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained_model(tmp_path_factory, digits):
+def trained_model(tmp_path_factory: pytest.TempPathFactory, digits: tuple[np.ndarray, np.ndarray]) -> Path:
     """A narrow network trained for 60 real steps: int8 must cost a network with real margins nothing."""
+    return made_once(tmp_path_factory, "trained", lambda folder: _save_trained(folder / "tiny.pt", *digits)) / "tiny.pt"
+
+
+def _save_trained(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
     import torch
 
     from deploykit.base.checkpoint import Arch
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.models import build, save_model
 
-    images, labels = digits
     arch = Arch("deploykit", "resnet", {"num_classes": 10, "depth": 8, "widths": [16, 32, 64], "stem_stride": 2})
     x = (torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
     y = torch.from_numpy(labels)
@@ -229,18 +235,27 @@ def trained_model(tmp_path_factory, digits):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(module(x[picked]), y[picked]).backward()
             optimizer.step()
-    path = tmp_path_factory.mktemp("trained") / "tiny.pt"
     preprocessing = Preprocessing((32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     save_model(path, module.eval(), arch, preprocessing, [str(d) for d in range(10)], lineage=[], samples=None)
-    return path
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tiny_model):
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The tiny model exported, beside it."""
     from deploykit.commands.export import export
-    from deploykit.config.export import ExportConfig
 
-    path = tiny_model.with_name("tiny-exported.onnx")
-    export(tiny_model, path, ExportConfig())
-    return path
+    name = "tiny-exported.onnx"
+    exported = made_once(tmp_path_factory, "tiny-onnx", lambda folder: export(tiny_model, folder / name))
+    shutil.copytree(exported, tiny_model.parent, dirs_exist_ok=True)
+    return tiny_model.with_name(name)
+
+
+@pytest.fixture(scope="session")
+def trained_onnx(tmp_path_factory: pytest.TempPathFactory, trained_model: Path) -> Path:
+    """The trained model exported, in a folder of its own."""
+    from deploykit.commands.export import export
+
+    return (
+        made_once(tmp_path_factory, "trained-onnx", lambda folder: export(trained_model, folder / "tiny.onnx"))
+        / "tiny.onnx"
+    )

@@ -13,16 +13,13 @@ from deploykit.reporting.layers import in_words, layer_table
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_model, digits_npz) -> Path:
+def run(tmp_path_factory, tiny_model, tiny_onnx, digits_npz) -> Path:
     """A run folder of an engine, of the same unoptimized, and of PyTorch."""
     from deploykit.commands.evaluate import evaluate
-    from deploykit.commands.export import export
     from deploykit.config.evaluate import EvaluateConfig
-    from deploykit.config.export import ExportConfig
 
     folder = tmp_path_factory.mktemp("layers")
-    export(tiny_model, folder / "net.onnx", ExportConfig())
-    specs = [f"fp32={folder / 'net.onnx'}", f"eager={tiny_model}@torch-eager"]
+    specs = [f"fp32={tiny_onnx}", f"eager={tiny_model}@torch-eager"]
     evaluate(specs, folder / "run", EvaluateConfig(data=str(digits_npz)))
     return folder / "run"
 
@@ -55,15 +52,12 @@ def test_before_and_after(run, tmp_path):
     assert "before" in found.summary()
 
 
-def test_openvino_and_onnx_runtime_have_the_same_layers(tiny_model, tmp_path):
+def test_openvino_and_onnx_runtime_have_the_same_layers(tiny_onnx):
     pytest.importorskip("openvino")
     from deploykit.base.spec import parse_spec
     from deploykit.benchmarking.layer_profiles import ELSE, profile
-    from deploykit.commands.export import export
-    from deploykit.config.export import ExportConfig
 
-    path = export(tiny_model, tmp_path / "net.onnx", ExportConfig()).output
-    ours, theirs = (profile(parse_spec(f"{path}@{target}"), 1) for target in ("openvino", "ort-cpu"))
+    ours, theirs = (profile(parse_spec(f"{tiny_onnx}@{target}"), 1) for target in ("openvino", "ort-cpu"))
     assert set(ours) == set(theirs)
     assert all(time > 0 for (name, _), time in ours.items() if name != ELSE)
 

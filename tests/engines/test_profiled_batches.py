@@ -10,8 +10,6 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.base.runner import fed_batch
-from deploykit.commands.export import export
-from deploykit.config.export import ExportConfig
 from deploykit.data import open_data
 from deploykit.engines import open_runner
 from deploykit.evaluation.compare_runners import parity_of, usable_batches
@@ -44,30 +42,25 @@ class Profiled:
         return self._inner.run_all(x)
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    return export(tiny_model, tmp_path_factory.mktemp("profiled") / "net.onnx", ExportConfig()).output
-
-
 @pytest.mark.parametrize(("wanted", "fed"), [(1, 4), (8, 8), (20, 16), (28, 32), (64, 64), (256, 64)])
-def test_the_nearest_size_that_a_profile_takes_is_fed(path: Path, wanted: int, fed: int) -> None:
-    with open_runner(path, threads=1) as inner:
+def test_the_nearest_size_that_a_profile_takes_is_fed(tiny_onnx: Path, wanted: int, fed: int) -> None:
+    with open_runner(tiny_onnx, threads=1) as inner:
         assert fed_batch(Profiled(inner), wanted) == fed  # type: ignore[arg-type]
         assert fed_batch(inner, wanted) is None
 
 
-def test_accuracy_is_the_same_and_the_last_call_is_filled_up(path: Path) -> None:
+def test_accuracy_is_the_same_and_the_last_call_is_filled_up(tiny_onnx: Path) -> None:
     split = open_data("digits").split("test")
-    with open_runner(path, threads=1) as inner:
+    with open_runner(tiny_onnx, threads=1) as inner:
         runner = Profiled(inner)
         expected = collect_logits(inner, split, 64, limit=150)
         np.testing.assert_allclose(collect_logits(runner, split, 20, limit=150), expected, atol=1e-5)  # type: ignore[arg-type]
         assert set(runner.seen) == {16}
 
 
-def test_parity_is_judged_at_what_each_profile_takes_and_serves_best(path: Path, listening: Listening) -> None:
+def test_parity_is_judged_at_what_each_profile_takes_and_serves_best(tiny_onnx: Path, listening: Listening) -> None:
     images = [open_data("digits").split("test").image(i) for i in range(40)]
-    with open_runner(path, threads=1) as inner:
+    with open_runner(tiny_onnx, threads=1) as inner:
         runner = Profiled(inner)
         assert usable_batches((1, 2, 8), runner, listening) == (8, 32)  # type: ignore[arg-type]
         assert listening.said == ["batch sizes [1, 2] are not compared: no profile of the engine takes them"]

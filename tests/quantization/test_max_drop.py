@@ -3,9 +3,7 @@ import onnx_ir as ir
 import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
-from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.max_drop import Held
 from deploykit.quantization.qdq.prepare import prepare
@@ -18,11 +16,10 @@ PLAIN = QuantizeConfig(
 
 
 @pytest.fixture(scope="module")
-def planted(trained_model, tmp_path_factory):
+def planted(trained_onnx, tmp_path_factory):
     """The tiny network with one convolution that int8 cannot follow, and that convolution's name."""
     folder = tmp_path_factory.mktemp("planted")
-    made = export(trained_model, folder / "plain.onnx", ExportConfig())
-    proto = onnx.load(made.output)
+    proto = onnx.load(trained_onnx)
     folded = ir.to_proto(prepare(proto))
     readers = {name: node for node in folded.graph.node for name in node.input}
     first = next(node for node in folded.graph.node if node.op_type == "Conv")

@@ -6,7 +6,6 @@ import pytest
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.commands import quantize as command
-from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.lint.lint import lint
@@ -22,14 +21,9 @@ def options(target, **more):
 
 
 @pytest.fixture(scope="module")
-def exported(trained_model, tmp_path_factory):
-    return export(trained_model, tmp_path_factory.mktemp("float") / "tiny.onnx").output
-
-
-@pytest.fixture(scope="module")
-def made(exported, tmp_path_factory):
+def made(trained_onnx, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dialects")
-    return {target: quantize(exported, folder / f"{target}.onnx", options(target)) for target in OTHERS}
+    return {target: quantize(trained_onnx, folder / f"{target}.onnx", options(target)) for target in OTHERS}
 
 
 @pytest.mark.parametrize("target", OTHERS)
@@ -47,8 +41,8 @@ def test_the_answers_are_checked_and_speed_is_claimed_only_of_an_engine_that_run
     json.dumps(made[target].to_dict(), allow_nan=False)
 
 
-def test_a_second_run_does_nothing(made, exported):
-    again = quantize(exported, made["tensorrt-rtx"].output, options("tensorrt-rtx"))
+def test_a_second_run_does_nothing(made, trained_onnx):
+    again = quantize(trained_onnx, made["tensorrt-rtx"].output, options("tensorrt-rtx"))
     assert again.made is False
 
 
@@ -67,19 +61,19 @@ def test_lint_of_the_command_agrees_with_what_quantize_recorded(made):
     assert any("breaks unsigned" in line and "more nodes" in line for line in lines)
 
 
-def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(exported, tmp_path, monkeypatch):
+def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(trained_onnx, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     monkeypatch.setattr(
         "deploykit.quantization.qdq.dialects.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]}
     )
     monkeypatch.setattr("deploykit.quantization.lint.lint.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
     config = options("ort-cpu", force_int8=True)
-    narrow = quantize(exported, tmp_path / "narrow.onnx", config)
+    narrow = quantize(trained_onnx, tmp_path / "narrow.onnx", config)
     stored = [onnx.numpy_helper.to_array(t) for t in onnx.load(narrow.output).graph.initializer if t.data_type == 3]
     assert max(abs(int(array.min())) for array in stored if array.ndim == 4) == 63
     monkeypatch.setattr("deploykit.quantization.qdq.dialects.dialect_of", lambda *_: dialect_for("ort-cpu"))
     with pytest.raises(AnswerNo, match=r"ort-cpu would not run this file: breaks saturation: .*no VNNI"):
-        quantize(exported, tmp_path / "wide.onnx", config)
+        quantize(trained_onnx, tmp_path / "wide.onnx", config)
     assert not (tmp_path / "wide.onnx").exists()
 
 

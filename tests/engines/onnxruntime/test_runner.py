@@ -17,22 +17,12 @@ from deploykit.engines import open_runner
 from tests.engines.onnx_for_tests import counting_net
 
 
-@pytest.fixture(scope="module")
-def onnx_path(tmp_path_factory, tiny_model) -> Path:
-    from deploykit.commands.export import export
-    from deploykit.config.export import ExportConfig
-
-    path = tmp_path_factory.mktemp("ort") / "tiny.onnx"
-    export(tiny_model, path, ExportConfig())
-    return path
-
-
 def _x(n=3):
     return np.random.default_rng(0).normal(size=(n, 3, 32, 32)).astype(np.float32)
 
 
-def test_it_answers_as_eager_pytorch_does(onnx_path, tiny_model):
-    with open_runner(onnx_path, threads=1) as runner, open_runner(tiny_model, threads=1) as eager:
+def test_it_answers_as_eager_pytorch_does(tiny_onnx, tiny_model):
+    with open_runner(tiny_onnx, threads=1) as runner, open_runner(tiny_model, threads=1) as eager:
         assert isinstance(runner, Runner)
         assert isinstance(eager, Runner)
         for n in (1, 2, 5, 1):
@@ -43,8 +33,8 @@ def test_it_answers_as_eager_pytorch_does(onnx_path, tiny_model):
         assert list(runner.run_all(_x())) == ["output"]
 
 
-def test_answers_are_new_arrays_and_deterministic(onnx_path):
-    with open_runner(onnx_path, threads=1) as runner:
+def test_answers_are_new_arrays_and_deterministic(tiny_onnx):
+    with open_runner(tiny_onnx, threads=1) as runner:
         first = runner(_x())
         kept = first.copy()
         assert not np.array_equal(runner(-_x()), kept)
@@ -55,8 +45,8 @@ def test_answers_are_new_arrays_and_deterministic(onnx_path):
         np.testing.assert_array_equal(runner(_x()), kept)
 
 
-def test_many_batch_sizes_do_not_pile_up_buffers(onnx_path):
-    with open_runner(onnx_path, threads=1) as runner:
+def test_many_batch_sizes_do_not_pile_up_buffers(tiny_onnx):
+    with open_runner(tiny_onnx, threads=1) as runner:
         for n in range(1, 12):
             assert runner(_x(n)).shape == (n, 10)
         assert len(runner._bound) == 4
@@ -73,8 +63,8 @@ def test_many_batch_sizes_do_not_pile_up_buffers(onnx_path):
         ([1, 2], "no numpy array; got list"),
     ],
 )
-def test_wrong_input_is_named_and_never_cast(onnx_path, x, message):
-    with open_runner(onnx_path, threads=1) as runner:
+def test_wrong_input_is_named_and_never_cast(tiny_onnx, x, message):
+    with open_runner(tiny_onnx, threads=1) as runner:
         with pytest.raises(BadInput, match=message):
             runner(x)
         runner(_x(2))  # still works
@@ -82,8 +72,8 @@ def test_wrong_input_is_named_and_never_cast(onnx_path, x, message):
             runner(x)
 
 
-def test_a_strided_input_is_taken_as_it_is(onnx_path):
-    with open_runner(onnx_path, threads=1) as runner:
+def test_a_strided_input_is_taken_as_it_is(tiny_onnx):
+    with open_runner(tiny_onnx, threads=1) as runner:
         strided = np.asarray(_x().transpose(0, 2, 3, 1), order="C").transpose(0, 3, 1, 2)
         np.testing.assert_array_equal(runner(strided), runner(_x()))
 
@@ -113,8 +103,8 @@ def test_a_fixed_batch_takes_no_other(tmp_path, tiny_model):
             runner(_x(3))
 
 
-def test_a_lone_file_still_knows_its_preprocessing(onnx_path, tmp_path):
-    lone = shutil.copy(onnx_path, tmp_path / "lone.onnx")
+def test_a_lone_file_still_knows_its_preprocessing(tiny_onnx, tmp_path):
+    lone = shutil.copy(tiny_onnx, tmp_path / "lone.onnx")
     assert not manifest_path(Path(lone)).exists()
     with open_runner(lone, threads=1) as runner:
         assert runner.preprocessing.mean == (0.5, 0.5, 0.5)
@@ -123,19 +113,19 @@ def test_a_lone_file_still_knows_its_preprocessing(onnx_path, tmp_path):
         open_runner(lone, size=64)
 
 
-def test_the_manifest_wins_over_the_metadata(onnx_path, tmp_path):
+def test_the_manifest_wins_over_the_metadata(tiny_onnx, tmp_path):
     import json
 
-    copy = Path(shutil.copy(onnx_path, tmp_path / "copy.onnx"))
-    fields = json.loads(manifest_path(onnx_path).read_text())
+    copy = Path(shutil.copy(tiny_onnx, tmp_path / "copy.onnx"))
+    fields = json.loads(manifest_path(tiny_onnx).read_text())
     fields["classes"] = [f"class {n}" for n in range(10)]
     manifest_path(copy).write_text(json.dumps(fields))
     with open_runner(copy, threads=1) as runner:
         assert runner.classes[0] == "class 0"
 
 
-def test_the_audit_counts_nodes_by_provider(onnx_path):
-    with open_runner(onnx_path, threads=1) as runner:
+def test_the_audit_counts_nodes_by_provider(tiny_onnx):
+    with open_runner(tiny_onnx, threads=1) as runner:
         found = runner.audit()
     assert found["nodes_by_provider"].keys() == {"CPUExecutionProvider"}
     assert found["memcpy_nodes"] == 0
@@ -161,28 +151,28 @@ def test_foreign_files_get_one_line(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_truncated_files_get_one_line(tmp_path, onnx_path, share):
+def test_truncated_files_get_one_line(tmp_path, tiny_onnx, share):
     path = tmp_path / "cut.onnx"
-    content = onnx_path.read_bytes()
+    content = tiny_onnx.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(BadInput, match=r"cut\.onnx"):
         open_runner(path)
 
 
-def test_a_missing_external_data_file_is_named(tmp_path, onnx_path):
+def test_a_missing_external_data_file_is_named(tmp_path, tiny_onnx):
     import onnx
 
     path = tmp_path / "split.onnx"
-    onnx.save(onnx.load(onnx_path), path, save_as_external_data=True, location="split.data", size_threshold=0)
+    onnx.save(onnx.load(tiny_onnx), path, save_as_external_data=True, location="split.data", size_threshold=0)
     (tmp_path / "split.data").unlink()
     with pytest.raises(BadInput, match=r"lacks its external data.*Keep the \.data file"):
         open_runner(path)
 
 
-def test_an_opset_from_the_future_is_named(tmp_path, onnx_path):
+def test_an_opset_from_the_future_is_named(tmp_path, tiny_onnx):
     import onnx
 
-    model = onnx.load(onnx_path)
+    model = onnx.load(tiny_onnx)
     model.opset_import[0].version = 99
     path = tmp_path / "future.onnx"
     path.write_bytes(model.SerializeToString())
@@ -218,32 +208,32 @@ def test_a_graph_that_cannot_run_answers_no(tmp_path):
         ("spinning=yes", "option spinning; got 'yes'; expected 0 or 1"),
     ],
 )
-def test_unknown_options_are_refused(onnx_path, options, message):
+def test_unknown_options_are_refused(tiny_onnx, options, message):
     with pytest.raises(BadInput, match=message):
-        open_runner(f"{onnx_path}@ort-cpu:{options}")
+        open_runner(f"{tiny_onnx}@ort-cpu:{options}")
 
 
-def test_levels_of_optimization_agree(onnx_path):
-    with open_runner(f"{onnx_path}@ort-cpu:optimization=none", threads=1) as plain, open_runner(onnx_path) as runner:
+def test_levels_of_optimization_agree(tiny_onnx):
+    with open_runner(f"{tiny_onnx}@ort-cpu:optimization=none", threads=1) as plain, open_runner(tiny_onnx) as runner:
         np.testing.assert_allclose(plain(_x()), runner(_x()), atol=1e-4)
 
 
-def test_a_provider_that_does_not_load_is_an_error_that_names_the_library(onnx_path):
+def test_a_provider_that_does_not_load_is_an_error_that_names_the_library(tiny_onnx):
     from deploykit.engines.onnxruntime.providers import missing_library
 
     reason = missing_library("CUDAExecutionProvider")
     if reason is None:
         pytest.skip("the CUDA provider loads here")
     with pytest.raises(Unavailable, match="ort-cuda cannot run here: CUDAExecutionProvider does not load") as caught:
-        open_runner(f"{onnx_path}@ort-cuda")
+        open_runner(f"{tiny_onnx}@ort-cuda")
     assert reason in caught.value.line()
     assert caught.value.exit_code == 4
 
 
-def test_an_array_of_another_library_is_read_where_it_lies(onnx_path):
+def test_an_array_of_another_library_is_read_where_it_lies(tiny_onnx):
     import torch
 
-    with open_runner(onnx_path, threads=1) as runner:
+    with open_runner(tiny_onnx, threads=1) as runner:
         for n in (1, 3):
             x = torch.from_numpy(_x(n))
             np.testing.assert_array_equal(runner(x), runner(_x(n)))
@@ -260,14 +250,14 @@ def test_an_array_of_another_library_is_read_where_it_lies(onnx_path):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("options", ["", ":cuda_graph=1"])
-def test_arrays_on_the_gpu_are_read_where_they_lie(onnx_path, options):
+def test_arrays_on_the_gpu_are_read_where_they_lie(tiny_onnx, options):
     import torch
 
     from deploykit.engines.onnxruntime.providers import missing_library
 
     if (reason := missing_library("CUDAExecutionProvider")) is not None:
         pytest.skip(f"the CUDA provider does not load: {reason}")
-    with open_runner(f"{onnx_path}@ort-cuda{options}") as cuda, open_runner(onnx_path) as runner:
+    with open_runner(f"{tiny_onnx}@ort-cuda{options}") as cuda, open_runner(tiny_onnx) as runner:
         for n in (1, 4, 1):
             np.testing.assert_allclose(cuda(torch.from_numpy(_x(n)).cuda() * 1), cuda(_x(n)), atol=1e-5)
         with pytest.raises(BadInput, match="lies on another device than the engine runs on; got the host"):
@@ -277,22 +267,22 @@ def test_arrays_on_the_gpu_are_read_where_they_lie(onnx_path, options):
 
 
 @pytest.mark.gpu
-def test_cuda_answers_as_the_cpu_does(onnx_path):
+def test_cuda_answers_as_the_cpu_does(tiny_onnx):
     from deploykit.engines.onnxruntime.providers import missing_library
 
     if (reason := missing_library("CUDAExecutionProvider")) is not None:
         pytest.skip(f"the CUDA provider does not load: {reason}")
-    with open_runner(f"{onnx_path}@ort-cuda:use_tf32=0") as cuda, open_runner(onnx_path) as runner:
+    with open_runner(f"{tiny_onnx}@ort-cuda:use_tf32=0") as cuda, open_runner(tiny_onnx) as runner:
         np.testing.assert_allclose(cuda(_x()), runner(_x()), atol=1e-3)
         assert cuda.audit()["memcpy_nodes"] == 0
 
 
-def test_the_engine_imports_no_torch(onnx_path):
+def test_the_engine_imports_no_torch(tiny_onnx):
     code = f"""
 import sys
 import numpy as np
 from deploykit.engines import open_runner
-with open_runner({str(onnx_path)!r}, threads=1) as runner:
+with open_runner({str(tiny_onnx)!r}, threads=1) as runner:
     runner(np.zeros((1, 3, 32, 32), np.float32))
     runner.audit()
 assert "torch" not in sys.modules and "pydantic" not in sys.modules
