@@ -1,0 +1,52 @@
+"""Runs a graph in onnx's reference implementation: slow, and without anything that a runner may have besides."""
+
+from deploykit.base.runner import TensorSpec
+from deploykit.engines.inputs import check_input, refuse_options
+from deploykit.engines.metadata import of_file
+
+
+class MadeupRunner:
+    device, threads = "cpu", None
+
+    def __init__(self, spec, size):
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        proto = onnx.load(spec.path)
+        self.spec, self.target = spec, spec.target
+        self.inputs, self.outputs = ([_tensor(one) for one in some] for some in (proto.graph.input, proto.graph.output))
+        known = of_file(spec.path, {one.key: one.value for one in proto.metadata_props}, size=size, embedded=False)
+        self.preprocessing, self.classes, self.precision = known.preprocessing, known.classes, known.precision
+        self.notes = [*known.notes, "every node is computed by numpy"]
+        self._network = ReferenceEvaluator(proto)
+
+    def __call__(self, x):
+        return next(iter(self.run_all(x).values()))
+
+    def run_all(self, x):
+        check_input(x, self.inputs[0], self.target)
+        found = self._network.run(None, {self.inputs[0].name: x})
+        return {one.name: values for one, values in zip(self.outputs, found, strict=True)}
+
+    def close(self):
+        self._network = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self.close()
+
+
+def open_target(spec, *, threads, device, size, allow_code):
+    refuse_options(spec.options, {}, spec.target)
+    return MadeupRunner(spec, size)
+
+
+def lacking(target):
+    return None
+
+
+def _tensor(value):
+    dims = [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+    return TensorSpec(value.name, "float32", tuple(dims), {2: "NC", 4: "NCHW"}.get(len(dims)))
