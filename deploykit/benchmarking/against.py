@@ -1,7 +1,4 @@
-"""The other side of a comparison: a run folder, a bundle of one, or a git revision in which one lies or is rebuilt.
-
-Unpacking a run folder that came as a zip or tar file from somewhere: nothing may land outside, nothing may grow wild.
-"""
+"""The other side of a comparison: a run folder, an archive of one (unpacked safely), or a git revision."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where the time of a run's engines goes, layer by layer: variants beside each other, or one before and after.
-
-The time of each layer of an engine, measured here: what ``deploykit inspect --times`` adds.
-"""
+"""The time of each layer: of one engine (``inspect --times``), of variants side by side, of before and after."""
 
 from __future__ import annotations
 

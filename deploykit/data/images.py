@@ -1,9 +1,4 @@
-"""Reading a picture file of any kind as RGB bytes.
-
-Drawing a label on a picture, readable at any size.
-
-Seeded, natural-looking pictures for checks without data.
-"""
+"""Single images: files of any kind read as RGB bytes, labels drawn on them, natural-looking ones from a seed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Where pictures lie: files, or one array. A store gives a picture by its index, and its hash.
-
-Leaving out pictures that cannot be read, when that was asked for.
-
-The natural size of picture files: what small pictures of one size need no resizing for.
-"""
+"""Where images lie: files, or one array. A store gives an image by its index, its hash, and the size they share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What may go into an engine, checked before it runs; nothing is cast in silence.
-
-The error for operators that an engine does not know: each with its node, and what to do.
-"""
+"""What may go into an engine, checked before it runs: nothing is cast in silence, unknown operators are named."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which engine runs a file, and opening it.
-
-What a target lacks on this machine, told before anything is made for it.
-"""
+"""Which engine runs a file, opening it, and what a target lacks on this machine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How often a classifier is right, from its logits and the labels alone.
-
-Which classes are taken for which, and which images changed their answer.
-"""
+"""From logits and labels alone: how often a classifier is right, which classes it takes for which, what changed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Custom metrics: ``module:function(logits, labels) -> float``, the user's own code.
-
-Judging a classifier from its logits alone, as often as wanted.
-"""
+"""A classifier judged from its logits; custom metrics are user code, ``module:function(logits, labels) -> float``."""
 
 from __future__ import annotations
 

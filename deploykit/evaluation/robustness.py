@@ -1,10 +1,9 @@
-"""Accuracy on corrupted pictures: a variant that equals the baseline on clean ones may still be worse on real ones.
+"""Accuracy on corrupted images: a variant that equals the baseline on clean ones may still be worse on real ones.
 
-Small corruptions of pictures, at several strengths, seeded: what a camera, a lamp or a codec does to real ones.
-
-Source: Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR
-2019; the kinds and the order of their strengths, with lengths relative to the picture's shorter side, so that 32-pixel
-and 224-pixel pictures suffer alike.
+The corruptions are small, seeded and of several strengths: what a camera, a lamp or a codec does to images. Source:
+Hendrycks and Dietterich, "Benchmarking neural network robustness to common corruptions and perturbations", ICLR 2019;
+the kinds and the order of their strengths, with lengths relative to the image's shorter side, so that 32-pixel and
+224-pixel images suffer alike.
 """
 
 from __future__ import annotations

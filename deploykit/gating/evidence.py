@@ -1,7 +1,4 @@
-"""What a verdict is made from: a checked report, and the raw numbers behind it where they are there.
-
-Read a report with the raw numbers behind it, and hold the one against the other.
-"""
+"""What a verdict is made from: a checked report and, where they are there, the raw numbers behind it."""
 
 from __future__ import annotations
 

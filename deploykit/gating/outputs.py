@@ -1,9 +1,4 @@
-"""The verdict as a Markdown comment: the sentence and what did not pass first, everything else folded.
-
-GitHub's annotations: workflow commands that the runner shows at the pull request.
-
-The verdict as JUnit XML: one test case per limit, one suite per variant.
-"""
+"""The verdict for other programs: a Markdown comment (what did not pass first), GitHub's annotations, JUnit XML."""
 
 from __future__ import annotations
 

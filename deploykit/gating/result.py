@@ -1,7 +1,4 @@
-"""What a gate found, whole.
-
-Numbers of a verdict as people read them.
-"""
+"""What a gate found, whole, with its numbers as people read them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Which of a few candidates is faster, measured here and now: interleaved blocks in one process.
+"""Which of a few candidates is faster, measured here and now: interleaved blocks in one process, in rounds of random order.
 
 For choices inside a command (where int8 pays); reports are measured by ``deploykit benchmark`` in worker processes.
-
-Who is timed when: rounds in which everyone comes once, in random order.
 """
 
 from __future__ import annotations

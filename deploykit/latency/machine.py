@@ -1,7 +1,4 @@
-"""What the machine did while it was measured: clocks, governor, throttling, other people's load, on CPU and GPU.
-
-What disturbs a measurement, said instead of hidden.
-"""
+"""What the machine did while it was measured: clocks, governor, throttling, other load; and what of it disturbs."""
 
 from __future__ import annotations
 

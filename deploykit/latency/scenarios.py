@@ -1,6 +1,6 @@
 """Scenarios and the batch sweep, after the primary measurement; a failure in them leaves its figures as they are.
 
-The ``server`` scenario: the highest rate of Poisson arrivals whose p99 keeps a bound, found by search.
+``server`` searches the highest rate of Poisson arrivals whose p99 keeps a bound.
 """
 
 from __future__ import annotations

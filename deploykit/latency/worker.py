@@ -1,9 +1,4 @@
-"""The process of one variant: it loads, then sleeps on a pipe and computes only when a block is granted.
-
-What is timed, as the benchmark sees it; what is inside is the caller's.
-
-What a benchmark's worker process opens and times: one artifact with its pictures.
-"""
+"""The process of one variant: it opens an artifact, sleeps on a pipe, and computes only when a block is granted."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The parent's side of the workers: start, grant, watch, end.
-
-Warm-up until the times stop falling.
-
-The worker processes of one measurement: opened, granted, checked, and taken out when they fail.
-"""
+"""The parent's side of the workers of one measurement: start, warm up, grant, check, and take out those that fail."""
 
 from __future__ import annotations
 

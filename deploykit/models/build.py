@@ -1,7 +1,4 @@
-"""Build a network from its name; nothing is downloaded and no user code runs unless the caller says so.
-
-How a network is named: ``SOURCE:NAME[:key=value,…]``, or ``package.module:factory``.
-"""
+"""Build a network from its name, ``SOURCE:NAME[:key=value,…]``; downloads and user code only where the caller says so."""
 
 from __future__ import annotations
 

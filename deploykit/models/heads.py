@@ -1,7 +1,4 @@
-"""The classification head: the last linear (or 1×1 convolution) layer, found and replaced.
-
-Refusing by name what cannot be judged as a classifier.
-"""
+"""The classification head: the last linear (or 1×1 convolution) layer, found, replaced, or refused by name."""
 
 from __future__ import annotations
 

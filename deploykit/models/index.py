@@ -1,7 +1,4 @@
-"""The shipped index of names and shapes of torchvision's and timm's classifiers (made by ``build_index``).
-
-Digests of a state dict's names and shapes, by which a network is recognised.
-"""
+"""torchvision's and timm's classifiers by the names and shapes of their tensors: the index that ``make_index`` makes."""
 
 from __future__ import annotations
 

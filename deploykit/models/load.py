@@ -1,7 +1,4 @@
-"""Load a model file of any kind into a network that is ready to run.
-
-Find the state dict inside what people save: containers, prefixes, Lightning checkpoints, half precision.
-"""
+"""Load a model file of any kind into a network that is ready to run, whatever its tensors are wrapped in."""
 
 from __future__ import annotations
 

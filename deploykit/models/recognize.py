@@ -1,8 +1,6 @@
 """Which network a bare state dict belongs to: by the index, by deploykit's families, or by the name the user gives.
 
-Whether two architectures with the same tensors compute the same function: seeded weights, seeded picture.
-
-Recognise deploykit's own networks: their families are open, so arguments are read from the shapes.
+Architectures with the same tensors are told apart by what they compute, with seeded weights on a seeded image.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""A recipe is data: names of Python code in it run only when the command line allows it.
-
-Recipes by path or, for those that come with deploykit, by name.
-"""
+"""A recipe by path or, of those that come with deploykit, by name; Python code that it names runs only when allowed."""
 
 from __future__ import annotations
 

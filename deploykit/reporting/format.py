@@ -1,7 +1,4 @@
-"""Numbers as people read them: units kept, intervals beside their estimates, a dash for what is not known.
-
-Text that stands as it is in a Markdown page, and tables of it.
-"""
+"""Numbers as people read them: units kept, intervals beside estimates, a dash for the unknown; and tables of text."""
 
 from __future__ import annotations
 

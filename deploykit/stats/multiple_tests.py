@@ -1,7 +1,4 @@
-"""Holm's correction: many tests at once, and still at most one chance in twenty that any of them errs.
-
-How much more would have to be measured before a question is decided.
-"""
+"""Many tests at once: Holm's correction, and how much more data would decide a question."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Intervals of the mean of paired differences: two models judged on the same images.
-
-McNemar's test: do two classifiers err on the same images equally often?
-"""
+"""Two models judged on the same images: intervals of the mean of paired differences, and McNemar's test."""
 
 from __future__ import annotations
 

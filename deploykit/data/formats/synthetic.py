@@ -1,8 +1,6 @@
 """``synthetic:SEED``: 18 classes = 6 shapes × 3 textures under rotation, occlusion and noise, made when asked for.
 
-Random numbers by counter: each is a pure function of its place, so that any picture can be made on its own.
-
-Drawing the synthetic pictures, many at once.
+Random numbers come by counter: each is a pure function of its place, so that any image can be made on its own.
 """
 
 from __future__ import annotations

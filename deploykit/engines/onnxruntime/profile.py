@@ -1,7 +1,5 @@
 """The time of each layer by ONNX Runtime's own profile, with what it is and the nodes of the file that it does.
 
-Which nodes of a file each node of the graph that really runs comes from.
-
 ONNX Runtime fuses nodes, folds constants and rewrites layouts. A node of the optimized graph keeps the name of the tensor
 it makes, as its output or inside its own name with what the rewriting appends (``relu_1_nchwc``, ``out_token_3``). The
 nodes between that tensor and the tensors that other such nodes make are the ones it does.

@@ -1,7 +1,4 @@
-"""Creating an ONNX Runtime session that is what was asked for, or an error that says why it is not.
-
-What ONNX Runtime says of a failure, without the places in its source that stand before the cause.
-"""
+"""Creating an ONNX Runtime session that is what was asked for, or an error that says in plain words why it is not."""
 
 from __future__ import annotations
 

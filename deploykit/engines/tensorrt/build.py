@@ -1,7 +1,4 @@
-"""Network definition → plan: the builder's settings, its progress, and a build that Ctrl-C ends.
-
-What builders measured, kept for this user by library version and GPU, so that nothing stale or foreign is read.
-"""
+"""Network definition → plan: the builder's settings and progress, a build that Ctrl-C ends, the timing cache."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One execution context: shapes and profiles, buffers, CUDA graphs, and outputs whose size only the run tells.
-
-Pinned host and device memory of an engine's tensors: allocated once, grown only for a larger batch.
-"""
+"""One execution context: shapes, profiles, buffers, CUDA graphs, outputs whose size only the run tells."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""The network definition before the build: what the builder was given, layer by layer.
+"""The network definition before the build: what the builder was given, layer by layer, and whether it holds the precision asked for.
 
 This is what can be known of an engine where it cannot be opened: precision of each convolution, Q/DQ pairs, and the
 ONNX nodes that each layer comes from. Fusion, tactics and formats are the builder's, and only the engine's own inspector
 tells them.
-
-Whether a network definition holds the precision that was asked for.
 """
 
 from __future__ import annotations

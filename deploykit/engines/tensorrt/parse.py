@@ -1,7 +1,4 @@
-"""ONNX → network definition, and what the parser refuses, with the node and a way around.
-
-The ONNX nodes that a layer comes from, as the parser writes them into its metadata.
-"""
+"""ONNX → network definition, the ONNX nodes behind each layer, and what the parser refuses, with a way around."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The runner over a PyTorch module, eager (the reference of parity) or compiled by Inductor.
-
-The outputs of a module by name, whatever container it returns.
-"""
+"""The runner over a PyTorch module, eager (the reference of parity) or compiled by Inductor; its outputs by name."""
 
 from __future__ import annotations
 

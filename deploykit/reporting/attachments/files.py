@@ -1,9 +1,7 @@
-"""What a stage hands to the report: ``FILE.attachments.json`` beside its artifact, gathered when the artifact is measured.
+"""What stages hand to the report: ``FILE.attachments.json`` beside an artifact, gathered when it is measured, read when it is shown.
 
 The file is no part of the artifact's identity: what it shows (curves, times) may differ between runs that make the same
 bytes. It names the hash of the file it speaks of, so that one left over from an earlier artifact is not shown.
-
-The attachments that a report names, from the files beside it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""SVG elements as escaped text.
-
-Scales and their ticks.
-
-Labels that stand beside their points without covering anything.
-"""
+"""What all charts are drawn with: SVG elements as escaped text, scales and their ticks, labels that cover nothing."""
 
 from __future__ import annotations
 
