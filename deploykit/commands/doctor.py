@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from deploykit.base.command_result import Result
-from deploykit.base.environment import cpu, gpus, memory_bytes
 from deploykit.base.errors import Unavailable, unknown
 from deploykit.base.progress import SILENT, Progress
-from deploykit.commands.doctor_probes import probes
+from deploykit.commands.doctor_probes import LOCAL, Check, names, probe, probes
 from deploykit.config.doctor import DoctorConfig
 from deploykit.config.keywords import by_keywords
-
-PROBE_LIMIT_S = 180.0
-LEAST_PYTHON = (3, 11)
-LEAST_DISK_BYTES = 2 << 30
-LOCAL = ("python", "machine", "disk", "gpu", "compiler", "onnxruntime-packages")
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at.
-
-    Attributes:
-        name: what ``--require`` takes.
-        ok: whether it works here.
-        detail: what was found, or why it does not work.
-        fix: the mend, where it does not.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +77,6 @@ class DoctorResult(Result):
         return "\n".join(lines)
 
 
-def names() -> list[str]:
-    """Everything that is looked at."""
-    return [*LOCAL, *probes()]
-
-
 @by_keywords(DoctorConfig)
 def doctor(config: DoctorConfig | None = None, *, progress: Progress = SILENT) -> DoctorResult:
     """Look at everything deploykit may use on this machine.
@@ -125,75 +92,9 @@ def doctor(config: DoctorConfig | None = None, *, progress: Progress = SILENT) -
     for name in require:
         if name not in names():
             raise unknown("check", name, names())
-    checks = [_python(), _machine(), _disk(), _gpu(), _compiler(), _onnxruntime_packages()]
+    checks = [look() for look in LOCAL.values()]
     with progress.task("look", total=len(probes()), unit="probes") as task, ThreadPoolExecutor(2) as threads:
         for check in threads.map(probe, probes()):
             checks.append(check)
             task.advance(1)
     return DoctorResult(tuple(checks), require)
-
-
-def probe(name: str, limit_s: float = PROBE_LIMIT_S) -> Check:
-    """Run one probe in a process of its own; a crash or hang is its answer."""
-    fix = probes()[name][1]
-    command = [sys.executable, "-m", "deploykit.commands.doctor_probes", name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False, errors="replace")
-    except subprocess.TimeoutExpired:
-        return Check(name, False, f"it did not answer within {limit_s:g} s", fix)
-    try:
-        answer = json.loads(done.stdout.strip().splitlines()[-1])
-        return Check(name, bool(answer["ok"]), str(answer["detail"]), answer["fix"])
-    except (ValueError, IndexError, KeyError, TypeError):
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
-        return Check(name, False, f"the probe ended with code {done.returncode}: {last}", fix)
-
-
-def _python() -> Check:
-    version = ".".join(map(str, sys.version_info[:3]))
-    ok = sys.version_info >= LEAST_PYTHON
-    return Check("python", ok, version, None if ok else "Use Python 3.11 or newer.")
-
-
-def _machine() -> Check:
-    found = cpu()
-    isa = ", ".join(found["isa"]) or "no int8 instructions"
-    return Check("machine", True, f"{found['model']}, {found['cores']} cores, {isa}, {memory_bytes() / 2**30:.0f} GiB")
-
-
-def _disk() -> Check:
-    free = shutil.disk_usage(Path.cwd()).free
-    ok = free >= LEAST_DISK_BYTES
-    detail = f"{free / 2**30:.1f} GiB free here"
-    return Check("disk", ok, detail, None if ok else "Free some space: models, exports and stores need 2 GiB or more.")
-
-
-def _gpu() -> Check:
-    found = gpus()
-    if found:
-        shown = [f"{one['name']}, driver {one['driver']}, sm {one['compute_capability']}" for one in found]
-        return Check("gpu", True, "; ".join(shown))
-    why = "nvidia-smi is not installed" if shutil.which("nvidia-smi") is None else "nvidia-smi finds no GPU"
-    return Check("gpu", False, why, "Install the NVIDIA driver, if there is a GPU.")
-
-
-def _compiler() -> Check:
-    from deploykit.engines.torch.compile import compiler
-
-    found = compiler()
-    if found is None:
-        return Check("compiler", False, "no C++ compiler is found", "Install one: apt-get install g++.")
-    return Check("compiler", True, Path(found).name)
-
-
-def _onnxruntime_packages() -> Check:
-    """Two ONNX Runtimes share one folder, and the one installed last breaks the other."""
-    from deploykit.engines.onnxruntime.providers import packages
-
-    found = packages()
-    mend = "pip uninstall -y " + " ".join(one.split()[0] for one in found) + ", then install only one of them again."
-    if len(found) > 1:
-        return Check("onnxruntime-packages", False, f"{' and '.join(found)} share one folder", mend)
-    if not found:
-        return Check("onnxruntime-packages", False, "none is installed", "pip install onnxruntime-gpu or onnxruntime.")
-    return Check("onnxruntime-packages", True, found[0])

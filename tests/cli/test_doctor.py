@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deploykit.cli.main import app
-from deploykit.commands import doctor as room
+from deploykit.commands import doctor_probes as room
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,8 @@ def test_json_is_one_object(capsys):
 
 
 def test_a_missing_requirement_ends_with_4(capsys, monkeypatch):
-    monkeypatch.setattr(room, "_gpu", lambda: room.Check("gpu", False, "none here", "Install the driver."))
+    missing = room.Check("gpu", False, "none here", "Install the driver.")
+    monkeypatch.setitem(room.LOCAL, "gpu", lambda: missing)
     assert _run("--quiet", "--require", "gpu") == 4
     told = capsys.readouterr()
     assert "required and missing: gpu" in told.out

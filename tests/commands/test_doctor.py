@@ -8,15 +8,16 @@ import sys
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.commands import doctor as room
-from deploykit.commands.doctor import Check, DoctorResult, doctor, names, probe
-from deploykit.commands.doctor_probes import PROBES, run_probe
+from deploykit.commands import doctor_probes as room
+from deploykit.commands.doctor import DoctorResult, doctor
+from deploykit.commands.doctor_probes import PROBES, Check, names, probe, run_probe
 
 
 def test_it_looks_at_everything_without_importing_torch():
     code = """
 import sys
-from deploykit.commands.doctor import doctor, names
+from deploykit.commands.doctor import doctor
+from deploykit.commands.doctor_probes import names
 result = doctor()
 assert [check.name for check in result.checks] == names()
 assert all(check.ok or check.fix for check in result.checks), result
