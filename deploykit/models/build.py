@@ -1,4 +1,4 @@
-"""Build a network from its name, ``SOURCE:NAME[:key=value,…]``; downloads and user code only where the caller says so."""
+"""Build a network from its name, ``SOURCE:NAME[:key=value,…]``; downloads and user code only where they are allowed."""
 
 from __future__ import annotations
 
