@@ -92,18 +92,25 @@ def atomic_path(output: Path, before: Callable[[Path], None] | None = None) -> I
 
 
 @contextmanager
+def scratch(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` on the same disk, gone when the block ends, however it ends."""
+    folder = output.parent / f".{uuid.uuid4().hex[:8]}.tmp.{output.name}"
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise told(error, folder, output) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def atomic_folder(output: Path) -> Iterator[Path]:
     """Like :func:`atomic_path` for a folder: filled under a temporary name, then renamed over a missing ``output``."""
     check_parent(output)
-    temporary = output.parent / f".{uuid.uuid4().hex[:8]}.tmp.{output.name}"
-    try:
-        temporary.mkdir()
+    with scratch(output) as temporary:
         yield temporary
         os.replace(temporary, output)
-    except OSError as error:
-        raise told(error, temporary, output) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def told(error: OSError, temporary: Path, output: Path) -> DeploykitError:

@@ -54,8 +54,9 @@ def export_onnx(
     """
     import torch
 
+    from deploykit.base.atomic import scratch
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.exporting.write_onnx import check_data_file, place, scratch
+    from deploykit.exporting.write_onnx import check_data_file, place
     from deploykit.models import load_model
 
     check_data_file(target, force=force)

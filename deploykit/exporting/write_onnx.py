@@ -6,16 +6,11 @@ An ONNX file and its weights come to their place together, or not at all.
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import files_of, is_claimed, manifest_path, read_manifest, write_claim
-from deploykit.base.atomic import told
 from deploykit.base.errors import AnswerNo, BadInput
 
 if TYPE_CHECKING:
@@ -81,19 +76,6 @@ def count_nodes(path: Path) -> dict[str, int]:
 
     graph = onnx.load(str(path), load_external_data=False).graph
     return dict(Counter(node.op_type for node in graph.node).most_common())
-
-
-@contextmanager
-def scratch(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` on the same disk, gone when the block ends, however it ends."""
-    folder = target.parent / f".{uuid.uuid4().hex[:8]}.tmp.{target.name}"
-    try:
-        folder.mkdir()
-        yield folder
-    except OSError as error:
-        raise told(error, folder, target) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def place(folder: Path, target: Path, names: list[str]) -> list[Path]:

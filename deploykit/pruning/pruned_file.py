@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
+from deploykit.base.atomic import scratch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
-from deploykit.exporting.write_onnx import place, scratch
+from deploykit.exporting.write_onnx import place
 from deploykit.pruning.importance_images import PruningPictures
 from deploykit.pruning.layer_table import attachments
 from deploykit.reporting.attachments.files import attach

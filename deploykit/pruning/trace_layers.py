@@ -42,7 +42,7 @@ def _convolution(
         t.site(name, 1, inputs if groups == 1 else inputs.reshape(groups, -1), "consume")
         if groups > 1:
             t.records.blocks += [(inputs, groups), (outputs, groups)]
-    _bias(t, bias, outputs)
+    _follow(t, bias, outputs, "bias")
     t.records.layers.append(
         LayerUse(
             name.rpartition(".")[0] or name,
@@ -69,22 +69,23 @@ def _linear(t: Tracing, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor
     outputs = t.units(name, 0, weight.shape[0])
     t.site(name, 0, outputs, "produce")
     t.site(name, 1, inputs, "consume")
-    _bias(t, bias, outputs)
+    _follow(t, bias, outputs, "bias")
     positions = out.numel() // (BATCH * out.shape[-1])
     layer = name.rpartition(".")[0] or name
     t.records.layers.append(LayerUse(layer, "Linear", name, positions, 1, 1, False, outputs, inputs))
     return torch.from_numpy(outputs).reshape([1] * (out.ndim - 1) + [-1])
 
 
-def _bias(t: Tracing, bias: Tensor | None, outputs: np.ndarray) -> None:
-    if bias is None:
+def _follow(t: Tracing, tensor: Tensor | None, units: np.ndarray, what: str) -> None:
+    """A vector of one number for each channel; one that is computed keeps its channels."""
+    if tensor is None:
         return
-    name = t.name(bias)
+    name = t.name(tensor)
     if name is None:
-        t.records.fix(outputs, f"{t.place} computes its bias")
-        t.fix(bias, f"{t.place} computes its bias")
+        t.records.fix(units, f"{t.place} computes its {what}")
+        t.fix(tensor, f"{t.place} computes its {what}")
     else:
-        t.site(name, 0, outputs, "follow")
+        t.site(name, 0, units, "follow")
 
 
 def _per_channel_norm(
@@ -100,14 +101,7 @@ def _per_channel_norm(
 ) -> Tensor:
     units = t.channels(input, 1, f"{t.place} normalises what is no plain channel")
     for tensor in (running_mean, running_var, weight, bias):
-        if tensor is None:
-            continue
-        name = t.name(tensor)
-        if name is None:
-            t.records.fix(units, f"{t.place} computes its parameters")
-            t.fix(tensor, f"{t.place} computes its parameters")
-        else:
-            t.site(name, 0, units, "follow")
+        _follow(t, tensor, units, "parameters")
     return torch.from_numpy(units).reshape([1, -1] + [1] * (out.ndim - 2))
 
 

@@ -116,12 +116,18 @@ class Quantizer:
         return ir.to_proto(common.RemoveUnusedNodesPass()(made).model)
 
 
-def planned(proto: onnx.ModelProto, choice: Choice, dialect: Dialect = DEFAULT) -> tuple[ir.Model, Plan]:
-    """The prepared (and where the dialect wants it padded) float network with the plan of ``choice`` on it."""
+def planned(
+    proto: onnx.ModelProto, choice: Choice, dialect: Dialect = DEFAULT, *, padded: bool = True
+) -> tuple[ir.Model, Plan]:
+    """The prepared float network, rewritten as the dialect wants it, with the plan of ``choice`` on it.
+
+    Not ``padded``, the exact rewrites that change no number (padded channels, a rearranged stem) are left out.
+    """
     model = prepare(proto)
     kept = choice.prefix | choice.keep_float
     if dialect.padded:
         as_depthwise(model.graph, keep=kept)
+    if dialect.padded and padded:
         pad_grouped(model.graph, keep=kept)
         merge_groups(model.graph, keep=kept)
         reshape_stem(model.graph, keep=kept)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from deploykit.stats.proportions import gap_and_variance
+
 _CHUNK = 4_000_000
 _BESIDE = 1e-9
 """Off the estimate itself, where both the gap and, without discordant images, its variance vanish."""
@@ -88,12 +90,8 @@ def score_interval(only_first: int, only_second: int, n: int, level: float = 0.9
     estimate = (only_first - only_second) / n
 
     def excess(delta: float) -> float:
-        b = -only_first - only_second + (2 * n - only_first + only_second) * delta
-        c = -only_second * delta * (1 - delta)
-        q = (np.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-        variance = n * (2 * q + delta * (1 - delta))
-        gap = only_first - only_second - n * delta
-        return float(gap * gap - z * z * max(variance, 0.0))
+        gap, variance = gap_and_variance(only_first, only_second, n, delta)
+        return gap * gap - z * z * max(variance, 0.0)
 
     low = -1.0 if excess(-1.0) <= 0 else float(brentq(excess, -1.0, estimate - _BESIDE, xtol=1e-11))
     high = 1.0 if excess(1.0) <= 0 else float(brentq(excess, estimate + _BESIDE, 1.0, xtol=1e-11))

@@ -82,14 +82,18 @@ def paired_p(only_first: float, only_second: float, n: float, difference: float)
         raise ValueError(f"paired_p needs counts within n, got {only_first} and {only_second} of {n}")
     if abs(difference) >= 1:
         return 1.0 if only_first - only_second == difference * n else 0.0
-    b = -only_first - only_second + (2 * n - only_first + only_second) * difference
-    c = -only_second * difference * (1 - difference)
-    q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
-    variance = n * (2 * q + difference * (1 - difference))
-    gap = only_first - only_second - n * difference
+    gap, variance = gap_and_variance(only_first, only_second, n, difference)
     if variance <= 0:
         return 1.0 if gap == 0 else 0.0
     return two_sided(gap / math.sqrt(variance))
+
+
+def gap_and_variance(only_first: float, only_second: float, n: float, difference: float) -> tuple[float, float]:
+    """Tango's score statistic is gap² / variance: how far the discordant counts are from ``difference``, and its variance."""
+    b = -only_first - only_second + (2 * n - only_first + only_second) * difference
+    c = -only_second * difference * (1 - difference)
+    q = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    return only_first - only_second - n * difference, n * (2 * q + difference * (1 - difference))
 
 
 def unpaired_p(right_first: float, n_first: float, right_second: float, n_second: float, difference: float) -> float:

@@ -54,7 +54,8 @@ def cast_file(
     """
     import onnx_ir as ir
 
-    from deploykit.exporting.write_onnx import check_data_file, place, scratch, write
+    from deploykit.base.atomic import scratch
+    from deploykit.exporting.write_onnx import check_data_file, place, write
 
     check_data_file(target, force=force)
     if config.precision == "bf16" and not config.keep_io:

@@ -1,8 +1,8 @@
-"""Gradients of the loss on images, for criteria that expand it."""
+"""Gradients of the loss on images, and what criteria that expand it sum up from them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,35 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.models.device import beside
+from deploykit.pruning.channel_graph import Graph
+from deploykit.pruning.importance import Batches, Scores, Tally, per_index
+from deploykit.pruning.records import Site
+
+
+def mean_of_products(
+    module: nn.Module,
+    graph: Graph,
+    batches: Batches,
+    sites: Sequence[Site],
+    product: Callable[[Tensor, Tensor], Tensor],
+    power: int = 1,
+) -> Scores:
+    """The mean over batches of (Σ product(g, w))^power, summed over a channel's share of ``sites``, for gradients g, weights w."""
+    total = [np.zeros(group.width) for group in graph.groups]
+    count = 0
+    with wanting_gradients(module):
+        parameters = dict(module.named_parameters())
+        for x, y in batches:
+            gradients = gradients_on(module, parameters, x, y)
+            tally = Tally(graph)
+            for site in sites:
+                tally.add(
+                    site.labels, per_index(product(gradients[site.tensor], parameters[site.tensor].detach()), site)
+                )
+            for index, group in enumerate(graph.groups):
+                total[index] += tally.total[group.atoms] ** power
+            count += 1
+    return [one / max(count, 1) for one in total]
 
 
 def gradients_on(

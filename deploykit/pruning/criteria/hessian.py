@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from deploykit.pruning.channel_graph import Graph
-from deploykit.pruning.criteria.gradients import gradients_on, wanting_gradients
-from deploykit.pruning.importance import Batches, Given, Scores, Tally, per_index
+from deploykit.pruning.criteria.gradients import mean_of_products
+from deploykit.pruning.importance import Batches, Given, Scores
 
 HESSIAN_PICTURES = 64
 
@@ -19,21 +19,9 @@ def hessian(module: nn.Module, graph: Graph, given: Given) -> Scores:
 
     LeCun et al. 1990, "Optimal Brain Damage", equation 5; the first 64 pictures are used.
     """
-    total = [np.zeros(group.width) for group in graph.groups]
-    seen = 0
-    with wanting_gradients(module):
-        parameters = dict(module.named_parameters())
-        sites = [site for site in graph.sites if site.role == "produce"]
-        for x, y in _singly(given.batches, HESSIAN_PICTURES):
-            gradients = gradients_on(module, parameters, x, y)
-            tally = Tally(graph)
-            for site in sites:
-                product = 0.5 * (gradients[site.tensor] * parameters[site.tensor].detach()) ** 2
-                tally.add(site.labels, per_index(product, site))
-            for index, group in enumerate(graph.groups):
-                total[index] += tally.total[group.atoms]
-            seen += 1
-    return [one / max(seen, 1) for one in total]
+    sites = [site for site in graph.sites if site.role == "produce"]
+    pictures = _singly(given.batches, HESSIAN_PICTURES)
+    return mean_of_products(module, graph, pictures, sites, lambda g, w: 0.5 * (g * w) ** 2)
 
 
 def _singly(batches: Batches, limit: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from torch import nn
 
 from deploykit.models.batch_norm import BatchNorm
 from deploykit.pruning.channel_graph import Graph
-from deploykit.pruning.criteria.gradients import gradients_on, wanting_gradients
-from deploykit.pruning.importance import Given, Scores, Tally, per_index
+from deploykit.pruning.criteria.gradients import mean_of_products
+from deploykit.pruning.importance import Given, Scores
 from deploykit.pruning.records import Site
 
 
@@ -18,21 +19,7 @@ def taylor(module: nn.Module, graph: Graph, given: Given) -> Scores:
     The sum runs over the scale and shift of the BatchNorms behind the channel (a gate), without one over its filter and bias.
     Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", equations 8 and 9.
     """
-    total = [np.zeros(group.width) for group in graph.groups]
-    count = 0
-    with wanting_gradients(module):
-        parameters = dict(module.named_parameters())
-        sites = _gates(module, graph)
-        for x, y in given.batches:
-            gradients = gradients_on(module, parameters, x, y)
-            tally = Tally(graph)
-            for site in sites:
-                product = gradients[site.tensor] * parameters[site.tensor].detach()
-                tally.add(site.labels, per_index(product, site))
-            for index, group in enumerate(graph.groups):
-                total[index] += tally.total[group.atoms] ** 2
-            count += 1
-    return [one / max(count, 1) for one in total]
+    return mean_of_products(module, graph, given.batches, _gates(module, graph), torch.mul, power=2)
 
 
 def _gates(module: nn.Module, graph: Graph) -> list[Site]:

@@ -8,18 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import onnx
 import onnx_ir as ir
 
 from deploykit.base.errors import BadInput
-from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.graph import constant
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, Plan
-from deploykit.quantization.qdq.prepare import prepare
-from deploykit.quantization.rewrites.depthwise import as_depthwise
 from deploykit.quantization.rewrites.hard_activations import hard_sigmoid_scales, hard_swish_scale
 from deploykit.quantization.schemes import Affine, Scheme, affine, widest
-from deploykit.quantization.search import Choice
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -52,19 +47,6 @@ class Points:
     reads: set[tuple[str, int]] = field(default_factory=set)
     rounded_outputs: set[str] = field(default_factory=set)
     layers: dict[str, int] = field(default_factory=dict)
-
-
-def plan_to_train(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> tuple[ir.Model, Plan]:
-    """The prepared float network with the plan of ``choice`` on it, without the rewrites that change no number.
-
-    What becomes another kind of layer on integers (BatchNormalization on its own, AveragePool) is rewritten as it will be
-    in the file; padded channels and a rearranged stem, which are exact, are not.
-    """
-    model = prepare(proto)
-    kept = choice.prefix | choice.keep_float
-    if dialect.padded:
-        as_depthwise(model.graph, keep=kept)
-    return model, dialect.plan(model.graph, kept, float_adds=choice.float_adds, float_head=choice.float_head)
 
 
 def points_of(plan: Plan, ranges: Ranges, scheme: Scheme) -> Points:

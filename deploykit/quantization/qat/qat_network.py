@@ -19,12 +19,12 @@ from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.names import module_of
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.ptq import Seen, recovery_of
-from deploykit.quantization.qat.points import Ranges, plan_to_train, points_of
+from deploykit.quantization.qat.points import Ranges, points_of
 from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.graph import constant
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 from deploykit.quantization.qdq.prepare import prepare
-from deploykit.quantization.search import Choice
+from deploykit.quantization.search import Choice, planned
 
 if TYPE_CHECKING:
     from deploykit.models import LoadedModel
@@ -68,7 +68,7 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
 
     assert loaded.preprocessing is not None
     dialect = wanted.dialect
-    model, plan = plan_to_train(proto, wanted.choice, dialect)
+    model, plan = planned(proto, wanted.choice, dialect, padded=False)
     example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
     return FakeQuantized(
         model.graph,
@@ -85,7 +85,7 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
 
 def needed_ranges(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> set[str]:
     """Names of the activations that need a range."""
-    _, plan = plan_to_train(proto, choice, dialect)
+    _, plan = planned(proto, choice, dialect, padded=False)
     return {plan.shared.get(value, value).name or "" for value in plan.points}
 
 

@@ -45,28 +45,23 @@ def pad_grouped(graph: ir.Graph, multiple: int = 16, keep: frozenset[str] = froz
     for node in list(graph):
         if node in done or not keeps_groups(node):
             continue
-        region = _Region(_channels(node))
+        region = _Region(_shape(node)[0])
         _grow(region, node.outputs[0])
         done.update(region.grouped)
         touched = {n.name or "" for n in (*region.makers, *region.grouped, *region.readers)}
         extra = -region.channels % multiple
-        whole = all(extra % _width(grouped) == 0 for grouped in region.grouped)
+        whole = all(extra % _shape(grouped)[1] == 0 for grouped in region.grouped)
         if region.closed and region.makers and extra and whole and not touched & keep:
             _pad(graph, region, extra)
             padded += 1
     return padded
 
 
-def _channels(node: ir.Node) -> int:
+def _shape(node: ir.Node) -> tuple[int, ...]:
+    """Of the weight: channels out, channels of a group in, kernel."""
     weight = constant(node.inputs[1])
     assert weight is not None
-    return int(weight.shape[0])
-
-
-def _width(node: ir.Node) -> int:
-    weight = constant(node.inputs[1])
-    assert weight is not None
-    return int(weight.shape[1])
+    return weight.shape
 
 
 def _grow(region: _Region, value: ir.Value) -> None:
@@ -122,7 +117,7 @@ def _pad(graph: ir.Graph, region: _Region, extra: int) -> None:
         if constant(node.inputs[2]) is not None:
             widen(graph, node, 2, extra, axis=0)
     for node in region.grouped:
-        node.attributes["group"] = ir.AttrInt64("group", (region.channels + extra) // _width(node))
+        node.attributes["group"] = ir.AttrInt64("group", (region.channels + extra) // _shape(node)[1])
     for node in region.readers:
         widen(graph, node, 1, extra, axis=1)
     for value in region.values:

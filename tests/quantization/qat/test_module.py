@@ -11,10 +11,10 @@ from deploykit.base.errors import BadInput
 from deploykit.exporting.names import module_of
 from deploykit.quantization.qat.binding import bind
 from deploykit.quantization.qat.module import FakeQuantized
-from deploykit.quantization.qat.points import learned_ranges, plan_to_train, points_of
+from deploykit.quantization.qat.points import learned_ranges, points_of
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.ranges import choose_range
-from deploykit.quantization.search import Choice, Quantizer, snr_db
+from deploykit.quantization.search import Choice, Quantizer, planned, snr_db
 from tests.quantization.graphs_for_tests import HERE, ort_cpu
 from tests.quantization.qat_nets import exported, observers, session_of, trained_net
 
@@ -23,7 +23,7 @@ NETS = ("resnet", "mobilenetv2", "mobilenetv3")
 
 def fake(module, proto, seen, dialect, *, choice=None, ranges=None, limits=None, learned=True, freeze_after=0):
     """A fake-quantized copy of ``module``, and the ranges it starts from."""
-    model, plan = plan_to_train(proto, choice or Choice(), dialect)
+    model, plan = planned(proto, choice or Choice(), dialect, padded=False)
     ranges = ranges or {name: choose_range(one, "mse", dialect.activations) for name, one in seen.items()}
     net = copy.deepcopy(module).eval()
     bound = bind(model.graph, net, torch.zeros(2, 3, 32, 32), module_of)
