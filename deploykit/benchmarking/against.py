@@ -20,6 +20,7 @@ from deploykit.base.errors import AnswerNo, BadInput, Unavailable, from_os_error
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
 from deploykit.benchmarking.run_folder import is_run, specs_of_run
+from deploykit.reporting.schema import OTHER_SIDE
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 MOST_BYTES = 16 << 30
@@ -93,7 +94,6 @@ def _link(path: Path, name: str) -> BadInput:
     return BadInput(f"{path} holds a link or a device", got=repr(name[:100]), expected="plain files and folders")
 
 
-SUFFIX = "@base"
 RECIPES = (".yaml", ".yml")
 _SHORT = ("--set", "benchmark.max_time_s=1", "--set", "benchmark.min_blocks=2")
 """A rebuilt run need not measure for long: it is measured here once more, beside the candidates."""
@@ -153,7 +153,7 @@ def other_side(
         if missing := [name for name in names if name not in {spec.name for spec in same}]:
             progress.say(f"{ref} has no {', '.join(missing)}: measured without a counterpart")
         shown = path.name if path.exists() else ref
-        yield Other(shown, tuple(replace(spec, name=spec.name + SUFFIX) for spec in same))
+        yield Other(shown, tuple(replace(spec, name=spec.name + OTHER_SIDE) for spec in same))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

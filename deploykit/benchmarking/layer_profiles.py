@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from deploykit.base.runner import Runner
+    from deploykit.reporting.layers import LayerTable
 
 STAGE_VERSION = 1
 ELSE = "changes of layout, Q and DQ, and what comes before the first layer"
@@ -37,16 +38,16 @@ class LayersResult(Result):
     """What was profiled.
 
     Attributes:
-        tables: as of :func:`deploykit.reporting.layers.layer_table`.
+        tables: one, or one per variant.
         files: that were written.
     """
 
-    tables: list[dict[str, Any]]
+    tables: list[LayerTable]
     files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields."""
-        return {"tables": self.tables, "files": [str(path) for path in self.files]}
+        return {"tables": [one.plain() for one in self.tables], "files": [str(path) for path in self.files]}
 
     def summary(self) -> str:
         """The layers that take most."""

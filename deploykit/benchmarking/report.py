@@ -1,40 +1,63 @@
-"""The report of a benchmark: what was judged and what was timed, put together.
-
-The ``measurements`` of a report's variant, from the raw samples of its worker.
-
-A report's speed-ups, and each candidate beside the variant of the same name on the other side.
-"""
+"""The report of a benchmark: what was judged and what was timed, put together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deploykit.base.artifact import artifact_of, read_manifest, safe_name
 from deploykit.base.environment import describe
-from deploykit.benchmarking.against import SUFFIX
 from deploykit.benchmarking.variant import Judged
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.agreement import compare
 from deploykit.latency.results import LEAST_ROUNDS, Extra, Measured, Series, Times, ratio
+from deploykit.reporting.attachments.files import gather
 from deploykit.reporting.pick import settle
 from deploykit.reporting.read import plain, validate
-from deploykit.reporting.schema import SCHEMA
+from deploykit.reporting.schema import (
+    OTHER_SIDE,
+    SCHEMA,
+    Against,
+    ArtifactFile,
+    Data,
+    Measurement,
+    Of,
+    Report,
+    Speedup,
+    Step,
+    Variant,
+)
 from deploykit.stats.percentiles import percentile, percentile_estimate, percentile_interval
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from deploykit.data import Split
 
 SCENARIO = "single_stream"
 
 
-def measurements_of(name: str, times: Times, config: BenchmarkConfig, samples_to: Path | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Made:
+    """What a recipe knows of its variants, beyond their files.
+
+    Attributes:
+        recipe: its name.
+        root: of the run folder, which artifact paths are relative to.
+        steps: of all its variants, in its order, with the commands that do them again.
+        missing: those that have no artifact, as the report shows them.
+    """
+
+    recipe: str
+    root: Path
+    steps: Mapping[str, Sequence[Step]]
+    missing: Mapping[str, Variant]
+
+
+def measurements_of(name: str, times: Times, config: BenchmarkConfig, samples_to: Path | None) -> list[Measurement]:
     """All measurements of one variant: the primary call first, by host and device clock, then scenarios and sweeps.
 
     Args:
@@ -47,31 +70,35 @@ def measurements_of(name: str, times: Times, config: BenchmarkConfig, samples_to
     for timed, series in sorted(times.series.items()):
         if not series.blocks:
             continue
-        of = {"scenario": SCENARIO, "batch": config.batch, "threads": config.threads, "timed": timed}
-        found.append(_measurement({**of, "clock": "host"}, series, f"{safe_name(name)}.{timed}", config, samples_to))
+        file = f"{safe_name(name)}.{timed}"
+        found.append(_measurement(_of(config, timed), series, file, config, samples_to))
         if series.device:
             on_device = Series(series.device, warmup=series.warmup)
-            file = f"{safe_name(name)}.{timed}.device"
-            found.append(_measurement({**of, "clock": "device"}, on_device, file, config, samples_to))
-    found += [_extra(name, extra, config, samples_to) for extra in times.extras]
-    return found
+            found.append(_measurement(_of(config, timed, "device"), on_device, f"{file}.device", config, samples_to))
+    return found + [_extra(name, extra, config, samples_to) for extra in times.extras]
 
 
-def _extra(name: str, extra: Extra, config: BenchmarkConfig, samples_to: Path | None) -> dict[str, Any]:
-    of = {"scenario": extra.scenario, "batch": extra.batch, "threads": extra.threads}
+def _of(config: BenchmarkConfig, timed: str = "compute", clock: str = "host") -> Of:
+    """One of the primary measurements."""
+    of = {"scenario": SCENARIO, "batch": config.batch, "threads": config.threads}
+    return Of.model_validate({**of, "timed": timed, "clock": clock})
+
+
+def _extra(name: str, extra: Extra, config: BenchmarkConfig, samples_to: Path | None) -> Measurement:
+    of = Of(scenario=extra.scenario, batch=extra.batch, threads=extra.threads, timed="compute", clock="host")
     file = f"{safe_name(name)}.{extra.scenario}.batch{extra.batch}.threads{extra.threads}"
     file += f".{extra.sweep}-sweep" if extra.sweep else ""
-    made = _measurement({**of, "timed": "compute", "clock": "host"}, extra.series, file, config, samples_to)
-    made["sweep"] = extra.sweep
+    made = _measurement(of, extra.series, file, config, samples_to)
+    made.sweep = extra.sweep
     if extra.rate_per_s is not None:
-        made |= {"throughput_per_s": extra.rate_per_s, "latency_bound_ms": extra.bound_ms, "blocks": None}
-        made |= {"warmup": None, "energy_mj": None}
+        made.throughput_per_s, made.latency_bound_ms = extra.rate_per_s, extra.bound_ms
+        made.blocks = made.warmup = made.energy_mj = None
     return made
 
 
 def _measurement(
-    of: Mapping[str, Any], series: Series, file_name: str, config: BenchmarkConfig, samples_to: Path | None
-) -> dict[str, Any]:
+    of: Of, series: Series, file_name: str, config: BenchmarkConfig, samples_to: Path | None
+) -> Measurement:
     """One entry: percentiles come from the pooled raw samples, outliers included."""
     blocks = series.blocks
     parts = [blocks[number] for number in sorted(blocks)]
@@ -87,53 +114,47 @@ def _measurement(
         rounds = np.repeat(sorted(blocks), [len(part) for part in parts])
         np.savez_compressed(samples_to / file, samples_ms=samples, round=rounds.astype(np.int32))
     mean = float(samples.mean())
-    return {
-        **of,
-        "n": len(samples),
-        "warmup": series.warmup,
-        "blocks": len(parts),
-        "p50_ms": p50,
-        "p50_ms_low": low,
-        "p50_ms_high": high,
-        "p90_ms": percentile(samples, 0.9),
-        "p99_ms": percentile(samples, 0.99),
-        "p90_bound_ms": percentile_estimate(samples, 0.9).value,
-        "p99_bound_ms": percentile_estimate(samples, 0.99).value,
-        "mean_ms": mean,
-        "throughput_per_s": 1e3 * of["batch"] / mean,
-        "energy_mj": float(np.mean(series.energy_mj)) / of["batch"] if series.energy_mj else None,
-        "samples_file": file,
-    }
+    return Measurement(
+        **dict(of),
+        n=len(samples),
+        warmup=series.warmup,
+        blocks=len(parts),
+        p50_ms=p50,
+        p50_ms_low=low,
+        p50_ms_high=high,
+        p90_ms=percentile(samples, 0.9),
+        p99_ms=percentile(samples, 0.99),
+        p90_bound_ms=percentile_estimate(samples, 0.9).value,
+        p99_bound_ms=percentile_estimate(samples, 0.99).value,
+        mean_ms=mean,
+        throughput_per_s=1e3 * of.batch / mean,
+        energy_mj=float(np.mean(series.energy_mj)) / of.batch if series.energy_mj else None,
+        samples_file=file,
+    )
 
 
-def speedup_over(base: str, name: str, measured: Measured, config: BenchmarkConfig) -> dict[str, Any] | None:
+def speedup_over(base: str, name: str, measured: Measured, config: BenchmarkConfig) -> Speedup | None:
     """The paired speed-up of a variant over another, with what it is of; None where one of them was not timed."""
     speed = ratio(measured, base, name, "compute", config.ci_level, config.seed)
     if speed is None or measured.times[base].status != "ok":
         return None
-    of = {"scenario": SCENARIO, "batch": config.batch, "threads": config.threads, "timed": "compute", "clock": "host"}
-    return {"estimate": speed.estimate, "low": speed.low, "high": speed.high, "of": of}
+    return Speedup(estimate=speed.estimate, low=speed.low, high=speed.high, of=_of(config))
 
 
-def add_counterparts(
-    variants: Sequence[dict[str, Any]],
-    judged: Sequence[Judged],
-    measured: Measured,
-    labels: np.ndarray,
-    config: BenchmarkConfig,
-) -> None:
-    """Give each variant that has a ``NAME@base`` its ``against``: both were measured in the same rounds and images."""
-    known = {one.spec.name: one for one in judged}
-    for variant in variants:
-        ours, base = known[variant["name"]], known.get(variant["name"] + SUFFIX)
-        if base is None:
-            continue
-        found: dict[str, Any] = {"name": base.spec.name}
-        if ours.ok and base.ok:
-            found["speedup"] = speedup_over(base.spec.name, ours.spec.name, measured, config)
-        if ours.predicted is not None and base.predicted is not None:
-            found |= compare(ours.predicted, base.predicted, labels, config.ci_level, config.seed)
-        variant["against"] = found
+def _against(
+    ours: Judged, base: Judged | None, measured: Measured, labels: np.ndarray, config: BenchmarkConfig
+) -> Against | None:
+    """A variant beside its ``NAME@base``: both were measured in the same rounds and images."""
+    if base is None:
+        return None
+    found = Against(name=base.spec.name)
+    if ours.ok and base.ok:
+        found.speedup = speedup_over(base.spec.name, ours.spec.name, measured, config)
+    if ours.predicted is not None and base.predicted is not None:
+        found = found.model_copy(
+            update={**compare(ours.predicted, base.predicted, labels, config.ci_level, config.seed)}
+        )
+    return found
 
 
 def build_report(
@@ -144,8 +165,9 @@ def build_report(
     split: Split,
     config: BenchmarkConfig,
     folder: Path | None,
-    samples_to: Path | None,
-) -> dict[str, Any]:
+    files_to: Path | None,
+    made: Made | None = None,
+) -> Report:
     """The checked ``deploykit.report/1``.
 
     Args:
@@ -156,28 +178,41 @@ def build_report(
         split: that accuracy was measured on.
         config: of the benchmark.
         folder: what artifact paths are relative to; None: only names.
-        samples_to: folder whose ``samples/`` gets the raw samples; None: none are written.
+        files_to: folder whose ``samples/`` and ``attachments/`` are filled; None: nothing is written.
+        made: what the recipe knows, where it is one that measures.
     """
-    variants = [_variant(one, measured, baseline, config, folder, samples_to) for one in judged]
+    seen_from = folder if made is None else made.root
+    variants = [_variant(one, measured, baseline, config, seen_from, files_to) for one in judged]
     if against is not None:
-        add_counterparts(variants, judged, measured, split.labels[split.chosen(config.limit)], config)
+        known = {one.spec.name: one for one in judged}
+        labels = split.labels[split.chosen(config.limit)]
+        for variant, one in zip(variants, judged, strict=True):
+            variant.against = _against(one, known.get(variant.name + OTHER_SIDE), measured, labels, config)
     n = len(split) if config.limit is None else min(config.limit, len(split))
-    report = {
-        "schema": SCHEMA,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe(),
-        "data": {"name": Path(config.data).name, "split": config.split, "n": n, "sha256": split.sha256},
-        "ci_level": config.ci_level,
-        "seed": config.seed,
-        "noise_floor_ratio": measured.noise_floor_ratio,
-        "stop_reason": measured.stop_reason,
-        "conditions": measured.conditions,
-        "warnings": [*measured.warnings, *_within_noise(variants, measured.noise_floor_ratio)],
-        "baseline": baseline,
-        "against": against,
-        "variants": variants,
-    }
-    return validate(plain(settle(validate(plain(report)), config.max_drop_pt)))
+    report = Report(
+        schema=SCHEMA,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=plain(describe()),
+        data=Data(name=Path(config.data).name, split=config.split, n=n, sha256=split.sha256),
+        ci_level=config.ci_level,
+        seed=config.seed,
+        noise_floor_ratio=measured.noise_floor_ratio,
+        stop_reason=measured.stop_reason,
+        conditions=measured.conditions,
+        warnings=[*measured.warnings, *_within_noise(variants, measured.noise_floor_ratio)],
+        baseline=baseline,
+        against=against,
+        variants=variants,
+    )
+    settled = settle(report, config.max_drop_pt)
+    return validate((settled if made is None else _completed(settled, made)).plain())
+
+
+def _completed(report: Report, made: Made) -> Report:
+    """With the recipe's name, each variant's steps, and the variants that were never made, in the recipe's order."""
+    found = {one.name: one for one in report.variants} | dict(made.missing)
+    variants = [found[name].model_copy(update={"steps": list(steps)}) for name, steps in made.steps.items()]
+    return report.model_copy(update={"recipe": made.recipe, "variants": variants})
 
 
 def _variant(
@@ -186,28 +221,34 @@ def _variant(
     baseline: str,
     config: BenchmarkConfig,
     folder: Path | None,
-    samples_to: Path | None,
-) -> dict[str, Any]:
+    files_to: Path | None,
+) -> Variant:
     name = one.spec.name
     times = measured.times.get(name, Times())
     if times.status != "ok":
         one.fail(times.status, f"while timed: {times.reason}")
-    fields = {
-        **one.fields,
-        "steps": list(one.chain.steps),
-        "artifact": artifact_of(one.spec.path, None if name.endswith(SUFFIX) else folder),
-        "cold_start_ms": times.cold_start_ms,
-        "peak_memory_bytes": times.peak_memory_bytes,
-        "device_memory_bytes": times.device_memory_bytes,
-        "builds": times.builds if times.series else None,
-        "notes": [*one.fields.get("notes", ()), *_raced(one), *times.notes],
-    }
-    if not one.ok:
-        return fields
-    fields["measurements"] = measurements_of(name, times, config, samples_to)
-    if name != baseline:
-        fields["speedup"] = speedup_over(baseline, name, measured, config)
-    return fields
+    return Variant(
+        name=name,
+        target=one.spec.target or "",
+        precision=one.precision,
+        steps=[Step(**step) for step in one.chain.steps],
+        status=one.status,
+        reason=one.reason,
+        artifact=ArtifactFile(**artifact_of(one.spec.path, None if name.endswith(OTHER_SIDE) else folder)),
+        params=one.params,
+        macs=one.macs,
+        cold_start_ms=times.cold_start_ms,
+        peak_memory_bytes=times.peak_memory_bytes,
+        device_memory_bytes=times.device_memory_bytes,
+        builds=times.builds if times.series else None,
+        measurements=measurements_of(name, times, config, files_to) if one.ok else [],
+        speedup=speedup_over(baseline, name, measured, config) if one.ok and name != baseline else None,
+        accuracy=one.accuracy,
+        parity=one.parity,
+        audit=one.audit,
+        attachments=gather(one.chain.paths, files_to) if files_to is not None else [],
+        notes=[*one.notes, *_raced(one), *times.notes],
+    )
 
 
 def _raced(one: Judged) -> list[str]:
@@ -217,46 +258,13 @@ def _raced(one: Judged) -> list[str]:
     return [f"its engine is the fastest of {len(times)} builds"] if isinstance(times, list) and len(times) > 1 else []
 
 
-def _within_noise(variants: Sequence[dict[str, Any]], floor: float | None) -> list[str]:
+def _within_noise(variants: Sequence[Variant], floor: float | None) -> list[str]:
     """Speed-ups that two copies of the baseline might show as well."""
     if floor is None:
         return []
-    names = [one["name"] for one in variants if one.get("speedup") and abs(one["speedup"]["estimate"] - 1) <= floor]
+    names = [one.name for one in variants if one.speedup and abs(one.speedup.estimate - 1) <= floor]
     return (
         [f"no faster or slower than the baseline within the noise floor of {floor:.1%}: {', '.join(names)}"]
         if names
         else []
-    )
-
-
-def speed_table(report: dict[str, Any]) -> str:
-    """The report as a table for a terminal, the sentence first, failures with their reason below."""
-    from deploykit.reporting import rows as view
-
-    head = ["variant", "target", "p50", "p99", "speed-up", "interval", "top-1", "drop", "parity", "size"]
-    keys = ("name", "target", "p50", "p99", "speedup", "speedup_interval", "top1", "drop", "parity", "size")
-    rows = view.rows(report)
-    cells = [head, *([str(row[key]) for key in keys] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
-    facts = [f"{label}: {value}" for label, value in view.how_it_was_measured(report)]
-    against = [text, ""] if (text := view.against_text(report)) else []
-    bad = [f"{row['name']} {row['status']}: {row['reason']}" for row in rows if row["status"] != "ok"]
-    return "\n".join(
-        [
-            view.headline(report),
-            "",
-            *lines,
-            "",
-            *against,
-            *facts,
-            *bad,
-            *(f"warning: {one}" for one in report["warnings"]),
-        ]
     )

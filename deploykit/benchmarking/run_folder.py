@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deploykit.base.artifact import artifact_sha256, read_manifest
@@ -13,6 +14,30 @@ from deploykit.reporting.read import read_report
 def is_run(path: Path) -> bool:
     """Whether ``path`` is a folder with a report."""
     return path.is_dir() and (path / "report.json").is_file()
+
+
+def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
+    """The run folder that is meant, where it is all that was named."""
+    if len(artifacts) != 1 or not isinstance(artifacts[0], str):
+        return None
+    path = Path(artifacts[0])
+    return path if is_run(path) else None
+
+
+def unique_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
+    """The artifacts taken apart.
+
+    Raises:
+        BadInput: none, or two of one name.
+    """
+    specs = [parse_spec(one) if isinstance(one, str) else one for one in artifacts]
+    if not specs:
+        raise BadInput("no artifact to evaluate", expected="[NAME=]PATH[@TARGET]")
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two artifacts are called {name!r}", fix=f"Name them: {name}-a=PATH {name}-b=PATH.")
+    return specs
 
 
 def specs_of_run(folder: Path, *, inside: Path | None = None) -> list[Spec]:
@@ -28,25 +53,25 @@ def specs_of_run(folder: Path, *, inside: Path | None = None) -> list[Spec]:
     report = read_report(folder)
     options = _options(folder)
     found = []
-    for variant in report["variants"]:
-        artifact = variant["artifact"]
-        if variant["status"] != "ok" or artifact is None:
+    for variant in report.variants:
+        artifact = variant.artifact
+        if variant.status != "ok" or artifact is None:
             continue
-        name, path = variant["name"], (folder / artifact["path"]).resolve()
+        name, path = variant.name, (folder / artifact.path).resolve()
         if inside is not None and not path.is_relative_to(inside.resolve()):
-            raise BadInput(f"{name} of {folder.name} lies outside of it", got=artifact["path"], fix="Bundle it too.")
+            raise BadInput(f"{name} of {folder.name} lies outside of it", got=artifact.path, fix="Bundle it too.")
         if not path.is_file():
             raise BadInput(
-                f"{name} of {folder}: {artifact['path']} is not there", fix="Bring the artifact, or build it again."
+                f"{name} of {folder}: {artifact.path} is not there", fix="Bring the artifact, or build it again."
             )
-        if artifact_sha256(path) != artifact["sha256"]:
+        if artifact_sha256(path) != artifact.sha256:
             raise BadInput(
-                f"{name} of {folder}: {artifact['path']} is not the file any more that was measured",
+                f"{name} of {folder}: {artifact.path} is not the file any more that was measured",
                 got=f"sha256 {artifact_sha256(path)[:12]}",
-                expected=artifact["sha256"][:12],
+                expected=artifact.sha256[:12],
                 fix="Measure that folder again, or restore the file.",
             )
-        found.append(Spec(name, path, variant["target"], options.get(name, {})))
+        found.append(Spec(name, path, variant.target, options.get(name, {})))
     if not found:
         raise BadInput(f"{folder} holds no variant that could be measured")
     return found

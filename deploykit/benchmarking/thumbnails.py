@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.atomic import atomic_path
 
 if TYPE_CHECKING:
     from deploykit.data import Split
+    from deploykit.reporting.schema import Accuracy
 
 SIDE = 64
 QUALITIES = (85, 60, 30)
 MAX_BYTES = 4096
 
 
-def leave_thumbnails(accuracies: Iterable[dict[str, Any] | None], split: Split, folder: Path) -> None:
+def leave_thumbnails(accuracies: Iterable[Accuracy | None], split: Split, folder: Path) -> None:
     """Write ``thumbnails/IMAGE.jpg`` of every flip and name it in its ``picture``; an image of several is written once.
 
     Args:
@@ -27,14 +28,14 @@ def leave_thumbnails(accuracies: Iterable[dict[str, Any] | None], split: Split, 
     """
     written = set()
     for accuracy in accuracies:
-        for flip in (accuracy or {}).get("flips") or ():
-            name = f"thumbnails/{flip['image']}.jpg"
+        for flip in (accuracy.flips if accuracy else None) or ():
+            name = f"thumbnails/{flip.image}.jpg"
             if name not in written:
                 written.add(name)
                 (folder / "thumbnails").mkdir(exist_ok=True)
                 with atomic_path(folder / name) as temporary:
-                    temporary.write_bytes(_small(split, flip["image"]))
-            flip["picture"] = name
+                    temporary.write_bytes(_small(split, flip.image))
+            flip.picture = name
 
 
 def _small(split: Split, number: int) -> bytes:

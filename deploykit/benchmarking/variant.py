@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
 from deploykit.base.progress import Progress
 from deploykit.base.spec import Spec
-from deploykit.base.targets import REFERENCE
+from deploykit.base.targets import REFERENCE, Precision
 from deploykit.config.benchmark import BenchmarkConfig
-from deploykit.evaluation.metrics import Metric
-from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
+from deploykit.evaluation.score import Scored, Scoring, score, score_corrupted
+from deploykit.reporting.read import plain
+from deploykit.reporting.schema import Accuracy, Parity
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from deploykit.data import DataSource, Split
 
 PARITY_IMAGES = 128
+Status = Literal["ok", "failed", "skipped"]
 
 
 @dataclass
@@ -33,30 +35,47 @@ class Judged:
     Attributes:
         spec: with its target.
         chain: what it came from.
-        fields: of the report's variant.
-        logits: float32 [N, C] in the data's class order, or None; only the baseline's are kept.
+        status: ``ok`` where it may be timed.
+        reason: why not ok.
+        notes: for the report.
+        precision: of its engine.
+        audit: what its engine tells of itself.
+        parity: with its reference; None where it is the reference, or was not compared.
+        accuracy: as of the report.
+        params: of the network it came from.
+        macs: of one image.
+        scored: its answers; only the baseline's are kept.
         predicted: int64 [N], its answers, or None.
         preprocessing: of its engine, or None where it did not open.
-        answers: to corrupted pictures, where these were asked for.
     """
 
     spec: Spec
     chain: Chain
-    fields: dict[str, Any]
-    logits: np.ndarray | None = None
+    status: Status = "ok"
+    reason: str | None = None
+    notes: list[str] = field(default_factory=list)
+    precision: Precision | None = None
+    audit: dict[str, Any] | None = None
+    parity: Parity | None = None
+    accuracy: Accuracy | None = None
+    params: int | None = None
+    macs: int | None = None
+    scored: Scored | None = None
     predicted: np.ndarray | None = None
     preprocessing: Preprocessing | None = None
-    answers: Answers | None = None
+
+    def __post_init__(self) -> None:
+        self.notes = [*self.chain.notes, *self.notes]
 
     @property
     def ok(self) -> bool:
         """Whether it may be timed."""
-        return bool(self.fields["status"] == "ok")
+        return self.status == "ok"
 
-    def fail(self, status: str, reason: str) -> None:
+    def fail(self, status: Status, reason: str) -> None:
         """Record why it is not timed; the first reason stays."""
         if self.ok:
-            self.fields |= {"status": status, "reason": reason}
+            self.status, self.reason = status, reason
 
 
 @dataclass
@@ -65,20 +84,23 @@ class Judge:
 
     Attributes:
         config: of the benchmark.
-        source: of the pictures.
-        split: of the source.
-        metrics: custom ones.
+        source: of the images.
+        how: they are scored.
         threads: of engines that are not timed.
         progress: where it tells what it does.
     """
 
     config: BenchmarkConfig
     source: DataSource
-    split: Split
-    metrics: Mapping[str, Metric]
+    how: Scoring
     threads: int
     progress: Progress
     _reference: tuple[Spec, Runner] | None = field(default=None, init=False)
+
+    @property
+    def split(self) -> Split:
+        """Whose images."""
+        return self.how.split
 
     def judge(self, spec: Spec, chain: Chain, base: Judged | None) -> Judged:
         """Open a variant once: parity with its reference, then accuracy.
@@ -93,16 +115,13 @@ class Judge:
             BadInput: the file is broken, or it is no classifier of this data.
             Unavailable: this machine lacks what its target needs.
         """
-        from deploykit.evaluation.metrics import judge
-        from deploykit.evaluation.run_classifier import collect_logits, preprocessing_of
+        from deploykit.evaluation.run_classifier import preprocessing_of
         from deploykit.quantization.lint.explain_audit import audited
 
-        fields: dict[str, Any] = {"name": spec.name, "target": spec.target, "status": "ok", "notes": [*chain.notes]}
-        found = Judged(spec, chain, fields)
-        name, config = spec.name, self.config
+        found, name, config = Judged(spec, chain), spec.name, self.config
         with self._open(spec) as runner:
-            fields["precision"] = runner.precision
-            fields["notes"] += list(runner.notes)
+            found.precision = cast(Precision, runner.precision)
+            found.notes += list(runner.notes)
             preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
             found.preprocessing = preprocessing
             fixed = runner.inputs[0].fixed_batch
@@ -112,48 +131,15 @@ class Judge:
                 )
             try:
                 self._parity(found, runner, base)
-                fields["audit"] = audited(runner)
-                logits = collect_logits(
-                    runner,
-                    self.split,
-                    config.eval_batch,
-                    config.limit,
-                    self.progress,
-                    name=name,
-                    preprocessing=preprocessing,
-                )
-                chosen = self.split.chosen(config.limit)
-                fields["accuracy"] = judge(
-                    logits,
-                    self.split.labels[chosen],
-                    None if base is None else base.logits,
-                    config.ci_level,
-                    config.seed,
-                    name=name,
-                    metrics=self.metrics,
-                    classes=tuple(self.split.classes),
-                    images=chosen,
-                )
-                found.logits, found.predicted = logits, logits.argmax(axis=1)
-                self._corrupted(found, runner, preprocessing, base)
+                found.audit = plain(audited(runner))
+                theirs = None if base is None else base.scored
+                scored = score(runner, preprocessing, self.how, theirs, self.progress, name=name)
+                found.scored, found.accuracy = scored, scored.accuracy
+                found.predicted = scored.logits.argmax(axis=1)
+                score_corrupted(scored, runner, preprocessing, self.how, theirs, self.progress, name=name)
             except AnswerNo as error:
                 found.fail("failed", error.line())
         return found
-
-    def _corrupted(self, found: Judged, runner: Runner, preprocessing: Preprocessing, base: Judged | None) -> None:
-        """Accuracy on corrupted pictures, where it is asked for."""
-        config = self.config
-        if not config.corruptions:
-            return
-        count, name = config.corruption_images, found.spec.name
-        found.answers = corrupted_answers(
-            runner, self.split, preprocessing, count, config.eval_batch, config.seed, self.progress, name=name
-        )
-        labels = self.split.labels[self.split.chosen(count)]
-        theirs = None if base is None else base.answers
-        found.fields["accuracy"]["robustness"] = judge_corrupted(
-            found.answers, theirs, labels, config.ci_level, config.seed
-        )
 
     def _open(self, spec: Spec) -> Runner:
         from deploykit.engines import open_runner
@@ -177,11 +163,9 @@ class Judge:
                     return  # it is the reference itself
             elif fallback is not None:
                 reference, name = stack.enter_context(self._open(fallback.spec)), fallback.spec.name
-                found.fields["notes"].append(
-                    f"compared with the baseline {name}: the model file it came from is not known"
-                )
+                found.notes.append(f"compared with the baseline {name}: the model file it came from is not known")
             else:
-                found.fields["notes"].append("not verified: it is the baseline, and its model file is not known")
+                found.notes.append("not verified: it is the baseline, and its model file is not known")
                 return
             parity = parity_of(
                 reference,
@@ -193,7 +177,7 @@ class Judge:
                 name=name,
                 columns=_columns(reference.classes, runner.classes),
             )
-        found.fields["parity"] = parity.to_dict()
+        found.parity = Parity.model_validate(parity.to_dict())
         if not parity.ok:
             found.fail("failed", "parity: " + "; ".join(parity.reasons))
 
@@ -214,7 +198,7 @@ class Judge:
         if known is None or not isinstance(reference, RunsModel) or reference.loaded.program is not None:
             return
         counts = count(reference.loaded.module, known.size)
-        found.fields |= {"params": counts.params, "macs": counts.macs}
+        found.params, found.macs = counts.params, counts.macs
 
     def close(self) -> None:
         """Close the reference."""

@@ -192,4 +192,4 @@ def _judged(
     reference: Runner, runner: Runner, pictures: np.ndarray, precision: str, progress: Progress, parity_of: Any
 ) -> tuple[float | None, bool]:
     parity = parity_of(reference, runner, pictures, (1, 8), precision, progress, name="float")
-    return parity.to_dict()["snr_db"], parity.ok
+    return parity.snr_db, parity.ok

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from deploykit.base.artifact import (
     Manifest,
@@ -17,7 +15,6 @@ from deploykit.base.artifact import (
     artifact_of,
     artifact_sha256,
     files_of,
-    safe_name,
     write_manifest,
 )
 from deploykit.base.atomic import make_folder
@@ -26,24 +23,23 @@ from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
 from deploykit.base.lineage import chain_of
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.spec import Spec, parse_spec
-from deploykit.benchmarking.run_folder import is_run
+from deploykit.base.spec import Spec
+from deploykit.base.targets import Precision
+from deploykit.benchmarking.run_folder import run_folder_of, unique_specs
 from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.config.keywords import by_keywords
-from deploykit.evaluation.metrics import Metric, judge, load_metrics
-from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
-from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
+from deploykit.evaluation.metrics import load_metrics
+from deploykit.evaluation.run_classifier import preprocessing_of
+from deploykit.evaluation.score import Scored, Scoring, save_logits_of, score, score_corrupted
 from deploykit.reporting.read import plain, read_report, validate
-from deploykit.reporting.rows import accuracy_table
-from deploykit.reporting.schema import SCHEMA
+from deploykit.reporting.schema import SCHEMA, ArtifactFile, Data, Report, Step, Variant
+from deploykit.reporting.terminal import accuracy_table
 from deploykit.reporting.write import refuse_foreign_pages, write_report
 
 if TYPE_CHECKING:
-    from deploykit.data import DataSource, Split
-
-__all__ = ["EvaluateResult", "collect_logits", "evaluate", "in_data_order", "judge", "preprocessing_of"]
+    from deploykit.data import DataSource
 
 STAGE_VERSION = 1
 
@@ -90,19 +86,17 @@ def evaluate(
         if _made_before(folder, manifest.key, force=force):
             progress.say(f"{folder}: this evaluation was done before, nothing to do")
             return EvaluateResult(read_report(folder / "report.json"), folder)
-    variants: dict[str, dict[str, Any]] = {}
-    base_logits: np.ndarray | None = None
-    base_answers: Answers | None = None
+    corrupted = config.corruption_images if config.corruptions else 0
+    how = Scoring(split, config.batch, config.limit, config.ci_level, config.seed, metrics, corrupted)
+    variants: dict[str, Variant] = {}
+    base: Scored | None = None
     for spec in sorted(specs, key=lambda one: one.name != baseline):
-        base = (base_logits, base_answers)
-        variant, logits, answers = _measure(spec, source, split, base, config, metrics, folder, progress)
-        variants[spec.name] = variant
-        if spec.name == baseline:
-            base_logits, base_answers = logits, answers
-    report = _report([variants[spec.name] for spec in specs], baseline, split, config)
-    if base_logits is None and len(specs) > 1:
-        report["warnings"].append(f"the baseline {baseline} failed, so nothing could be compared with it")
-    report = validate(plain(report))
+        variants[spec.name], scored = _variant(spec, source, how, base, config, folder, progress)
+        base = scored if spec.name == baseline else base
+    report = _report([variants[spec.name] for spec in specs], baseline, how, config)
+    if base is None and len(specs) > 1:
+        report.warnings.append(f"the baseline {baseline} failed, so nothing could be compared with it")
+    report = validate(report.plain())
     if folder is not None and manifest is not None:
         write_report(report, folder)
         files = files_of(folder / "report.json")
@@ -130,14 +124,6 @@ def _again(
     return EvaluateResult(report, folder)
 
 
-def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
-    """The run folder that is meant, where it is all that was named."""
-    if len(artifacts) != 1 or not isinstance(artifacts[0], str):
-        return None
-    path = Path(artifacts[0])
-    return path if is_run(path) else None
-
-
 def refuse_stored_code(config: EvaluateConfig | BenchmarkConfig, where: str) -> None:
     """Check that a stored configuration names no user code that its maker did not allow.
 
@@ -154,22 +140,6 @@ def refuse_stored_code(config: EvaluateConfig | BenchmarkConfig, where: str) -> 
         )
 
 
-def unique_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
-    """The artifacts taken apart.
-
-    Raises:
-        BadInput: none, or two of one name.
-    """
-    specs = [parse_spec(one) if isinstance(one, str) else one for one in artifacts]
-    if not specs:
-        raise BadInput("no artifact to evaluate", expected="[NAME=]PATH[@TARGET]")
-    names = [spec.name for spec in specs]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInput(f"two artifacts are called {name!r}", fix=f"Name them: {name}-a=PATH {name}-b=PATH.")
-    return specs
-
-
 def _baseline(specs: Sequence[Spec], wanted: str | None) -> str:
     names = [spec.name for spec in specs]
     if wanted is not None and wanted not in names:
@@ -177,94 +147,58 @@ def _baseline(specs: Sequence[Spec], wanted: str | None) -> str:
     return wanted or names[0]
 
 
-def _measure(
+def _variant(
     spec: Spec,
     source: DataSource,
-    split: Split,
-    base: tuple[np.ndarray | None, Answers | None],
+    how: Scoring,
+    base: Scored | None,
     config: EvaluateConfig,
-    metrics: Mapping[str, Metric],
     folder: Path | None,
     progress: Progress,
-) -> tuple[dict[str, Any], np.ndarray | None, Answers | None]:
-    """One variant of the report, its logits (None where it failed) and its answers to corrupted pictures.
-
-    ``base`` holds both of the baseline, None while it is judged itself.
-    """
+) -> tuple[Variant, Scored | None]:
+    """One variant of the report, and what it answered (None where it failed); ``base`` is the baseline's."""
     from deploykit.engines import open_runner
-    from deploykit.evaluation.logits import SavedLogits, save_logits
 
-    chain = chain_of(spec.path, folder)
+    chain, name = chain_of(spec.path, folder), spec.name
     with open_runner(
         spec, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
     ) as runner:
-        variant = {
-            "name": spec.name,
-            "target": runner.target,
-            "precision": runner.precision,
-            "status": "ok",
-            "steps": list(chain.steps),
-            "notes": list(chain.notes),
-            "artifact": artifact_of(spec.path, folder),
-        }
-        preprocessing = preprocessing_of(runner, source, config.size, spec.name, progress)
-        logits = collect_logits(
-            runner, split, config.batch, config.limit, progress, name=spec.name, preprocessing=preprocessing
+        variant = Variant(
+            name=name,
+            target=runner.target,
+            precision=cast(Precision, runner.precision),
+            status="ok",
+            steps=[Step(**step) for step in chain.steps],
+            notes=list(chain.notes),
+            artifact=ArtifactFile(**artifact_of(spec.path, folder)),
         )
-        answers = None
-        if config.corruptions and np.isfinite(logits).all():
-            answers = corrupted_answers(
-                runner,
-                split,
-                preprocessing,
-                config.corruption_images,
-                config.batch,
-                config.seed,
-                progress,
-                name=spec.name,
-            )
-    chosen = split.chosen(config.limit)
-    labels = split.labels[chosen]
-    try:
-        judged = judge(
-            logits,
-            labels,
-            base[0],
-            config.ci_level,
-            config.seed,
-            name=spec.name,
-            metrics=metrics,
-            classes=tuple(split.classes),
-            images=chosen,
-        )
-    except AnswerNo as error:
-        progress.warn(error.line())
-        return {**variant, "status": "failed", "reason": error.line()}, None, None
-    if answers is not None:
-        known = split.labels[split.chosen(config.corruption_images)]
-        judged["robustness"] = judge_corrupted(answers, base[1], known, config.ci_level, config.seed)
+        preprocessing = preprocessing_of(runner, source, config.size, name, progress)
+        try:
+            scored = score(runner, preprocessing, how, base, progress, name=name)
+        except AnswerNo as error:
+            progress.warn(error.line())
+            variant.status, variant.reason = "failed", error.line()
+            return variant, None
+        score_corrupted(scored, runner, preprocessing, how, base, progress, name=name)
     if folder is not None:
-        leave_thumbnails([judged], split, folder)
-        (folder / "logits").mkdir(exist_ok=True)
-        place = f"logits/{safe_name(spec.name)}.npz"
-        save_logits(folder / place, SavedLogits(logits, labels, split.sha256, tuple(split.classes)))
-        judged["logits_file"] = place
-    return {**variant, "accuracy": judged}, logits, answers
+        leave_thumbnails([scored.accuracy], how.split, folder)
+        save_logits_of(scored, how, folder, name)
+    variant.accuracy = scored.accuracy
+    return variant, scored
 
 
-def _report(variants: list[dict[str, Any]], baseline: str, split: Split, config: EvaluateConfig) -> dict[str, Any]:
-    n = len(split.chosen(config.limit))
-    return {
-        "schema": SCHEMA,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe(),
-        "data": {"name": _data_name(config), "split": config.split, "n": n, "sha256": split.sha256},
-        "ci_level": config.ci_level,
-        "seed": config.seed,
-        "warnings": [],
-        "baseline": baseline,
-        "variants": variants,
-    }
+def _report(variants: list[Variant], baseline: str, how: Scoring, config: EvaluateConfig) -> Report:
+    data = Data(name=_data_name(config), split=config.split, n=len(how.labels), sha256=how.split.sha256)
+    return Report(
+        schema=SCHEMA,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=plain(describe()),
+        data=data,
+        ci_level=config.ci_level,
+        seed=config.seed,
+        baseline=baseline,
+        variants=variants,
+    )
 
 
 def _manifest(specs: Sequence[Spec], data_sha256: str, config: EvaluateConfig) -> Manifest:
@@ -312,23 +246,24 @@ class EvaluateResult(Result):
     """What was found.
 
     Attributes:
-        report: as of ``deploykit.report/1``, without timings.
+        report: without timings.
         folder: where it was written, or None.
     """
 
-    report: dict[str, Any]
+    report: Report
     folder: Path | None = None
 
     @property
     def ok(self) -> bool:
         """Whether every variant could be judged."""
-        return all(variant["status"] == "ok" for variant in self.report["variants"])
+        return all(variant.status == "ok" for variant in self.report.variants)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields: the data, the baseline, the variants with their accuracy, and where the report is."""
         keys = ("data", "ci_level", "seed", "baseline", "warnings", "variants")
         place = None if self.folder is None else str(self.folder / "report.json")
-        return {**{key: self.report[key] for key in keys}, "report": place}
+        fields = self.report.plain()
+        return {**{key: fields[key] for key in keys}, "report": place}
 
     def summary(self) -> str:
         """The table for people."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deploykit.config.benchmark import BenchmarkConfig
     from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
+    from deploykit.reporting.schema import Report
 
 STAGE_VERSION = 1
 
@@ -121,13 +122,13 @@ def verdict_of(new: Evidence, old: Evidence | None, policy: GatePolicy, confiden
     if old is not None:
         check_comparable(new, old)
     asked, notes = questions(new, old, policy)
-    created = None if old is None else old.report["created"]
+    created = None if old is None else old.report.created
     return Gate(
         policy.name,
         policy.confidence,
         judge(asked, confidence),
         notes,
-        new.report["created"],
+        new.report.created,
         created,
         looks,
         times_of(new),
@@ -139,7 +140,7 @@ def _looked(
 ) -> Gate:
     """The verdict after as many looks as were asked for and needed; each look spends its share of the error."""
 
-    def benchmarked(artifacts: Sequence[Spec], folder: Path, asked: BenchmarkConfig) -> Mapping[str, Any]:
+    def benchmarked(artifacts: Sequence[Spec], folder: Path, asked: BenchmarkConfig) -> Report:
         from deploykit.commands.benchmark import benchmark
 
         return benchmark(artifacts, folder, asked, progress=progress).report

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.checkpoint import check_file
@@ -19,6 +18,9 @@ from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.reporting.file_facts import manifest_facts, shown, table
+
+if TYPE_CHECKING:
+    from deploykit.reporting.schema import Report
 
 SUFFIXES = target_of(TENSORRT).suffixes
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
@@ -149,20 +151,19 @@ def _described_by(path: Path) -> Path | None:
     return path.with_name(name) if name != path.name and name else None
 
 
-def _report(content: Mapping[str, Any]) -> dict[str, Any]:
-    variants = []
-    for variant in content["variants"]:
-        accuracy, speedup = variant.get("accuracy") or {}, variant.get("speedup") or {}
-        variants.append(
-            {
-                **{key: variant[key] for key in ("name", "target", "precision", "status")},
-                "speedup": speedup.get("estimate"),
-                "top1": accuracy.get("top1"),
-                "drop_pt": accuracy.get("drop_pt"),
-            }
-        )
+def _report(report: Report) -> dict[str, Any]:
+    variants = [
+        {
+            **{key: getattr(variant, key) for key in ("name", "target", "precision", "status")},
+            "speedup": variant.speedup.estimate if variant.speedup else None,
+            "top1": variant.accuracy.top1 if variant.accuracy else None,
+            "drop_pt": variant.accuracy.drop_pt if variant.accuracy else None,
+        }
+        for variant in report.variants
+    ]
+    fields = report.plain()
     keep = ("created", "recipe", "baseline", "stop_reason", "pick", "data")
-    return {**{key: content[key] for key in keep}, "variants": variants}
+    return {**{key: fields[key] for key in keep}, "variants": variants}
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def _pages(place: Path, output: Path | str | None, force: bool) -> ReportResult:
     if not force:
         refuse_foreign_pages(folder)
     files = write_pages(found, folder, home)
-    chosen = found["pick"]["name"] if found["pick"] else None
+    chosen = found.pick.name if found.pick else None
     return ReportResult(tuple(files), headline(found), chosen)
 
 
@@ -110,7 +110,7 @@ def _compared(sources: Sequence[Path], output: Path | str | None, force: bool, p
     if not force:
         refuse_foreign_pages(folder, NAMES[:2])
         already_made(folder / NAMES[2], "", force=False)
-    for warning in found["warnings"]:
+    for warning in found.warnings:
         progress.warn(warning)
     files = write_comparison(found, folder)
     parents = tuple(
@@ -119,7 +119,7 @@ def _compared(sources: Sequence[Path], output: Path | str | None, force: bool, p
     write_manifest(
         folder / NAMES[2], Manifest("comparison", files_of(*files), "report", STAGE_VERSION, parents=parents)
     )
-    return ReportResult(tuple(files), headline(found), found["runs"][-1]["pick"])
+    return ReportResult(tuple(files), headline(found), found.runs[-1].pick)
 
 
 def labels_of(places: Sequence[Path]) -> list[str]:

@@ -88,6 +88,11 @@ class BenchmarkConfig(Config):
     seed: Seed = 0
     allow_code: AllowCode = False
 
+    @property
+    def timed(self) -> tuple[str, ...]:
+        """The calls that are timed, the primary one first."""
+        return ("compute", "end_to_end") if self.end_to_end else ("compute",)
+
 
 COMMAND = Command(
     "Verify, judge and time models and engines together, and say which one to deploy.",

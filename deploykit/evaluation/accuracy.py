@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from deploykit.evaluation.confidence import confidences, reliability
+from deploykit.evaluation.confidence import Bin, confidences, reliability
 from deploykit.stats.proportions import wilson
 
 ROWS = 4096
+
+
+class Scores(TypedDict):
+    """What :func:`accuracy` finds: ratios in [0, 1]; ``top5`` is None below six classes, where it says nothing."""
+
+    n: int
+    top1: float
+    top1_low: float
+    top1_high: float
+    top5: float | None
+    macro_f1: float
+    macro_precision: float
+    macro_recall: float
+    ece: float
+    reliability: list[Bin]
+
+
+class ClassScores(TypedDict):
+    """One class: its images and scores; the last two compare its images with a baseline's answers."""
+
+    name: str
+    n: int
+    precision: float
+    recall: float
+    f1: float
+    agreement: NotRequired[float]
+    negative_flips: NotRequired[float]
+
+
+class Mistaken(TypedDict):
+    """How often images of ``label`` were taken for ``predicted``."""
+
+    label: str
+    predicted: str
+    n: int
+
+
+class NegativeFlip(TypedDict):
+    """An image that a baseline gets right and the model wrong: its row of the logits, and indices of classes."""
+
+    row: int
+    label: int
+    base: int
+    predicted: int
+    confidence: float
 
 
 def predictions(logits: np.ndarray) -> np.ndarray:
@@ -61,7 +106,7 @@ def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[s
     }
 
 
-def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> dict[str, Any]:
+def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> Scores:
     """Top-1 with its Wilson interval, top-5, macro scores and calibration.
 
     The macro scores average over the classes that occur as a label or as a prediction, as scikit-learn does.
@@ -70,11 +115,6 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> 
         logits: [N, C], finite.
         labels: int64 [N] in 0…C-1.
         ci_level: of the interval.
-
-    Returns:
-        ``n``, ``top1``, ``top1_low``, ``top1_high``, ``top5`` (None below six classes, where it says nothing),
-        ``macro_f1``, ``macro_precision``, ``macro_recall``, ``ece``, ``reliability`` (the bins behind it); ratios in
-        [0, 1].
     """
     n, classes = logits.shape
     predicted = predictions(logits)
@@ -97,11 +137,17 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> 
     }
 
 
-def class_table(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """``per_class`` of a report: name, images, precision, recall and F1 of each class, in the order of the columns."""
+def class_table(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> list[ClassScores]:
+    """The scores of each class, in the order of the columns."""
     scores = per_class(predictions(logits), labels, len(classes))
     return [
-        {"name": name, "n": int(scores["n"][i])} | {key: float(scores[key][i]) for key in ("precision", "recall", "f1")}
+        {
+            "name": name,
+            "n": int(scores["n"][i]),
+            "precision": float(scores["precision"][i]),
+            "recall": float(scores["recall"][i]),
+            "f1": float(scores["f1"][i]),
+        }
         for i, name in enumerate(classes)
     ]
 
@@ -117,8 +163,8 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
 
-def most_confused(matrix: np.ndarray, names: tuple[str, ...], most: int = 20) -> list[dict[str, Any]]:
-    """The pairs of classes that are mistaken most often, the worst first: ``label``, ``predicted``, ``n``.
+def most_confused(matrix: np.ndarray, names: tuple[str, ...], most: int = 20) -> list[Mistaken]:
+    """The pairs of classes that are mistaken most often, the worst first.
 
     Args:
         matrix: of :func:`confusion`.
@@ -127,7 +173,7 @@ def most_confused(matrix: np.ndarray, names: tuple[str, ...], most: int = 20) ->
     """
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
-    found = []
+    found: list[Mistaken] = []
     for place in np.argsort(-wrong, axis=None, kind="stable")[:most].tolist():
         label, answer = divmod(place, len(names))
         if wrong[label, answer] == 0:
@@ -156,7 +202,7 @@ def changed_by_class(
     return {"agreement": 1 - differ / n, "negative_flips": lost / n}
 
 
-def negative_flips(logits: np.ndarray, base: np.ndarray, labels: np.ndarray, most: int) -> list[dict[str, Any]]:
+def negative_flips(logits: np.ndarray, base: np.ndarray, labels: np.ndarray, most: int) -> list[NegativeFlip]:
     """The images that the baseline gets right and the model wrong, those first about which it is most sure.
 
     Args:
@@ -164,9 +210,6 @@ def negative_flips(logits: np.ndarray, base: np.ndarray, labels: np.ndarray, mos
         base: int64 [N], the baseline's answers.
         labels: int64 [N].
         most: number of images.
-
-    Returns:
-        ``row`` (of the logits), ``label``, ``base``, ``predicted`` (class indices), ``confidence``.
     """
     predicted = logits.argmax(axis=1)
     rows = np.flatnonzero((base == labels) & (predicted != labels))

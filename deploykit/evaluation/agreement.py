@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -12,9 +12,25 @@ from deploykit.stats.paired import bootstrap_mean, mcnemar, score_interval
 FEW_DISCORDANT = 10
 
 
+class Difference(TypedDict):
+    """What changed against a baseline on the same images.
+
+    The drop of top-1 with its interval is in percentage points, positive when worse; ``drop_interval`` says how it was
+    found, ``exact`` where the logits are identical; agreement and negative flips are shares of the images.
+    """
+
+    drop_pt: float
+    drop_pt_low: float
+    drop_pt_high: float
+    drop_interval: Literal["bootstrap", "score", "exact"]
+    agreement: float
+    negative_flips: float
+    mcnemar_p: float
+
+
 def agreement(
     logits: np.ndarray, base_logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95, seed: int = 0
-) -> dict[str, Any]:
+) -> Difference:
     """The drop in top-1 against a baseline with its paired interval, agreement, negative flips and McNemar's p.
 
     Negative flips are images that the baseline gets right and this model wrong (Yan et al., "Positive-congruent
@@ -28,11 +44,6 @@ def agreement(
         labels: int64 [N].
         ci_level: of the interval.
         seed: of the bootstrap.
-
-    Returns:
-        ``drop_pt``, ``drop_pt_low``, ``drop_pt_high`` (percentage points, positive when worse), ``drop_interval``
-        (``bootstrap``, ``score``, or ``exact`` where the logits are identical), ``agreement``, ``negative_flips``
-        (ratios), ``mcnemar_p``.
     """
     same = logits is base_logits or np.array_equal(logits, base_logits)
     return compare(predictions(logits), predictions(base_logits), labels, ci_level, seed, identical=same)
@@ -46,7 +57,7 @@ def compare(
     seed: int = 0,
     *,
     identical: bool = False,
-) -> dict[str, Any]:
+) -> Difference:
     """What :func:`agreement` finds, from the answers alone.
 
     Args:
@@ -58,6 +69,7 @@ def compare(
         identical: the logits themselves are equal, so that the drop is 0 beyond doubt.
     """
     n = len(labels)
+    method: Literal["bootstrap", "score", "exact"]
     right, base_right = ours == labels, base == labels
     lost = int(np.count_nonzero(base_right & ~right))
     won = int(np.count_nonzero(right & ~base_right))

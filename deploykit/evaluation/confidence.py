@@ -7,12 +7,22 @@ diagrams) and eq. 3 (ECE), 15 bins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 ROWS = 4096
 ECE_BINS = 15
+
+
+class Bin(TypedDict):
+    """Images whose confidence lies in (low, high]: how many, their mean confidence, how often right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Reliability:
         """The mean gap between confidence and accuracy, weighted by images."""
         return float(np.abs(self.confidence - self.right).sum() / self.images.sum())
 
-    def curve(self) -> list[dict[str, Any]]:
-        """The bins that hold images: ``low``, ``high``, ``n``, mean ``confidence``, ``accuracy``."""
+    def curve(self) -> list[Bin]:
+        """The bins that hold images."""
         bins = len(self.images)
         return [
             {

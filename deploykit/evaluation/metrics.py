@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +21,7 @@ from deploykit.evaluation.accuracy import (
     predictions,
 )
 from deploykit.evaluation.agreement import agreement
-
-if TYPE_CHECKING:
-    import numpy as np
+from deploykit.reporting.schema import Accuracy
 
 Metric = Callable[..., float]
 
@@ -100,7 +97,7 @@ def judge(
     metrics: Mapping[str, Metric] | None = None,
     classes: tuple[str, ...] | None = None,
     images: np.ndarray | None = None,
-) -> dict[str, Any]:
+) -> Accuracy:
     """The ``accuracy`` of a report's variant, without its ``logits_file``.
 
     Args:
@@ -122,7 +119,7 @@ def judge(
     from deploykit.evaluation.logits import check_logits
 
     check_logits(logits, labels, name)
-    found = accuracy(logits, labels, ci_level)
+    found: dict[str, object] = {**accuracy(logits, labels, ci_level)}
     if base_logits is not None:
         found |= agreement(logits, base_logits, labels, ci_level, seed)
     if metrics:
@@ -130,23 +127,24 @@ def judge(
     if classes is not None and len(classes) == logits.shape[1]:
         base = None if base_logits is None else predictions(base_logits)
         found |= _by_class(logits, labels, base, classes, images)
-    return found
+    return Accuracy.model_validate(found)
 
 
 def _by_class(
     logits: np.ndarray, labels: np.ndarray, base: np.ndarray | None, classes: tuple[str, ...], images: np.ndarray | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     predicted = predictions(logits)
     matrix = confusion(predicted, labels, len(classes))
-    found: dict[str, Any] = {"confused": most_confused(matrix, classes)}
+    found: dict[str, object] = {"confused": most_confused(matrix, classes)}
     if len(classes) <= CLASSES_CROSSED:
         found["confusion"] = matrix.tolist()
-    if len(classes) <= CLASSES_LISTED:
-        found["per_class"] = class_table(logits, labels, classes)
+    table = class_table(logits, labels, classes) if len(classes) <= CLASSES_LISTED else None
+    found["per_class"] = table
     if base is not None:
         changed = changed_by_class(predicted, base, labels, len(classes))
-        for i, row in enumerate(found.get("per_class", ())):
-            row |= {key: float(values[i]) for key, values in changed.items()}
+        for i, row in enumerate(table or ()):
+            row["agreement"] = float(changed["agreement"][i])
+            row["negative_flips"] = float(changed["negative_flips"][i])
         found["flips"] = [
             {
                 "image": one["row"] if images is None else int(images[one["row"]]),

@@ -20,12 +20,32 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.evaluation.snr import BUDGETS, Budget, Sums, allowed_disagreements, budget_of, joined
+
+
+class OutputParity(TypedDict):
+    """Parity of one output of several."""
+
+    name: str
+    max_abs: float | None
+    snr_db: float | None
+    identical: bool
+
+
+class WorstImage(TypedDict):
+    """A picture that differs most, at a batch size; its classes where the output is one of classes."""
+
+    index: int
+    batch: int
+    reference_class: NotRequired[int]
+    candidate_class: NotRequired[int]
+    max_abs: NotRequired[float | None]
+    snr_db: NotRequired[float | None]
 
 
 @dataclass(frozen=True)
@@ -72,8 +92,8 @@ class Parity:
         nan: how many numbers of the candidate are NaN or infinite.
         reference_nan: the same of the reference.
         by_batch: one entry per batch size.
-        outputs: one entry per output where there are several: name, max_abs, snr_db.
-        worst: the pictures that differ most: index, batch, reference_class, candidate_class, max_abs, snr_db.
+        outputs: one entry per output where there are several.
+        worst: the pictures that differ most.
         ok: within the budget at every batch size.
         reasons: why not, in words.
     """
@@ -94,8 +114,8 @@ class Parity:
     nan: int
     reference_nan: int
     by_batch: tuple[BatchParity, ...]
-    outputs: tuple[dict[str, Any], ...]
-    worst: tuple[dict[str, Any], ...]
+    outputs: tuple[OutputParity, ...]
+    worst: tuple[WorstImage, ...]
     ok: bool
     reasons: tuple[str, ...]
 
@@ -169,7 +189,7 @@ class ParityMeter:
     _votes: dict[int, _Votes] = field(default_factory=dict)
     _seen: dict[int, int] = field(default_factory=dict)
     _outputs: dict[str, Sums] = field(default_factory=dict)
-    _worst: list[tuple[float, float, int, int, dict[str, Any]]] = field(default_factory=list)
+    _worst: list[tuple[float, float, int, int, WorstImage]] = field(default_factory=list)
     _failed: dict[int, str] = field(default_factory=dict)
     _classes: bool = True
 
@@ -227,19 +247,20 @@ class ParityMeter:
         for row, (r, c) in enumerate(zip(reference, candidate, strict=True)):
             picture = Sums()
             picture.add(r, c)
-            entry: dict[str, Any] = {"index": first + row, "batch": batch}
+            entry: WorstImage = {"index": first + row, "batch": batch}
             wrong = False
             if self._classes:
                 votes.n += 1
                 mine, theirs = (int(np.argmax(r)), int(np.argmax(c))) if not picture.broken else (-1, -2)
-                entry |= {"reference_class": mine, "candidate_class": theirs} if mine >= 0 else {}
+                if mine >= 0:
+                    entry["reference_class"], entry["candidate_class"] = mine, theirs
                 tie = mine >= 0 and mine != theirs and float(r[mine]) - float(r[theirs]) <= TIE_RATIO * _rms(r)
                 wrong = mine != theirs and not tie
                 votes.same += mine == theirs
                 votes.ties += tie
             if picture.identical:
                 continue
-            entry |= {"max_abs": None if picture.broken else picture.max_abs, "snr_db": picture.snr_db}
+            entry["max_abs"], entry["snr_db"] = None if picture.broken else picture.max_abs, picture.snr_db
             share = math.inf if picture.broken else picture.noise / max(picture.signal, 1e-300)
             item = (float(wrong), share, -entry["index"], -batch, entry)
             (heapq.heappush if len(self._worst) < WORST else heapq.heappushpop)(self._worst, item)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import fed_batch
 from deploykit.evaluation.agreement import compare
+from deploykit.reporting.schema import Robustness
 from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def corrupted_answers(
 
 def judge_corrupted(
     answers: Answers, base: Answers | None, labels: np.ndarray, ci_level: float, seed: int
-) -> list[dict[str, Any]]:
+) -> list[Robustness]:
     """The report's ``robustness``: top-1 on each corruption, and the drop against the baseline on the same pictures.
 
     Args:
@@ -154,10 +155,18 @@ def judge_corrupted(
     for (kind, strength), predicted in answers.items():
         right = predicted == labels
         low, high = wilson(int(right.sum()), len(labels), ci_level)
-        row: dict[str, Any] = {"corruption": kind, "strength": strength, "n": len(labels)}
-        row |= {"top1": float(right.mean()), "top1_low": low, "top1_high": high}
+        found.append(
+            Robustness(
+                corruption=kind,
+                strength=strength,
+                n=len(labels),
+                top1=float(right.mean()),
+                top1_low=low,
+                top1_high=high,
+            )
+        )
         if base is not None:
             against = compare(predicted, base[kind, strength], labels, ci_level, seed)
-            row |= {key: against[key] for key in ("drop_pt", "drop_pt_low", "drop_pt_high")}
-        found.append(row)
+            drop = {key: against[key] for key in ("drop_pt", "drop_pt_low", "drop_pt_high")}
+            found[-1] = found[-1].model_copy(update=drop)
     return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from deploykit.gating.evidence import Answers, Evidence
 from deploykit.gating.question import Question, failed
+from deploykit.reporting.schema import Accuracy
 from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.paired import score_interval
 from deploykit.stats.proportions import paired_p, proportion_p, unpaired_interval, unpaired_p, wilson
@@ -25,11 +25,11 @@ def max_drop_pt(evidence: Evidence, name: str, limit: float) -> Question:
     ours, base = evidence.answers.get(name), evidence.answers.get(evidence.baseline or "")
     if ours is not None and base is not None and np.array_equal(ours.labels, base.labels):
         return _paired(name, rule, limit, ours, base)
-    if accuracy.get("drop_pt") is None or accuracy.get("negative_flips") is None:
+    if accuracy.drop_pt is None or accuracy.negative_flips is None:
         return failed(name, rule, "it was not compared with the baseline variant", limit)
-    n = accuracy["n"]
-    lost = round(accuracy["negative_flips"] * n)
-    won = lost - round(accuracy["drop_pt"] / 100 * n)
+    n = accuracy.n
+    lost = round(accuracy.negative_flips * n)
+    won = lost - round(accuracy.drop_pt / 100 * n)
     if lost < 0 or won < 0 or lost + won > n:
         return failed(name, rule, "its stated drop and flips cannot both be true", limit)
     return _drop(name, rule, limit, lost, won, n, COUNTS)
@@ -45,7 +45,7 @@ def max_drop_pt_vs_baseline(new: Evidence, old: Evidence, name: str, limit: floa
     ours, base = new.answers.get(name), old.answers.get(name)
     if ours is not None and base is not None and np.array_equal(ours.labels, base.labels):
         return _paired(name, rule, limit, ours, base)
-    rates = before["top1"] * before["n"], before["n"], now["top1"] * now["n"], now["n"]
+    rates = before.top1 * before.n, before.n, now.top1 * now.n, now.n
 
     def grown_p(factor: float) -> float:
         right, n, right_now, n_now = (factor * one for one in rates)
@@ -59,11 +59,11 @@ def max_drop_pt_vs_baseline(new: Evidence, old: Evidence, name: str, limit: floa
         name,
         rule,
         limit,
-        100 * (before["top1"] - now["top1"]),
+        100 * (before.top1 - now.top1),
         True,
         interval,
         lambda: grown_p(1.0),
-        _more(grown_p, now["n"]),
+        _more(grown_p, now.n),
         source=UNPAIRED,
     )
 
@@ -119,10 +119,11 @@ def max_negative_flips(evidence: Evidence, name: str, limit: float) -> Question:
 
 def _share(evidence: Evidence, name: str, rule: str, limit: float, key: str, *, most: bool) -> Question:
     accuracy = _accuracy(evidence, name)
-    if accuracy is None or accuracy.get(key) is None:
+    share: float | None = getattr(accuracy, key) if accuracy else None
+    if accuracy is None or share is None:
         return failed(name, rule, "it was not measured", limit)
-    n = accuracy["n"]
-    hits = round(accuracy[key] * n)
+    n = accuracy.n
+    hits = round(share * n)
     return Question(
         name,
         rule,
@@ -136,10 +137,10 @@ def _share(evidence: Evidence, name: str, rule: str, limit: float, key: str, *, 
     )
 
 
-def _accuracy(evidence: Evidence, name: str) -> dict[str, Any] | None:
+def _accuracy(evidence: Evidence, name: str) -> Accuracy | None:
     """The variant's accuracy; None where there is none, or none of any image."""
-    accuracy: dict[str, Any] | None = evidence.variants[name].get("accuracy")
-    return accuracy if accuracy and accuracy["n"] > 0 else None
+    accuracy = evidence.variants[name].accuracy
+    return accuracy if accuracy and accuracy.n > 0 else None
 
 
 def _more(p_value: Callable[[float], float], n: int) -> Callable[[float], str | None]:

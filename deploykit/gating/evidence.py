@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.gate import MeasurementChoice
+from deploykit.reporting.pick import primary
+from deploykit.reporting.read import read_report
+from deploykit.reporting.schema import Measurement, Of, Report, Variant
 from deploykit.stats.percentiles import percentile
 from deploykit.stats.ratio import speed_up
 
@@ -46,7 +49,7 @@ class Evidence:
     """One report with its raw numbers.
 
     Attributes:
-        report: as ``deploykit.reporting.read_report`` returns it.
+        report: checked.
         sessions: measurements of the same variants, each variant → :data:`Blocks`; the report's own is the first, those
             that ``--retry`` made follow. Variants without raw samples are absent.
         floors: the noise floor of each session as a ratio, or None where it was not measured.
@@ -54,48 +57,38 @@ class Evidence:
         problems: variant → why its numbers cannot be believed.
     """
 
-    report: dict[str, Any]
+    report: Report
     sessions: list[dict[str, Blocks]] = field(default_factory=list)
     floors: list[float | None] = field(default_factory=list)
     answers: dict[str, Answers] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def variants(self) -> dict[str, dict[str, Any]]:
+    def variants(self) -> dict[str, Variant]:
         """Name → variant, in the report's order."""
-        return {variant["name"]: variant for variant in self.report["variants"]}
+        return {variant.name: variant for variant in self.report.variants}
 
     @property
     def baseline(self) -> str | None:
         """The report's own baseline variant."""
-        name: str | None = self.report.get("baseline")
-        return name
+        return self.report.baseline
 
 
-OF = ("scenario", "batch", "threads", "timed", "clock")
+Wanted = Mapping[str, object]
+"""Which measurement is judged: value of each field of :class:`deploykit.reporting.schema.Of`."""
 
 
-def wanted_measurement(report: dict[str, Any], choice: MeasurementChoice | None) -> dict[str, Any]:
-    """Which measurement is judged: the report's primary one, with what the policy asks for in its place.
-
-    The primary one is what the first speed-up speaks of, else the first that was measured.
-    """
-    found = next((dict(one["speedup"]["of"]) for one in report["variants"] if one.get("speedup")), None)
-    if found is None:
-        first: dict[str, Any] = next(
-            (one for variant in report["variants"] for one in variant.get("measurements") or []), {}
-        )
-        found = {key: first.get(key) for key in OF}
+def wanted_measurement(report: Report, choice: MeasurementChoice | None) -> Wanted:
+    """The report's primary measurement, with what the policy asks for in its place."""
+    of = primary(report)
+    found: dict[str, object] = dict.fromkeys(Of.model_fields) if of is None else of.plain()
     asked = {} if choice is None else {key: value for key, value in choice.plain().items() if value is not None}
     return {**found, **asked}
 
 
-def measurement_of(variant: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any] | None:
+def measurement_of(variant: Variant, wanted: Wanted) -> Measurement | None:
     """The variant's measurement of this kind, or None."""
-    for one in variant.get("measurements") or []:
-        if all(one.get(key) == value for key, value in wanted.items()):
-            return dict(one)
-    return None
+    return next((one for one in variant.measurements if one.key.plain() == wanted), None)
 
 
 CLOSE = 1e-6
@@ -116,15 +109,13 @@ def read_evidence(place: Path, choice: MeasurementChoice | None, progress: Progr
     Raises:
         BadInput: no report, truncated, or of a schema we cannot read.
     """
-    from deploykit.reporting import read_report
-
     report = read_report(place)
     file = place / "report.json" if place.is_dir() else place
     folder = file.parent
-    found = Evidence(report, [{}], [report.get("noise_floor_ratio")])
+    found = Evidence(report, [{}], [report.noise_floor_ratio])
     wanted, missing = wanted_measurement(report, choice), []
     for name, variant in found.variants.items():
-        if variant["status"] != "ok":
+        if variant.status != "ok":
             continue
         one = measurement_of(variant, wanted)
         try:
@@ -139,7 +130,7 @@ def read_evidence(place: Path, choice: MeasurementChoice | None, progress: Progr
             answers = _answers(folder, variant, report)
             if answers is not None:
                 found.answers[name] = answers
-            elif variant.get("accuracy"):
+            elif variant.accuracy:
                 missing += [name] if name not in missing else []
         except _Unbelievable as problem:
             found.problems.setdefault(name, []).append(str(problem))
@@ -179,11 +170,11 @@ def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, np.ndar
         ) from error
 
 
-def _blocks(folder: Path, one: dict[str, Any] | None) -> Blocks | None:
+def _blocks(folder: Path, one: Measurement | None) -> Blocks | None:
     """Of each round the median of the raw samples of a measurement, held against what the report states of it."""
-    if one is None or not one.get("samples_file"):
+    if one is None or not one.samples_file:
         return None
-    name = one["samples_file"]
+    name = one.samples_file
     arrays = _arrays(folder, name, ("samples_ms", "round"))
     if arrays is None:
         return None
@@ -192,7 +183,7 @@ def _blocks(folder: Path, one: dict[str, Any] | None) -> Blocks | None:
         raise _Unbelievable(f"{name} holds no samples")
     if not np.isfinite(samples).all() or samples.min() <= 0:
         raise _Unbelievable(f"{name} holds times that are NaN, infinite or not above 0")
-    stated = {"n": one["n"], "p50_ms": one["p50_ms"], "p99_ms": one.get("p99_ms"), "mean_ms": one.get("mean_ms")}
+    stated = {"n": one.n, "p50_ms": one.p50_ms, "p99_ms": one.p99_ms, "mean_ms": one.mean_ms}
     raw = {
         "n": samples.size,
         "p50_ms": percentile(samples, 0.5),
@@ -206,7 +197,7 @@ def _blocks(folder: Path, one: dict[str, Any] | None) -> Blocks | None:
     return {int(number): float(np.median(part)) for number, part in zip(numbers, parts, strict=True)}
 
 
-def _compare(name: str, stated: dict[str, Any], raw: dict[str, float]) -> None:
+def _compare(name: str, stated: Mapping[str, float | None], raw: dict[str, float]) -> None:
     for key, value in stated.items():
         if value is not None and abs(value - raw[key]) > CLOSE * max(abs(value), abs(raw[key])):
             raise _Unbelievable(
@@ -214,19 +205,19 @@ def _compare(name: str, stated: dict[str, Any], raw: dict[str, float]) -> None:
             )
 
 
-def _answers(folder: Path, variant: dict[str, Any], report: dict[str, Any]) -> Answers | None:
-    accuracy = variant.get("accuracy")
-    if not accuracy or not accuracy.get("logits_file"):
+def _answers(folder: Path, variant: Variant, report: Report) -> Answers | None:
+    accuracy = variant.accuracy
+    if not accuracy or not accuracy.logits_file:
         return None
-    name = accuracy["logits_file"]
+    name = accuracy.logits_file
     arrays = _arrays(folder, name, ("logits", "labels", "data_sha256"))
     if arrays is None:
         return None
     logits, labels = arrays["logits"], arrays["labels"]
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or logits.size == 0:
         raise _Unbelievable(f"{name} holds no logits with their labels")
-    data = report.get("data")
-    if data and str(arrays["data_sha256"]) != data["sha256"]:
+    data = report.data
+    if data and str(arrays["data_sha256"]) != data.sha256:
         raise _Unbelievable(f"{name} is of other data than the report")
     predicted = np.empty(len(labels), dtype=np.int64)
     for start in range(0, len(labels), ROWS):
@@ -235,26 +226,26 @@ def _answers(folder: Path, variant: dict[str, Any], report: dict[str, Any]) -> A
             raise _Unbelievable(f"{name} holds NaN or infinite logits")
         predicted[start : start + ROWS] = rows.argmax(axis=1)
     top1 = float(np.mean(predicted == labels))
-    _compare(name, {"n": accuracy["n"], "top1": accuracy["top1"]}, {"n": len(labels), "top1": top1})
+    _compare(name, {"n": accuracy.n, "top1": accuracy.top1}, {"n": len(labels), "top1": top1})
     return Answers(
         predicted, np.asarray(labels, np.int64), hashlib.sha256(np.ascontiguousarray(logits).data).hexdigest()
     )
 
 
-def _check_speedups(found: Evidence, wanted: dict[str, Any]) -> None:
+def _check_speedups(found: Evidence, wanted: Wanted) -> None:
     """The stated speed-ups against the raw samples that they came from."""
     base = found.sessions[0].get(found.baseline or "")
     for name, variant in found.variants.items():
-        speedup, ours = variant.get("speedup"), found.sessions[0].get(name)
-        if not speedup or speedup["of"] != wanted or not ours or not base:
+        speedup, ours = variant.speedup, found.sessions[0].get(name)
+        if not speedup or speedup.of.plain() != wanted or not ours or not base:
             continue
         rounds = sorted(ours.keys() & base.keys())
         if not rounds:
             found.problems.setdefault(name, []).append("it has no round in common with the baseline variant")
             continue
         raw = speed_up(np.array([base[one] for one in rounds]), np.array([ours[one] for one in rounds]))
-        if abs(raw - speedup["estimate"]) > CLOSE * raw:
-            told = f"the report states a speed-up of {speedup['estimate']:g}, the raw samples give {raw:g}"
+        if abs(raw - speedup.estimate) > CLOSE * raw:
+            told = f"the report states a speed-up of {speedup.estimate:g}, the raw samples give {raw:g}"
             found.problems.setdefault(name, []).append(f"{told}: one of them was changed")
 
 
@@ -262,8 +253,8 @@ def _check_drops(found: Evidence) -> None:
     """The stated drops and agreements against the logits."""
     base = found.answers.get(found.baseline or "")
     for name, ours in found.answers.items():
-        accuracy = found.variants[name]["accuracy"]
-        if base is None or name == found.baseline:
+        accuracy = found.variants[name].accuracy
+        if base is None or accuracy is None or name == found.baseline:
             continue
         if not np.array_equal(base.labels, ours.labels):
             found.problems.setdefault(name, []).append("its logits are of other images than the baseline variant's")
@@ -274,7 +265,7 @@ def _check_drops(found: Evidence) -> None:
             "negative_flips": float(np.mean(base.right & ~ours.right)),
         }
         for key, value in raw.items():
-            stated = accuracy.get(key)
+            stated: float | None = getattr(accuracy, key)
             if stated is not None and abs(stated - value) > CLOSE:
                 told = f"the report states {key} {stated:g}, the logits give {value:g}: one of them was changed"
                 found.problems.setdefault(name, []).append(told)

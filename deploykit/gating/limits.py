@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from deploykit.base.errors import BadInput, nearest
 from deploykit.config.gate import EVERY, GatePolicy, Limits
 from deploykit.gating import accuracy_limits as answers
 from deploykit.gating import exact as plain
 from deploykit.gating import speed
-from deploykit.gating.evidence import Evidence, wanted_measurement
+from deploykit.gating.evidence import Evidence, Wanted, wanted_measurement
 from deploykit.gating.question import Question, failed
+from deploykit.reporting.schema import OTHER_SIDE
 
 AGAINST_OLD = ("max_drop_pt_vs_baseline", "max_latency_ratio_vs_baseline")
-BESIDE = "@base"
-"""What ``deploykit benchmark --against`` calls the other side's variant, measured in the same rounds."""
 
 
 def check_comparable(new: Evidence, old: Evidence) -> None:
@@ -23,14 +20,14 @@ def check_comparable(new: Evidence, old: Evidence) -> None:
     Raises:
         BadInput: the data's hash differs, or is missing on one side.
     """
-    ours, theirs = new.report.get("data"), old.report.get("data")
+    ours, theirs = new.report.data, old.report.data
     if not ours or not theirs:
         return
-    if ours["sha256"] != theirs["sha256"] or ours["n"] != theirs["n"] or ours["split"] != theirs["split"]:
+    if ours.sha256 != theirs.sha256 or ours.n != theirs.n or ours.split != theirs.split:
         raise BadInput(
             "the baseline report was measured on other data",
-            got=f"{ours['name']} ({ours['split']}, {ours['n']} images, sha256 {ours['sha256'][:12]}) and "
-            f"{theirs['name']} ({theirs['split']}, {theirs['n']} images, sha256 {theirs['sha256'][:12]})",
+            got=f"{ours.name} ({ours.split}, {ours.n} images, sha256 {ours.sha256[:12]}) and "
+            f"{theirs.name} ({theirs.split}, {theirs.n} images, sha256 {theirs.sha256[:12]})",
             expected="the same images",
             fix="Measure the baseline again on the present data.",
         )
@@ -51,22 +48,22 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
     wanted = wanted_measurement(new.report, policy.measurement)
     for name, variant in new.variants.items():
         rules = rules_for(name, new, policy)
-        if name.endswith(BESIDE):
+        if name.endswith(OTHER_SIDE):
             continue  # it is there to be compared with
         if name in policy.ignore or (not rules and name != new.baseline):
             notes.append(
                 f"{name} is not judged: the policy {'ignores it' if name in policy.ignore else 'has no limit for it'}"
             )
             continue
-        if variant["status"] == "skipped" and policy.skipped == "ignore":
-            notes.append(f"{name} is not judged: this machine skipped it ({variant['reason']})")
+        if variant.status == "skipped" and policy.skipped == "ignore":
+            notes.append(f"{name} is not judged: this machine skipped it ({variant.reason})")
             continue
-        if variant["status"] != "ok":
-            found.append(failed(name, "status", f"{variant['status']}: {variant['reason']}"))
+        if variant.status != "ok":
+            found.append(failed(name, "status", f"{variant.status}: {variant.reason}"))
             continue
         found += [failed(name, "raw data", reason) for reason in new.problems.get(name, [])]
         for rule, limit in rules.items():
-            if rule in AGAINST_OLD and old is None and name + BESIDE in new.variants:
+            if rule in AGAINST_OLD and old is None and name + OTHER_SIDE in new.variants:
                 found.append(_beside(new, name, rule, limit, wanted))
                 continue
             own = policy.limits.get(name)
@@ -89,7 +86,7 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
     return found, notes
 
 
-def rules_for(name: str, evidence: Evidence, policy: GatePolicy) -> dict[str, Any]:
+def rules_for(name: str, evidence: Evidence, policy: GatePolicy) -> dict[str, float | bool]:
     """Rule → limit of one variant: ``*``, but for the report's baseline, with the variant's own entry over it."""
     every, own = policy.limits.get(EVERY, Limits()), policy.limits.get(name)
     merged = {} if name == evidence.baseline else _set(every)
@@ -98,7 +95,7 @@ def rules_for(name: str, evidence: Evidence, policy: GatePolicy) -> dict[str, An
     return {rule: limit for rule, limit in merged.items() if limit is not None and limit is not False}
 
 
-def _set(limits: Limits) -> dict[str, Any]:
+def _set(limits: Limits) -> dict[str, float | bool | None]:
     return {rule: getattr(limits, rule) for rule in Limits.model_fields}
 
 
@@ -106,7 +103,7 @@ def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Q
     """A failed question for each variant that should be in the report and is not."""
     named = [name for name in policy.limits if name != EVERY]
     before = [] if old is None else [one for one in old.variants if one not in policy.ignore]
-    before += [one.removesuffix(BESIDE) for one in new.variants if one.endswith(BESIDE)]
+    before += [one.removesuffix(OTHER_SIDE) for one in new.variants if one.endswith(OTHER_SIDE)]
     found = []
     for name in dict.fromkeys([*named, *policy.required, *before]):
         if name in new.variants:
@@ -118,13 +115,13 @@ def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Q
     return found
 
 
-def _beside(new: Evidence, name: str, rule: str, limit: Any, wanted: dict[str, Any]) -> Question:
+def _beside(new: Evidence, name: str, rule: str, limit: float | bool, wanted: Wanted) -> Question:
     """A limit against ``NAME@base`` of the same report: measured in the same rounds, on the same images."""
-    if new.variants[name + BESIDE]["status"] != "ok":
-        return failed(name, rule, f"{name}{BESIDE} {new.variants[name + BESIDE]['status']}", limit)
+    if new.variants[name + OTHER_SIDE].status != "ok":
+        return failed(name, rule, f"{name}{OTHER_SIDE} {new.variants[name + OTHER_SIDE].status}", limit)
     if rule == "max_drop_pt_vs_baseline":
-        return answers.drop_between(new, name, name + BESIDE, limit)
-    return speed.ratio_between(new, name, name + BESIDE, limit, wanted)
+        return answers.drop_between(new, name, name + OTHER_SIDE, limit)
+    return speed.ratio_between(new, name, name + OTHER_SIDE, limit, wanted)
 
 
 def _ask(
@@ -132,9 +129,9 @@ def _ask(
     old: Evidence | None,
     name: str,
     rule: str,
-    limit: Any,
+    limit: float | bool,
     policy: GatePolicy,
-    wanted: dict[str, Any],
+    wanted: Wanted,
 ) -> Question:
     if rule in plain.PLAIN:
         return plain.plain_limit(new, name, rule, limit)

@@ -7,7 +7,6 @@ the baseline variant measured beside them, never milliseconds; drops, shares, si
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from deploykit.gating.evidence import Evidence
 from deploykit.gating.result import times_of
@@ -24,30 +23,30 @@ def metrics_of(evidence: Evidence) -> list[Metric]:
 def _metrics(evidence: Evidence) -> Iterator[Metric]:
     times = times_of(evidence)
     for name, variant in evidence.variants.items():
-        if variant["status"] != "ok":
+        if variant.status != "ok":
             continue
         if name in times:
             yield (name, "time_ratio", f"times {evidence.baseline}", *times[name])
-        accuracy: dict[str, Any] = variant.get("accuracy") or {}
-        if accuracy.get("top1") is not None:
-            low, high = accuracy.get("top1_low"), accuracy.get("top1_high")
+        accuracy = variant.accuracy
+        if accuracy is not None:
+            low, high = accuracy.top1_low, accuracy.top1_high
             ends = (1 - high, 1 - low) if low is not None and high is not None else (None, None)
-            yield (name, "top1_error", "ratio", 1 - accuracy["top1"], *ends)
-        if accuracy.get("drop_pt") is not None:
+            yield (name, "top1_error", "ratio", 1 - accuracy.top1, *ends)
+        if accuracy is not None and accuracy.drop_pt is not None:
             yield (
                 name,
                 "drop_pt",
                 "pt",
-                accuracy["drop_pt"],
-                accuracy.get("drop_pt_low"),
-                accuracy.get("drop_pt_high"),
+                accuracy.drop_pt,
+                accuracy.drop_pt_low,
+                accuracy.drop_pt_high,
             )
-        if accuracy.get("negative_flips") is not None:
-            yield (name, "negative_flips", "ratio", accuracy["negative_flips"], None, None)
-        if variant.get("artifact"):
-            yield (name, "size_bytes", "bytes", float(variant["artifact"]["bytes"]), None, None)
-        if variant.get("peak_memory_bytes"):
-            yield (name, "peak_memory_bytes", "bytes", float(variant["peak_memory_bytes"]), None, None)
+        if accuracy is not None and accuracy.negative_flips is not None:
+            yield (name, "negative_flips", "ratio", accuracy.negative_flips, None, None)
+        if variant.artifact:
+            yield (name, "size_bytes", "bytes", float(variant.artifact.bytes), None, None)
+        if variant.peak_memory_bytes:
+            yield (name, "peak_memory_bytes", "bytes", float(variant.peak_memory_bytes), None, None)
 
 
 def to_openmetrics(metrics: list[Metric]) -> str:
@@ -65,20 +64,20 @@ def _label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def to_action_benchmark(metrics: list[Metric]) -> list[dict[str, Any]]:
+def to_action_benchmark(metrics: list[Metric]) -> list[dict[str, str | float]]:
     """github-action-benchmark, ``customSmallerIsBetter``."""
     found = []
     for variant, measure, unit, value, low, high in metrics:
-        one: dict[str, Any] = {"name": f"{variant} {measure}", "unit": unit, "value": value}
+        one: dict[str, str | float] = {"name": f"{variant} {measure}", "unit": unit, "value": value}
         if low is not None and high is not None:
             one["range"] = f"{low:.6g} to {high:.6g}"
         found.append(one)
     return found
 
 
-def to_bencher(metrics: list[Metric]) -> dict[str, Any]:
+def to_bencher(metrics: list[Metric]) -> dict[str, dict[str, dict[str, float]]]:
     """Bencher Metric Format: benchmark → measure → value with its bounds."""
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for variant, measure, _, value, low, high in metrics:
         one = {"value": value}
         if low is not None and high is not None:

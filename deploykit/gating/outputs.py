@@ -7,9 +7,9 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING
 
 from deploykit.gating.question import CANNOT_TELL, FAIL, PASS
-from deploykit.gating.result import MARKS, WORDS, interval_of, limit_of, sentence, value_of, why
+from deploykit.gating.result import MARKS, WORDS, interval_of, limit_of, sentence, why
 from deploykit.gating.verdict import Finding
-from deploykit.reporting.format import escaped, folded, table
+from deploykit.reporting.format import escaped, folded, in_unit_of, table
 
 if TYPE_CHECKING:
     from deploykit.gating.result import Gate
@@ -42,7 +42,7 @@ def _row(one: Finding) -> list[str]:
         escaped(one.variant),
         f"`{one.rule}`",
         escaped(limit_of(one)),
-        escaped(value_of(one.rule, one.value)),
+        escaped(in_unit_of(one.rule, one.value)),
         escaped(interval_of(one)),
     ]
 

@@ -8,33 +8,17 @@ from typing import Any
 from deploykit.gating.evidence import Evidence
 from deploykit.gating.question import CANNOT_TELL, FAIL, PASS
 from deploykit.gating.verdict import EXIT_CODES, Finding, overall
+from deploykit.reporting.format import NONE, in_unit_of
 
 WORDS = {PASS: "pass", FAIL: "fail", CANNOT_TELL: "cannot tell"}
 MARKS = {PASS: "✅", FAIL: "❌", CANNOT_TELL: "❔"}
-MINUS = "−"
-NONE = "–"
-
-
-def value_of(rule: str, value: float | bool | None) -> str:
-    """A number in the unit of its rule: ``+0.22 pt``, ``1.02×``, ``99.3 %``, ``28.1 dB``, ``1.2 MB``."""
-    if value is None or isinstance(value, bool):
-        return NONE if value is None else "yes" if value else "no"
-    if rule.endswith("_pt") or "_pt_" in rule:
-        return f"{value:+.2f} pt".replace("-", MINUS)
-    if rule.endswith("_bytes"):
-        return f"{value / 1e6:,.2f} MB"
-    if rule.endswith("_db"):
-        return f"{value:.1f} dB".replace("-", MINUS)
-    if "ratio" in rule or "speedup" in rule:
-        return f"{value:.3f}×"
-    return f"{100 * value:.2f} %"
 
 
 def interval_of(one: Finding) -> str:
     """``0.981 … 1.003×``, or nothing."""
     if one.low is None or one.high is None:
         return ""
-    low, high = value_of(one.rule, one.low), value_of(one.rule, one.high)
+    low, high = in_unit_of(one.rule, one.low), in_unit_of(one.rule, one.high)
     for unit in ("×", " pt", " %"):
         if low.endswith(unit) and high.endswith(unit):
             low = low.removesuffix(unit)
@@ -45,7 +29,7 @@ def limit_of(one: Finding) -> str:
     """``≤ 1.00 pt``, ``≥ 1.5×``; a dash where there is none."""
     if one.limit is None or isinstance(one.limit, bool):
         return "required" if one.limit else NONE
-    return f"{'≤' if one.most else '≥'} {value_of(one.rule, one.limit).removeprefix('+')}"
+    return f"{'≤' if one.most else '≥'} {in_unit_of(one.rule, one.limit).removeprefix('+')}"
 
 
 def why(one: Finding) -> str:
@@ -54,7 +38,7 @@ def why(one: Finding) -> str:
     if one.value is not None:
         interval = interval_of(one)
         level = f" ({100 * one.level:.4g} % interval {interval})" if interval and one.level is not None else ""
-        parts.append(f"{value_of(one.rule, one.value)}{level}, limit {limit_of(one)}")
+        parts.append(f"{in_unit_of(one.rule, one.value)}{level}, limit {limit_of(one)}")
     if one.reason:
         parts.append(one.reason)
     if one.more:
@@ -136,8 +120,8 @@ def times_of(evidence: Evidence) -> dict[str, tuple[float, float | None, float |
     """Variant → time over the baseline variant's, from the stated speed-ups."""
     found = {}
     for name, variant in evidence.variants.items():
-        speedup = variant.get("speedup")
-        if variant["status"] == "ok" and speedup:
-            low, high = speedup.get("low"), speedup.get("high")
-            found[name] = (1 / speedup["estimate"], 1 / high if high else None, 1 / low if low else None)
+        speedup = variant.speedup
+        if variant.status == "ok" and speedup:
+            low, high = speedup.low, speedup.high
+            found[name] = (1 / speedup.estimate, 1 / high if high else None, 1 / low if low else None)
     return found

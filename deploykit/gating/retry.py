@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import artifact_sha256, read_manifest
 from deploykit.base.errors import BadInput
@@ -14,14 +14,15 @@ from deploykit.base.progress import Progress
 from deploykit.base.spec import Spec, parse_spec
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.gate import GateConfig, GatePolicy
-from deploykit.gating.limits import BESIDE
 from deploykit.gating.question import CANNOT_TELL
+from deploykit.reporting.schema import OTHER_SIDE
 
 if TYPE_CHECKING:
     from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
+    from deploykit.reporting.schema import Report
 
-    Benchmark = Callable[[Sequence[Spec], Path, BenchmarkConfig], Mapping[str, Any]]
+    Benchmark = Callable[[Sequence[Spec], Path, BenchmarkConfig], Report]
 
 SPEED = ("min_speedup", "max_latency_ratio", "max_latency_ratio_vs_baseline")
 FEW_IMAGES = 16
@@ -66,7 +67,7 @@ def measure_again(
     folder = place if place.is_dir() else place.parent
     asked, specs = _as_measured(folder, evidence, config)
     baseline = evidence.baseline
-    beside = [name + BESIDE for name in names if name + BESIDE in evidence.variants]
+    beside = [name + OTHER_SIDE for name in names if name + OTHER_SIDE in evidence.variants]
     wanted = dict.fromkeys([baseline, policy.reference, *names, *beside])
     chosen = [_checked(specs, evidence, name) for name in wanted if name is not None]
     again = asked.but(
@@ -79,13 +80,13 @@ def measure_again(
     )
     with TemporaryDirectory(prefix="deploykit-gate-") as scratch:
         report = benchmark(chosen, Path(scratch) / "again", again)
-        for variant in report["variants"]:
-            if variant["status"] != "ok":
-                progress.warn(f"{variant['name']} {variant['status']} when measured again: {variant['reason']}")
+        for variant in report.variants:
+            if variant.status != "ok":
+                progress.warn(f"{variant.name} {variant.status} when measured again: {variant.reason}")
         return read_evidence(Path(scratch) / "again", policy.measurement, progress)
 
 
-def _asked_measurement(policy: GatePolicy) -> dict[str, Any]:
+def _asked_measurement(policy: GatePolicy) -> dict[str, int]:
     choice = policy.measurement
     if choice is None:
         return {}
@@ -111,8 +112,8 @@ def _as_measured(folder: Path, evidence: Evidence, config: GateConfig) -> tuple[
         fields = {key: value for key, value in manifest.config.items() if key != "artifacts"}
         specs = {spec.name: spec for spec in map(parse_spec, manifest.config["artifacts"])}
         for name, variant in evidence.variants.items():
-            if name in specs and variant.get("artifact"):
-                specs[name] = replace(specs[name], path=folder / variant["artifact"]["path"])
+            if name in specs and variant.artifact:
+                specs[name] = replace(specs[name], path=folder / variant.artifact.path)
     if config.data is not None:
         fields["data"] = config.data
     return build(BenchmarkConfig, fields, str(stage if stage.is_file() else folder)), specs
@@ -127,7 +128,7 @@ def _checked(specs: dict[str, Spec], evidence: Evidence, name: str) -> Spec:
             got=str(spec.path) if spec else None,
             fix="Gate the whole run folder, or leave out --retry.",
         )
-    stated = evidence.variants[name].get("artifact")
-    if stated and artifact_sha256(spec.path) != stated["sha256"]:
+    stated = evidence.variants[name].artifact
+    if stated and artifact_sha256(spec.path) != stated.sha256:
         raise BadInput(f"{name} cannot be measured again: {spec.path} was changed since it was measured")
     return spec

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from deploykit.gating.evidence import Evidence, measurement_of
+from deploykit.gating.evidence import Evidence, Wanted, measurement_of
 from deploykit.gating.question import Question, failed, undecided
 from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.ratio import LogRatio, change, log_ratio, normal_ratio, pooled
@@ -15,7 +15,7 @@ from deploykit.stats.ratio import LogRatio, change, log_ratio, normal_ratio, poo
 RAW, STATED = "raw samples", "the stated interval, taken as normal"
 
 
-def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, object]) -> tuple[LogRatio, str] | str:
+def speed_of(evidence: Evidence, name: str, reference: str, wanted: Wanted) -> tuple[LogRatio, str] | str:
     """The log speed-up of a variant over a reference variant of the same report, and what it was taken from.
 
     From the raw samples of both; where they are not there, from the stated speed-up over the report's own baseline. Two
@@ -32,7 +32,7 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
     Returns:
         The distribution and its source, or why there is none.
     """
-    seed, level = int(evidence.report.get("seed") or 0), float(evidence.report["ci_level"])
+    seed, level = evidence.report.seed, evidence.report.ci_level
     parts = []
     for number, session in enumerate(evidence.sessions):
         ours, theirs = session.get(name), session.get(reference)
@@ -48,13 +48,13 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: dict[str, ob
     one = measurement_of(variant, wanted)
     if one is None or measurement_of(evidence.variants[reference], wanted) is None:
         return f"not measured: {_told(wanted)} of {name} and {reference}"
-    speedup = variant.get("speedup")
-    stated = reference == evidence.baseline and speedup is not None and speedup["of"] == wanted
-    if not stated or speedup is None or speedup["low"] is None:
+    speedup = variant.speedup
+    stated = reference == evidence.baseline and speedup is not None and speedup.of.plain() == wanted
+    if not stated or speedup is None or speedup.low is None or speedup.high is None:
         return "the raw samples that this ratio needs are not there"
-    blocks = int(one.get("blocks") or 2)
-    found = normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks)
-    return _with_floor(found, evidence.report.get("noise_floor_ratio"), level), STATED
+    blocks = one.blocks or 2
+    found = normal_ratio(speedup.estimate, speedup.low, speedup.high, level, blocks)
+    return _with_floor(found, evidence.report.noise_floor_ratio, level), STATED
 
 
 def _with_floor(found: LogRatio, floor: float | None, level: float) -> LogRatio:
@@ -65,23 +65,21 @@ def _with_floor(found: LogRatio, floor: float | None, level: float) -> LogRatio:
     return found.widened(max(0.0, math.log1p(floor) - (high - low) / 2))
 
 
-def _told(wanted: dict[str, object]) -> str:
+def _told(wanted: Wanted) -> str:
     return ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
 
 
-def min_speedup(evidence: Evidence, name: str, limit: float, wanted: dict[str, object]) -> Question:
+def min_speedup(evidence: Evidence, name: str, limit: float, wanted: Wanted) -> Question:
     """Speed-up over the report's baseline variant."""
     return _against_baseline(evidence, name, "min_speedup", limit, wanted, sign=1)
 
 
-def max_latency_ratio(evidence: Evidence, name: str, limit: float, wanted: dict[str, object]) -> Question:
+def max_latency_ratio(evidence: Evidence, name: str, limit: float, wanted: Wanted) -> Question:
     """Time over the baseline variant's."""
     return _against_baseline(evidence, name, "max_latency_ratio", limit, wanted, sign=-1)
 
 
-def _against_baseline(
-    evidence: Evidence, name: str, rule: str, limit: float, wanted: dict[str, object], sign: int
-) -> Question:
+def _against_baseline(evidence: Evidence, name: str, rule: str, limit: float, wanted: Wanted, sign: int) -> Question:
     base = evidence.baseline
     if base is None or base not in evidence.variants:
         return failed(name, rule, "the report names no baseline variant", limit)
@@ -92,7 +90,7 @@ def _against_baseline(
 
 
 def max_latency_ratio_vs_baseline(
-    new: Evidence, old: Evidence, name: str, reference: str | None, limit: float, wanted: dict[str, object]
+    new: Evidence, old: Evidence, name: str, reference: str | None, limit: float, wanted: Wanted
 ) -> Question:
     """How the time over a reference variant's grew since the older report; milliseconds are never compared."""
     rule = "max_latency_ratio_vs_baseline"
@@ -112,16 +110,16 @@ def max_latency_ratio_vs_baseline(
     return _question(name, rule, limit, change(now[0], before[0]), source, -1, most=True)
 
 
-def ratio_between(evidence: Evidence, name: str, other: str, limit: float, wanted: dict[str, object]) -> Question:
+def ratio_between(evidence: Evidence, name: str, other: str, limit: float, wanted: Wanted) -> Question:
     """Time over that of the variant that ``benchmark --against`` measured in the same rounds."""
     rule, found = "max_latency_ratio_vs_baseline", speed_of(evidence, name, other, wanted)
     variant = evidence.variants[name]
-    speedup = (variant.get("against") or {}).get("speedup")
-    if isinstance(found, str) and speedup and speedup["of"] == wanted and speedup["low"] is not None:
-        blocks = int((measurement_of(variant, wanted) or {}).get("blocks") or 2)
-        level = float(evidence.report["ci_level"])
-        stated = normal_ratio(speedup["estimate"], speedup["low"], speedup["high"], level, blocks)
-        found = _with_floor(stated, evidence.report.get("noise_floor_ratio"), level), STATED
+    speedup, one = variant.against.speedup if variant.against else None, measurement_of(variant, wanted)
+    if isinstance(found, str) and speedup and speedup.of.plain() == wanted and speedup.low and speedup.high:
+        blocks = (one.blocks if one else None) or 2
+        level = evidence.report.ci_level
+        stated = normal_ratio(speedup.estimate, speedup.low, speedup.high, level, blocks)
+        found = _with_floor(stated, evidence.report.noise_floor_ratio, level), STATED
     if isinstance(found, str):
         return failed(name, rule, found, limit)
     return _question(name, rule, limit, found[0], found[1], -1, most=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.latency.power import gpu, number_in
+from deploykit.latency.results import Condition
 
 CPUS = Path("/sys/devices/system/cpu")
 EVERY_S = 1.0
@@ -52,13 +54,13 @@ class Watch:
             self._gpu_mhz += [clock] if clock else []
             self._gpu_reasons.update(card.throttled_by())
 
-    def finish(self, own_cpu_s: float) -> tuple[dict[str, Any], list[str]]:
+    def finish(self, own_cpu_s: float) -> tuple[dict[str, Condition], list[str]]:
         """What was seen, and the warnings that follow from it.
 
         Args:
             own_cpu_s: processor time of the measurement itself, its workers included.
         """
-        facts: dict[str, Any] = {}
+        facts: dict[str, Condition | None] = {}
         busy, steal = self._shares(own_cpu_s)
         facts["load_of_others"] = None if busy is None else round(busy, 3)
         facts["stolen_share"] = None if steal is None else round(steal, 4)
@@ -73,8 +75,8 @@ class Watch:
             facts["gpu_throttled_by"] = sorted(self._gpu_reasons)
         if self._gpu_busy is not None:
             facts["gpu_busy_before"] = self._gpu_busy
-        facts = {key: value for key, value in facts.items() if value is not None}
-        return facts, warnings_of(facts)
+        known = {key: value for key, value in facts.items() if value is not None}
+        return known, warnings_of(known)
 
     def _shares(self, own_cpu_s: float) -> tuple[float | None, float | None]:
         now = _times()
@@ -86,7 +88,7 @@ class Watch:
         return max(0.0, (total - idle - steal - own_cpu_s) / total), max(0.0, steal / total)
 
 
-def warnings_of(facts: dict[str, Any]) -> list[str]:
+def warnings_of(facts: Mapping[str, Any]) -> list[str]:
     """The sentences for a report.
 
     Args:

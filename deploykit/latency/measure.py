@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from deploykit.base.environment import cores
 from deploykit.base.progress import SILENT, Progress
+from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.latency import machine as noise
 from deploykit.latency.interleave import schedule
 from deploykit.latency.machine import Watch
-from deploykit.latency.results import LEAST_ROUNDS, Measured, Ratio, Settings, Times, medians, ratio
+from deploykit.latency.results import LEAST_ROUNDS, Measured, Ratio, Times, medians, ratio
 from deploykit.latency.scenarios import measure_extras
 from deploykit.latency.sweep import Threaded, thread_sweep
 from deploykit.latency.worker import Opener
 from deploykit.latency.workers import Crew
 from deploykit.stats.ratio import half_width
 
-__all__ = ["COPY", "Measured", "Ratio", "Settings", "Times", "measure", "medians", "ratio"]
+__all__ = ["COPY", "Measured", "Ratio", "Times", "measure", "medians", "ratio"]
 
 COPY = "\0baseline-copy"
 CHECK_EVERY = 5
@@ -27,9 +28,10 @@ CHECK_EVERY = 5
 def measure(
     openers: Mapping[str, Opener],
     baseline: str,
-    settings: Settings,
+    settings: BenchmarkConfig,
     progress: Progress = SILENT,
     threaded: Threaded | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> Measured:
     """Time all variants beside each other.
 
@@ -44,6 +46,7 @@ def measure(
         settings: how.
         progress: one bar of seconds.
         threaded: makes the openers of the thread sweep.
+        pairs: variant and its own reference: speed-ups that must be tight as well, beside those over the baseline.
 
     Returns:
         All samples with their rounds; speed-ups are computed from them by :func:`ratio`.
@@ -59,7 +62,7 @@ def measure(
         crew.warm(progress, unnamed=copy)
         watch, before_s = Watch(), crew.cpu_s()
         if crew.names:
-            _run(crew, baseline, watch, progress)
+            _run(crew, baseline, pairs, watch, progress)
         crew.check()
         found.conditions, disturbed = watch.finish(crew.cpu_s() - before_s)
         found.warnings += disturbed
@@ -72,7 +75,7 @@ def measure(
     return found
 
 
-def _run(crew: Crew, baseline: str, watch: Watch, progress: Progress) -> None:
+def _run(crew: Crew, baseline: str, pairs: Sequence[tuple[str, str]], watch: Watch, progress: Progress) -> None:
     found, settings = crew.found, crew.settings
     start = time.monotonic()
     rounds = schedule(crew.names, settings.timed, settings.seed)
@@ -91,7 +94,7 @@ def _run(crew: Crew, baseline: str, watch: Watch, progress: Progress) -> None:
             if not crew.workers:
                 return
             enough = found.rounds >= max(settings.min_blocks, LEAST_ROUNDS) and found.rounds % CHECK_EVERY == 0
-            if enough and _tight(found, crew.names, baseline, settings):
+            if enough and _tight(found, crew.names, baseline, pairs, settings):
                 found.stop_reason = "interval"
                 return
             if elapsed >= settings.max_time_s:
@@ -99,9 +102,11 @@ def _run(crew: Crew, baseline: str, watch: Watch, progress: Progress) -> None:
                 return
 
 
-def _tight(found: Measured, working: list[str], baseline: str, settings: Settings) -> bool:
+def _tight(
+    found: Measured, working: list[str], baseline: str, pairs: Sequence[tuple[str, str]], settings: BenchmarkConfig
+) -> bool:
     names = [name for name in working if name not in (baseline, COPY)] or [COPY]
-    own = [pair for pair in settings.pairs if all(name in working for name in pair)]
+    own = [pair for pair in pairs if all(name in working for name in pair)]
     for name, base in [*((name, baseline) for name in names), *own]:
         one = ratio(found, base, name, settings.timed[0], settings.ci_level, settings.seed)
         if one is None or one.low is None or one.high is None:
@@ -111,7 +116,7 @@ def _tight(found: Measured, working: list[str], baseline: str, settings: Setting
     return True
 
 
-def _conclude(found: Measured, baseline: str, settings: Settings) -> None:
+def _conclude(found: Measured, baseline: str, settings: BenchmarkConfig) -> None:
     primary = settings.timed[0]
     copy = ratio(found, baseline, COPY, primary, settings.ci_level, settings.seed)
     if copy is not None and copy.low is not None and copy.high is not None:

@@ -4,35 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from deploykit.stats.ratio import speed_up, speed_up_interval
 
 LEAST_ROUNDS = 5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to measure; see :class:`deploykit.config.benchmark.BenchmarkConfig` for the fields of the same names."""
-
-    threads: int = 1
-    until: float = 0.02
-    max_time_s: float = 60.0
-    min_blocks: int = 20
-    block_ms: float = 50.0
-    timed: tuple[str, ...] = ("compute", "end_to_end")
-    ci_level: float = 0.95
-    seed: int = 0
-    batch: int = 1
-    builds: int = 1
-    scenarios: tuple[str, ...] = ()
-    multi_stream_images: int = 8
-    server_bound_ms: float = 15.0
-    sweeps: tuple[str, ...] = ()
-    pairs: tuple[tuple[str, str], ...] = ()
-    """(variant, its own reference): speed-ups that must be tight as well, beside those over the baseline."""
+Condition = float | int | str | list[int] | list[str]
+"""What the machine did while it was measured: the value of one fact, see :class:`deploykit.latency.machine.Watch`."""
+Status = Literal["ok", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +74,7 @@ class Extra:
     batch: int
     threads: int
     series: Series
-    sweep: str | None = None
+    sweep: Literal["batch", "threads"] | None = None
     rate_per_s: float | None = None
     bound_ms: float | None = None
 
@@ -116,7 +97,7 @@ class Times:
         notes: what ended a sweep or a search.
     """
 
-    status: str = "ok"
+    status: Status = "ok"
     reason: str | None = None
     cold_start_ms: float | None = None
     peak_memory_bytes: int | None = None
@@ -159,7 +140,7 @@ class Measured:
     stop_reason: str | None = None
     noise_floor_ratio: float | None = None
     warnings: list[str] = field(default_factory=list)
-    conditions: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, Condition] = field(default_factory=dict)
     rounds: int = 0
 
 

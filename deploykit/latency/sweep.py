@@ -10,7 +10,8 @@ import numpy as np
 
 from deploykit.base.environment import cores
 from deploykit.base.progress import Progress
-from deploykit.latency.results import Extra, Measured, Series, Settings, paired
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.results import Extra, Measured, Series, paired
 from deploykit.latency.worker import Opener
 from deploykit.latency.workers import Crew, Worker, WorkerFailed
 
@@ -107,7 +108,7 @@ Threaded = Callable[[str, int], Opener]
 """Variant and number of threads → how a worker makes it."""
 
 
-def thread_sweep(opener: Threaded, found: Measured, settings: Settings, progress: Progress) -> None:
+def thread_sweep(opener: Threaded, found: Measured, settings: BenchmarkConfig, progress: Progress) -> None:
     """Threads 1, 2, 4 … up to the cores, variant by variant: one process per number, interleaved.
 
     Variants that do not compute on the CPU are left out, and so are those that failed.
@@ -126,7 +127,7 @@ def doublings(most: int) -> list[int]:
     return [1 << power for power in range((most - 1).bit_length())] + [most]
 
 
-def _threads_of(name: str, opener: Threaded, counts: list[int], found: Measured, settings: Settings) -> None:
+def _threads_of(name: str, opener: Threaded, counts: list[int], found: Measured, settings: BenchmarkConfig) -> None:
     series = {count: Series() for count in counts}
     generator = np.random.default_rng(settings.seed)
     with ExitStack() as stack:

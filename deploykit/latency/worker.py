@@ -9,11 +9,11 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Required, TypedDict
 
 from deploykit.base.runner import DeviceTimed, bound_call
 from deploykit.latency.arrivals import answer
@@ -28,6 +28,35 @@ if TYPE_CHECKING:
     from deploykit.base.spec import Spec
 
 
+class Facts(TypedDict, total=False):
+    """What a variant says of itself once it is loaded: ``cpu`` or ``cuda``, and the only batch it takes, or None."""
+
+    device: str
+    fixed_batch: int | None
+
+
+class Ready(Facts):
+    """The same, with the time of load and first answer."""
+
+    cold_start_ms: Required[float]
+
+
+class Checked(TypedDict):
+    """How much memory a variant took; None where that is not known."""
+
+    peak_memory_bytes: int | None
+    device_memory_bytes: int | None
+
+
+class Opening(TypedDict, total=False):
+    """Keyword arguments of :func:`deploykit.engines.open_runner`."""
+
+    threads: int | None
+    device: str
+    size: int | None
+    allow_code: bool
+
+
 class Subject(Protocol):
     """One variant inside its worker process. It is made with its libraries imported, but loads later.
 
@@ -40,8 +69,8 @@ class Subject(Protocol):
     def answer(self) -> np.ndarray:
         """One answer, any shape; the worker refuses NaN and infinity in it."""
 
-    def facts(self) -> Mapping[str, Any]:
-        """What is known once it is loaded: ``device`` (``cpu`` or ``cuda``), ``fixed_batch`` (or None)."""
+    def facts(self) -> Facts:
+        """What is known once it is loaded."""
 
     def call(self, name: str) -> Callable[[], object]:
         """What is timed under ``name``: a call without arguments that returns when its answer is complete."""
@@ -200,9 +229,7 @@ class TimedRunner:
     from decoded uint8 pictures: preprocessing, the copies in and out, and the run.
     """
 
-    def __init__(
-        self, spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: dict[str, Any]
-    ) -> None:
+    def __init__(self, spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: Opening) -> None:
         from deploykit.engines import engine_of
 
         assert spec.target is not None
@@ -222,7 +249,7 @@ class TimedRunner:
         assert self._runner is not None
         return self._runner
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> Facts:
         """The device it computes on, and the only batch it takes."""
         return {"device": self.runner.device, "fixed_batch": self.runner.inputs[0].fixed_batch}
 
@@ -275,9 +302,7 @@ class TimedRunner:
             self._runner.close()
 
 
-def open_timed(
-    spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: dict[str, Any]
-) -> TimedRunner:
+def open_timed(spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: Opening) -> TimedRunner:
     """The function that a worker calls by name.
 
     Args:

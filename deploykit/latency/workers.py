@@ -13,10 +13,11 @@ from typing import Any, Self
 import numpy as np
 
 from deploykit.base.progress import Progress
+from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.latency.arrivals import Arrivals
 from deploykit.latency.machine import quietest_core
-from deploykit.latency.results import Block, Measured, Settings
-from deploykit.latency.worker import Opener, serve
+from deploykit.latency.results import Block, Measured, Status
+from deploykit.latency.worker import Checked, Opener, Ready, serve
 
 ANSWER_LIMIT_S = 900.0
 END_LIMIT_S = 5.0
@@ -25,7 +26,7 @@ END_LIMIT_S = 5.0
 class WorkerFailed(Exception):
     """A worker's variant failed, crashed or hangs; ``status`` is ``failed`` or ``skipped``."""
 
-    def __init__(self, status: str, reason: str) -> None:
+    def __init__(self, status: Status, reason: str) -> None:
         super().__init__(reason)
         self.status, self.reason = status, reason
 
@@ -52,13 +53,13 @@ class Worker:
         self._process.start()
         theirs.close()
 
-    def ready(self) -> dict[str, Any]:
-        """Wait until the variant is loaded and has answered once: cold_start_ms, and what it says of itself.
+    def ready(self) -> Ready:
+        """Wait until the variant is loaded and has answered once.
 
         Raises:
             WorkerFailed: it did not load, crashed, or answered NaN.
         """
-        facts: dict[str, Any] = self._answer("ready")[1]
+        facts: Ready = self._answer("ready")[1]
         return facts
 
     def block(self, name: str, block_ms: float) -> Block:
@@ -81,25 +82,24 @@ class Worker:
         self._send(("serve", arrivals))
         return np.frombuffer(self._answer("served")[1], dtype=np.float64)
 
-    def check(self) -> dict[str, Any]:
-        """Let the variant answer once more: peak_memory_bytes, device_memory_bytes (None where not known).
+    def check(self) -> Checked:
+        """Let the variant answer once more, and say how much memory it took.
 
         Raises:
             WorkerFailed: it crashed, or its answer holds NaN.
         """
         self._send(("check",))
-        facts: dict[str, Any] = self._answer("checked")[1]
+        facts: Checked = self._answer("checked")[1]
         return facts
 
-    def finish(self) -> dict[str, Any]:
-        """Let it end: cpu_s, the processor time that it took.
+    def finish(self) -> float:
+        """Let it end; returns the processor time that it took, in seconds.
 
         Raises:
             WorkerFailed: it crashed.
         """
         self._send(("stop",))
-        facts: dict[str, Any] = self._answer("done")[1]
-        return facts
+        return float(self._answer("done")[1]["cpu_s"])
 
     def cpu_s(self) -> float:
         """Processor time of the process so far; 0 where it has ended."""
@@ -210,7 +210,7 @@ class Crew:
     A worker that fails takes its variant out, and what failed is noted in ``found``.
     """
 
-    def __init__(self, found: Measured, settings: Settings, stack: ExitStack) -> None:
+    def __init__(self, found: Measured, settings: BenchmarkConfig, stack: ExitStack) -> None:
         self.found, self.settings, self._stack = found, settings, stack
         self.workers: dict[str, list[Worker]] = {}
         self._ended_cpu_s = 0.0
@@ -304,7 +304,7 @@ class Crew:
 
     def _end(self, worker: Worker) -> None:
         with suppress(WorkerFailed):  # it was checked before; how it ends says nothing of what was measured
-            self._ended_cpu_s += worker.finish()["cpu_s"]
+            self._ended_cpu_s += worker.finish()
         worker.close()
 
     def drop(self, name: str) -> None:

@@ -24,6 +24,7 @@ from deploykit.reporting.terminal import plan_of, summary_of
 
 if TYPE_CHECKING:
     from deploykit.commands.gate import GateResult
+    from deploykit.reporting.schema import Report
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class RunResult(Result):
     name: str
     folder: Path
     stages: tuple[Done, ...]
-    report: dict[str, Any] | None = None
+    report: Report | None = None
     gate: GateResult | None = None
 
     @property
@@ -69,7 +70,7 @@ class RunResult(Result):
             return "planned"
         if self.gate is not None:
             return self.gate.status
-        return "failed" if any(variant["status"] == "failed" for variant in self.report["variants"]) else "ok"
+        return "failed" if any(variant.status == "failed" for variant in self.report.variants) else "ok"
 
     @property
     def exit_code(self) -> int:
@@ -87,10 +88,10 @@ class RunResult(Result):
         report = None if self.report is None else (self.folder / "report.json").as_posix()
         fields: dict[str, Any] = {"name": self.name, "folder": self.folder.as_posix(), "stages": done, "report": report}
         if self.report is not None:
-            fields["pick"] = self.report["pick"]
+            fields["pick"] = None if self.report.pick is None else self.report.pick.plain()
             fields["variants"] = [
-                {key: variant[key] for key in ("name", "target", "status", "reason")}
-                for variant in self.report["variants"]
+                {key: getattr(variant, key) for key in ("name", "target", "status", "reason")}
+                for variant in self.report.variants
             ]
         if self.gate is not None:
             fields["gate"] = self.gate.to_dict()

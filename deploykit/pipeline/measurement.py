@@ -1,23 +1,26 @@
-"""The one stage that measures all variants together, and what the pipeline adds to its report."""
+"""The one stage that measures all variants together, with what the recipe knows of them."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from deploykit.base.artifact import files_of, read_manifest, write_manifest
 from deploykit.base.errors import AnswerNo, DeploykitError, Unavailable
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import Progress
 from deploykit.base.spec import parse_spec
+from deploykit.benchmarking.report import Made
+from deploykit.benchmarking.variant import Status
 from deploykit.config.recipe import ModelFile, Recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
 from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.plan import Plan
+from deploykit.reporting.read import read_report
+from deploykit.reporting.schema import Report, Step
+from deploykit.reporting.schema import Variant as ReportedVariant
+from deploykit.reporting.write import is_ours
 
 STAGE = "all.benchmark"
 
@@ -51,7 +54,7 @@ def measure(
     *,
     force: bool,
     progress: Progress,
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[Report, bool]:
     """Measure all variants whose artifact was made, or take the stored measurement of exactly these.
 
     Args:
@@ -71,16 +74,17 @@ def measure(
     Raises:
         AnswerNo: the baseline has no artifact.
     """
-    from deploykit.reporting import read_report, write_report
-    from deploykit.reporting.write import is_ours
+    from deploykit.benchmarking.side_by_side import side_by_side
+    from deploykit.commands.benchmark import STAGE_VERSION
+    from deploykit.engines import resolve
 
     present = [name for name in recipe.variants if plan.made_by[name] in paths]
     if recipe.baseline not in present:
         why = failed[plan.made_by[recipe.baseline]]
         raise AnswerNo(f"the baseline {recipe.baseline} failed, nothing can be compared with it: {why.line()}")
-    benchmark = recipe.benchmark_config(allow_code=config.allow_code)
+    how = recipe.benchmark_config(allow_code=config.allow_code)
     specs = [f"{name}={paths[plan.made_by[name]]}@{target_of(recipe, plan, name)}" for name in present]
-    arguments = {"artifacts": specs, "output": folder.measure, "config": benchmark}
+    arguments = {"artifacts": specs, "output": folder.measure, "config": how}
     stages.leave_stage_file(folder.stages / f"{STAGE}.yaml", "benchmark", arguments)
     key = measurement_key(recipe, plan, paths, failed, config, data)
     before = folder.store.find(key)
@@ -88,10 +92,15 @@ def measure(
     kept = entry is not None
     if entry is None:
         place = folder.clear_measure()
-        result = stages.call("benchmark", arguments, force=True, progress=progress)
-        report = _completed(result.report, recipe, plan, folder, paths, failed)
-        write_report(report, place)
-        _sign_again(place / "report.json")
+        side_by_side(
+            [resolve(parse_spec(one), how.device) for one in specs],
+            recipe.baseline,
+            place,
+            how,
+            STAGE_VERSION,
+            made=_made(recipe, plan, folder, paths, failed),
+            progress=progress,
+        )
         files = [path for path in sorted(place.rglob("*")) if path.is_file() and not path.name.startswith(".")]
         entry = folder.store.keep(key, STAGE, place, files)
         shutil.rmtree(place)
@@ -112,52 +121,31 @@ def target_of(recipe: Recipe, plan: Plan, name: str) -> str:
     return f"{target}{',' if ':' in target else ':'}arch={model.arch}"
 
 
-def _sign_again(path: Path) -> None:
-    """Let the manifest that the benchmark wrote speak of the completed report."""
-    manifest = read_manifest(path)
-    if manifest is not None:
-        write_manifest(path, replace(manifest, files=files_of(path)))
-
-
-def _completed(
-    report: dict[str, Any],
-    recipe: Recipe,
-    plan: Plan,
-    folder: RunFolder,
-    paths: dict[str, Path],
-    failed: dict[str, DeploykitError],
-) -> dict[str, Any]:
-    """The report with the recipe's name, each variant's steps and path, and the variants that were never made."""
-    measured = {variant["name"]: variant for variant in report["variants"]}
-    variants = []
+def _made(
+    recipe: Recipe, plan: Plan, folder: RunFolder, paths: dict[str, Path], failed: dict[str, DeploykitError]
+) -> Made:
+    """What the recipe knows of its variants: how each came about, and why some have no artifact."""
+    missing = {}
     for name, variant in recipe.variants.items():
-        stage = plan.made_by[name]
-        if name in measured:
-            fields = dict(measured[name])
-            if fields.get("artifact"):
-                fields["artifact"] = {**fields["artifact"], "path": _seen_from(folder.root, paths[stage])}
-        else:
-            engine = parse_spec(f"x@{variant.target}").target
-            status = "skipped" if isinstance(failed[stage], Unavailable) else "failed"
-            fields = {"name": name, "target": engine, "status": status, "reason": failed[stage].line()}
-        variants.append({**fields, "steps": _steps(plan, name, folder, paths)})
-    return {**report, "recipe": recipe.name, "variants": variants}
+        if (stage := plan.made_by[name]) not in paths:
+            why = failed[stage]
+            status: Status = "skipped" if isinstance(why, Unavailable) else "failed"
+            missing[name] = ReportedVariant(name=name, target=variant.engine, status=status, reason=why.line())
+    steps = {name: _steps(plan, name, folder, paths) for name in recipe.variants}
+    return Made(recipe.name, folder.root, steps, missing)
 
 
-def _steps(plan: Plan, name: str, folder: RunFolder, paths: dict[str, Path]) -> list[dict[str, Any]]:
+def _steps(plan: Plan, name: str, folder: RunFolder, paths: dict[str, Path]) -> list[Step]:
     steps = []
     for stage in plan.chain(name):
-        made = paths.get(stage.name)
-        step: dict[str, Any] = {"stage": stage.command}
-        if stage.config is not None:
-            step["command"] = f"deploykit {stage.command} --config stages/{stage.name}.yaml"
-            step["config"] = stage.config.plain()
-        if made is not None:
-            step["output"], step["sha256"] = _seen_from(folder.root, made), stages.artifact_hash(made)
-        steps.append(step)
-    measured = {"stage": "benchmark", "command": f"deploykit benchmark --config stages/{STAGE}.yaml"}
-    return [*steps, measured]
-
-
-def _seen_from(root: Path, path: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()
+        made, config = paths.get(stage.name), stage.config
+        steps.append(
+            Step(
+                stage=stage.command,
+                command=None if config is None else f"deploykit {stage.command} --config stages/{stage.name}.yaml",
+                output=None if made is None else Path(os.path.relpath(made, folder.root)).as_posix(),
+                sha256=None if made is None else stages.artifact_hash(made),
+                config=None if config is None else config.plain(),
+            )
+        )
+    return [*steps, Step(stage="benchmark", command=f"deploykit benchmark --config stages/{STAGE}.yaml")]

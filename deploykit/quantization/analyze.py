@@ -103,6 +103,7 @@ def analyze(
     from deploykit.base.atomic import write_json, write_text
     from deploykit.base.checkpoint import check_file
     from deploykit.quantization.qdq.dialects import dialect_of
+    from deploykit.reporting.attachments.sensitivity_schema import Sensitivity
     from deploykit.reporting.sensitivity_page import to_page
 
     config = config or AnalyzeConfig()
@@ -136,7 +137,7 @@ def analyze(
     made = {"schema": SCHEMA, "model": {"name": source.stem, "sha256": manifest.parents[0].sha256}, **found}
     result = AnalyzeResult(target, True, made)
     write_json(target, made)
-    write_text(result.page, to_page(made))
+    write_text(result.page, to_page(Sensitivity.model_validate_json(json.dumps(made))))
     from dataclasses import replace
 
     write_manifest(target, replace(manifest, files=files_of(target, result.page)))

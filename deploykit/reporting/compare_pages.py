@@ -3,118 +3,110 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from deploykit._version import __version__
 from deploykit.base.atomic import write_json, write_text
 from deploykit.reporting import format as t
 from deploykit.reporting.charts.trend import drawn, trend_chart
+from deploykit.reporting.compare import SCHEMA, Comparison, Point
 from deploykit.reporting.format import escaped, folded, table
-from deploykit.reporting.html import when
+from deploykit.reporting.pages import render, when
 from deploykit.reporting.write import marked
 
 MOVED = ("faster", "slower")
 NAMES = ("comparison.html", "comparison.md", "comparison.json")
 
 
-def write_comparison(comparison: dict[str, Any], folder: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     """Write ``comparison.html``, ``comparison.md`` and ``comparison.json`` into ``folder``."""
     write_text(folder / NAMES[0], marked(to_html(comparison)))
     write_text(folder / NAMES[1], marked(to_markdown(comparison)))
-    write_json(folder / NAMES[2], comparison)
+    write_json(folder / NAMES[2], comparison.plain())
     return [folder / name for name in NAMES]
 
 
-def headline(comparison: dict[str, Any]) -> str:
+def headline(comparison: Comparison) -> str:
     """The comparison in one sentence."""
-    runs, changes = len(comparison["runs"]), comparison["changes"]
-    moved = [one for one in changes if one["same_machine"] and (one["speed"] or {}).get("verdict") in MOVED]
+    runs, changes = len(comparison.runs), comparison.changes
+    moved = [(one.name, one.speed) for one in changes if one.same_machine and one.speed]
+    moved = [(name, speed) for name, speed in moved if speed.verdict in MOVED]
     if not moved:
-        timed = any(one["speed"] for one in changes)
+        timed = any(one.speed for one in changes)
         return f"{runs} reports: " + (
             "no variant's speed changed beyond its interval." if timed else "nothing to time."
         )
-    told = [f"{one['name']} is {_percent(one['speed']['estimate'])} {one['speed']['verdict']}" for one in moved]
+    told = [f"{name} is {_percent(speed.estimate)} {speed.verdict}" for name, speed in moved]
     shown = ", ".join(told[:3]) + (f" and {len(told) - 3} more changed" if len(told) > 3 else "")
-    return f"{runs} reports: {shown} than at first, measured against {comparison['reference']}."
+    return f"{runs} reports: {shown} than at first, measured against {comparison.reference}."
 
 
 def _percent(ratio: float) -> str:
     return f"{100 * abs(ratio - 1):.1f} %"
 
 
-def cells(comparison: dict[str, Any], key: str) -> list[list[dict[str, str]]]:
+def cells(comparison: Comparison, key: str) -> list[list[dict[str, str]]]:
     """One row of texts per variant: value and what stands small below it, for ``speedup``, ``accuracy`` or ``size``."""
-    return [[_cell(point, key, comparison, one["name"]) for point in one["points"]] for one in comparison["variants"]]
+    return [[_cell(point, key, comparison, one.name) for point in one.points] for one in comparison.variants]
 
 
-def _cell(point: dict[str, Any] | None, key: str, comparison: dict[str, Any], name: str) -> dict[str, str]:
+def _cell(point: Point | None, key: str, comparison: Comparison, name: str) -> dict[str, str]:
     if point is None:
         return {"value": t.NONE, "below": ""}
-    if point["status"] != "ok":
-        return {"value": point["status"], "below": ""}
+    if point.status != "ok":
+        return {"value": point.status, "below": ""}
     if key == "speedup":
-        if name == comparison["reference"] and point["speedup"]:
+        if name == comparison.reference and point.speedup:
             return {"value": "1 (baseline)", "below": ""}
-        return {"value": t.ratio((point["speedup"] or {}).get("estimate")), "below": t.ratio_interval(point["speedup"])}
+        return {
+            "value": t.ratio(point.speedup.estimate if point.speedup else None),
+            "below": t.ratio_interval(point.speedup),
+        }
     if key == "accuracy":
-        drop = "" if point["drop_pt"] is None else f"drop {t.points(point['drop_pt'])}"
-        return {"value": t.percent(point["top1"]), "below": drop}
-    return {"value": t.size(point["bytes"]), "below": ""}
+        drop = "" if point.drop_pt is None else f"drop {t.points(point.drop_pt)}"
+        return {"value": t.percent(point.top1), "below": drop}
+    return {"value": t.size(point.bytes), "below": ""}
 
 
-def change_rows(comparison: dict[str, Any]) -> list[dict[str, str]]:
+def change_rows(comparison: Comparison) -> list[dict[str, str]]:
     """What changed from the first run that has a variant to the last."""
     rows = []
-    for one in comparison["changes"]:
-        speed = one["speed"]
+    for one in comparison.changes:
+        speed = one.speed
         rows.append(
             {
-                "name": one["name"],
-                "runs": f"{one['first']} → {one['last']}" + ("" if one["same_machine"] else ", another machine"),
-                "speed": t.ratio(speed["estimate"]) if speed else t.NONE,
+                "name": one.name,
+                "runs": f"{one.first} → {one.last}" + ("" if one.same_machine else ", another machine"),
+                "speed": t.ratio(speed.estimate) if speed else t.NONE,
                 "interval": t.ratio_interval(speed),
-                "verdict": one["status"] or (speed["verdict"] if speed else t.NONE),
-                "top1": t.points(one["top1_pt"]),
-                "size": t.ratio(one["size_ratio"]),
-                "artifact": "the same file" if one["same_artifact"] else "another file",
+                "verdict": one.status or (speed.verdict if speed else t.NONE),
+                "top1": t.points(one.top1_pt),
+                "size": t.ratio(one.size_ratio),
+                "artifact": "the same file" if one.same_artifact else "another file",
             }
         )
     return rows
 
 
-def to_html(comparison: dict[str, Any]) -> str:
+def to_html(comparison: Comparison) -> str:
     """The page: self-contained, no network, no script."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("deploykit.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters["when"] = when
     plots = [trend_chart(comparison, 1040, "wide"), trend_chart(comparison, 388, "narrow")]
-    slower = any(
-        one["same_machine"] and (one["speed"] or {}).get("verdict") == "slower" for one in comparison["changes"]
-    )
-    return pages.get_template("compare.html").render(
-        version=__version__,
+    slower = any(one.same_machine and one.speed and one.speed.verdict == "slower" for one in comparison.changes)
+    return render(
+        "compare.html",
+        schema=SCHEMA,
         headline=headline(comparison),
         mood="unsure" if slower else "good",
         comparison=comparison,
-        runs=comparison["runs"],
+        runs=comparison.runs,
         plots=[one for one in plots if one is not None],
-        lines=[one["name"] for one in drawn(comparison)],
-        timed=t.timed(comparison["of"]),
-        names=[one["name"] for one in comparison["variants"]],
+        lines=[one.name for one in drawn(comparison)],
+        timed=t.timed(comparison.of),
+        names=[one.name for one in comparison.variants],
         tables=[
             (title, lead, cells(comparison, key))
             for title, lead, key in (
                 (
                     "Speed-up",
-                    f"Over {comparison['reference']} of the same report, paired; small figures are intervals.",
+                    f"Over {comparison.reference} of the same report, paired; small figures are intervals.",
                     "speedup",
                 ),
                 ("Top-1", "Each on its own report's images; the drop is against that report's baseline.", "accuracy"),
@@ -122,15 +114,14 @@ def to_html(comparison: dict[str, Any]) -> str:
             )
         ],
         changes=change_rows(comparison),
-        t=t,
     )
 
 
-def to_markdown(comparison: dict[str, Any]) -> str:
+def to_markdown(comparison: Comparison) -> str:
     """The Markdown page: the sentence, what changed, the rest folded."""
-    runs = comparison["runs"]
+    runs = comparison.runs
     lines = ["## Reports compared", "", f"**{escaped(headline(comparison))}**", ""]
-    lines += [f"> ⚠️ {escaped(one)}\n" for one in comparison["warnings"]]
+    lines += [f"> ⚠️ {escaped(one)}\n" for one in comparison.warnings]
     head = ["Variant", "Runs", "Speed, last / first", "", "Top-1", "Size", "Artifact"]
     rows = [
         [
@@ -147,19 +138,19 @@ def to_markdown(comparison: dict[str, Any]) -> str:
     lines += [*table(head, rows, "llrlrrl"), ""] if rows else []
     for title, key in (("Speed-up", "speedup"), ("Top-1", "accuracy"), ("Size", "size")):
         body = [
-            [escaped(one["name"]), *(_two(cell) for cell in row)]
-            for one, row in zip(comparison["variants"], cells(comparison, key), strict=True)
+            [escaped(one.name), *(_two(cell) for cell in row)]
+            for one, row in zip(comparison.variants, cells(comparison, key), strict=True)
         ]
         lines += folded(
-            f"{title} by run", table(["Variant", *(str(run["number"]) for run in runs)], body, "l" + "r" * len(runs))
+            f"{title} by run", table(["Variant", *(str(run.number) for run in runs)], body, "l" + "r" * len(runs))
         )
     listed = [
         [
-            str(run["number"]),
-            escaped(run["label"]),
-            escaped(when(run["created"])),
-            escaped(run["machine"]),
-            escaped(run["data"] or t.NONE),
+            str(run.number),
+            escaped(run.label),
+            escaped(when(run.created)),
+            escaped(run.machine),
+            escaped(run.data or t.NONE),
         ]
         for run in runs
     ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
-from deploykit.reporting import format as t
+from deploykit.reporting.attachments.kinds import Axis, Line, Series
 from deploykit.reporting.charts.series import series_chart
+from deploykit.reporting.schema import Confused, Flip, Report, Robustness, Variant
 
 WIDTHS = ((1040.0, "wide"), (388.0, "narrow"))
 PICTURE_BYTES = 16_384
@@ -18,134 +19,131 @@ PICTURES_BYTES = 1_000_000
 LINES = 12
 
 
-def reliability_charts(report: dict[str, Any]) -> list[Markup]:
+def reliability_charts(report: Report) -> list[Markup]:
     """Accuracy over confidence of up to twelve variants, beside the diagonal that perfect confidence would give."""
     lines = [
-        {
-            "name": one["name"],
-            "points": [(bin["confidence"], bin["accuracy"]) for bin in one["accuracy"]["reliability"]],
-        }
-        for one in report["variants"]
-        if one["accuracy"] and one["accuracy"]["reliability"]
+        Line(name=one.name, points=[[bin.confidence, bin.accuracy] for bin in one.accuracy.reliability])
+        for one in report.variants
+        if one.accuracy and one.accuracy.reliability
     ][: LINES - 1]
     if not lines:
         return []
-    lines.append({"name": "as sure as right", "points": [(0.0, 0.0), (1.0, 1.0)]})
-    axes = {
-        "x": {"label": "confidence", "unit": None, "log": False},
-        "y": {"label": "accuracy", "unit": None, "log": False},
-    }
-    return _charts(lines, axes, "Reliability: accuracy over confidence")
+    lines.append(Line(name="as sure as right", points=[[0.0, 0.0], [1.0, 1.0]]))
+    drawn = Series(x=Axis(label="confidence"), y=Axis(label="accuracy"), lines=lines)
+    return _charts(drawn, "Reliability: accuracy over confidence")
 
 
-def sweep_charts(report: dict[str, Any], sweep: str) -> list[Markup]:
+def sweep_charts(report: Report, sweep: str) -> list[Markup]:
     """Throughput over batch size or threads, one line per variant."""
-    lines = [
-        {"name": one["name"], "points": points} for one in report["variants"] if len(points := _swept(one, sweep)) > 1
-    ][:LINES]
+    lines = [Line(name=one.name, points=points) for one in report.variants if len(points := _swept(one, sweep)) > 1][
+        :LINES
+    ]
     if not lines:
         return []
-    x = {"label": {"batch": "batch size", "threads": "threads"}[sweep], "unit": None, "log": True}
-    y = {"label": "images per second", "unit": None, "log": False}
-    return _charts(lines, {"x": x, "y": y}, f"Throughput over {x['label']}")
+    x = Axis(label={"batch": "batch size", "threads": "threads"}[sweep], log=True)
+    return _charts(Series(x=x, y=Axis(label="images per second"), lines=lines), f"Throughput over {x.label}")
 
 
-def _swept(variant: dict[str, Any], sweep: str) -> list[tuple[float, float]]:
-    key = {"batch": "batch", "threads": "threads"}[sweep]
-    found = [one for one in variant["measurements"] if one["sweep"] == sweep and one["throughput_per_s"] is not None]
-    return sorted((float(one[key]), float(one["throughput_per_s"])) for one in found if one[key])
+def _swept(variant: Variant, sweep: str) -> list[list[float]]:
+    found = [one for one in variant.measurements if one.sweep == sweep and one.throughput_per_s is not None]
+    sizes = [one.batch if sweep == "batch" else one.threads for one in found]
+    return sorted(
+        [float(size), float(one.throughput_per_s or 0)] for size, one in zip(sizes, found, strict=True) if size
+    )
 
 
-def _charts(lines: list[dict[str, Any]], axes: dict[str, Any], label: str) -> list[Markup]:
-    return [series_chart({"lines": lines, **axes}, width, style, label) for width, style in WIDTHS]
+def _charts(drawn: Series, label: str) -> list[Markup]:
+    return [series_chart(drawn, width, style, label) for width, style in WIDTHS]
 
 
-def line_names(report: dict[str, Any], of: str) -> list[str]:
+def line_names(report: Report, of: str) -> list[str]:
     """The names of the lines of :func:`reliability_charts` or :func:`sweep_charts`, in their order."""
     if of == "reliability":
-        found = [v["name"] for v in report["variants"] if v["accuracy"] and v["accuracy"]["reliability"]]
+        found = [v.name for v in report.variants if v.accuracy and v.accuracy.reliability]
         return [*found[: LINES - 1], "as sure as right"] if found else []
-    return [v["name"] for v in report["variants"] if len(_swept(v, of)) > 1][:LINES]
+    return [v.name for v in report.variants if len(_swept(v, of)) > 1][:LINES]
 
 
-def robustness_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per corruption and strength, with a cell for each variant of :func:`robust_names`: top-1 and the drop."""
-    variants = _robust(report)
-    by_way: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
-    for variant in variants:
-        for one in variant["accuracy"]["robustness"]:
-            by_way.setdefault((one["corruption"], one["strength"]), {})[variant["name"]] = one
-    rows = []
-    for (kind, strength), cells in by_way.items():
-        shown = []
-        for variant in variants:
-            one = cells.get(variant["name"])
-            drop = None if one is None or one["drop_pt"] is None else one["drop_pt"]
-            shown.append(
-                {
-                    "top1": t.NONE if one is None else t.percent(one["top1"]),
-                    "drop": "" if drop is None else t.points(drop),
-                    "interval": "" if drop is None else t.drop_interval(one),
-                    "worse": bool(one and (one["drop_pt_low"] or 0) > 0),
-                }
-            )
-        rows.append({"corruption": kind, "strength": strength, "cells": shown})
-    return rows
+@dataclass(frozen=True)
+class Corrupted:
+    """A row of the table of corrupted images: one cell per variant of :func:`robust_names`, None where it has none."""
+
+    corruption: str
+    strength: int
+    cells: list[Robustness | None]
 
 
-def robust_names(report: dict[str, Any]) -> list[str]:
+def robustness_rows(report: Report) -> list[Corrupted]:
+    """One row per corruption and strength."""
+    found = _robust(report)
+    ways = dict.fromkeys((one.corruption, one.strength) for own in found.values() for one in own)
+    by_way = [{(one.corruption, one.strength): one for one in own} for own in found.values()]
+    return [Corrupted(*way, [own.get(way) for own in by_way]) for way in ways]
+
+
+def robust_names(report: Report) -> list[str]:
     """The variants that were evaluated on corrupted images."""
-    return [one["name"] for one in _robust(report)]
+    return list(_robust(report))
 
 
-def _robust(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return [one for one in report["variants"] if one["accuracy"] and one["accuracy"]["robustness"]]
+def _robust(report: Report) -> dict[str, list[Robustness]]:
+    return {one.name: one.accuracy.robustness for one in report.variants if one.accuracy and one.accuracy.robustness}
 
 
-def confusions(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Variant → its matrix as rows of (count, share of the label's images), or the pairs mistaken most often."""
-    found: dict[str, dict[str, Any]] = {}
-    for variant in report["variants"]:
-        accuracy = variant["accuracy"]
-        if not accuracy or not (accuracy["confusion"] or accuracy["confused"]):
+@dataclass(frozen=True)
+class Confusion:
+    """Who is taken for whom.
+
+    Attributes:
+        names: of the classes.
+        rows: of the matrix, the class's name and for each answer count and share of the class's images; empty where
+            there is no matrix.
+        pairs: mistaken most often.
+    """
+
+    names: list[str]
+    rows: list[tuple[str, list[tuple[int, float]]]]
+    pairs: list[Confused]
+
+
+def confusions(report: Report) -> dict[str, Confusion]:
+    """Variant → who is taken for whom."""
+    found: dict[str, Confusion] = {}
+    for variant in report.variants:
+        accuracy = variant.accuracy
+        if not accuracy or not (accuracy.confusion or accuracy.confused):
             continue
-        matrix, names = accuracy["confusion"] or [], [one["name"] for one in accuracy["per_class"] or ()]
+        matrix, names = accuracy.confusion or [], [one.name for one in accuracy.per_class or ()]
         whole = bool(matrix) and len(names) == len(matrix)
         rows = [[(n, n / max(1, sum(row))) for n in row] for row in matrix] if whole else []
-        found[variant["name"]] = {
-            "names": names,
-            "rows": list(zip(names, rows, strict=True)) if whole else [],
-            "pairs": accuracy["confused"],
-        }
+        found[variant.name] = Confusion(names, list(zip(names, rows, strict=True)) if whole else [], accuracy.confused)
     return found
 
 
-def flipped(report: dict[str, Any], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Variant → its flips with ``source``, the thumbnail as a data URI, or None where there is no room or no picture."""
+def flipped(report: Report, folder: Path) -> dict[str, list[tuple[Flip, str | None]]]:
+    """Variant → its flips, each with its thumbnail as a data URI, None where there is no room or no picture."""
     left, known = PICTURES_BYTES, dict[str, str | None]()
-    found: dict[str, list[dict[str, Any]]] = {}
-    for variant in report["variants"]:
-        for flip in (variant["accuracy"] or {}).get("flips") or ():
-            name = flip["picture"]
+    found: dict[str, list[tuple[Flip, str | None]]] = {}
+    for variant in report.variants:
+        for flip in (variant.accuracy.flips if variant.accuracy else None) or ():
+            name = flip.picture
             if name is not None and name not in known:
                 known[name] = _source(folder / name, folder)
             source = known.get(name) if name else None
             left -= len(source or "")
-            shown = {**flip, "source": source if left > 0 else None, "sure": t.percent(flip["confidence"], 0)}
-            found.setdefault(variant["name"], []).append(shown)
+            found.setdefault(variant.name, []).append((flip, source if left > 0 else None))
     return found
 
 
-def flip_counts(report: dict[str, Any]) -> dict[str, str]:
+def flip_counts(report: Report) -> dict[str, str]:
     """Variant → how many of its flips are shown: ``3 images``, or ``the 24 surest of 61 images``."""
     found = {}
-    for variant in report["variants"]:
-        accuracy = variant["accuracy"]
-        if accuracy and (shown := len(accuracy["flips"] or ())):
-            known = accuracy["negative_flips"] is not None
-            total = max(shown, round(accuracy["negative_flips"] * accuracy["n"])) if known else shown
+    for variant in report.variants:
+        accuracy = variant.accuracy
+        if accuracy and (shown := len(accuracy.flips or ())):
+            total = max(shown, round((accuracy.negative_flips or 0.0) * accuracy.n))
             word = "image" if total == 1 else "images"
-            found[variant["name"]] = f"{shown} {word}" if total == shown else f"the {shown} surest of {total} {word}"
+            found[variant.name] = f"{shown} {word}" if total == shown else f"the {shown} surest of {total} {word}"
     return found
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from deploykit.reporting.schema import Accuracy, Against, Of, Parity, Robustness
 
 NONE = "–"
 MINUS = "−"
@@ -27,6 +30,11 @@ def number(value: float, digits: int = 3) -> str:
 def milliseconds(value: float | None) -> str:
     """``0.412 ms``."""
     return NONE if value is None else f"{number(value)} ms"
+
+
+def rate(value: float | None) -> str:
+    """Images a second: ``2,430 /s``."""
+    return NONE if value is None else f"{number(value)} /s"
 
 
 def percent(value: float | None, decimals: int = 2) -> str:
@@ -51,10 +59,11 @@ def _signed(value: float) -> str:
     return "0.00" if text == "0.00" else f"{MINUS if value < 0 else '+'}{text}"
 
 
-def drop_interval(accuracy: dict[str, Any] | None) -> str:
+def drop_interval(of: Accuracy | Against | Robustness | None) -> str:
     """``−0.22 … +0.89 pt``, or nothing."""
-    low, high = (accuracy or {}).get("drop_pt_low"), (accuracy or {}).get("drop_pt_high")
-    return "" if low is None or high is None else f"{_signed(low)} … {_signed(high)} pt"
+    if of is None or of.drop_pt_low is None or of.drop_pt_high is None:
+        return ""
+    return f"{_signed(of.drop_pt_low)} … {_signed(of.drop_pt_high)} pt"
 
 
 def ratio(value: float | None) -> str:
@@ -66,16 +75,29 @@ def _times(value: float) -> str:
     return f"{value:.2f}" if value >= 0.995 else number(value)
 
 
-def ratio_interval(speedup: dict[str, Any] | None) -> str:
+class Interval(Protocol):
+    """What has a lower and an upper end, each None where it is not known."""
+
+    @property
+    def low(self) -> float | None:
+        """The lower end."""
+
+    @property
+    def high(self) -> float | None:
+        """The upper end."""
+
+
+def ratio_interval(of: Interval | None) -> str:
     """``2.38 … 2.44×``, or nothing."""
-    low, high = (speedup or {}).get("low"), (speedup or {}).get("high")
-    return "" if low is None or high is None else f"{_times(low)} … {_times(high)}×"
+    if of is None or of.low is None or of.high is None:
+        return ""
+    return f"{_times(of.low)} … {_times(of.high)}×"
 
 
-def times(speedup: dict[str, Any], ci_level: float) -> str:
+def times(estimate: float, of: Interval | None, ci_level: float) -> str:
     """``2.41× (95 % interval 2.38 … 2.44×)``."""
-    interval = ratio_interval(speedup)
-    return ratio(speedup["estimate"]) + (f" ({100 * ci_level:g} % interval {interval})" if interval else "")
+    interval = ratio_interval(of)
+    return ratio(estimate) + (f" ({100 * ci_level:g} % interval {interval})" if interval else "")
 
 
 def size(value: int | None) -> str:
@@ -98,25 +120,39 @@ def count(value: float | None) -> str:
     return f"{value:g}"
 
 
-def decibels(parity: dict[str, Any] | None) -> str:
+def decibels(parity: Parity | None) -> str:
     """The SNR as ``123.4 dB``, or ``identical``."""
     if parity is None:
         return NONE
-    if parity.get("identical"):
+    if parity.identical:
         return "identical"
-    return NONE if parity.get("snr_db") is None else f"{parity['snr_db']:.1f} dB".replace("-", MINUS)
+    return NONE if parity.snr_db is None else f"{parity.snr_db:.1f} dB".replace("-", MINUS)
 
 
-def timed(of: dict[str, Any] | None) -> str:
+def in_unit_of(limit: str, value: float | bool | None) -> str:
+    """A number in the unit of a gate's limit, by its name: ``+0.22 pt``, ``1.020×``, ``99.30 %``, ``28.1 dB``, ``1.20 MB``."""
+    if value is None or isinstance(value, bool):
+        return NONE if value is None else "yes" if value else "no"
+    if limit.endswith("_pt") or "_pt_" in limit:
+        return f"{value:+.2f} pt".replace("-", MINUS)
+    if limit.endswith("_bytes"):
+        return f"{value / 1e6:,.2f} MB"
+    if limit.endswith("_db"):
+        return f"{value:.1f} dB".replace("-", MINUS)
+    if "ratio" in limit or "speedup" in limit:
+        return f"{value:.3f}×"
+    return f"{100 * value:.2f} %"
+
+
+def timed(of: Of | None) -> str:
     """What was timed, in words: ``single stream, batch 1, 1 thread, compute only, host clock``."""
     if of is None:
         return "nothing was timed"
-    threads = of.get("threads")
-    parts = [of["scenario"].replace("_", " "), f"batch {of['batch']}"]
-    if threads is not None:
-        parts.append(f"{threads} thread{'s' if threads != 1 else ''}")
-    parts.append("compute only" if of["timed"] == "compute" else "end to end")
-    parts.append(f"{of['clock']} clock")
+    parts = [of.scenario.replace("_", " "), f"batch {of.batch}"]
+    if of.threads is not None:
+        parts.append(f"{of.threads} thread{'s' if of.threads != 1 else ''}")
+    parts.append("compute only" if of.timed == "compute" else "end to end")
+    parts.append(f"{of.clock} clock")
     return ", ".join(parts)
 
 

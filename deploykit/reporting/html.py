@@ -3,105 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from deploykit._version import __version__
 from deploykit.reporting import details
 from deploykit.reporting import format as t
 from deploykit.reporting import rows as view
 from deploykit.reporting.attachments.draw import shown as shown_attachments
 from deploykit.reporting.charts.latency import latency_chart
 from deploykit.reporting.charts.pareto import pareto_chart, points_of
+from deploykit.reporting.pages import render
 from deploykit.reporting.pick import primary
+from deploykit.reporting.rows import Row
 from deploykit.reporting.samples import primary_samples
+from deploykit.reporting.schema import Report
 
 CLASSES_SHOWN = 100
 
 
-def to_html(report: dict[str, Any], folder: Path) -> str:
+def to_html(report: Report, folder: Path) -> str:
     """The page of a checked report.
 
     Args:
-        report: as :func:`deploykit.reporting.read.validate` returns it.
+        report: checked.
         folder: what the report's ``samples_file`` are relative to.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    pages = Environment(
-        loader=PackageLoader("deploykit.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.filters["link"] = lambda path: "./" + quote(path)
-    pages.filters["bare"] = bare
-    pages.filters["when"] = when
-    pages.filters["settings"] = settings
-    return pages.get_template("report.html").render(_context(report, folder))
+    return render("report.html", **_context(report, folder))
 
 
-def bare(shown: str) -> str:
-    """A number without its unit, which the column's head states."""
-    for unit in (" ms", " %", " pt", " /s", " mJ"):
-        shown = shown.removesuffix(unit)
-    return shown
-
-
-def settings(config: dict[str, Any]) -> str:
-    """A stage's configuration in one line, what is off or unset left out."""
-    return ", ".join(
-        f"{key}={value}"
-        for key, value in config.items()
-        if value is not None and value is not False and value not in ([], {})
-    )
-
-
-def when(created: str) -> str:
-    """``2026-03-14 09:26 UTC`` of an ISO time; any other text as it is."""
-    from datetime import UTC, datetime
-
-    try:
-        return datetime.fromisoformat(created).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    except (ValueError, OverflowError):
-        return created
-
-
-def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _context(report: Report, folder: Path) -> dict[str, object]:
     rows, samples = view.rows(report), primary_samples(report, folder)
     plots = [pareto_chart(report, 1040, 430, "wide"), pareto_chart(report, 388, 400, "narrow")]
     ridges = [latency_chart(report, samples, 1040, "wide"), latency_chart(report, samples, 388, "narrow")]
-    timed_without_samples = [one["name"] for one in report["variants"] if one["measurements"]]
+    timed_without_samples = [one.name for one in report.variants if one.measurements]
     return {
-        "version": __version__,
-        "schema": report["schema"],
+        "schema": report.schema_,
         "title": view.title(report),
-        "created": report["created"],
-        "ci": f"{100 * report['ci_level']:g} %",
+        "created": report.created,
+        "ci": f"{100 * report.ci_level:g} %",
         "headline": view.headline(report),
         "detail": view.headline_detail(report),
-        "why": report["pick"]["why"] if report["pick"] else "",
+        "why": report.pick.why if report.pick else "",
         "mood": _mood(report),
         "tiles": tiles(report, rows),
-        "warnings": report["warnings"],
+        "warnings": report.warnings,
         "rows": rows,
-        "bad": [row for row in rows if row["status"] != "ok"],
+        "bad": [row for row in rows if row.status != "ok"],
         "plots": [one for one in plots if one is not None],
         "unplotted": _missing(rows, [point.name for point in points_of(report)]),
-        "has_front": len(report["pareto"]) > 1,
+        "has_front": len(report.pareto) > 1,
         "kinds": {point.kind for point in points_of(report)},
         "ridges": [one for one in ridges if one is not None],
         "no_samples": _missing(rows, list(samples), among=timed_without_samples),
         "timed": t.timed(primary(report)) if primary(report) else "",
         "has_latency": primary(report) is not None,
-        "has_accuracy": any(one["accuracy"] for one in report["variants"]),
+        "has_accuracy": any(one.accuracy for one in report.variants),
         "metric_names": _metric_names(report),
         "facts": view.how_it_was_measured(report),
         "measurements": view.measurement_rows(report),
-        "has_energy": any(one["energy_mj"] is not None for v in report["variants"] for one in v["measurements"]),
+        "has_energy": any(one.energy_mj is not None for v in report.variants for one in v.measurements),
         "environment": view.environment_rows(report),
-        "against": report["against"],
+        "against": report.against,
         "against_rows": view.against_rows(report),
         "conditions": view.condition_rows(report),
         "attachments": shown_attachments(report, folder),
@@ -113,13 +73,12 @@ def _context(report: dict[str, Any], folder: Path) -> dict[str, Any]:
         "flipped": details.flipped(report, folder),
         "flip_counts": details.flip_counts(report),
         "sweeps": _sweeps(report),
-        "variants": list(zip(report["variants"], rows, strict=True)),
-        "t": t,
+        "variants": list(zip(report.variants, rows, strict=True)),
         "classes_shown": CLASSES_SHOWN,
     }
 
 
-def _sweeps(report: dict[str, Any]) -> list[dict[str, Any]]:
+def _sweeps(report: Report) -> list[dict[str, object]]:
     leads = {
         "batch": "Each size was timed beside the one before it; the sweep ends where throughput gains less than 5 %, or "
         "where memory or time ends (see each variant's notes).",
@@ -139,42 +98,36 @@ def _sweeps(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _mood(report: dict[str, Any]) -> str:
-    if all(one["status"] == "failed" for one in report["variants"]):
+def _mood(report: Report) -> str:
+    if all(one.status == "failed" for one in report.variants):
         return "bad"
-    return (
-        "plain"
-        if report["pick"] is None and primary(report) is None
-        else "unsure"
-        if report["pick"] is None
-        else "good"
-    )
+    return "plain" if report.pick is None and primary(report) is None else "unsure" if report.pick is None else "good"
 
 
-def _missing(rows: list[dict[str, Any]], shown: list[str], among: list[str] | None = None) -> list[str]:
-    return [row["name"] for row in rows if row["name"] not in shown and (among is None or row["name"] in among)]
+def _missing(rows: list[Row], shown: list[str], among: list[str] | None = None) -> list[str]:
+    return [row.name for row in rows if row.name not in shown and (among is None or row.name in among)]
 
 
-def _metric_names(report: dict[str, Any]) -> list[str]:
-    return sorted({name for one in report["variants"] if one["accuracy"] for name in one["accuracy"]["metrics"]})
+def _metric_names(report: Report) -> list[str]:
+    return sorted({name for one in report.variants if one.accuracy for name in one.accuracy.metrics})
 
 
-def tiles(report: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+def tiles(report: Report, rows: list[Row]) -> list[dict[str, str]]:
     """The key figures of the pick beside the baseline's: label, value, small text below."""
-    chosen = next((row for row in rows if row["is_pick"]), None)
+    chosen = next((row for row in rows if row.is_pick), None)
     if chosen is None:
         return []
-    base = next((row for row in rows if row["is_baseline"] and row is not chosen), None)
+    base = next((row for row in rows if row.is_baseline and row is not chosen), None)
 
     def beside(key: str) -> str:
-        return f"{base['name']}: {base[key]}" if base is not None and base[key] != t.NONE else ""
+        return f"{base.name}: {getattr(base, key)}" if base is not None and getattr(base, key) != t.NONE else ""
 
     found = [
-        ("Latency p50", chosen["p50"], beside("p50")),
-        ("Speed-up", chosen["speedup"], chosen["speedup_interval"]),
-        ("Top-1", chosen["top1"], chosen["top1_interval"] or beside("top1")),
-        ("Drop", chosen["drop"], chosen["drop_interval"]),
-        ("Size", chosen["size"], beside("size")),
+        ("Latency p50", chosen.p50, beside("p50")),
+        ("Speed-up", chosen.speedup, chosen.speedup_interval),
+        ("Top-1", chosen.top1, chosen.top1_interval or beside("top1")),
+        ("Drop", chosen.drop, chosen.drop_interval),
+        ("Size", chosen.size, beside("size")),
     ]
     return [
         {"label": label, "value": value, "below": below}

@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import chain
 
 from deploykit.base.targets import REFERENCE
 from deploykit.reporting.format import drop_interval, percent, points, times
+from deploykit.reporting.schema import Budget, Measurement, Of, Pick, Report, Variant
 
 
-def primary(report: dict[str, Any]) -> dict[str, Any] | None:
-    """Which measurement the report's speed-ups speak of: scenario, batch, threads, timed, clock.
+def primary(report: Report) -> Of | None:
+    """Which measurement the report's speed-ups speak of.
 
     It is the one that the first speed-up names, else the first one measured; None where nothing was timed.
     """
-    for variant in report["variants"]:
-        if variant.get("speedup"):
-            return dict(variant["speedup"]["of"])
-    for variant in report["variants"]:
-        for one in variant.get("measurements") or []:
-            return {key: one[key] for key in ("scenario", "batch", "threads", "timed", "clock")}
-    return None
+    named = [variant.speedup.of for variant in report.variants if variant.speedup]
+    measured = (one.key for variant in report.variants for one in variant.measurements)
+    return next(chain(named, measured), None)
 
 
-def primary_measurement(report: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any] | None:
+def primary_measurement(report: Report, variant: Variant) -> Measurement | None:
     """The variant's own measurement of :func:`primary`, or None."""
     wanted = primary(report)
-    for one in variant.get("measurements") or []:
-        if wanted is not None and all(one.get(key) == value for key, value in wanted.items()):
-            return dict(one)
-    return None
+    return next((one for one in variant.measurements if one.key == wanted), None)
 
 
-def verified(variant: dict[str, Any]) -> bool:
+def verified(variant: Variant) -> bool:
     """Whether the variant's answers were checked against their reference, and hold; eager PyTorch is the reference."""
-    if variant["status"] != "ok":
+    if variant.status != "ok":
         return False
-    parity = variant.get("parity")
-    return bool(parity["ok"]) if parity else variant["target"] == REFERENCE
+    parity = variant.parity
+    return bool(parity.ok) if parity else variant.target == REFERENCE
 
 
-def other_sides(report: dict[str, Any]) -> set[str]:
+def other_sides(report: Report) -> set[str]:
     """The variants that are only there to be compared with (``NAME@base``): none of them is deployed."""
-    return {one["against"]["name"] for one in report["variants"] if one.get("against")}
+    return {one.against.name for one in report.variants if one.against}
 
 
-def _top1(variant: dict[str, Any]) -> float | None:
-    return (variant.get("accuracy") or {}).get("top1")
+def _top1(variant: Variant) -> float | None:
+    return variant.accuracy.top1 if variant.accuracy else None
 
 
-def _p50(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
-    return (primary_measurement(report, variant) or {}).get("p50_ms")
+def _p50(report: Report, variant: Variant) -> float | None:
+    timed = primary_measurement(report, variant)
+    return timed.p50_ms if timed else None
 
 
-def pareto(report: dict[str, Any]) -> list[str]:
+def pareto(report: Report) -> list[str]:
     """Names of the verified variants that no other one beats in both latency and top-1, the fastest first.
 
     A variant without latency or accuracy takes no part. Of two equal ones both stay.
     """
     known = [
-        (float(p50), -float(top1), variant["name"])
-        for variant in report["variants"]
+        (p50, -top1, variant.name)
+        for variant in report.variants
         if verified(variant) and (p50 := _p50(report, variant)) is not None and (top1 := _top1(variant)) is not None
     ]
     beaten = {
@@ -68,50 +63,50 @@ def pareto(report: dict[str, Any]) -> list[str]:
     return [name for _, _, name in sorted(known) if name not in beaten]
 
 
-def _drop_high(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
+def _drop_high(report: Report, variant: Variant) -> float | None:
     """The upper bound of the drop; the baseline's own is 0 by definition."""
-    accuracy = variant.get("accuracy")
+    accuracy = variant.accuracy
     if accuracy is None:
         return None
-    if variant["name"] == report.get("baseline"):
+    if variant.name == report.baseline:
         return 0.0
-    return accuracy.get("drop_pt_high")
+    return accuracy.drop_pt_high
 
 
-def _speed(report: dict[str, Any], variant: dict[str, Any]) -> float | None:
+def _speed(report: Report, variant: Variant) -> float | None:
     """The paired speed-up over the baseline, or where there is none the ratio of the medians of this same report."""
-    if variant.get("speedup"):
-        return float(variant["speedup"]["estimate"])
-    if variant["name"] == report.get("baseline"):
+    if variant.speedup:
+        return variant.speedup.estimate
+    if variant.name == report.baseline:
         return 1.0 if _p50(report, variant) is not None else None
-    base = next((one for one in report["variants"] if one["name"] == report.get("baseline")), None)
+    base = report.variant(report.baseline)
     ours, theirs = _p50(report, variant), _p50(report, base) if base else None
     if ours is None:
         return None
     return theirs / ours if theirs is not None else 1 / ours
 
 
-def _clearly_faster(report: dict[str, Any], speed: float, variant: dict[str, Any]) -> bool:
+def _clearly_faster(report: Report, speed: float, variant: Variant) -> bool:
     """Whether the variant is faster than the baseline: by more than the noise floor, and its interval excludes 1."""
-    low = (variant.get("speedup") or {}).get("low")
-    return speed > 1 + (report.get("noise_floor_ratio") or 0.0) and (low is None or low > 1)
+    low = variant.speedup.low if variant.speedup else None
+    return speed > 1 + (report.noise_floor_ratio or 0.0) and (low is None or low > 1)
 
 
-def _why_the_baseline(report: dict[str, Any], fit: list[tuple[float, dict[str, Any]]], max_drop_pt: float) -> str:
-    faster = [one for one in fit if one[0] > 1 and one[1]["name"] != report.get("baseline")]
+def _why_the_baseline(report: Report, fit: list[tuple[float, Variant]], max_drop_pt: float) -> str:
+    faster = [one for one in fit if one[0] > 1 and one[1].name != report.baseline]
     nothing = (
         f"no verified variant within {max_drop_pt:g} pt of the baseline's top-1 is faster than the baseline itself"
     )
     if not faster:
         return nothing
     speed, best = max(faster, key=lambda one: one[0])
-    floor = report.get("noise_floor_ratio") or 0.0
-    shown = times(best.get("speedup") or {"estimate": speed}, report["ci_level"])
+    floor = report.noise_floor_ratio or 0.0
+    shown = times(speed, best.speedup, report.ci_level)
     doubt = f"within the noise floor of {percent(floor)}" if speed <= 1 + floor else "which does not exclude 1"
-    return f"{nothing} beyond doubt: {best['name']} has {shown} its speed, {doubt}"
+    return f"{nothing} beyond doubt: {best.name} has {shown} its speed, {doubt}"
 
 
-def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | None:
+def pick(report: Report, max_drop_pt: float = 1.0) -> Pick | None:
     """The fastest verified variant whose upper drop bound is within the budget; None where there is none.
 
     A variant whose speed-up may be 1, or which two copies of the baseline might show as well, is not faster than the
@@ -122,12 +117,12 @@ def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | N
         max_drop_pt: how much top-1 may be lost against the baseline, in percentage points.
 
     Returns:
-        ``{"name", "why"}`` or None; :func:`why_no_pick` then says why.
+        Its name and why, or None; :func:`why_no_pick` then says why.
     """
     fit = [
         (speed, variant)
-        for variant in report["variants"]
-        if variant["name"] not in other_sides(report)
+        for variant in report.variants
+        if variant.name not in other_sides(report)
         and verified(variant)
         and (speed := _speed(report, variant)) is not None
         and (bound := _drop_high(report, variant)) is not None
@@ -135,47 +130,49 @@ def pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, str] | N
     ]
     if not fit:
         return None
-    base = next((one for one in fit if one[1]["name"] == report.get("baseline")), None)
+    base = next((one for one in fit if one[1].name == report.baseline), None)
     clear = [one for one in fit if base is None or _clearly_faster(report, *one)]
     if base is not None and not clear:
-        return {"name": base[1]["name"], "why": _why_the_baseline(report, fit, max_drop_pt)}
+        return Pick(name=base[1].name, why=_why_the_baseline(report, fit, max_drop_pt))
     speed, best = max(clear, key=lambda one: one[0])
-    faster = times(best["speedup"] or {"estimate": speed}, report["ci_level"])
+    faster = times(speed, best.speedup, report.ci_level)
+    accuracy = best.accuracy
     why = (
         f"the fastest verified variant whose drop stays within {max_drop_pt:g} pt: {faster} the speed of "
-        f"{report.get('baseline')}, top-1 {percent(_top1(best))}, drop {points(best['accuracy'].get('drop_pt'))} "
-        f"({drop_interval(best['accuracy'])})"
+        f"{report.baseline}, top-1 {percent(_top1(best))}, drop {points(accuracy.drop_pt if accuracy else None)} "
+        f"({drop_interval(accuracy)})"
     )
-    return {"name": best["name"], "why": why}
+    return Pick(name=best.name, why=why)
 
 
-def why_no_pick(report: dict[str, Any], max_drop_pt: float = 1.0) -> str:
+def why_no_pick(report: Report, max_drop_pt: float = 1.0) -> str:
     """Why :func:`pick` found none: one sentence that names what each variant lacks."""
     lacks = []
-    for variant in report["variants"]:
+    for variant in report.variants:
         bound = _drop_high(report, variant)
-        if variant["status"] != "ok":
-            lacks.append(f"{variant['name']} {variant['status']}")
+        if variant.status != "ok":
+            lacks.append(f"{variant.name} {variant.status}")
         elif not verified(variant):
-            lacks.append(f"{variant['name']} is not verified")
+            lacks.append(f"{variant.name} is not verified")
         elif bound is None:
-            lacks.append(f"{variant['name']} has no accuracy to compare")
+            lacks.append(f"{variant.name} has no accuracy to compare")
         elif bound > max_drop_pt:
-            lacks.append(f"{variant['name']} may lose up to {bound:.2f} pt")
+            lacks.append(f"{variant.name} may lose up to {bound:.2f} pt")
         else:
-            lacks.append(f"{variant['name']} was not timed")
+            lacks.append(f"{variant.name} was not timed")
     return f"no variant is verified, timed and within {max_drop_pt:g} pt: " + ", ".join(lacks)
 
 
-def settle(report: dict[str, Any], max_drop_pt: float = 1.0) -> dict[str, Any]:
+def settle(report: Report, max_drop_pt: float = 1.0) -> Report:
     """A copy of the report with ``budget``, ``pareto`` and ``pick`` filled in, and a warning where there is no pick."""
     chosen = pick(report, max_drop_pt)
     timed = primary(report) is not None
     extra = [why_no_pick(report, max_drop_pt)] if chosen is None and timed else []
-    return {
-        **report,
-        "budget": {"max_drop_pt": max_drop_pt},
-        "pareto": pareto(report),
-        "pick": chosen,
-        "warnings": [*report.get("warnings", []), *extra],
-    }
+    return report.model_copy(
+        update={
+            "budget": Budget(max_drop_pt=max_drop_pt),
+            "pareto": pareto(report),
+            "pick": chosen,
+            "warnings": [*report.warnings, *extra],
+        }
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,11 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 _ERRORS_SHOWN = 5
 
 
-def read_report(path: Path) -> dict[str, Any]:
+def read_report(path: Path) -> Report:
     """Read ``report.json`` (or the one inside a run folder), migrate it to today's schema and check it.
 
     Args:
         path: of the file or of its folder.
-
-    Returns:
-        The report with every field of the schema present.
 
     Raises:
         BadInput: missing, truncated, no report, of a schema we cannot read, or with values that do not fit.
@@ -81,18 +78,15 @@ def migrate(report: Any, where: str = "the report") -> dict[str, Any]:
     return report
 
 
-def validate(report: dict[str, Any], where: str = "the report") -> dict[str, Any]:
-    """Migrate and check a report.
-
-    Returns:
-        The report with every field of the schema present, what was left out being null or empty.
+def validate(report: Mapping[str, Any], where: str = "the report") -> Report:
+    """Migrate and check a report as JSON has it; what was left out is null or empty.
 
     Raises:
         BadInput: names the fields that do not fit, with what was found and expected.
     """
     current = migrate(report, where)
     try:
-        checked = Report.model_validate_json(json.dumps(current, allow_nan=False))
+        return Report.model_validate_json(json.dumps(current, allow_nan=False))
     except ValidationError as error:
         found = error.errors()
         lines = [_explain(one) for one in found[:_ERRORS_SHOWN]]
@@ -100,7 +94,6 @@ def validate(report: dict[str, Any], where: str = "the report") -> dict[str, Any
         raise BadInput(f"{where} does not fit {SCHEMA}: " + " · ".join(lines) + more) from error
     except ValueError as error:
         raise BadInput(f"{where} holds NaN or infinity, which a report cannot") from error
-    return checked.model_dump(mode="json", by_alias=True)
 
 
 def _explain(error: Any) -> str:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deploykit.reporting.pick import primary_measurement
+from deploykit.reporting.schema import Report
 
 MAX_BYTES = 1 << 28
 
 
-def primary_samples(report: dict[str, Any], folder: Path) -> dict[str, np.ndarray]:
+def primary_samples(report: Report, folder: Path) -> dict[str, np.ndarray]:
     """Variant name → float64 [n] milliseconds of its primary measurement; those whose file is missing or unreadable
     are left out, because the numbers of the report stand without them.
     """
     found = {}
-    for variant in report["variants"]:
+    for variant in report.variants:
         one = primary_measurement(report, variant)
-        if one is not None and one.get("samples_file"):
-            samples = read_samples(folder / one["samples_file"], folder)
+        if one is not None and one.samples_file:
+            samples = read_samples(folder / one.samples_file, folder)
             if samples is not None and samples.size >= 2:
-                found[variant["name"]] = samples
+                found[variant.name] = samples
     return found
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from deploykit.base.targets import TARGETS, Precision, target_names
 
-SCHEMA = "deploykit.report/1"
+SCHEMA: Final = "deploykit.report/1"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 
 
@@ -43,6 +43,10 @@ class Part(BaseModel):
     """A part of the report: strict types, no NaN, unknown keys refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-able, every field present."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def _ordered(place: str, *values: float | None) -> None:
@@ -86,6 +90,11 @@ class Of(Part):
     threads: Annotated[int, Field(ge=1)] | None = None
     timed: Literal["compute", "end_to_end"]
     clock: Literal["host", "device"]
+
+    @property
+    def key(self) -> Of:
+        """What was timed, without the numbers: of a :class:`Measurement`."""
+        return Of(**{name: getattr(self, name) for name in Of.model_fields})
 
 
 class Measurement(Of):
@@ -251,6 +260,10 @@ class Attachment(Part):
     file: InsidePath
 
 
+OTHER_SIDE = "@base"
+"""The variant on the other side of a comparison is called ``NAME@base``; it is measured in the same rounds."""
+
+
 class Against(Part):
     """A variant compared with the one of the same name on the other side, measured beside it (``--against``)."""
 
@@ -351,10 +364,14 @@ class Report(Part):
             for name in wanted:
                 if name not in names:
                     raise ValueError(f"{place} names {name!r}, which is no variant; variants: {', '.join(names)}")
-        by_name = {variant.name: variant for variant in self.variants}
-        if self.pick and by_name[self.pick.name].status != "ok":
-            raise ValueError(f"pick names {self.pick.name!r}, whose status is {by_name[self.pick.name].status}")
+        picked = self.variant(self.pick.name) if self.pick else None
+        if picked is not None and picked.status != "ok":
+            raise ValueError(f"pick names {picked.name!r}, whose status is {picked.status}")
         return self
+
+    def variant(self, name: str | None) -> Variant | None:
+        """The variant of this name, or None."""
+        return next((one for one in self.variants if one.name == name), None)
 
 
 def json_schema() -> dict[str, Any]:

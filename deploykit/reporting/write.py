@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from deploykit.base.atomic import write_json, write_text
 from deploykit.base.errors import BadInput
 from deploykit.reporting.read import plain, validate
+from deploykit.reporting.schema import Report
 
 
-def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
+def write_report(report: Report, folder: Path) -> list[Path]:
     """Check a report and write ``report.json``, ``report.html`` and ``report.md`` into ``folder``.
 
     Args:
-        report: as of :mod:`deploykit.reporting.schema`; numpy scalars are taken, NaN and infinities become null.
+        report: what was set after it was made is checked too; numpy scalars are taken, NaN and infinities become null.
         folder: exists; the raw samples that the report names are read from it.
 
     Returns:
@@ -26,16 +26,16 @@ def write_report(report: dict[str, Any], folder: Path) -> list[Path]:
         BadInput: the report does not fit its schema, or the folder cannot be written.
         SystemTrouble: the disk is full.
     """
-    checked = validate(plain(report))
-    write_json(folder / "report.json", checked)
+    checked = validate(plain(report.model_dump(by_alias=True)))
+    write_json(folder / "report.json", checked.plain())
     return [folder / "report.json", *write_pages(checked, folder, folder)]
 
 
-def write_pages(report: dict[str, Any], folder: Path, samples_folder: Path) -> list[Path]:
+def write_pages(report: Report, folder: Path, samples_folder: Path) -> list[Path]:
     """Write only the two readable forms of a checked report.
 
     Args:
-        report: as :func:`deploykit.reporting.read.validate` returns it.
+        report: checked.
         folder: to write into.
         samples_folder: what the report's ``samples_file`` are relative to.
     """

@@ -53,21 +53,21 @@ def compared(run, tmp_path_factory, digits_npz) -> Path:
 
 def test_both_sides_are_measured_in_the_same_rounds(compared: Path) -> None:
     report = read_report(compared)
-    assert report["against"] == "old.zip"
-    found = {one["name"]: one for one in report["variants"]}
+    assert report.against == "old.zip"
+    found = {one.name: one for one in report.variants}
     assert list(found) == ["plain", "last", "plain@base", "last@base"]
     for name in ("plain", "last"):
-        other = found[name]["against"]
-        assert other["name"] == f"{name}@base"
-        assert other["agreement"] == 1
-        assert other["drop_pt"] == 0
-        assert 0.2 < other["speedup"]["estimate"] < 5
-        primary = [found[one]["measurements"][0] for one in (name, f"{name}@base")]
-        assert primary[0]["blocks"] == primary[1]["blocks"]
-    nodes = {name: found[name]["audit"]["nodes"] for name in found}
+        other = found[name].against
+        assert other.name == f"{name}@base"
+        assert other.agreement == 1
+        assert other.drop_pt == 0
+        assert 0.2 < other.speedup.estimate < 5
+        primary = [found[one].measurements[0] for one in (name, f"{name}@base")]
+        assert primary[0].blocks == primary[1].blocks
+    nodes = {name: found[name].audit["nodes"] for name in found}
     assert nodes["last@base"] == nodes["last"]  # the options of the target were recorded, too
     assert nodes["last"] != nodes["plain"]
-    assert found["plain@base"]["artifact"]["path"] == "model.onnx"
+    assert found["plain@base"].artifact.path == "model.onnx"
 
 
 def test_the_pages_show_the_comparison(compared: Path) -> None:

@@ -39,7 +39,8 @@ def _engine(folder: Path) -> Path:
 
 
 def test_gates(tmp_path, monkeypatch):
-    from deploykit.commands import benchmark as benchmarking
+    from deploykit.benchmarking import side_by_side
+    from deploykit.commands.benchmark import benchmark
     from deploykit.commands.gate import gate
     from deploykit.config.benchmark import BenchmarkConfig
     from deploykit.config.gate import GateConfig, GatePolicy
@@ -48,7 +49,7 @@ def test_gates(tmp_path, monkeypatch):
     engine = _engine(tmp_path)
     (tmp_path / "copy.onnx").write_bytes(engine.read_bytes())
     (tmp_path / "slowed.onnx").write_bytes(engine.read_bytes())
-    monkeypatch.setattr(benchmarking, "open_timed", open_slowed)
+    monkeypatch.setattr(side_by_side, "open_timed", open_slowed)
     specs = [f"base={engine}", f"copy={tmp_path / 'copy.onnx'}", f"{SLOWED}={tmp_path / 'slowed.onnx'}"]
     rows = json.loads((RESULTS / "gates.json").read_text())["rows"] if os.environ.get("GATES_KEEP") else []
     for number in range(len(rows), GATES):
@@ -63,7 +64,7 @@ def test_gates(tmp_path, monkeypatch):
             until=0.001,
             seed=number,
         )
-        benchmarking.benchmark(specs, folder, config)
+        benchmark(specs, folder, config)
         row = {"number": number}
         for name, other in (("copy", SLOWED), (SLOWED, "copy")):
             policy = GatePolicy(version=1, name=name, limits={name: LIMITS}, ignore=(other,))

@@ -48,7 +48,7 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
     run = folder / "run"
     evaluate([f"base={engine}", f"candidate={engine}"], run, EvaluateConfig(data=data, baseline="base", batch=256))
     report = read_report(run)
-    saved = load_logits(run / report["variants"][1]["accuracy"]["logits_file"])
+    saved = load_logits(run / report.variants[1].accuracy.logits_file)
     logits, labels, n = saved.logits.copy(), saved.labels, len(saved.labels)
     generator = np.random.default_rng(0)
     right = logits.argmax(axis=1) == labels
@@ -56,10 +56,10 @@ def _planted(folder: Path, data: str, epochs: int) -> Path:
     won = generator.choice(np.flatnonzero(~right), round(n * (LOST_PT - DROP_PT) / 100), replace=False)
     logits[lost, (labels[lost] + 1) % logits.shape[1]] = logits[lost].max(axis=1) + 1
     logits[won, labels[won]] = logits[won].max(axis=1) + 1
-    place = report["variants"][1]["accuracy"]["logits_file"]
+    place = report.variants[1].accuracy.logits_file
     save_logits(run / place, SavedLogits(logits, labels, saved.data_sha256, saved.classes))
-    base = load_logits(run / report["variants"][0]["accuracy"]["logits_file"]).logits
-    report["variants"][1]["accuracy"] = {**judge(logits, labels, base), "logits_file": place}
+    base = load_logits(run / report.variants[0].accuracy.logits_file).logits
+    report.variants[1].accuracy = judge(logits, labels, base).model_copy(update={"logits_file": place})
     write_report(report, run)
     (run / "report.json.manifest.json").unlink()
     return run
@@ -118,7 +118,7 @@ start, cpu = time.perf_counter(), time.process_time()
 base, judged = None, {}
 for name in names:
     saved = load_logits(folder / f"logits/{name}.npz")
-    judged[name] = judge(saved.logits, saved.labels, base, name=name)
+    judged[name] = judge(saved.logits, saved.labels, base, name=name).plain()
     base = saved.logits if base is None else base
     del saved
 wall, used = time.perf_counter() - start, time.process_time() - cpu
@@ -146,7 +146,7 @@ def _alone(code: str, *arguments: str) -> dict:
 
 def test_judging(tmp_path):
     from deploykit.evaluation.logits import SavedLogits, save_logits
-    from deploykit.reporting import write_report
+    from deploykit.reporting import validate, write_report
     from tests.reporting import sample
 
     where = where_measured("numpy", "scipy")
@@ -167,13 +167,13 @@ def test_judging(tmp_path):
     ]
     data = {"name": "made", "split": "test", "n": IMAGES, "sha256": sha256}
     report = {"schema": "deploykit.report/1", "created": "2026-11-20T12:00:00+00:00", "baseline": "v0"}
-    write_report({**report, "data": data, "variants": variants}, tmp_path)
+    write_report(validate({**report, "data": data, "variants": variants}), tmp_path)
     gating = _alone(GATE, str(tmp_path))
     shown = sample.report(VARIANTS)
     (tmp_path / "page").mkdir()
     sample.write_samples(shown, tmp_path / "page")
     start = time.perf_counter()
-    write_report(shown, tmp_path / "page")
+    write_report(validate(shown), tmp_path / "page")
     page = {"html_bytes": (tmp_path / "page/report.html").stat().st_size, "wall_s": time.perf_counter() - start}
     html = (tmp_path / "page/report.html").read_text()
     rows = [

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deploykit.cli.main import app
-from deploykit.reporting import write_report
+from deploykit.reporting import validate, write_report
 from tests.reporting import sample
 
 
@@ -17,7 +17,7 @@ def call(*arguments: object) -> tuple[int, str, str]:
 
 
 def test_pages_are_written_again(tmp_path: Path) -> None:
-    write_report(sample.report(4), tmp_path)
+    write_report(validate(sample.report(4)), tmp_path)
     code, out, _ = call(tmp_path)
     assert code == 0
     assert out.splitlines()[0] == "int8 is 2.41× the speed of fp32 and costs 0.22 pt of top-1."
@@ -47,7 +47,7 @@ def test_reports_that_cannot_be_read_are_exit_2(tmp_path: Path, content: str | N
 
 
 def test_several_reports_need_a_place(tmp_path: Path) -> None:
-    write_report(sample.report(2), tmp_path)
+    write_report(validate(sample.report(2)), tmp_path)
     code, _, err = call(tmp_path, tmp_path)
     assert code == 2
     assert "Name a folder with -o" in err

@@ -42,65 +42,65 @@ def run(tmp_path_factory, tiny_model, onnx_path, digits_npz):
 
 
 def _by_name(report):
-    return {variant["name"]: variant for variant in report["variants"]}
+    return {variant.name: variant for variant in report.variants}
 
 
 def test_the_report_holds_every_part(run, onnx_path, tiny_model):
     result, folder = run
     report = read_report(folder)
     assert report == result.report
-    assert report["baseline"] == "fp32"
-    assert report["stop_reason"] in ("interval", "time limit")
-    assert report["noise_floor_ratio"] >= 0
-    assert report["data"]["n"] == 64
+    assert report.baseline == "fp32"
+    assert report.stop_reason in ("interval", "time limit")
+    assert report.noise_floor_ratio >= 0
+    assert report.data.n == 64
     found = _by_name(report)
     fp32, eager = found["fp32"], found["eager"]
-    assert fp32["status"] == eager["status"] == "ok"
-    assert fp32["parity"]["ok"]
-    assert fp32["parity"]["reference"] == "eager"
-    assert fp32["params"] == eager["params"] > 1000
-    assert fp32["macs"] == eager["macs"] > fp32["params"]
-    assert fp32["audit"]["memcpy_nodes"] == 0
-    assert fp32["cold_start_ms"] > 0
-    assert eager["peak_memory_bytes"] > fp32["peak_memory_bytes"] > 1e7
-    assert [step["stage"] for step in fp32["steps"]] == ["export"]
-    assert fp32["speedup"] is None
-    assert eager["speedup"]["of"]["timed"] == "compute"
-    assert {one["timed"] for one in fp32["measurements"]} == {"compute", "end_to_end"}
-    assert (folder / fp32["artifact"]["path"]).resolve() == onnx_path.resolve()
-    assert report["pareto"]
-    assert report["pick"]["name"] in ("fp32", "slow", "eager")
+    assert fp32.status == eager.status == "ok"
+    assert fp32.parity.ok
+    assert fp32.parity.reference == "eager"
+    assert fp32.params == eager.params > 1000
+    assert fp32.macs == eager.macs > fp32.params
+    assert fp32.audit["memcpy_nodes"] == 0
+    assert fp32.cold_start_ms > 0
+    assert eager.peak_memory_bytes > fp32.peak_memory_bytes > 1e7
+    assert [step.stage for step in fp32.steps] == ["export"]
+    assert fp32.speedup is None
+    assert eager.speedup.of.timed == "compute"
+    assert {one.timed for one in fp32.measurements} == {"compute", "end_to_end"}
+    assert (folder / fp32.artifact.path).resolve() == onnx_path.resolve()
+    assert report.pareto
+    assert report.pick.name in ("fp32", "slow", "eager")
 
 
 def test_percentiles_are_those_of_the_stored_raw_samples(run):
     result, folder = run
-    for one in _by_name(result.report)["fp32"]["measurements"]:
-        with np.load(folder / one["samples_file"], allow_pickle=False) as file:
+    for one in _by_name(result.report)["fp32"].measurements:
+        with np.load(folder / one.samples_file, allow_pickle=False) as file:
             samples, rounds = file["samples_ms"], file["round"]
-        assert len(samples) == len(rounds) == one["n"]
-        assert len(np.unique(rounds)) == one["blocks"]
-        assert np.mean(samples <= one["p50_ms"]) >= 0.5
-        assert one["p50_ms"] in samples
-        assert one["p50_ms"] <= one["p90_ms"] <= one["p99_ms"]
-        assert one["mean_ms"] == pytest.approx(samples.mean())
+        assert len(samples) == len(rounds) == one.n
+        assert len(np.unique(rounds)) == one.blocks
+        assert np.mean(samples <= one.p50_ms) >= 0.5
+        assert one.p50_ms in samples
+        assert one.p50_ms <= one.p90_ms <= one.p99_ms
+        assert one.mean_ms == pytest.approx(samples.mean())
 
 
 def test_logits_are_stored_and_agree_with_the_accuracy(run, digits_npz):
     result, folder = run
-    accuracy = _by_name(result.report)["fp32"]["accuracy"]
-    with np.load(folder / accuracy["logits_file"], allow_pickle=False) as file:
+    accuracy = _by_name(result.report)["fp32"].accuracy
+    with np.load(folder / accuracy.logits_file, allow_pickle=False) as file:
         logits, labels = file["logits"], file["labels"]
-    assert np.mean(logits.argmax(1) == labels) == pytest.approx(accuracy["top1"])
+    assert np.mean(logits.argmax(1) == labels) == pytest.approx(accuracy.top1)
 
 
 def test_a_variant_that_fails_parity_is_not_timed_and_never_picked(run):
     result, _ = run
     broken = _by_name(result.report)["broken"]
-    assert broken["status"] == "failed"
-    assert broken["reason"].startswith("parity: ")
-    assert broken["measurements"] == []
-    assert broken["accuracy"]["n"] == 64
-    assert result.report["pick"]["name"] != "broken"
+    assert broken.status == "failed"
+    assert broken.reason.startswith("parity: ")
+    assert broken.measurements == []
+    assert broken.accuracy.n == 64
+    assert result.report.pick.name != "broken"
     assert not result.ok
     assert result.to_dict()["failed"] == ["broken"]
     assert "broken failed: parity" in result.summary()
@@ -113,8 +113,8 @@ def test_what_this_machine_lacks_is_skipped_with_the_reason(run):
     if reason is None:
         pytest.skip("the CUDA provider loads here")
     cuda = _by_name(run[0].report)["cuda"]
-    assert cuda["status"] == "skipped"
-    assert reason in cuda["reason"]
+    assert cuda.status == "skipped"
+    assert reason in cuda.reason
 
 
 def test_nothing_half_written_is_left(run):
@@ -139,7 +139,7 @@ def test_it_replaces_its_own_report_but_no_other(run, tiny_model, digits_npz, tm
     folder = tmp_path / "again"
     one = benchmark([f"eager={tiny_model}"], folder, config)
     assert one.ok
-    assert [m["timed"] for m in one.report["variants"][0]["measurements"]] == ["compute"]
+    assert [m.timed for m in one.report.variants[0].measurements] == ["compute"]
     benchmark([f"eager={tiny_model}"], folder, config)
     (folder / "report.json").write_text("{}")
     with pytest.raises(BadInput, match="was modified since deploykit made it"):
@@ -204,19 +204,19 @@ def test_the_chain_is_followed_only_while_hashes_hold(onnx_path, tiny_model, tmp
 
 
 def test_a_variant_too_large_to_be_judged_is_its_own_failure(onnx_path, digits_npz, monkeypatch):
-    from deploykit.evaluation import run_classifier as logits
+    from deploykit.evaluation import score
 
-    collect = logits.collect_logits
+    collect = score.collect_logits
 
     def collecting(*args, name, **rest):
         if name == "big":
             raise MemoryError
         return collect(*args, name=name, **rest)
 
-    monkeypatch.setattr(logits, "collect_logits", collecting)
+    monkeypatch.setattr(score, "collect_logits", collecting)
     config = BenchmarkConfig(data=str(digits_npz), end_to_end=False, limit=16, **{**QUICK, "max_time_s": 0.5})
     result = benchmark([f"fp32={onnx_path}", f"big={onnx_path}"], None, config)
     found = _by_name(result.report)
-    assert found["big"]["status"] == "failed"
-    assert "out of memory" in found["big"]["reason"]
-    assert found["fp32"]["measurements"]
+    assert found["big"].status == "failed"
+    assert "out of memory" in found["big"].reason
+    assert found["fp32"].measurements

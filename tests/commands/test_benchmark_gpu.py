@@ -17,16 +17,16 @@ def test_both_clocks_stand_side_by_side_and_the_device_counts_less(tiny_model: P
 
     config = BenchmarkConfig(data=str(digits_npz), device="cuda", batch=8, max_time_s=4, block_ms=10, until=0.2)
     report = benchmark([f"plain={tiny_model}", f"graph={tiny_model}@torch-eager:cuda_graph=1"], None, config).report
-    for variant in report["variants"]:
-        assert variant["status"] == "ok", variant["reason"]
-        by_clock = {one["clock"]: one for one in variant["measurements"] if one["timed"] == "compute"}
-        assert by_clock["device"]["n"] == by_clock["host"]["n"]
-        assert 0 < by_clock["device"]["p50_ms"] < by_clock["host"]["p50_ms"]
-        assert variant["audit"]["cuda_graph"] == (variant["name"] == "graph")
-        assert variant["device_memory_bytes"] is None or variant["device_memory_bytes"] > 1e6
-    speed = {one["name"]: one for one in report["variants"]}["graph"]["speedup"]
-    assert speed["estimate"] > 1.2  # a small network is bound by the launches of its kernels
-    assert "gpu_mhz" in report["conditions"]
+    for variant in report.variants:
+        assert variant.status == "ok", variant.reason
+        by_clock = {one.clock: one for one in variant.measurements if one.timed == "compute"}
+        assert by_clock["device"].n == by_clock["host"].n
+        assert 0 < by_clock["device"].p50_ms < by_clock["host"].p50_ms
+        assert variant.audit["cuda_graph"] == (variant.name == "graph")
+        assert variant.device_memory_bytes is None or variant.device_memory_bytes > 1e6
+    speed = {one.name: one for one in report.variants}["graph"]["speedup"]
+    assert speed.estimate > 1.2  # a small network is bound by the launches of its kernels
+    assert "gpu_mhz" in report.conditions
 
 
 def test_a_replayed_graph_gives_the_answers_of_the_module(tiny_model: Path) -> None:

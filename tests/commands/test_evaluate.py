@@ -8,9 +8,10 @@ import pytest
 
 from deploykit.base.artifact import read_manifest, safe_name
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.commands.evaluate import evaluate, judge, refuse_stored_code
+from deploykit.commands.evaluate import evaluate, refuse_stored_code
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.evaluation.logits import load_logits
+from deploykit.evaluation.metrics import judge
 from deploykit.reporting import read_report
 from tests.listening import Listening
 
@@ -46,15 +47,15 @@ def worse(tiny_model: Path, tmp_path: Path) -> Path:
 
 def test_two_models_are_judged_and_compared(tiny_model: Path, worse: Path, config: EvaluateConfig) -> None:
     result = evaluate([f"good={tiny_model}", f"bad={worse}"], None, config)
-    good, bad = (variant["accuracy"] for variant in result.report["variants"])
+    good, bad = (variant.accuracy for variant in result.report.variants)
     assert result.ok
-    assert (good["n"], bad["n"]) == (64, 64)
-    assert good["drop_pt"] is None
-    assert bad["drop_pt"] == pytest.approx(100 * (good["top1"] - bad["top1"]))
-    assert bad["drop_pt"] > 5
-    assert bad["drop_pt_low"] < bad["drop_pt"] < bad["drop_pt_high"]
-    assert bad["agreement"] < 1
-    assert len(bad["per_class"]) == 10
+    assert (good.n, bad.n) == (64, 64)
+    assert good.drop_pt is None
+    assert bad.drop_pt == pytest.approx(100 * (good.top1 - bad.top1))
+    assert bad.drop_pt > 5
+    assert bad.drop_pt_low < bad.drop_pt < bad.drop_pt_high
+    assert bad.agreement < 1
+    assert len(bad.per_class) == 10
     assert "bad" in result.summary()
     json.dumps(result.to_dict(), allow_nan=False)
     assert result.to_dict()["report"] is None
@@ -62,15 +63,15 @@ def test_two_models_are_judged_and_compared(tiny_model: Path, worse: Path, confi
 
 def test_the_baseline_may_stand_anywhere(tiny_model: Path, worse: Path, config: EvaluateConfig) -> None:
     result = evaluate([f"bad={worse}", f"good={tiny_model}"], None, config.but(baseline="good"))
-    assert [variant["name"] for variant in result.report["variants"]] == ["bad", "good"]
-    assert result.report["variants"][0]["accuracy"]["drop_pt"] > 5
-    assert result.report["baseline"] == "good"
+    assert [variant.name for variant in result.report.variants] == ["bad", "good"]
+    assert result.report.variants[0].accuracy.drop_pt > 5
+    assert result.report.baseline == "good"
 
 
 def test_the_same_model_loses_nothing(tiny_model: Path, config: EvaluateConfig) -> None:
     result = evaluate([f"a={tiny_model}", f"b={tiny_model}"], None, config)
-    found = result.report["variants"][1]["accuracy"]
-    assert (found["drop_pt"], found["drop_pt_high"], found["agreement"], found["mcnemar_p"]) == (0, 0, 1, 1)
+    found = result.report.variants[1].accuracy
+    assert (found.drop_pt, found.drop_pt_high, found.agreement, found.mcnemar_p) == (0, 0, 1, 1)
 
 
 def test_a_folder_gets_report_logits_and_manifest(tiny_model: Path, config: EvaluateConfig, tmp_path: Path) -> None:
@@ -78,9 +79,9 @@ def test_a_folder_gets_report_logits_and_manifest(tiny_model: Path, config: Eval
     result = evaluate([f"a={tiny_model}", f"b+1={tiny_model}"], folder, config)
     report = read_report(folder)
     assert report == result.report
-    saved = load_logits(folder / report["variants"][1]["accuracy"]["logits_file"])
-    assert saved.data_sha256 == report["data"]["sha256"]
-    assert np.mean(saved.logits.argmax(axis=1) == saved.labels) == report["variants"][1]["accuracy"]["top1"]
+    saved = load_logits(folder / report.variants[1].accuracy.logits_file)
+    assert saved.data_sha256 == report.data.sha256
+    assert np.mean(saved.logits.argmax(axis=1) == saved.labels) == report.variants[1].accuracy.top1
     assert saved.classes == tuple(str(n) for n in range(10))
     manifest = read_manifest(folder / "report.json")
     assert manifest is not None
@@ -107,7 +108,7 @@ def test_the_same_again_does_nothing(
     assert (folder / "report.json").stat().st_mtime_ns == before
     assert any("was done before" in message for message in listening.said)
     other = evaluate([str(tiny_model)], folder, config.but(limit=10))
-    assert other.report["data"]["n"] == 10
+    assert other.report.data.n == 10
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.html", "report.md"])
@@ -140,14 +141,14 @@ def test_an_engine_that_gives_nan_is_failed_and_the_rest_is_judged(
     )
     result = evaluate([f"good={tiny_model}", f"nan={path}@ort-cpu"], None, config, progress=listening)
     assert not result.ok
-    good, bad = result.report["variants"]
-    assert good["status"] == "ok"
-    assert bad["status"] == "failed"
-    assert "NaN or infinite logits for" in bad["reason"]
+    good, bad = result.report.variants
+    assert good.status == "ok"
+    assert bad.status == "failed"
+    assert "NaN or infinite logits for" in bad.reason
     assert "nan failed: nan: NaN" in result.summary()
     first = evaluate([f"nan={path}@ort-cpu", f"good={tiny_model}"], None, config)
-    assert first.report["warnings"] == ["the baseline nan failed, so nothing could be compared with it"]
-    assert first.report["variants"][1]["accuracy"]["drop_pt"] is None
+    assert first.report.warnings == ["the baseline nan failed, so nothing could be compared with it"]
+    assert first.report.variants[1].accuracy.drop_pt is None
 
 
 @pytest.mark.parametrize(
@@ -198,10 +199,10 @@ def test_a_custom_metric_is_computed_on_copies(
     monkeypatch.syspath_prepend(tmp_path)
     names = ("my_metrics_for_evaluate:margin", "my_metrics_for_evaluate:nothing")
     result = evaluate([str(tiny_model)], None, config.but(metrics=names))
-    accuracy = result.report["variants"][0]["accuracy"]
-    assert accuracy["metrics"][names[0]] > 0
-    assert accuracy["metrics"][names[1]] is None
-    assert accuracy["top1"] > 0.8
+    accuracy = result.report.variants[0].accuracy
+    assert accuracy.metrics[names[0]] > 0
+    assert accuracy.metrics[names[1]] is None
+    assert accuracy.top1 > 0.8
     assert names[0] in result.summary()
 
 
@@ -217,9 +218,9 @@ def test_stored_code_needs_permission() -> None:
 def test_judging_needs_no_runner() -> None:
     labels = np.arange(100) % 3
     logits = np.eye(3, dtype=np.float32)[labels] * 4 - 1
-    assert judge(logits, labels, None)["top1"] == 1
+    assert judge(logits, labels, None).top1 == 1
     assert "drop_pt" not in judge(logits, labels, None)
-    assert judge(logits, labels, logits[:, [1, 0, 2]])["drop_pt"] < 0
+    assert judge(logits, labels, logits[:, [1, 0, 2]]).drop_pt < 0
     with pytest.raises(AnswerNo, match="the model: NaN"):
         judge(np.full((100, 3), np.nan, dtype=np.float32), labels, None)
 

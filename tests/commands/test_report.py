@@ -7,7 +7,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.commands.report import report
-from deploykit.reporting import write_report
+from deploykit.reporting import validate, write_report
 from tests.reporting import sample
 
 
@@ -17,7 +17,7 @@ def run_folder(tmp_path: Path) -> Path:
     folder.mkdir()
     made = sample.report(4)
     sample.write_samples(made, folder)
-    write_report(made, folder)
+    write_report(validate(made), folder)
     return folder
 
 
@@ -53,7 +53,7 @@ def test_several_reports_are_compared(run_folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "later"
     other.mkdir()
     made = sample.report(4) | {"created": "2026-04-01T00:00:00+00:00"}
-    write_report(made, other)
+    write_report(validate(made), other)
     result = report([run_folder, other / "report.json"], tmp_path / "both")
     assert [path.name for path in result.files] == ["comparison.html", "comparison.md", "comparison.json"]
     assert result.summary().startswith("2 reports: no variant's speed changed beyond its interval")

@@ -60,7 +60,7 @@ def run_folder(
     from deploykit.evaluation.accuracy import accuracy
     from deploykit.evaluation.agreement import agreement
     from deploykit.evaluation.logits import SavedLogits, save_logits
-    from deploykit.reporting import write_report
+    from deploykit.reporting import validate, write_report
     from deploykit.stats.percentiles import percentile
     from deploykit.stats.ratio import speed_up, speed_up_interval
 
@@ -114,6 +114,6 @@ def run_folder(
         "noise_floor_ratio": 0.006,
         "variants": made,
     }
-    write_report(report, folder)
+    write_report(validate(report), folder)
     write_manifest(folder / "report.json", Manifest("report", files_of(folder / "report.json"), "benchmark", 1))
     return folder

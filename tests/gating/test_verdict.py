@@ -375,7 +375,7 @@ def test_retry_measures_the_same_artifacts_again(tmp_path, tiny_model, digits_np
     specs = [f"fp32={engine}", f"copy={tmp_path / 'copy.onnx'}"]
     run = tmp_path / "run"
     first = benchmark(specs, run, BenchmarkConfig(data=str(digits_npz), **short)).report
-    estimate = next(one["speedup"]["estimate"] for one in first["variants"] if one["speedup"])
+    estimate = next(one.speedup.estimate for one in first.variants if one.speedup)
     policy = GatePolicy(version=1, limits={"copy": {"min_speedup": estimate}})
     asked = GateConfig(policy=policy, retry=1, retry_time_s=0.5, data=str(digits_npz), annotations="none")
     found = gate(run, None, asked).gate

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.latency.measure import COPY, Settings, measure, ratio
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.measure import COPY, measure, ratio
 from deploykit.latency.worker import Opener
 
 ROOT = Path(__file__).parents[2]
-QUICK = Settings(max_time_s=3.0, min_blocks=5, block_ms=5.0, until=0.2, timed=("compute",))
+QUICK = BenchmarkConfig(data="unused", max_time_s=3.0, min_blocks=5, block_ms=5.0, until=0.2, end_to_end=False)
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,9 @@ def subjects(monkeypatch):
 def test_a_variant_planted_half_as_fast_is_found_so(subjects):
     # short calls: most fit into one turn of the processor, however many others wait for it
     openers = {"base": Opener(subjects.spinner, (0.2,)), "slow": Opener(subjects.spinner, (0.4,))}
-    found = measure(openers, "base", Settings(max_time_s=8.0, min_blocks=10, block_ms=10.0, until=0.1))
+    found = measure(
+        openers, "base", BenchmarkConfig(data="unused", max_time_s=8.0, min_blocks=10, block_ms=10.0, until=0.1)
+    )
     one = ratio(found, "base", "slow", "compute")
     assert one.estimate == pytest.approx(0.5, rel=0.1)
     assert one.low <= one.estimate <= one.high
@@ -47,9 +50,17 @@ def test_a_variant_planted_half_as_fast_is_found_so(subjects):
 
 def test_it_stops_when_the_intervals_are_tight_or_the_time_is_over(subjects):
     openers = {"base": Opener(subjects.spinner, (1.0,)), "other": Opener(subjects.spinner, (1.0,))}
-    loose = measure(openers, "base", Settings(max_time_s=60, min_blocks=5, block_ms=5, until=0.99, timed=("compute",)))
+    loose = measure(
+        openers,
+        "base",
+        BenchmarkConfig(data="unused", max_time_s=60, min_blocks=5, block_ms=5, until=0.99, end_to_end=False),
+    )
     assert loose.stop_reason == "interval"
-    tight = measure(openers, "base", Settings(max_time_s=1, min_blocks=5, block_ms=5, until=1e-9, timed=("compute",)))
+    tight = measure(
+        openers,
+        "base",
+        BenchmarkConfig(data="unused", max_time_s=1, min_blocks=5, block_ms=5, until=1e-9, end_to_end=False),
+    )
     assert tight.stop_reason == "time limit"
 
 
@@ -117,7 +128,8 @@ def test_all_variants_of_one_thread_compute_on_the_same_core(subjects, tmp_path)
 SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
-from deploykit.latency.measure import Settings, measure
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.measure import measure
 from deploykit.latency.worker import Opener
 from tests.latency import subjects
 if __name__ == "__main__":
@@ -135,7 +147,7 @@ if __name__ == "__main__":
         def say(self, message): pass
         def warn(self, message): pass
     measure({{"base": Opener(subjects.noisy_stdout, (1.0,))}}, "base",
-            Settings(max_time_s={seconds}, min_blocks=5, block_ms=5.0, until={until}, timed=("compute",)), Progress())
+            BenchmarkConfig(data="unused", max_time_s={seconds}, min_blocks=5, block_ms=5.0, until={until}, end_to_end=False), Progress())
     print("done")
 """
 

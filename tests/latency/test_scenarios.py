@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit.latency.measure import Settings, measure
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.latency.measure import measure
 from deploykit.latency.sweep import doublings
 from deploykit.latency.worker import Opener
 
 ROOT = Path(__file__).parents[2]
-QUICK = {"max_time_s": 2.0, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "timed": ("compute",)}
+QUICK = {"max_time_s": 2.0, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "end_to_end": False}
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,8 @@ def subjects(monkeypatch):
 
 def test_scenarios_and_sweeps_stand_beside_the_primary_times(subjects):
     """The subject computes each picture by itself, so that a larger batch gains nothing and the sweep ends at once."""
-    settings = Settings(
+    settings = BenchmarkConfig(
+        data="unused",
         **QUICK,
         scenarios=("multi_stream", "offline", "server"),
         sweeps=("batch", "threads"),
@@ -64,7 +66,7 @@ def test_scenarios_and_sweeps_stand_beside_the_primary_times(subjects):
 
 @pytest.mark.parametrize("fault", ["kill", "raise"])
 def test_what_dies_in_a_sweep_keeps_its_primary_times(subjects, fault):
-    settings = Settings(**QUICK, sweeps=("batch",))
+    settings = BenchmarkConfig(data="unused", **QUICK, sweeps=("batch",))
     openers = {"base": Opener(subjects.spinner, (0.2,)), "dies": Opener(subjects.dies_at_batch, (0.2, fault, 2))}
     found = measure(openers, "base", settings)
     assert found.times["dies"].status == "ok"
@@ -75,7 +77,9 @@ def test_what_dies_in_a_sweep_keeps_its_primary_times(subjects, fault):
 
 
 def test_an_engine_of_fixed_batch_is_not_swept(subjects):
-    found = measure({"base": Opener(subjects.fixed, (0.1,))}, "base", Settings(**QUICK, sweeps=("batch",)))
+    found = measure(
+        {"base": Opener(subjects.fixed, (0.1,))}, "base", BenchmarkConfig(data="unused", **QUICK, sweeps=("batch",))
+    )
     assert found.times["base"].extras == []
     assert found.times["base"].notes == ["batch sweep: the engine takes only batch 1"]
 
@@ -83,7 +87,9 @@ def test_an_engine_of_fixed_batch_is_not_swept(subjects):
 def test_blocks_alternate_between_builds(subjects, tmp_path):
     """The second build is half as fast: both must be in the figures."""
     openers = {"base": Opener(subjects.build_that_differs, (0.3, str(tmp_path)))}
-    found = measure(openers, "base", Settings(**{**QUICK, "until": 1e-9, "max_time_s": 1.5}, builds=2))
+    found = measure(
+        openers, "base", BenchmarkConfig(data="unused", **{**QUICK, "until": 1e-9, "max_time_s": 1.5}, builds=2)
+    )
     times = found.times["base"]
     assert times.builds == 2
     medians = {number % 2: [] for number in range(2)}
@@ -94,7 +100,7 @@ def test_blocks_alternate_between_builds(subjects, tmp_path):
 
 
 def test_device_times_and_energy_reach_the_parent(subjects):
-    found = measure({"base": Opener(subjects.on_device, (0.2,))}, "base", Settings(**QUICK))
+    found = measure({"base": Opener(subjects.on_device, (0.2,))}, "base", BenchmarkConfig(data="unused", **QUICK))
     series = found.times["base"].of("compute")
     assert series.device.keys() == series.blocks.keys()
     for number, block in series.blocks.items():

@@ -48,9 +48,9 @@ def test_resnet50_runs_on_a_tiny_folder(tmp_path: Path, monkeypatch: pytest.Monk
         Image.fromarray(np.asarray(image)).save(place / f"{number:03d}.png")
     result = run(RECIPE, config=RunConfig(changes=CHANGES))
     report = read_report(result.folder / "report.json")
-    variants = {variant["name"]: variant for variant in report["variants"]}
+    variants = {variant.name: variant for variant in report.variants}
     assert list(variants) == ["eager", "fp32", "int8", "pruned50", "pruned50-int8"]
-    assert variants["pruned50"]["status"] == "ok", variants["pruned50"]["reason"]
-    assert variants["pruned50"]["macs"] <= 0.5 * variants["fp32"]["macs"]
-    stages = [step["stage"] for step in variants["pruned50"]["steps"]]
+    assert variants["pruned50"].status == "ok", variants["pruned50"].reason
+    assert variants["pruned50"].macs <= 0.5 * variants["fp32"].macs
+    stages = [step.stage for step in variants["pruned50"].steps]
     assert stages[:4] == ["load", "prune", "distill", "export"]

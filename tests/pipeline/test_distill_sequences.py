@@ -38,8 +38,8 @@ def test_prune_and_distil_in_steps_then_int8(tmp_path: Path, monkeypatch: pytest
     result = run(tmp_path / "steps.yaml")
     assert result.exit_code == 0, result.summary()
     report = read_report(result.folder / "report.json")
-    small = next(variant for variant in report["variants"] if variant["name"] == "small")
-    stages = [step["stage"] for step in small["steps"]]
+    small = next(variant for variant in report.variants if variant.name == "small")
+    stages = [step.stage for step in small.steps]
     assert stages[:7] == ["train", "prune", "distill", "prune", "distill", "export", "quantize"]
     models = [read_model_file(path) for path in sorted((result.folder / "artifacts").glob("*.pt"))]
     last = max(models, key=lambda model: len(model.lineage))
@@ -49,7 +49,7 @@ def test_prune_and_distil_in_steps_then_int8(tmp_path: Path, monkeypatch: pytest
     assert teachers[0] == teachers[1]
     assert len(teachers[0]) == 1
     assert taught[1]["result"]["student"]["macs"] < 0.5 * last.lineage[1]["result"]["macs"]["before"]
-    shown = [json.loads((result.folder / one["file"]).read_text()) for one in small["attachments"]]
+    shown = [json.loads((result.folder / one.file).read_text()) for one in small.attachments]
     worth = next(
         one
         for one in reversed(shown)

@@ -34,9 +34,9 @@ def test_the_way_through_on_cuda(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(RECIPE)
     result = run(tmp_path / "small.yaml", tmp_path / "run", RunConfig())
     assert result.report is not None
-    variants = {variant["name"]: variant for variant in result.report["variants"]}
-    assert {name: variant["status"] for name, variant in variants.items()} == dict.fromkeys(variants, "ok")
-    assert variants["tf32"]["precision"] == "tf32"
-    assert variants["fp32"]["parity"]["snr_db"] >= 80
-    assert variants["fp32"]["audit"]["memcpy_nodes"] == 0
-    assert all(variant["measurements"][0]["clock"] for variant in variants.values())
+    variants = {variant.name: variant for variant in result.report.variants}
+    assert {name: variant.status for name, variant in variants.items()} == dict.fromkeys(variants, "ok")
+    assert variants["tf32"].precision == "tf32"
+    assert variants["fp32"].parity.snr_db >= 80
+    assert variants["fp32"].audit["memcpy_nodes"] == 0
+    assert all(variant.measurements[0].clock for variant in variants.values())

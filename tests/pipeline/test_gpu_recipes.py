@@ -49,8 +49,8 @@ def test_precisions_and_targets_are_planned(name: str) -> None:
 def test_without_a_gpu_each_variant_is_left_out_with_its_reason(tmp_path: Path) -> None:
     result = run(find_recipe("gpu_mobilenetv2"), tmp_path / "run", RunConfig(changes=QUICK))
     assert result.report is not None
-    variants = {one["name"]: one for one in result.report["variants"]}
-    status = {name: one["status"] for name, one in variants.items()}
+    variants = {one.name: one for one in result.report.variants}
+    status = {name: one.status for name, one in variants.items()}
     assert status["eager"] == "ok"
     for name, reason in {
         "fp16": "CUDAExecutionProvider does not load (lib",
@@ -58,8 +58,8 @@ def test_without_a_gpu_each_variant_is_left_out_with_its_reason(tmp_path: Path) 
         "rtx-fp16": "no NVIDIA driver is found",
     }.items():
         assert status[name] == "skipped"
-        assert reason in variants[name]["reason"]
-    assert variants["rtx-fp16"]["artifact"]["bytes"] > 1000  # it was built, ahead of time
+        assert reason in variants[name].reason
+    assert variants["rtx-fp16"].artifact.bytes > 1000  # it was built, ahead of time
     made = {stage.name: stage.status for stage in result.stages}
     for name in ("pruned-fp16.prune", "sparse24-fp16.prune", "ort-trt-int8.quantize", "trt-int8.quantize"):
         assert made[name] == "skipped"  # nothing is trained or calibrated for what cannot run here

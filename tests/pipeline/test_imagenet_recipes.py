@@ -113,19 +113,19 @@ def test_a_small_imagenet_goes_through(net: str, imagenet: Path, tmp_path: Path)
     changes = (f"data=imagenet:{imagenet}", f"model.file={tmp_path / 'weights.pth'}", f"model.size={SIZE}", *SHORT)
     result = run(f"imagenet_{net}", tmp_path / "run", RunConfig(changes=changes))
     assert result.report is not None
-    found = {one["name"]: one for one in result.report["variants"]}
+    found = {one.name: one for one in result.report.variants}
     for name in ("eager", "fp32", "int8", "openvino", "openvino-int8"):
-        assert found[name]["status"] == "ok", found[name]["reason"]
-        assert found[name]["accuracy"]["top1"] > 0.8
-    assert found["openvino"]["parity"]["snr_db"] > 80
+        assert found[name].status == "ok", found[name].reason
+        assert found[name].accuracy.top1 > 0.8
+    assert found["openvino"].parity.snr_db > 80
     for name in ("int8", "openvino-int8"):
-        assert found[name]["precision"] == "int8"
-        assert found[name]["accuracy"]["drop_pt"] < 7  # of 48 pictures
-    audit = found["openvino-int8"]["audit"]
+        assert found[name].precision == "int8"
+        assert found[name].accuracy.drop_pt < 7  # of 48 pictures
+    audit = found["openvino-int8"].audit
     assert audit["int8_convs"] > 0.9 * audit["convs"]
     gpu = found["cuda-fp16"]
-    assert gpu["status"] == "ok" or "ort-cuda" in gpu["reason"]
-    assert [step["stage"] for step in gpu["steps"]][-3:-1] == ["export", "export"]
+    assert gpu.status == "ok" or "ort-cuda" in gpu.reason
+    assert [step.stage for step in gpu.steps][-3:-1] == ["export", "export"]
     again = run(f"imagenet_{net}", tmp_path / "run", RunConfig(changes=changes))
     left_out = [one.name for one in result.stages if one.status == "skipped"]  # for the GPU, where there is none
     assert {one.name: one.status for one in again.stages} == {

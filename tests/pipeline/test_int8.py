@@ -26,12 +26,12 @@ def test_int8_is_a_variant_with_its_own_stage(tmp_path: Path) -> None:
     result = run(recipe, folder)
     assert [one.name for one in result.stages] == ["model.train", "fp32.export", "int8.quantize", "all.benchmark"]
     assert result.report is not None
-    int8 = next(one for one in result.report["variants"] if one["name"] == "int8")
-    assert (int8["status"], int8["precision"]) == ("ok", "int8")
-    assert int8["audit"]["int8_convs"] == int8["audit"]["convs"] > 5
-    assert [step["stage"] for step in int8["steps"]] == ["train", "export", "quantize", "benchmark"]
-    assert int8["artifact"]["path"] == "artifacts/int8.onnx"
-    assert int8["artifact"]["bytes"] < 0.5 * result.report["variants"][0]["artifact"]["bytes"]
+    int8 = next(one for one in result.report.variants if one.name == "int8")
+    assert (int8.status, int8.precision) == ("ok", "int8")
+    assert int8.audit["int8_convs"] == int8.audit["convs"] > 5
+    assert [step.stage for step in int8.steps] == ["train", "export", "quantize", "benchmark"]
+    assert int8.artifact.path == "artifacts/int8.onnx"
+    assert int8.artifact.bytes < 0.5 * result.report.variants[0].artifact.bytes
     assert (folder / "stages" / "int8.quantize.yaml").is_file()
     manifest = read_manifest(folder / "artifacts" / "int8.onnx")
     assert manifest is not None

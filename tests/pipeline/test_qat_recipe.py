@@ -34,12 +34,12 @@ def test_it_trains_once_and_writes_each_file_out() -> None:
 def test_the_shipped_recipe_runs_on_few_pictures(tmp_path: Path) -> None:
     result = run(find_recipe("qat"), tmp_path / "run", RunConfig(changes=SHORT))
     assert result.report is not None
-    variants = {one["name"]: one for one in result.report["variants"]}
+    variants = {one.name: one for one in result.report.variants}
     for name in ("fp32", "int8", "int8-qat"):
-        assert variants[name]["artifact"]["path"] == f"artifacts/{name}.onnx", variants[name]
-    assert variants["int8-qat"]["status"] == "ok", variants["int8-qat"]["reason"]
-    assert variants["int8-qat"]["audit"]["int8_convs"] > 0
-    stages = [step["stage"] for step in variants["int8-qat"]["steps"]]
+        assert variants[name].artifact.path == f"artifacts/{name}.onnx", variants[name]
+    assert variants["int8-qat"].status == "ok", variants["int8-qat"].reason
+    assert variants["int8-qat"].audit["int8_convs"] > 0
+    stages = [step.stage for step in variants["int8-qat"].steps]
     assert stages == ["train", "quantize", "quantize", "benchmark"]
     again = run(find_recipe("qat"), tmp_path / "run", RunConfig(changes=SHORT))
     assert {one.status for one in again.stages} == {"kept"}

@@ -73,14 +73,14 @@ def test_the_first_run_does_everything(first: tuple[Path, RunResult]) -> None:
 def test_the_report_tells_the_lineage_with_commands(first: tuple[Path, RunResult]) -> None:
     home, _ = first
     report = read_report(home / "run" / "report.json")
-    assert (report["recipe"], report["baseline"]) == ("tiny", "fp32")
-    [fp32] = [variant for variant in report["variants"] if variant["name"] == "fp32"]
-    assert [step["stage"] for step in fp32["steps"]] == ["train", "export", "benchmark"]
-    assert fp32["steps"][1]["command"] == "deploykit export --config stages/fp32.export.yaml"
-    assert fp32["steps"][1]["output"] == fp32["artifact"]["path"] == "artifacts/fp32.onnx"
-    assert fp32["steps"][1]["sha256"] == fp32["artifact"]["sha256"]
-    for step in fp32["steps"]:
-        assert (home / "run" / step["command"].split()[-1]).is_file()
+    assert (report.recipe, report.baseline) == ("tiny", "fp32")
+    [fp32] = [variant for variant in report.variants if variant.name == "fp32"]
+    assert [step.stage for step in fp32.steps] == ["train", "export", "benchmark"]
+    assert fp32.steps[1].command == "deploykit export --config stages/fp32.export.yaml"
+    assert fp32.steps[1].output == fp32.artifact.path == "artifacts/fp32.onnx"
+    assert fp32.steps[1].sha256 == fp32.artifact.sha256
+    for step in fp32.steps:
+        assert (home / "run" / step.command.split()[-1]).is_file()
     assert "deploykit export --config stages/fp32.export.yaml" in (home / "run" / "report.html").read_text()
 
 
@@ -148,7 +148,7 @@ def test_adding_variants_times_all_again_but_makes_only_what_is_new(again: Path)
         "all.benchmark": "done",
     }
     assert result.report is not None
-    paths = {variant["name"]: variant["artifact"]["path"] for variant in result.report["variants"]}
+    paths = {variant.name: variant.artifact.path for variant in result.report.variants}
     assert paths == {"fp32": "artifacts/fp32.onnx", "old": "artifacts/old.onnx", "twin": "artifacts/fp32.onnx"}
     (again / "tiny.yaml").write_text(RECIPE)
     back = run(again / "tiny.yaml", again / "run")
@@ -197,13 +197,13 @@ def test_failed_variants_end_with_1_and_what_this_machine_lacks_is_skipped(again
     assert (answer["schema"], answer["status"]) == ("deploykit.run/1", "failed")
     assert "warning: bad.export failed: " in done.stderr
     report = read_report(again / "run" / "report.json")
-    found = {one["name"]: one for one in report["variants"]}
-    assert found["fp32"]["status"] == "ok"
-    assert found["bad"]["status"] == "failed"
-    assert "25" in found["bad"]["reason"]
+    found = {one.name: one for one in report.variants}
+    assert found["fp32"].status == "ok"
+    assert found["bad"].status == "failed"
+    assert "25" in found["bad"].reason
     if not torch.cuda.is_available():
-        assert found["gpu"]["status"] == "skipped"
-        assert found["gpu"]["reason"]
+        assert found["gpu"].status == "skipped"
+        assert found["gpu"].reason
         assert "warning: gpu is skipped: " in done.stderr
 
 
@@ -226,7 +226,7 @@ def test_a_model_file_instead_of_training(again: Path, tmp_path: Path) -> None:
     result = run(again / "tiny.yaml", tmp_path / "run")
     assert statuses(result) == {"fp32.export": "done", "all.benchmark": "done"}
     assert result.report is not None
-    assert [step["stage"] for step in result.report["variants"][0]["steps"]] == ["load", "export", "benchmark"]
+    assert [step.stage for step in result.report.variants[0].steps] == ["load", "export", "benchmark"]
     model.unlink()
     with pytest.raises(BadInput, match=r"the model .*mine\.pt does not exist"):
         run(again / "tiny.yaml", tmp_path / "run")

@@ -96,7 +96,7 @@ def variant(row: tuple[Any, ...], base_p50: float | None, samples: bool = True) 
 
 def report(count: int = 6, *, samples: bool = True) -> dict[str, Any]:
     """A settled report of ``count`` variants, ``fp32`` the baseline where there are two or more."""
-    from deploykit.reporting import settle
+    from deploykit.reporting import settle, validate
 
     rows = KNOWN[:count]
     baseline = "fp32" if count > 1 else rows[0][0]
@@ -123,7 +123,7 @@ def report(count: int = 6, *, samples: bool = True) -> dict[str, Any]:
         "baseline": baseline,
         "variants": variants,
     }
-    return settle(made, 1.0)
+    return settle(validate(made), 1.0).plain()
 
 
 def hostile(count: int = 4) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from deploykit.reporting import details
 from deploykit.reporting import rows as view
 from deploykit.reporting.html import to_html
 from deploykit.reporting.read import validate
+from deploykit.reporting.schema import Report
 from tests.reporting import sample
 
 
-def detailed(count: int, folder: Path, classes: int = 10, flips: int = 24) -> dict:
+def detailed(count: int, folder: Path, classes: int = 10, flips: int = 24) -> Report:
     """A made-up report with everything an evaluation may leave."""
     from PIL import Image
 
@@ -56,7 +57,7 @@ def detailed(count: int, folder: Path, classes: int = 10, flips: int = 24) -> di
 
 def test_ten_variants_stay_below_three_megabytes(tmp_path: Path) -> None:
     made = detailed(10, tmp_path, classes=100)
-    sample.write_samples(made, tmp_path)
+    sample.write_samples(made.plain(), tmp_path)
     page = to_html(made, tmp_path)
     assert len(page.encode()) < 3_000_000
     assert page.count("data:image/jpeg;base64,") == 240
@@ -66,18 +67,18 @@ def test_ten_variants_stay_below_three_megabytes(tmp_path: Path) -> None:
 
 def test_pictures_beyond_the_limit_and_foreign_ones_are_left_out(tmp_path: Path, monkeypatch) -> None:
     made = detailed(2, tmp_path, flips=6)
-    flips = made["variants"][0]["accuracy"]["flips"]
-    (tmp_path / flips[0]["picture"]).write_bytes(b"<script>alert(1)</script>")
-    (tmp_path / flips[1]["picture"]).write_bytes(b"\xff\xd8\xff" + bytes(20_000))
-    (tmp_path / flips[2]["picture"]).unlink()
+    flips = made.variants[0].accuracy.flips
+    (tmp_path / flips[0].picture).write_bytes(b"<script>alert(1)</script>")
+    (tmp_path / flips[1].picture).write_bytes(b"\xff\xd8\xff" + bytes(20_000))
+    (tmp_path / flips[2].picture).unlink()
     secret = tmp_path.parent / "secret.jpg"
     secret.write_bytes(b"\xff\xd8\xff secret")
-    (tmp_path / flips[3]["picture"]).unlink()
-    (tmp_path / flips[3]["picture"]).symlink_to(secret)
-    shown = details.flipped(made, tmp_path)[made["variants"][0]["name"]]
-    assert [one["source"] is None for one in shown] == [True, True, True, True, False, False]
+    (tmp_path / flips[3].picture).unlink()
+    (tmp_path / flips[3].picture).symlink_to(secret)
+    shown = details.flipped(made, tmp_path)[made.variants[0].name]
+    assert [source is None for _, source in shown] == [True, True, True, True, False, False]
     monkeypatch.setattr(details, "PICTURES_BYTES", 10)
-    assert all(one["source"] is None for one in details.flipped(made, tmp_path)[made["variants"][0]["name"]])
+    assert all(source is None for _, source in details.flipped(made, tmp_path)[made.variants[0].name])
 
 
 def test_the_page_shows_every_part(tmp_path: Path) -> None:
@@ -92,25 +93,25 @@ def test_the_page_shows_every_part(tmp_path: Path) -> None:
         "that the baseline gets right and it wrong",
     ):
         assert text in page
-    rows = view.measurement_rows(detailed(1, tmp_path / "b") if (tmp_path / "b").mkdir() is None else {})
+    rows = view.measurement_rows(detailed(1, tmp_path / "b") if (tmp_path / "b").mkdir() is None else None)
     assert len(rows) == 3  # sweeps have their own table
 
 
 def test_how_many_flips_are_shown_is_said(tmp_path: Path) -> None:
     made = detailed(2, tmp_path, flips=3)
-    first, second = (one["name"] for one in made["variants"])
-    made["variants"][0]["accuracy"]["negative_flips"] = 61 / 450
-    made["variants"][1]["accuracy"]["negative_flips"] = 3 / 450
+    first, second = (one.name for one in made.variants)
+    made.variants[0].accuracy.negative_flips = 61 / 450
+    made.variants[1].accuracy.negative_flips = 3 / 450
     assert details.flip_counts(made) == {first: "the 3 surest of 61 images", second: "3 images"}
 
 
 def test_names_of_classes_are_escaped(tmp_path: Path) -> None:
     made = detailed(2, tmp_path)
-    for one in made["variants"][0]["accuracy"]["per_class"]:
-        one["name"] = "<script>alert(1)</script>"
-    for one in made["variants"][0]["accuracy"]["flips"]:
-        one["label"] = "<img src=x onerror=alert(1)>"
-    page = to_html(validate(made), tmp_path)
+    for one in made.variants[0].accuracy.per_class:
+        one.name = "<script>alert(1)</script>"
+    for one in made.variants[0].accuracy.flips:
+        one.label = "<img src=x onerror=alert(1)>"
+    page = to_html(made, tmp_path)
     assert "<script>" not in page
     assert "<img src=x" not in page
 
@@ -119,6 +120,6 @@ def test_a_matrix_that_is_not_square_is_refused(tmp_path: Path) -> None:
     from deploykit.base.errors import BadInput
 
     made = detailed(1, tmp_path)
-    made["variants"][0]["accuracy"]["confusion"] = [[1, 2], [3]]
+    made.variants[0].accuracy.confusion = [[1, 2], [3]]
     with pytest.raises(BadInput, match="confusion is no square matrix"):
-        validate(made)
+        validate(made.plain())

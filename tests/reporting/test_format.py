@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from deploykit.reporting import format as t
+from deploykit.reporting.compare import Ratio
+from deploykit.reporting.schema import Against, Parity
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_numbers_keep_three_digits(value: float, shown: str) -> None:
         (t.ratio(2.412), "2.41×"),
         (t.ratio(None), "–"),
         (t.ratio(0.0873), "0.0873×"),
-        (t.ratio_interval({"low": 0.98, "high": 1.02}), "0.980 … 1.02×"),
+        (t.ratio_interval(Ratio(1.0, 0.98, 1.02)), "0.980 … 1.02×"),
         (t.size(742_000), "742 kB"),
         (t.size(2_790_112), "2.79 MB"),
         (t.size(999), "999 B"),
@@ -46,9 +48,9 @@ def test_numbers_keep_three_digits(value: float, shown: str) -> None:
         (t.count(13_100_000), "13.1 M"),
         (t.count(None), "–"),
         (t.milliseconds(0.0), "0 ms"),
-        (t.drop_interval({"drop_pt_low": -0.2, "drop_pt_high": None}), ""),
-        (t.decibels({"snr_db": None, "identical": True}), "identical"),
-        (t.decibels({"snr_db": -5.9, "identical": False}), "−5.9 dB"),
+        (t.drop_interval(Against(name="x", drop_pt_low=-0.2, drop_pt_high=None)), ""),
+        (t.decibels(Parity(reference="eager", n=1, ok=True, snr_db=None, identical=True)), "identical"),
+        (t.decibels(Parity(reference="eager", n=1, ok=True, snr_db=-5.9, identical=False)), "−5.9 dB"),
         (t.decibels(None), "–"),
         (t.timed(None), "nothing was timed"),
     ],

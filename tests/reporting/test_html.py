@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from deploykit.reporting import write_report
-from deploykit.reporting.html import settings, to_html, when
+from deploykit.reporting.html import to_html
+from deploykit.reporting.pages import settings, when
 from deploykit.reporting.read import validate
 from tests.reporting import sample
 
@@ -53,7 +54,7 @@ class Page(HTMLParser):
 def page(report: dict[str, Any], folder: Path, samples: bool = True) -> Page:
     if samples:
         sample.write_samples(report, folder)
-    write_report(report, folder)
+    write_report(validate(report), folder)
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from deploykit.reporting.attachments.sensitivity_schema import Sensitivity
 from deploykit.reporting.charts.sparks import histogram, log_bar
 from deploykit.reporting.sensitivity_page import headline, to_page
 
@@ -26,16 +27,16 @@ def analysis(*layers):
 
 
 def test_the_headline_names_the_worst_and_how_many_matter():
-    found = headline(analysis(layer("a", 0.8), layer("b", 0.15), layer("c", 0.01)))
+    found = headline(Sensitivity.model_validate(analysis(layer("a", 0.8), layer("b", 0.15), layer("c", 0.01))))
     assert found == "a costs most: a divergence of 0.8 nats. 2 of 3 layers make 90 % of the sum over layers."
-    assert headline(analysis(layer("a", 0.8), layer("b", 0.01))).endswith(
+    assert headline(Sensitivity.model_validate(analysis(layer("a", 0.8), layer("b", 0.01)))).endswith(
         "1 of 2 layers makes 90 % of the sum over layers."
     )
-    assert headline(analysis()) == "No layer would be quantized."
+    assert headline(Sensitivity.model_validate(analysis())) == "No layer would be quantized."
 
 
 def test_the_page_escapes_names_and_marks_what_is_clipped():
-    page = to_page(analysis(layer("<b>", 0.8)))
+    page = to_page(Sensitivity.model_validate(analysis(layer("<b>", 0.8))))
     assert "<net>" not in page
     assert "&lt;net&gt;" in page
     assert "<b>" not in page

@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import BadInput
-from deploykit.reporting import read_report, write_report
+from deploykit.reporting import read_report, validate, write_report
 from deploykit.reporting.write import is_ours, refuse_foreign_pages
 from tests.reporting import sample
 
 
 def test_three_files_are_written_and_read_back(tmp_path: Path) -> None:
-    made = sample.report()
+    made = validate(sample.report())
     assert write_report(made, tmp_path) == [tmp_path / f"report.{end}" for end in ("json", "html", "md")]
-    assert read_report(tmp_path)["pick"] == made["pick"]
+    assert read_report(tmp_path) == made
 
 
 def test_nan_and_infinity_never_reach_the_json(tmp_path: Path) -> None:
-    made = sample.report()
-    made["variants"][1]["parity"] |= {"snr_db": float("inf"), "cosine": float("nan"), "max_abs": np.float32(0.5)}
+    made = validate(sample.report())
+    parity = made.variants[1].parity
+    parity.snr_db, parity.cosine, parity.max_abs = float("inf"), float("nan"), np.float32(0.5)
     write_report(made, tmp_path)
 
     def refuse(name: str) -> float:
@@ -31,8 +32,8 @@ def test_nan_and_infinity_never_reach_the_json(tmp_path: Path) -> None:
 
 
 def test_a_report_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
-    made = sample.report()
-    made["variants"][0]["accuracy"]["top1"] = 98.9
+    made = validate(sample.report())
+    made.variants[0].accuracy.top1 = 98.9
     with pytest.raises(BadInput, match=r"variants.0.accuracy.top1"):
         write_report(made, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -40,18 +41,18 @@ def test_a_report_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"the folder .*nowhere does not exist"):
-        write_report(sample.report(), tmp_path / "nowhere")
+        write_report(validate(sample.report()), tmp_path / "nowhere")
 
 
 def test_equal_reports_make_equal_files(tmp_path: Path) -> None:
     contents = []
     for _ in range(2):
-        contents.append([path.read_bytes() for path in write_report(sample.report(), tmp_path)])
+        contents.append([path.read_bytes() for path in write_report(validate(sample.report()), tmp_path)])
     assert contents[0] == contents[1]
 
 
 def test_pages_know_their_maker(tmp_path: Path) -> None:
-    write_report(sample.report(), tmp_path)
+    write_report(validate(sample.report()), tmp_path)
     refuse_foreign_pages(tmp_path)
     page = tmp_path / "report.md"
     assert is_ours(page)

@@ -9,20 +9,22 @@ from markupsafe import Markup
 
 from deploykit.reporting import format as t
 from deploykit.reporting.attachments.files import attachments_of
-from deploykit.reporting.attachments.kinds import Attachment
+from deploykit.reporting.attachments.kinds import Attachment, Series, Table
+from deploykit.reporting.attachments.sensitivity_schema import Sensitivity
 from deploykit.reporting.charts.bars import bars_chart
 from deploykit.reporting.charts.series import series_chart
+from deploykit.reporting.schema import Report
 from deploykit.reporting.sensitivity_page import table_context
 
 ROWS_SHOWN = 400
 WIDTHS = ((1040, "wide"), (388, "narrow"))
 
 
-def shown(report: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+def shown(report: Report, folder: Path) -> list[dict[str, object]]:
     """One dictionary per attachment that can be drawn; see ``templates/attachments.html``."""
     found = []
     for one, file, variants in attachments_of(report, folder):
-        every = len(variants) == len(report["variants"]) > 1
+        every = len(variants) == len(report.variants) > 1
         whose = "every variant" if every else ", ".join(variants)
         found.append(
             {**_drawn(one), "title": one.title, "stage": one.stage, "note": one.note, "file": file, "of": whose}
@@ -30,31 +32,25 @@ def shown(report: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _drawn(one: Attachment) -> dict[str, Any]:
-    payload = one.payload
-    if one.kind == "table":
-        return {"kind": "table", **_table(payload)}
-    if one.kind == "sensitivity":
-        return {"kind": "sensitivity", **table_context(payload)}
-    draw = series_chart if one.kind == "series" else bars_chart
-    names = [line["name"] for line in payload["lines"]] if one.kind == "series" else payload["names"]
-    return {
-        "kind": "chart",
-        "charts": [draw(payload, width, style, one.title) for width, style in WIDTHS],
-        "keys": names,
-    }
+def _drawn(one: Attachment) -> dict[str, object]:
+    content = one.content()
+    if isinstance(content, Table):
+        return {"kind": "table", **_table(content)}
+    if isinstance(content, Sensitivity):
+        return {"kind": "sensitivity", **table_context(content)}
+    if isinstance(content, Series):
+        charts = [series_chart(content, width, style, one.title) for width, style in WIDTHS]
+        return {"kind": "chart", "charts": charts, "keys": [line.name for line in content.lines]}
+    charts = [bars_chart(content, width, style, one.title) for width, style in WIDTHS]
+    return {"kind": "chart", "charts": charts, "keys": content.names}
 
 
-def _table(payload: dict[str, Any]) -> dict[str, Any]:
-    columns, rows = payload["columns"], payload["rows"]
-    return {
-        "columns": columns,
-        "rows": [
-            [cell(value, column["digits"]) for value, column in zip(row, columns, strict=True)]
-            for row in rows[:ROWS_SHOWN]
-        ],
-        "left_out": max(0, len(rows) - ROWS_SHOWN),
-    }
+def _table(table: Table) -> dict[str, object]:
+    rows = [
+        [cell(value, column.digits) for value, column in zip(row, table.columns, strict=True)]
+        for row in table.rows[:ROWS_SHOWN]
+    ]
+    return {"columns": table.columns, "rows": rows, "left_out": max(0, len(table.rows) - ROWS_SHOWN)}
 
 
 def cell(value: Any, digits: int = 3) -> str | Markup:

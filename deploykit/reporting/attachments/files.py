@@ -17,6 +17,8 @@ from deploykit.base.atomic import write_json
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.reporting.attachments.kinds import SCHEMA, Attachment, checked
+from deploykit.reporting.schema import Attachment as Named
+from deploykit.reporting.schema import Report
 
 if TYPE_CHECKING:
     from deploykit.reporting.attachments import Attachment
@@ -88,7 +90,7 @@ def _analysis(artifact: Path) -> list[Attachment]:
         return []
 
 
-def gather(paths: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
+def gather(paths: Sequence[Path], folder: Path) -> list[Named]:
     """Write what is attached to a chain of artifacts into ``folder``'s ``attachments/``.
 
     Args:
@@ -98,7 +100,7 @@ def gather(paths: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
     Returns:
         The report's ``attachments`` of a variant with this chain; equal attachments of several share one file.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Named] = {}
     for path in paths:
         for one in attached(path):
             plain = one.plain()
@@ -107,7 +109,7 @@ def gather(paths: Sequence[Path], folder: Path) -> list[dict[str, Any]]:
             if file not in found:
                 (folder / "attachments").mkdir(exist_ok=True)
                 write_json(folder / file, plain)
-                found[file] = {"title": one.title, "kind": one.kind, "file": file}
+                found[file] = Named(title=one.title, kind=one.kind, file=file)
     return list(found.values())
 
 
@@ -139,11 +141,11 @@ def read_json(path: Path, folder: Path) -> Any:
         return None
 
 
-def attachments_of(report: dict[str, Any], folder: Path) -> list[tuple[Attachment, str, list[str]]]:
+def attachments_of(report: Report, folder: Path) -> list[tuple[Attachment, str, list[str]]]:
     """Attachment, its file, and the variants that have it; each file once, in the order of the report."""
     variants: dict[str, list[str]] = {}
-    for variant in report["variants"]:
-        for one in variant["attachments"]:
-            variants.setdefault(one["file"], []).append(variant["name"])
+    for variant in report.variants:
+        for one in variant.attachments:
+            variants.setdefault(one.file, []).append(variant.name)
     found = ((read_attachment(folder / file, folder), file, names) for file, names in variants.items())
     return [(one, file, names) for one, file, names in found if one is not None]

@@ -110,7 +110,13 @@ class Bars(Piece):
         return self
 
 
-KINDS: dict[str, type[BaseModel]] = {"table": Table, "series": Series, "bars": Bars, "sensitivity": Sensitivity}
+Content = Table | Series | Bars | Sensitivity
+KINDS: dict[str, type[Table] | type[Series] | type[Bars] | type[Sensitivity]] = {
+    "table": Table,
+    "series": Series,
+    "bars": Bars,
+    "sensitivity": Sensitivity,
+}
 
 
 class Attachment(Piece):
@@ -135,6 +141,10 @@ class Attachment(Piece):
         """JSON-able, as it stands in files."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def content(self) -> Content:
+        """The payload as its kind."""
+        return KINDS[self.kind].model_validate(self.payload)
+
 
 def checked(fields: Any, where: str) -> Attachment:
     """The attachment that plain data says, its payload with every default filled in.
@@ -144,7 +154,7 @@ def checked(fields: Any, where: str) -> Attachment:
     """
     try:
         found = Attachment.model_validate(fields)
-        payload = KINDS[found.kind].model_validate(found.payload)
+        payload = found.content()
     except ValidationError as error:
         told = []
         for one in error.errors()[:3]:

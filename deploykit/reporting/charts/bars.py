@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
+from deploykit.reporting.attachments.kinds import Bars
 from deploykit.reporting.charts.series import color
 from deploykit.reporting.charts.svg import element, figure, shortened, text_width
 
@@ -16,20 +15,20 @@ GAP = 10.0
 DESCRIBED = 40
 
 
-def bars_chart(payload: dict[str, Any], width: float, style: str, label: str) -> Markup:
+def bars_chart(drawn: Bars, width: float, style: str, label: str) -> Markup:
     """The chart as SVG.
 
     Args:
-        payload: of an attachment of kind ``bars``, checked.
+        drawn: groups of bars.
         width: in pixels.
         style: ``wide`` or ``narrow``.
         label: for screen readers.
     """
-    groups, names = payload["groups"], payload["names"]
-    numbers = [_numbers(group["values"]) for group in groups]
-    gutter = min(0.38 * width, max([40.0, *(text_width(group["name"], FONT) + 14 for group in groups)]))
+    groups, names = drawn.groups, drawn.names
+    numbers = [_numbers(group.values) for group in groups]
+    gutter = min(0.38 * width, max([40.0, *(text_width(group.name, FONT) + 14 for group in groups)]))
     reserved = min(0.34 * width, max([40.0, *(text_width(one, FONT) + 14 for one in numbers)]))
-    most = max([value for group in groups for value in group["values"] if value is not None], default=0.0) or 1.0
+    most = max([value for group in groups for value in group.values if value is not None], default=0.0) or 1.0
     long = width - gutter - reserved
     row = len(names) * BAR + GAP
     parts = []
@@ -41,11 +40,11 @@ def bars_chart(payload: dict[str, Any], width: float, style: str, label: str) ->
                 "rect", x=gutter, y=top + number * BAR, width=max(1.0, value / most * long), height=BAR - 1,
                 class_=f"bar {color(number)}",
             )
-            for number, value in enumerate(group["values"])
+            for number, value in enumerate(group.values)
             if value is not None
         ]  # fmt: skip
-        name = shortened(group["name"], FONT, gutter - 12)
-        hint = element("title", f"{group['name']}: {told}")
+        name = shortened(group.name, FONT, gutter - 12)
+        hint = element("title", f"{group.name}: {told}")
         numbers_shown = shortened(told, FONT, reserved - 8)
         parts.append(
             element(
@@ -56,9 +55,9 @@ def bars_chart(payload: dict[str, Any], width: float, style: str, label: str) ->
                 element("text", numbers_shown, x=width - reserved + 10, y=middle, class_="tick"),
             )
         )
-    unit = f", {payload['unit']}" if payload["unit"] else ""
-    described = "; ".join(f"{group['name']}: {told}" for group, told in zip(groups[:DESCRIBED], numbers, strict=False))
-    return figure(width, len(groups) * row + GAP, label, f"{payload['label']}{unit}: {described}", parts, style)
+    unit = f", {drawn.unit}" if drawn.unit else ""
+    described = "; ".join(f"{group.name}: {told}" for group, told in zip(groups[:DESCRIBED], numbers, strict=False))
+    return figure(width, len(groups) * row + GAP, label, f"{drawn.label}{unit}: {described}", parts, style)
 
 
 def _numbers(values: list[float | None]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
 from deploykit.reporting.charts.svg import Scale, element, figure, latency_scale, polyline, shortened, text_width
+from deploykit.reporting.schema import Report
 from deploykit.stats.percentiles import percentile
 
 FONT = 13.0
@@ -18,7 +18,7 @@ TAIL = 0.995
 BOLD = 1.12  # the pick is written so: wider than other names
 
 
-def latency_chart(report: dict[str, Any], samples: dict[str, np.ndarray], width: float, style: str) -> Markup | None:
+def latency_chart(report: Report, samples: dict[str, np.ndarray], width: float, style: str) -> Markup | None:
     """The chart as SVG, fastest variant on top, or None where there are no raw samples.
 
     Each density is scaled to its own peak. The axis ends where 99.5 % of every variant's samples do; what lies beyond
@@ -59,7 +59,7 @@ def _axis(across: Scale, head: float, floor: float, narrow: bool) -> list[Markup
 
 
 def _ridge(
-    report: dict[str, Any],
+    report: Report,
     name: str,
     samples: np.ndarray,
     across: Scale,
@@ -94,8 +94,8 @@ def _ridge(
             ),
             element("text", _numbers(samples), x=width - numbers + 14, y=base - 8, class_="tick"),
         ]
-    kind = "pick" if report.get("pick") and report["pick"]["name"] == name else ""
-    kind = kind or ("baseline" if report.get("baseline") == name else "other")
+    kind = "pick" if report.pick and report.pick.name == name else ""
+    kind = kind or ("baseline" if report.baseline == name else "other")
     line = element("line", x1=across.start, x2=across.end, y1=base, y2=base, class_="grid")
     return element("g", line, element("path", d=polyline(outline), class_="ridge"), *marks, *label, class_=kind)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup
 
@@ -22,6 +21,7 @@ from deploykit.reporting.charts.svg import (
     text_width,
 )
 from deploykit.reporting.pick import primary_measurement
+from deploykit.reporting.schema import Report, Variant
 
 FONT = 13.0
 BOLD = 1.2  # how much wider the name of the pick is
@@ -37,17 +37,17 @@ class Point:
     y: tuple[float, float, float]
 
 
-def points_of(report: dict[str, Any]) -> list[Point]:
+def points_of(report: Report) -> list[Point]:
     """The variants that have both a latency and an accuracy, the important ones first."""
     found = []
-    for variant in report["variants"]:
-        latency, accuracy = primary_measurement(report, variant), variant.get("accuracy")
+    for variant in report.variants:
+        latency, accuracy = primary_measurement(report, variant), variant.accuracy
         if latency is None or accuracy is None:
             continue
-        p50, top1 = latency["p50_ms"], accuracy["top1"]
-        x = (latency.get("p50_ms_low") or p50, p50, latency.get("p50_ms_high") or p50)
-        y = (_or(accuracy.get("top1_low"), top1), top1, _or(accuracy.get("top1_high"), top1))
-        found.append(Point(variant["name"], _kind(report, variant), x, y))
+        p50, top1 = latency.p50_ms, accuracy.top1
+        x = (latency.p50_ms_low or p50, p50, latency.p50_ms_high or p50)
+        y = (_or(accuracy.top1_low, top1), top1, _or(accuracy.top1_high, top1))
+        found.append(Point(variant.name, _kind(report, variant), x, y))
     order = ("pick", "baseline", "front", "other", "failed")
     return sorted(found, key=lambda point: order.index(point.kind))
 
@@ -56,17 +56,17 @@ def _or(value: float | None, otherwise: float) -> float:
     return otherwise if value is None else value
 
 
-def _kind(report: dict[str, Any], variant: dict[str, Any]) -> str:
-    if variant["status"] != "ok":
+def _kind(report: Report, variant: Variant) -> str:
+    if variant.status != "ok":
         return "failed"
-    if report.get("pick") and report["pick"]["name"] == variant["name"]:
+    if report.pick and report.pick.name == variant.name:
         return "pick"
-    if report.get("baseline") == variant["name"]:
+    if report.baseline == variant.name:
         return "baseline"
-    return "front" if variant["name"] in report["pareto"] else "other"
+    return "front" if variant.name in report.pareto else "other"
 
 
-def pareto_chart(report: dict[str, Any], width: float, height: float, style: str) -> Markup | None:
+def pareto_chart(report: Report, width: float, height: float, style: str) -> Markup | None:
     """The plot as SVG, or None where no variant has both numbers."""
     points = points_of(report)
     if not points:
@@ -107,9 +107,9 @@ def _grid(across: Scale, up: Scale, narrow: bool) -> list[Markup]:
     return parts
 
 
-def _front(report: dict[str, Any], points: list[Point], across: Scale, up: Scale) -> list[tuple[float, float]]:
+def _front(report: Report, points: list[Point], across: Scale, up: Scale) -> list[tuple[float, float]]:
     """The steps along the Pareto set, in pixels: what is above and left of them, nobody offers."""
-    front = sorted((point.x[1], point.y[1]) for point in points if point.name in report["pareto"])
+    front = sorted((point.x[1], point.y[1]) for point in points if point.name in report.pareto)
     if len(front) < 2:
         return []
     path = [(across(front[0][0]), up.start)]

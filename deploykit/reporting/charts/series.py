@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
+from deploykit.reporting.attachments.kinds import Line, Series
 from deploykit.reporting.charts.svg import Scale, element, figure, polyline
 
 HEIGHT = 320.0
@@ -15,21 +14,21 @@ COLORS = 6
 FEW_POINTS = 40
 
 
-def series_chart(payload: dict[str, Any], width: float, style: str, label: str) -> Markup:
+def series_chart(drawn: Series, width: float, style: str, label: str) -> Markup:
     """The chart as SVG.
 
     Args:
-        payload: of an attachment of kind ``series``, checked.
+        drawn: axes and lines.
         width: in pixels.
         style: ``wide`` or ``narrow``.
         label: for screen readers.
     """
-    lines = payload["lines"]
-    points = [point for line in lines for point in line["points"]]
-    across = value_scale([x for x, _ in points], 62.0, width - 16, log=payload["x"]["log"], pad=0.0)
-    up = value_scale([y for _, y in points], HEIGHT - 46, 12.0, log=payload["y"]["log"], pad=0.05)
-    parts = _grid(across, up, payload, width)
-    parts += [_line(line["points"], number, across, up) for number, line in enumerate(lines) if line["points"]]
+    lines = drawn.lines
+    points = [point for line in lines for point in line.points]
+    across = value_scale([x for x, _ in points], 62.0, width - 16, log=drawn.x.log, pad=0.0)
+    up = value_scale([y for _, y in points], HEIGHT - 46, 12.0, log=drawn.y.log, pad=0.05)
+    parts = _grid(across, up, drawn, width)
+    parts += [_line(line.points, number, across, up) for number, line in enumerate(lines) if line.points]
     description = "; ".join(_told(line) for line in lines)
     return figure(width, HEIGHT, label, description, parts, style)
 
@@ -45,7 +44,7 @@ def value_scale(values: list[float], start: float, end: float, *, log: bool, pad
     return Scale(low - room, high + room, start, end)
 
 
-def _grid(across: Scale, up: Scale, payload: dict[str, Any], width: float) -> list[Markup]:
+def _grid(across: Scale, up: Scale, drawn: Series, width: float) -> list[Markup]:
     left, right, bottom, top = across.start, across.end, up.start, up.end
     parts = []
     for value in up.ticks(5):
@@ -57,18 +56,11 @@ def _grid(across: Scale, up: Scale, payload: dict[str, Any], width: float) -> li
         parts.append(element("line", x1=x, x2=x, y1=bottom, y2=bottom + 5, class_="axis"))
         parts.append(element("text", f"{value:g}", x=x, y=bottom + 19, class_="tick middle"))
     parts.append(element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
-    parts.append(element("text", shown(payload["x"]), x=right, y=bottom + 38, class_="label end"))
+    parts.append(element("text", drawn.x.shown, x=right, y=bottom + 38, class_="label end"))
     middle = (top + bottom) / 2
     turn = f"rotate(-90 14 {middle:.0f})"
-    parts.append(element("text", shown(payload["y"]), x=14.0, y=middle, transform=turn, class_="label middle"))
+    parts.append(element("text", drawn.y.shown, x=14.0, y=middle, transform=turn, class_="label middle"))
     return parts
-
-
-def shown(axis: dict[str, Any]) -> str:
-    """``loss``, ``time, ms``, ``loss, log scale``."""
-    return ", ".join(
-        [axis["label"], *([axis["unit"]] if axis["unit"] else []), *(["log scale"] if axis["log"] else [])]
-    )
 
 
 def _line(points: list[list[float]], number: int, across: Scale, up: Scale) -> Markup:
@@ -84,8 +76,8 @@ def color(number: int) -> str:
     return f"c{number % COLORS}" + (" again" if number >= COLORS else "")
 
 
-def _told(line: dict[str, Any]) -> str:
-    if not line["points"]:
-        return f"{line['name']}: no points"
-    (first_x, first), (last_x, last) = line["points"][0], line["points"][-1]
-    return f"{line['name']}: {t.number(first)} at {first_x:g}, {t.number(last)} at {last_x:g}"
+def _told(line: Line) -> str:
+    if not line.points:
+        return f"{line.name}: no points"
+    (first_x, first), (last_x, last) = line.points[0], line.points[-1]
+    return f"{line.name}: {t.number(first)} at {first_x:g}, {t.number(last)} at {last_x:g}"

@@ -64,7 +64,7 @@ def test_equal_ones_of_several_variants_share_a_file(model: Path, tmp_path: Path
     folder.mkdir()
     first, second = gather([model], folder), gather([model], folder)
     assert first == second
-    assert [one["title"] for one in first] == ["Learning curves", "Layers"]
+    assert [one.title for one in first] == ["Learning curves", "Layers"]
     assert len(list((folder / "attachments").iterdir())) == 2
 
 
@@ -77,11 +77,11 @@ def test_the_report_shows_those_of_the_whole_chain_and_the_analysis_beside_it(
     attach(made, [TABLE])
     config = BenchmarkConfig(data=str(digits_npz), max_time_s=0.5, min_blocks=3, block_ms=2.0, end_to_end=False)
     found = benchmark([f"eager={model}", f"fp32={made}"], tmp_path / "run", config)
-    eager, fp32 = found.report["variants"]
+    eager, fp32 = found.report.variants
     sensitivity = "Sensitivity of model to int8, layer by layer"
-    assert [one["title"] for one in eager["attachments"]] == ["Learning curves", sensitivity]
-    assert [one["title"] for one in fp32["attachments"]] == ["Learning curves", sensitivity, "Layers"]
-    assert eager["attachments"][0]["file"] == fp32["attachments"][0]["file"]
+    assert [one.title for one in eager.attachments] == ["Learning curves", sensitivity]
+    assert [one.title for one in fp32.attachments] == ["Learning curves", sensitivity, "Layers"]
+    assert eager.attachments[0].file == fp32.attachments[0].file
     page = (tmp_path / "run" / "report.html").read_text()
     assert "How it came about" in page
     assert "layer1.0.conv1" in page

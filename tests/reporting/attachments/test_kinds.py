@@ -8,7 +8,7 @@ import pytest
 
 from deploykit.base.atomic import write_json
 from deploykit.base.errors import BadInput
-from deploykit.reporting import write_report
+from deploykit.reporting import validate, write_report
 from deploykit.reporting.attachments import Attachment, bars, sensitivity, series, table
 from deploykit.reporting.attachments.draw import cell
 from deploykit.reporting.attachments.files import MAX_BYTES, read_attachment
@@ -32,7 +32,7 @@ def written(folder: Path, *attachments: Attachment, count: int = 2) -> dict[str,
         named.append({"title": one.title, "kind": one.kind, "file": file})
     for variant in report["variants"][:count]:
         variant["attachments"] = named
-    write_report(report, folder)
+    write_report(validate(report), folder)
     return report
 
 
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_attachment_is_only_linked(tmp_path: Path, payload: st
     (tmp_path / "attachments/0.json").write_text(payload)
     report = sample.report()
     report["variants"][0]["attachments"] = [{"title": "Log", "kind": "log", "file": "attachments/0.json"}]
-    write_report(report, tmp_path)
+    write_report(validate(report), tmp_path)
     page = page_of(tmp_path)
     assert "How it came about" not in page.text
     assert ("a", "href", "./attachments/0.json") in page.attributes

@@ -82,7 +82,7 @@ def test_the_pareto_plot_is_sound(count: int, width: float, style: str) -> None:
     kinds = [one.get("class", "") for one in groups]
     assert kinds.count("point pick") == 1
     lines = root.findall(".//*[@class='front-line']")
-    assert len(lines) == (1 if len(made["pareto"]) > 1 else 0)
+    assert len(lines) == (1 if len(made.pareto) > 1 else 0)
 
 
 def test_points_carry_both_intervals() -> None:
@@ -118,7 +118,7 @@ def test_equal_samples_are_a_spike() -> None:
 def test_distributions_are_drawn_fastest_first() -> None:
     made = validate(sample.report(6))
     generator = np.random.default_rng(0)
-    samples = {v["name"]: generator.normal(v["measurements"][0]["p50_ms"], 0.01, 500) for v in made["variants"]}
+    samples = {v.name: generator.normal(v.measurements[0].p50_ms, 0.01, 500) for v in made.variants}
     drawn = str(latency_chart(made, samples, 1040, "wide"))
     ElementTree.fromstring(drawn)
     assert drawn.index(">pruned50-int8<") < drawn.index(">int8<") < drawn.index(">eager<")
