@@ -111,15 +111,15 @@ class Manifest:
     files: dict[str, str]
     stage: str
     version: int
-    config: JsonObject = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     parents: tuple[Parent, ...] = ()
-    preprocessing: JsonObject | None = None
+    preprocessing: Mapping[str, Any] | None = None
     classes: tuple[str, ...] | None = None
     target: str | None = None
     precision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
-    facts: JsonObject = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     created: str = ""
     schema: str = SCHEMA
 
@@ -143,7 +143,7 @@ class Made(Result):
 
     output: Path
     made: bool
-    facts: JsonObject = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
@@ -241,7 +241,23 @@ def files_of(*paths: Path) -> dict[str, str]:
     return {path.name: file_sha256(path) for path in paths}
 
 
-def lineage_entry(manifest: Manifest, result: Mapping[str, Any]) -> dict[str, Any]:
+class LineageEntry(TypedDict, total=False):
+    """What a model file, and an ONNX file made from it, keeps of one stage that the model went through.
+
+    Attributes:
+        stage: the command.
+        config: its configuration.
+        parents: ``role``, ``sha256`` and ``name`` of what it was made from.
+        result: what the stage found out.
+    """
+
+    stage: str
+    config: Mapping[str, Any]
+    parents: list[dict[str, str | None]]
+    result: Mapping[str, Any]
+
+
+def lineage_entry(manifest: Manifest, result: Mapping[str, Any]) -> LineageEntry:
     """What a model file's lineage says of the stage that made it, with what it found out as ``result``."""
     parents = [{"role": one.role, "sha256": one.sha256, "name": one.name} for one in manifest.parents]
     return {"stage": manifest.stage, "config": manifest.config, "parents": parents, "result": dict(result)}

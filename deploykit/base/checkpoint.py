@@ -5,10 +5,12 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.artifact import LineageEntry
 from deploykit.base.errors import BadInput, from_os_error, shortened
 from deploykit.base.preprocessing import Preprocessing
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "deploykit.model/1"
+
+
+Kwargs = dict[str, Any]
+"""Keyword arguments of a network's builder: numbers, texts and lists of them."""
 
 
 @dataclass
@@ -31,7 +37,7 @@ class Arch:
 
     source: str
     name: str
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: Kwargs = field(default_factory=dict)
     shapes: dict[str, list[int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -50,7 +56,7 @@ class ModelFile:
         ranges: activation ranges by module name (QAT).
         preprocessing: what turns a picture into its input.
         classes: names in the order of the outputs.
-        lineage: what was done to it, oldest first: ``{"stage", "config", "parents", "result"}``.
+        lineage: what was done to it, oldest first.
         samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}`` tensors of test images, N ≤ 32.
     """
 
@@ -60,8 +66,8 @@ class ModelFile:
     classes: tuple[str, ...]
     ema: dict[str, Tensor] | None = None
     masks: dict[str, Tensor] | None = None
-    ranges: dict[str, Any] | None = None
-    lineage: list[dict[str, Any]] = field(default_factory=list)
+    ranges: Mapping[str, Any] | None = None
+    lineage: list[LineageEntry] = field(default_factory=list)
     samples: dict[str, Tensor] | None = None
 
 
@@ -270,7 +276,7 @@ def is_model_file(content: Any) -> bool:
     return isinstance(content, dict) and str(content.get("format", "")).startswith("deploykit.model/")
 
 
-def parse_model_file(content: dict[str, Any], path: Path) -> ModelFile:
+def parse_model_file(content: Mapping[str, Any], path: Path) -> ModelFile:
     """The checked :class:`ModelFile` of a content read from ``path``.
 
     Raises:

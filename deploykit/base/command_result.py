@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+
+from deploykit.base.atomic import JsonObject
 
 
 class Result(ABC):
@@ -30,7 +31,7 @@ class Result(ABC):
         return ""
 
     @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able fields."""
 
     @abstractmethod

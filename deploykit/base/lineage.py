@@ -80,7 +80,7 @@ def _step(path: Path, manifest: Manifest, folder: Path | None) -> StepRow:
         "stage": manifest.stage,
         "output": shown,
         "sha256": artifact_sha256(path),
-        "config": manifest.config,
+        "config": dict(manifest.config),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.errors import BadInput
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
@@ -47,7 +48,7 @@ class Preprocessing:
         resize = None if self.resize is None else max(size, round(self.resize * size / max(self.size)))
         return replace(self, size=(size, size), resize=resize)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """A JSON-able dictionary that :meth:`from_dict` reads back."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -59,9 +60,7 @@ class Preprocessing:
             BadInput: a field is missing, unknown or of the wrong type.
         """
         try:
-            tuples: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-            }
+            tuples: JsonObject = {key: tuple(one) if isinstance(one, list) else one for key, one in fields.items()}
             return cls(**tuples)
         except TypeError as error:
             raise BadInput(f"preprocessing cannot be read: {error}") from error

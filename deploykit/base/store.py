@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from deploykit.base.atomic import JsonObject, atomic_folder, write_json
+from deploykit.base.atomic import atomic_folder, write_json
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 
@@ -35,7 +36,7 @@ class Entry:
     folder: Path
     stage: str
     files: dict[str, str]
-    facts: JsonObject
+    facts: Mapping[str, Any]
     created: str
 
     @property
@@ -86,7 +87,7 @@ class Store:
             created = datetime.now(UTC).isoformat(timespec="seconds")
             fields = {"schema": SCHEMA, "stage": stage, "files": names, "facts": facts or {}, "created": created}
             write_json(folder / ENTRY, fields)
-        return Entry(target, stage, names, dict(facts or {}), created)
+        return Entry(target, stage, names, facts or {}, created)
 
     def restore(
         self,

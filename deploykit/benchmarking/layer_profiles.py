@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,9 +198,15 @@ def _of_nodes(spec: Spec, rows: Sequence[TimedLayer]) -> Times:
     return {(name, kinds.get(name, "")): time for name, time in found.items()} | {(ELSE, ""): rest}
 
 
+class ShownLayer(TimedLayer):
+    """One layer of an engine with its time and its share of all."""
+
+    share: float
+
+
 def timed(
     path: Path, target: str | None, threads: int | None, size: int | None, allow_code: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Mapping[str, object], list[ShownLayer]]:
     """Facts of the engine, and its layers in the order they run with their time and their share of all.
 
     Args:
@@ -224,7 +230,9 @@ def timed(
         rows = told.timed_layers(x)
         found, left = audit_and_left(runner)
     total = sum(row["time_us"] for row in rows) or 1.0  # all below the clock's step
-    shown = [{**row, "time_us": round(row["time_us"], 2), "share": round(row["time_us"] / total, 4)} for row in rows]
+    shown: list[ShownLayer] = [
+        {**row, "time_us": round(row["time_us"], 2), "share": round(row["time_us"] / total, 4)} for row in rows
+    ]
     facts = {
         "timed_on": {"target": runner.target, "batch": x.shape[0], "threads": runner.threads, "layers": len(rows)},
         "layers_us": round(total, 1),

@@ -6,18 +6,18 @@ said.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from deploykit.base.artifact import Manifest, read_manifest
+from deploykit.base.engine_layers import EngineLayer
 from deploykit.base.errors import DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.runner import Layered
 from deploykit.base.spec import Spec
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
-Described = tuple[dict[str, Any], list[dict[str, Any]]]
+Described = tuple[Mapping[str, object], Sequence[EngineLayer]]
 Timed = Callable[[Path, str], Described]
 """Opens a plan on a target: facts of the engine, and its layers with the time of each."""
 
@@ -39,7 +39,7 @@ def describe_plan(
     from deploykit.engines.tensorrt.plan_file import read_header
 
     header, manifest = read_header(path), read_manifest(path)
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "format": f"{header.target} plan",
         "built_with": header.version,
         "compute_capabilities": list(header.capabilities),
@@ -95,7 +95,7 @@ def _opened(path: Path, target: str, timed: Timed | None, size: int | None, allo
             return timed(path, target)
         with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
             found, left = audit_and_left(runner)
-            layers = [dict(row) for row in runner.layers()] if isinstance(runner, Layered) else []
+            layers = runner.layers() if isinstance(runner, Layered) else []
     except DeploykitError as error:
         missing = "tactics, formats, fusion, reformats" + (", and the time of each layer" if timed is not None else "")
         return {"not_told": f"{missing}, because the plan does not open here: {error.what}"}, []

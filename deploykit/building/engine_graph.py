@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,16 +34,20 @@ class Graph:
         preprocessing: as a dictionary, or None where nothing tells it.
         classes: or None.
         notes: what to say of it.
-        facts: what the manifest keeps of the preparation.
+        precision: of its layers that multiply.
+        float_precision: of its float part.
+        cast: what the manifest keeps of the cast; None where it is the source.
     """
 
     path: Path
-    preprocessing: dict[str, Any] | None
+    preprocessing: Mapping[str, Any] | None
     classes: tuple[str, ...] | None
-    notes: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
+    notes: list[str]
+    precision: str
+    float_precision: str
+    cast: Mapping[str, object] | None
 
-    def described(self, manifest: Manifest, facts: dict[str, Any]) -> Manifest:
+    def described(self, manifest: Manifest, facts: Mapping[str, Any]) -> Manifest:
         """``manifest`` of what was built of it, with what is known of it and ``facts``, whose precision counts."""
         return replace(
             manifest,
@@ -80,8 +85,7 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     if config.sparse:
         said = [*said, sparse_note(proto)]
     own, rest = precision_of(proto)
-    kept = {"precision": own, "float_precision": rest, "cast": cast_facts}
-    return Graph(path, preprocessing, known.classes, [*known.notes, *notes, *said], kept)
+    return Graph(path, preprocessing, known.classes, [*known.notes, *notes, *said], own, rest, cast_facts)
 
 
 def _in_precision(
@@ -91,7 +95,7 @@ def _in_precision(
     config: BuildConfig,
     preprocessing: Preprocessing | None,
     progress: Progress,
-) -> tuple[Path, list[str], dict[str, Any] | None]:
+) -> tuple[Path, list[str], Mapping[str, object] | None]:
     """The file in the precision asked for, what to say of that, and the facts of the cast."""
     own, rest = precision_of(proto)
     if config.precision == "fp8" and own == "int8":
@@ -108,15 +112,15 @@ def _in_precision(
     )
     path = scratch / f"{source.stem}.{config.precision}.onnx"
     onnx.save(made.proto, str(path))
-    facts = {key: value for key, value in made.facts.items() if key != "parity"}
-    parity = made.facts["parity"]
-    facts["snr_db"] = None if parity is None else parity["snr_db"]
-    if images is None:
+    facts, parity = made.facts, made.facts["parity"]
+    told = {key: value for key, value in facts.items() if key != "parity"}
+    told["snr_db"] = None if parity is None else parity["snr_db"]
+    if images is None or parity is None:
         checked = "no --data: activations were not measured, and the cast is not verified"
     else:
         checked = f"ranges of {len(images)} pictures, SNR {parity['snr_db']:.1f} dB"
     kept = f"{facts['nodes_float']} nodes stay fp32" if facts["nodes_float"] else "every node"
-    return path, [f"cast to {config.precision}: {kept}, {facts['casts']} casts; {checked}"], facts
+    return path, [f"cast to {config.precision}: {kept}, {facts['casts']} casts; {checked}"], told
 
 
 def split_seen(data: DataSource) -> Split:
@@ -138,7 +142,7 @@ def _pictures(config: BuildConfig, progress: Progress) -> list[np.ndarray] | Non
 
 def _as_fp8(
     source: Path, proto: onnx.ModelProto, scratch: Path, target: str
-) -> tuple[Path, list[str], dict[str, Any] | None]:
+) -> tuple[Path, list[str], Mapping[str, object] | None]:
     if "fp8" not in target_of(target).precisions:
         able = target_names(lambda row: "fp8" in row.precisions)
         raise BadInput(f"{target} has no fp8", expected=" or ".join(able))

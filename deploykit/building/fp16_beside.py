@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.artifact import Manifest, already_made, read_manifest, write_manifest
 from deploykit.base.errors import DeploykitError
@@ -35,6 +35,30 @@ def wants_beside(config: BuildConfig, precision: str) -> bool:
     return config.beside == "fp16" and precision == "int8" and not config.strip
 
 
+class Decided(TypedDict):
+    """Which of an int8 and an fp16 plan is to be taken.
+
+    Attributes:
+        ms: of a call of each; None: not timed here.
+        snr_db: of each against float; None: not compared here.
+        pick: None: undecided, or neither agrees with float.
+        why: in words.
+    """
+
+    ms: dict[str, float] | None
+    snr_db: dict[str, float | None] | None
+    pick: str | None
+    why: str
+
+
+class Beside(Decided):
+    """The engine beside an int8 one: its file's name, its bytes, and which float network it was made from."""
+
+    file: str
+    bytes: int
+    made_from: str
+
+
 def build_beside(
     source: Path,
     target: Path,
@@ -43,7 +67,7 @@ def build_beside(
     force: bool,
     progress: Progress,
     build_engine: BuildFile,
-) -> dict[str, Any]:
+) -> Beside:
     """Build the fp16 engine beside an int8 one and name the faster that keeps its accuracy.
 
     Args:
@@ -54,9 +78,6 @@ def build_beside(
         force: replace what is not ours.
         progress: where it shows.
         build_engine: builds one plan.
-
-    Returns:
-        file, bytes, made_from, ms (None: not timed here), snr_db, pick (None: undecided), why.
     """
     place = beside_name(target)
     with TemporaryDirectory(prefix="deploykit-") as scratch:
@@ -68,8 +89,8 @@ def build_beside(
             write_manifest(place, build_engine(graph, place, own, described, force, progress))
         known = read_manifest(place)
         assert known is not None
-        said: dict[str, Any] = {"file": place.name, "bytes": known.facts["bytes"], "made_from": made_from}
-        return {**said, **_decided(graph, {"int8": target, "fp16": place}, config, progress)}
+        decided = _decided(graph, {"int8": target, "fp16": place}, config, progress)
+        return {"file": place.name, "bytes": known.facts["bytes"], "made_from": made_from, **decided}
 
 
 def float_source(source: Path, scratch: Path) -> tuple[Path, str]:
@@ -145,19 +166,19 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
         graph.initializer.remove(tensor)
 
 
-def _decided(graph: Path, plans: dict[str, Path], config: BuildConfig, progress: Progress) -> dict[str, Any]:
+def _decided(graph: Path, plans: dict[str, Path], config: BuildConfig, progress: Progress) -> Decided:
     """Which of two plans is the faster that keeps its accuracy; undecided where there is no GPU to time them."""
     from deploykit.building.race import race
     from deploykit.engines.tensorrt.hardware import gpu_or_none
 
-    undecided: dict[str, Any] = {"ms": None, "snr_db": None, "pick": None}
     if gpu_or_none(config.device) is None:
-        return {**undecided, "why": "undecided: there is no GPU here to time them"}
+        return {"ms": None, "snr_db": None, "pick": None, "why": "undecided: there is no GPU here to time them"}
     times = race(plans, config)
     try:
         snr = _snr(graph, plans, config, progress)
     except DeploykitError as error:
-        return {**undecided, "ms": times, "why": f"timed, but not compared with float: {error.line()}"}
+        why = f"timed, but not compared with float: {error.line()}"
+        return {"ms": times, "snr_db": None, "pick": None, "why": why}
     keeps = {name: ms for name, ms in times.items() if snr[name][1]}
     pick = min(keeps, key=lambda name: keeps[name], default=None)
     why = "neither agrees with float" if pick is None else f"{pick} is the faster of those that agree with float"

@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, write_artifact
+from deploykit.base.atomic import JsonObject
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.base.targets import ORT_CUDA, ORT_TRT, target_of
@@ -55,11 +56,12 @@ def build_file(
             made, said = _optimized(graph.path, made, Path(scratch), config.target)
             notes.append(said)
         _inline(made)
-        facts: dict[str, Any] = {
-            **graph.facts,
+        facts: JsonObject = {
+            "precision": "tf32" if config.precision == "tf32" else graph.precision,
+            "float_precision": graph.float_precision,
+            "cast": graph.cast,
             "target": config.target,
-            "precision": "tf32" if config.precision == "tf32" else graph.facts["precision"],
-            "provider_options": provider_options(made, graph.path, config, graph.facts["float_precision"]),
+            "provider_options": provider_options(made, graph.path, config, graph.float_precision),
         }
         described = graph.described(manifest, facts)
         content = made.SerializeToString(deterministic=True)

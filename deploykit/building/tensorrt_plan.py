@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, write_artifact, write_manifest
+from deploykit.base.atomic import JsonObject
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.progress import Progress
 from deploykit.base.targets import TENSORRT, TENSORRT_RTX
@@ -54,8 +55,9 @@ def build_file(
     described = build_engine(source, target, config, manifest, force, progress)
     facts = described.facts
     if wants_beside(config, facts["precision"]):
-        facts["beside"] = found = build_beside(source, target, config, manifest, force, progress, build_engine)
-        facts["notes"].append(f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}")
+        found = build_beside(source, target, config, manifest, force, progress, build_engine)
+        note = f"beside it {found['file']} in fp16 ({found['bytes'] / 1e6:.1f} MB): {found['why']}"
+        described = replace(described, facts={**facts, "beside": found, "notes": [*facts["notes"], note]})
     write_manifest(target, described)
     return described
 
@@ -97,11 +99,11 @@ def build_engine(
         *_portable(api, plan.content, target, gpu, config),
         *(f"the parser says: {one}" for one in parsed.warnings),
     ]
-    facts: dict[str, Any] = {
-        **graph.facts,
-        "target": config.target,
+    facts: JsonObject = {
         "precision": "tf32" if precision == "fp32" and tf32 else precision,
         "float_precision": "tf32" if rest == "fp32" and tf32 else rest,
+        "cast": graph.cast,
+        "target": config.target,
         "bytes": len(plan.content),
         "build_s": round(build_s, 3),
         "library": {"package": api.flavour.package, "version": api.version},
@@ -189,7 +191,7 @@ def _best_of(
     gpu: Gpu | None,
     target: Path,
     progress: Progress,
-) -> tuple[Plan, dict[str, Any]]:
+) -> tuple[Plan, dict[str, object]]:
     """Build as often as asked and keep the fastest; what was measured is kept for the next build."""
     from deploykit.engines.tensorrt import build as cache
     from deploykit.engines.tensorrt.build import build_plan
@@ -210,7 +212,7 @@ def _best_of(
             )
         if place is not None and plans[0].timing_cache is not None:
             cache.keep(place, plans[0].timing_cache)
-    facts: dict[str, Any] = {"timing_cache": place.name if place is not None else None}
+    facts: dict[str, object] = {"timing_cache": place.name if place is not None else None}
     if len(plans) == 1:
         return plans[0], facts
 

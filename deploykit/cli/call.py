@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from deploykit.cli import own
-from deploykit.cli.flags import Parameter
+from deploykit.cli.flags import Given, Parameter
+from deploykit.cli.own import Fields
 from deploykit.cli.runtime import running
 
 if TYPE_CHECKING:
     from deploykit.config.command import Command
-
-Given = dict[str, Any]
-"""Value of each parameter by name: a text, texts or a bool, None where it was not given."""
 
 
 def call(name: str, parameters: list[Parameter], given: Given) -> None:
@@ -41,14 +39,14 @@ def call(name: str, parameters: list[Parameter], given: Given) -> None:
             run.finish(result)
 
 
-def _arguments(name: str, command: Command, fields: Given, flags: dict[str, str], given: Given) -> dict[str, Any]:
+def _arguments(name: str, command: Command, fields: Fields, flags: dict[str, str], given: Given) -> Given:
     """What the function takes, ``progress`` aside."""
     from deploykit.config.common import build
 
     force = {"force": bool(given["force"])} if command.force else {}
     if given.get("config") is not None:
         return {**stage_arguments(Path(given["config"]), name, command.config), **force}
-    taken: dict[str, Any] = {}
+    taken: Given = {}
     for one in command.arguments:
         if not one.flags and one.default is None:
             own.needed(given[one.name], one.metavar or one.name.upper())
@@ -61,7 +59,7 @@ def _arguments(name: str, command: Command, fields: Given, flags: dict[str, str]
     return {**taken, "config": build(command.config, fields, flags=flags), **force}
 
 
-def fields_of(command: Command, parameters: list[Parameter], given: Given) -> Given:
+def fields_of(command: Command, parameters: list[Parameter], given: Given) -> Fields:
     """The configuration's plain fields, only those that were given.
 
     Raises:
@@ -70,7 +68,7 @@ def fields_of(command: Command, parameters: list[Parameter], given: Given) -> Gi
     from deploykit.config.command import field_at
     from deploykit.config.flag import flag_of
 
-    fields: Given = {}
+    fields: Fields = {}
     for one in parameters:
         value = given[one["name"]]
         if "field" not in one or value is None:
@@ -120,7 +118,7 @@ def shown(one: Parameter) -> str:
     return flags[-1].partition("/")[0] if flags else one.get("metavar", one["name"])
 
 
-def stage_arguments(path: Path, command: str, kind: Any) -> dict[str, Any]:
+def stage_arguments(path: Path, command: str, kind: Any) -> Given:
     """The keyword arguments of the public function ``command`` that a stage file holds, ``config`` built as ``kind``.
 
     Raises:

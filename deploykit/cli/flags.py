@@ -17,6 +17,10 @@ GENERAL = "General"
 _KINDS: dict[str, Any] = {"text": str | None, "list": list[str] | None, "switch": bool | None}
 
 
+Given = dict[str, Any]
+"""Value of each parameter by name: a text, texts or a bool, None where it was not given."""
+
+
 class Parameter(TypedDict):
     """One word or option of a command.
 
@@ -67,7 +71,7 @@ class _Panelled(TyperCommand):
                 formatter.write_dl(records)
 
 
-def typer_command(name: str, described: CommandFlags, call: Callable[[dict[str, Any]], None]) -> Any:
+def typer_command(name: str, described: CommandFlags, call: Callable[[Given], None]) -> Any:
     """The Click command ``name``; what was given reaches ``call`` by the parameters' names, None where it was not."""
 
     def command(**given: Any) -> None:

@@ -38,7 +38,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def parameters(command: Command) -> list[dict[str, Any]]:
+def parameters(command: Command) -> list[dict[str, object]]:
     """The words and options of a command, see :class:`deploykit.cli.flags.Parameter`."""
     given = [_argument(one, stored=command.stored) for one in command.arguments]
     fields = [*_fields(command.config, stored=command.stored)]
@@ -53,7 +53,7 @@ def parameters(command: Command) -> list[dict[str, Any]]:
     return [*words, *options, *general]
 
 
-def _argument(one: Argument, *, stored: bool = False) -> dict[str, Any]:
+def _argument(one: Argument, *, stored: bool = False) -> dict[str, object]:
     flags = [part.strip() for part in one.flags.split(",")] if one.flags else []
     positional = not flags
     return {
@@ -71,7 +71,7 @@ def _argument(one: Argument, *, stored: bool = False) -> dict[str, Any]:
 
 def _fields(
     config: type[Config], *, stored: bool, but: type[Config] | None = None, inside: str = "", panel: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     found = []
     for name, info in _in_order(config):
         panel = next((mark.title for mark in info.metadata if isinstance(mark, Panel)), panel)
@@ -95,7 +95,7 @@ def _in_order(config: type[Config]) -> list[tuple[str, FieldInfo]]:
     return sorted(config.model_fields.items(), key=lambda one: -depth[one[0]])
 
 
-def _field(path: str, info: FieldInfo, flag: Flag) -> dict[str, Any]:
+def _field(path: str, info: FieldInfo, flag: Flag) -> dict[str, object]:
     name = path.rpartition(".")[2]
     assert info.description, f"{name} has no description"
     many = flag.many if flag.many is not None else get_origin(info.annotation) is tuple and ... in _parts(info)

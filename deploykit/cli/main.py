@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from deploykit._version import __version__
 from deploykit.base.errors import nearest
-from deploykit.cli.flags import SETTINGS, read_flags, typer_command
+from deploykit.cli.flags import SETTINGS, Given, read_flags, typer_command
 
 COMMANDS = read_flags()
 _CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # Typer keeps Click inside itself or beside it, by version
@@ -30,7 +30,7 @@ class Commands(TyperGroup):
             return None
         described = COMMANDS[cmd_name]
 
-        def run(given: dict[str, Any]) -> None:
+        def run(given: Given) -> None:
             from deploykit.cli.call import call
 
             call(cmd_name, described["parameters"], given)

@@ -10,14 +10,16 @@ from deploykit.base.errors import BadInput
 if TYPE_CHECKING:
     from deploykit.base.command_result import Result
     from deploykit.base.progress import Progress
+    from deploykit.cli.flags import Given
     from deploykit.config.common import Config
     from deploykit.config.recipe import Recipe
 
 T = TypeVar("T")
 Fields = dict[str, Any]
+"""Plain fields of a configuration, before they are checked."""
 
 
-def fields(command: str, given: Fields, extra: dict[str, Any]) -> Fields:
+def fields(command: str, given: Fields, extra: Given) -> Fields:
     """The configuration's fields as the command completes them.
 
     Args:
@@ -62,9 +64,7 @@ def _of_recipe(path: Path, allow_code: bool) -> Fields:
     return recipe.train_config(allow_code=allow_code).plain()
 
 
-def mode(
-    command: str, given: Fields, extra: dict[str, Any], flags: dict[str, str], progress: Progress
-) -> Result | None:
+def mode(command: str, given: Fields, extra: Given, flags: dict[str, str], progress: Progress) -> Result | None:
     """The result of a mode that is another function than the command's; None where the command itself is meant.
 
     Args:

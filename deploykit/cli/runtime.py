@@ -6,9 +6,9 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -39,7 +39,7 @@ class Runtime:
         self.exit_code = result.exit_code
 
 
-def print_json(command: str, status: str, fields: dict[str, Any]) -> None:
+def print_json(command: str, status: str, fields: Mapping[str, object]) -> None:
     """The one JSON object of ``--json``; no field takes the place of its schema or status."""
     head = {"schema": f"deploykit.{command}/1", "status": status}
     print(json.dumps({**head, **fields, **head}, allow_nan=False))

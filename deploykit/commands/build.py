@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class BuildResult(Made):
         return "\n".join(lines)
 
 
-def _precision(facts: dict[str, Any]) -> str:
+def _precision(facts: Mapping[str, Any]) -> str:
     own, rest = facts["precision"], facts["float_precision"]
     return own if own == rest else f"{own} with {rest}"
 
@@ -125,7 +126,7 @@ def planned(source: Path, target: Path, config: BuildConfig, data: Opener) -> Ma
     )
 
 
-def told(facts: dict[str, Any]) -> dict[str, Any]:
+def told(facts: Mapping[str, Any]) -> Mapping[str, Any]:
     """The facts as they are told: where the layers of the network stand in the manifest, only their number."""
     if "network" not in facts:
         return facts

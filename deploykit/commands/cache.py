@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -23,7 +23,7 @@ class CacheResult(Result):
     rows: tuple[StoredResult, ...]
     real: bool
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able, for ``--json``."""
         rows = [
             {

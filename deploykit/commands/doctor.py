@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.errors import Unavailable, unknown
 from deploykit.base.progress import SILENT, Progress
@@ -55,7 +55,7 @@ class DoctorResult(Result):
         """What is required and does not work."""
         return self.trouble.line() if self.trouble else ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able fields."""
         error = {"error": self.complaint, "exit_code": self.exit_code} if self.trouble else {}
         return {

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from deploykit.base.environment import cpu, gpus, memory_bytes
 from deploykit.base.targets import (
@@ -34,7 +34,14 @@ from deploykit.base.targets import (
 PROBE_LIMIT_S = 180.0
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_BYTES = 2 << 30
-Answer = dict[str, Any]
+
+
+class Answer(TypedDict):
+    """Whether it works, what there is to say, and the mend where it does not."""
+
+    ok: bool
+    detail: str
+    fix: str | None
 
 
 def _answer(ok: bool, detail: str, fix: str | None = None) -> Answer:

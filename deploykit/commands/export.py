@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import Manifest
+from deploykit.base.atomic import JsonObject
 from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
 from deploykit.base.progress import SILENT, Progress
@@ -44,9 +46,9 @@ class ExportResult(Result):
     output: Path
     files: tuple[str, ...]
     made: bool
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         return {"output": str(self.output), "files": list(self.files), "made": self.made, **self.facts}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def export_cast(
     return cast_file(source, target, config, manifest, drawn, force=force, progress=progress)
 
 
-def summary_of(output: Path, facts: dict[str, Any]) -> str:
+def summary_of(output: Path, facts: Mapping[str, Any]) -> str:
     """For people."""
     cast, parity = facts["cast"], facts["parity"]
     quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from deploykit.base.atomic import write_text
+from deploykit.base.atomic import JsonObject, write_text
 from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -33,7 +32,7 @@ class InitResult(Result):
     trains: bool
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able, for ``--json``."""
         return {
             "path": self.path.as_posix(),

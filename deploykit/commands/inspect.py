@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import read_manifest
+from deploykit.base.atomic import JsonObject
 from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, from_os_error
@@ -26,6 +28,10 @@ SUFFIXES = target_of(TENSORRT).suffixes
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
 
 
+Found = tuple[str, Mapping[str, object], Sequence[Mapping[str, object]]]
+"""Kind, facts and layers of a file."""
+
+
 @dataclass(frozen=True)
 class InspectResult(Result):
     """What was found.
@@ -40,11 +46,11 @@ class InspectResult(Result):
 
     file: str
     kind: str
-    facts: dict[str, Any]
-    layers: list[dict[str, Any]] = field(default_factory=list)
+    facts: Mapping[str, object]
+    layers: Sequence[Mapping[str, Any]] = ()
     show_layers: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """For ``--json``; the layers only where they were asked for."""
         found = {"file": self.file, "kind": self.kind, **self.facts}
         return {**found, "layers": self.layers} if self.show_layers else found
@@ -87,15 +93,12 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
         threads = 1 if config.threads is None else config.threads
         with progress.task("time the layers"):
             measured, found = timed(path, config.target, threads, size, config.allow_code)
-        facts |= measured
+        facts = {**facts, **measured}
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise from_os_error(error, f"cannot read {path}") from error
     return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, config.layers or times)
-
-
-Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
 
 
 def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, times: bool) -> Found:
@@ -112,9 +115,9 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
 
         return describe_file(path, arch, size, allow_code)
     if suffix in SUFFIXES:
-        from deploykit.building.describe_plan import describe_plan
+        from deploykit.building.describe_plan import Described, describe_plan
 
-        def measured(path: Path, target: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        def measured(path: Path, target: str) -> Described:
             return timed(path, target, None, size, allow_code)
 
         return "engine", *describe_plan(path, timed=measured if times else None, size=size, allow_code=allow_code)
@@ -151,7 +154,7 @@ def _described_by(path: Path) -> Path | None:
     return path.with_name(name) if name != path.name and name else None
 
 
-def _report(report: Report) -> dict[str, Any]:
+def _report(report: Report) -> dict[str, object]:
     variants = [
         {
             **{key: getattr(variant, key) for key in ("name", "target", "precision", "status")},
@@ -166,7 +169,7 @@ def _report(report: Report) -> dict[str, Any]:
     return {**{key: fields[key] for key in keep}, "variants": variants}
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> dict[str, object]:
     if _described_by(path) is not None:
         return {}
     return {"manifest": manifest_facts(path)}

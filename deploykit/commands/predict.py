@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.keywords import by_keywords
@@ -26,7 +27,7 @@ class PredictResult(Result):
     answers: tuple[Answer, ...]
     annotated: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """For ``--json``."""
         return {
             "artifact": self.artifact,

@@ -25,6 +25,7 @@ from deploykit.base.artifact import (
     read_manifest,
     refuse_input,
 )
+from deploykit.base.atomic import JsonObject
 from deploykit.base.checkpoint import check_file
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
@@ -55,7 +56,7 @@ class Stage:
     def manifest(
         self,
         kind: str,
-        config: dict[str, Any],
+        config: Mapping[str, object],
         parents: Sequence[Parent],
         *,
         precision: str | None = None,
@@ -144,7 +145,7 @@ def output_path(output: Path | str | None, default: Path, suffix: str, *inputs: 
     return target
 
 
-def recorded(config: Config, *without: str, **instead: Any) -> dict[str, Any]:
+def recorded(config: Config, *without: str, **instead: Any) -> JsonObject:
     """A configuration as artifacts state it: data by a portable name, without what changes no result.
 
     Args:

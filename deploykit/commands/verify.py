@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.keywords import by_keywords
@@ -40,14 +43,14 @@ class VerifyResult(Result):
     verified_on: str
     parting: Parting | None
     bisected: bool
-    worst: tuple[dict[str, Any], ...]
+    worst: tuple[Mapping[str, Any], ...]
 
     @property
     def ok(self) -> bool:
         """Whether parity holds."""
         return self.parity.ok
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         return {
             "reference": self.reference,
@@ -122,11 +125,10 @@ def verify(
 
     config = config or VerifyConfig()
     specs = (resolve(_spec(reference), config.device), resolve(_spec(candidate), config.device))
-    options: dict[str, Any] = {"threads": config.threads, "device": config.device, "size": config.size}
-    with (
-        open_runner(specs[0], **options, allow_code=config.allow_code) as one,
-        open_runner(specs[1], **options, allow_code=config.allow_code) as other,
-    ):
+    opened = partial(
+        open_runner, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
+    )
+    with opened(specs[0]) as one, opened(specs[1]) as other:
         columns = class_order(one, other, progress)
         say_preprocessing(one, other, progress)
         pictures = pictures_of_pair(specs, (one, other), config, progress)
@@ -159,7 +161,7 @@ def _shown_db(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.1f} dB"
 
 
-def _picture(entry: dict[str, Any]) -> str:
+def _picture(entry: Mapping[str, Any]) -> str:
     name = f"picture {entry['index']}" + (f" ({entry['file']})" if entry.get("file") else "")
     if entry["max_abs"] is None:
         return f"{name} at batch {entry['batch']}: NaN or infinite numbers"

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.errors import BadInput, nearest
 
 
@@ -17,7 +18,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> JsonObject:
         """The JSON-able dictionary that stands in manifests and stage files; :func:`build` reads it back."""
         return self.model_dump(mode="json")
 
@@ -29,7 +30,7 @@ class Config(BaseModel):
 C = TypeVar("C", bound=BaseModel)
 
 
-def build(kind: type[C], fields: dict[str, Any], where: str = "", *, flags: Mapping[str, str] | None = None) -> C:
+def build(kind: type[C], fields: Mapping[str, object], where: str = "", *, flags: Mapping[str, str] | None = None) -> C:
     """Validate ``fields`` as ``kind``, all errors collected into one line.
 
     Args:

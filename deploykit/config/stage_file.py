@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from deploykit.base.atomic import write_text
+from deploykit.base.atomic import JsonObject, write_text
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.spec import parse_spec
 
 
-def write_stage(path: Path, command: str, arguments: dict[str, Any], paths: tuple[str, ...]) -> None:
+def write_stage(path: Path, command: str, arguments: Mapping[str, object], paths: tuple[str, ...]) -> None:
     """Store the plain arguments of the public function ``command``.
 
     Args:
@@ -36,7 +36,7 @@ def write_stage(path: Path, command: str, arguments: dict[str, Any], paths: tupl
     )
 
 
-def read_stage(path: Path, command: str) -> dict[str, Any]:
+def read_stage(path: Path, command: str) -> JsonObject:
     """The arguments stored in a stage file of ``command``; its paths resolved, plain ones as ``Path``.
 
     Raises:

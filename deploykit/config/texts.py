@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import yaml
 
 from deploykit.base.errors import BadInput
 
 
-def pairs(texts: list[str], flag: str) -> dict[str, Any]:
+def pairs(texts: list[str], flag: str) -> dict[str, object]:
     """``key=value`` texts, several in one where commas stand between them; values are YAML.
 
     Raises:
         BadInput: a text without ``=``, or a value that is no YAML.
     """
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     for text in texts:
         for pair in re.split(r",(?=\s*[A-Za-z_]\w*=)", text):
             key, equals, value = pair.strip().partition("=")

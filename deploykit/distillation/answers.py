@@ -138,7 +138,7 @@ def _clean(
     return PreparedTeacher(rows() if made is None else made)
 
 
-def _identity(teacher: OpenTeacher, train: Split) -> dict[str, Any]:
+def _identity(teacher: OpenTeacher, train: Split) -> dict[str, object]:
     return {
         "teacher": teacher.sha256,
         "target": teacher.spec.target,

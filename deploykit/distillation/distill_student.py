@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ class Student:
     """
 
     start: Start
-    facts: dict[str, Any]
+    facts: Mapping[str, str | int]
     from_file: bool
 
 
@@ -52,9 +53,9 @@ def start_student(
     from deploykit.models import arch_text
     from deploykit.training.start_model import start_network
 
-    arch, facts = config.arch, dict[str, Any]()
+    arch, facts = config.arch, dict[str, int]()
     if source is None and arch == "auto":
-        arch, facts = _chosen_arch(teachers[0], config, progress)
+        arch, facts["macs_of_teacher"] = _chosen_arch(teachers[0], config, progress)
     elif arch == "auto":
         raise BadInput("both a student file and --arch auto are given", fix="Leave one of them out.")
     wanted = TrainConfig(
@@ -68,7 +69,8 @@ def start_student(
     return Student(start, {"arch": arch_text(start.arch), **facts}, source is not None)
 
 
-def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress) -> tuple[str, dict[str, Any]]:
+def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress) -> tuple[str, int]:
+    """The smaller network of the teacher's family, and the teacher's MACs."""
     from deploykit.distillation.student import scaled_down
     from deploykit.models import arch_text, count
 
@@ -79,7 +81,7 @@ def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress
     chosen = scaled_down(loaded.loaded.arch, macs, size, config.auto_macs)
     name = arch_text(chosen.arch)
     progress.say(f"student: {name}, {chosen.macs / 1e6:.2f} million MACs, {chosen.macs / macs:.2f} of the teacher's")
-    return name, {"macs_of_teacher": macs}
+    return name, macs
 
 
 def distill_student(
@@ -109,15 +111,23 @@ def distill_student(
     resume = ResumeFile(run.target, run.manifest.key, run.manifest.config)
     resume.check_writable()
     judge_teachers(teachers, config, splits["select"], run.progress)
-    facts = {
-        **_told(teachers, config, splits["select"]),
-        "student": {**student.facts, **_counted(start, preprocessing)},
-        "top1_select_before": _before(run, config, student, teachers, splits["select"], preprocessing),
-    }
+    together = top1_together(teachers, config, splits["select"].labels)
+    counted = _counted(start, preprocessing)
+    before = _before(run, config, student, teachers, splits["select"], preprocessing)
     with kept_when_diverged(run, start, preprocessing, splits, resume):
         outcome = _fit(run, config, start, teachers, splits, preprocessing, resume, opened)
-    facts = {**course_facts(outcome.course, len(splits["select"]), run.fabric), **facts}
-    _judge(facts, run.progress)
+    course = course_facts(outcome.course, len(splits["select"]), run.fabric)
+    _judge(before, course["top1_select"], together, run.progress)
+    facts = {
+        **course,
+        "teachers": [
+            {"name": one.spec.name, "target": one.spec.target, "top1_select": one.top1, "weight": one.weight}
+            for one in teachers
+        ],
+        "top1_select_teachers": together,
+        "student": {**student.facts, **counted},
+        "top1_select_before": before,
+    }
     if run.fabric.global_rank != 0:
         return replace(run.manifest, facts=facts)
     described = write_trained(run, outcome, start, preprocessing, splits, facts)
@@ -228,14 +238,6 @@ def _looked_into(teacher: OpenTeacher) -> nn.Module:
     return network_of(teacher, "layers", "Name its model file, or leave --features out.")
 
 
-def _told(teachers: list[OpenTeacher], config: DistillConfig, select: Split) -> dict[str, Any]:
-    told = [
-        {"name": one.spec.name, "target": one.spec.target, "top1_select": one.top1, "weight": one.weight}
-        for one in teachers
-    ]
-    return {"teachers": told, "top1_select_teachers": top1_together(teachers, config, select.labels)}
-
-
 def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
     from deploykit.models import count
 
@@ -243,9 +245,9 @@ def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
     return {"macs": counts.macs, "params": counts.params}
 
 
-def _judge(facts: dict[str, Any], progress: Progress) -> None:
-    """Say where distillation did not do what it is for."""
-    before, after, teachers = facts["top1_select_before"], facts["top1_select"], facts["top1_select_teachers"]
+def _judge(before: float | None, after: float | None, teachers: float, progress: Progress) -> None:
+    """Say where distillation did not do what it is for: the top-1 on ``select`` of the student and of its teachers."""
+    assert after is not None
     if before is not None and after < before:
         progress.warn(
             f"the student answers select worse than before ({100 * before:.2f} → {100 * after:.2f} %): "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.errors import BadInput, shortened
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
     from deploykit.base.runner import Runner
+    from deploykit.exporting.describe_onnx import OnnxFacts
 
 _DEFAULT_AXIS = 0
 
@@ -86,7 +87,7 @@ _LEFT_TO_ENGINES = ("No Op registered for", "Field 'shape' of 'type' is required
 """Operators may be an engine's own (a plugin), and outputs without a shape run."""
 
 
-def described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> OnnxFacts:
     """Facts of a file that ONNX's checker and its shape inference find valid.
 
     ``path``: of the ``.onnx``; it may be larger than 2 GB.
@@ -126,7 +127,7 @@ def refuse_unsound(path: Path, *, finite: bool = True) -> None:
     refuse_outside_indices(onnx.load(str(path)), str(path))
 
 
-def refuse_not_finite(path: Path, facts: dict[str, Any]) -> None:
+def refuse_not_finite(path: Path, facts: OnnxFacts) -> None:
     """Refuse weights that hold NaN or infinity, by the facts of the file."""
     if facts["not_finite"]:
         raise BadInput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import onnx
@@ -13,6 +13,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 
 from deploykit.base.errors import BadInput
+
+if TYPE_CHECKING:
+    from deploykit.models.describe_model import FileLayer
 
 PRECISIONS: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
@@ -27,7 +30,55 @@ INTEGER_OPS = ("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulIn
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", *INTEGER_OPS)
 
 
-def describe_onnx(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+class OnnxTensor(TypedDict):
+    """An input or output of a graph; a dimension is a name where it is dynamic, 0 where nothing is known of it."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class OnnxFacts(TypedDict):
+    """What is in an ONNX file.
+
+    Attributes:
+        opset: domain → version.
+        ir_version: of the format.
+        producer: name and version.
+        inputs: without initializers.
+        outputs: of the graph.
+        nodes: of the graph, without those of subgraphs.
+        operators: operator → nodes.
+        params: numbers that are stored.
+        macs: for one picture, where they are known.
+        precision: precision → layers.
+        stated_precision: of the metadata, as the next three are.
+        preprocessing: what its input is made by.
+        classes: names in the order of the outputs.
+        lineage: what was done to the model.
+        external_data: files that hold weights.
+        not_finite: tensors with NaN or infinity.
+    """
+
+    opset: dict[str, int]
+    ir_version: int
+    producer: str
+    inputs: list[OnnxTensor]
+    outputs: list[OnnxTensor]
+    nodes: int
+    operators: dict[str, int]
+    params: int
+    macs: int | None
+    precision: dict[str, int]
+    stated_precision: str | None
+    preprocessing: Any
+    classes: Any
+    lineage: Any
+    external_data: list[str] | None
+    not_finite: list[str]
+
+
+def describe_onnx(path: Path) -> tuple[OnnxFacts, list[FileLayer]]:
     """Facts and layers of an ONNX file.
 
     Raises:
@@ -46,7 +97,7 @@ def describe_onnx(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     shapes = _shapes(model)
     layers = _layers(model, shapes)
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-    facts: dict[str, Any] = {
+    facts: OnnxFacts = {
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "ir_version": model.ir_version,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
@@ -112,9 +163,9 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, list[int]]]:
     return known
 
 
-def _layers(model: onnx.ModelProto, shapes: dict[str, tuple[int, list[int]]]) -> list[dict[str, Any]]:
+def _layers(model: onnx.ModelProto, shapes: dict[str, tuple[int, list[int]]]) -> list[FileLayer]:
     makers = {output: node for node in model.graph.node for output in node.output}
-    layers = []
+    layers: list[FileLayer] = []
     for node in model.graph.node:
         if node.op_type not in LAYERS:
             continue
@@ -178,7 +229,7 @@ def _macs(
     return int(np.prod(out)) * left[0 if transposed else -1] if left else None
 
 
-def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:
+def _value(value: onnx.ValueInfoProto) -> OnnxTensor:
     kind = value.type.tensor_type
     shape = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name if kind.elem_type else "unknown"

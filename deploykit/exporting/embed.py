@@ -8,12 +8,13 @@ It equals (x/255 − mean)/std up to one rounding of float32. Resizing and cropp
 from __future__ import annotations
 
 import json
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deploykit._version import __version__
+from deploykit.base.artifact import LineageEntry
 from deploykit.base.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def write_metadata(
     preprocessing: Preprocessing,
     classes: tuple[str, ...] | None,
     precision: str,
-    lineage: list[dict[str, Any]],
+    lineage: Sequence[LineageEntry],
 ) -> None:
     """Set the metadata of a model, in place.
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.errors import AnswerNo, BadInput
 
@@ -113,10 +113,17 @@ def export_with(
 def _dynamo(module: nn.Module, example: Tensor, names: list[str], opset: int, dynamic: bool, folder: Path) -> ir.Model:
     import torch
 
-    options: dict[str, Any] = {"input_names": ["input"], "output_names": names, "opset_version": opset}
-    if dynamic and not isinstance(module, torch.export.ExportedProgram):
-        options["dynamic_shapes"] = ({0: "batch"},)
-    program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **options)
+    free = dynamic and not isinstance(module, torch.export.ExportedProgram)
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        verbose=False,
+        input_names=["input"],
+        output_names=names,
+        opset_version=opset,
+        dynamic_shapes=({0: "batch"},) if free else None,
+    )
     assert program is not None
     return program.model
 

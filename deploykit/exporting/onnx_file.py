@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, files_of, write_manifest
 from deploykit.base.errors import AnswerNo, BadInput
@@ -26,7 +27,7 @@ OLDEST_DYNAMO_OPSET = 18
 
 def float_graph(
     source: Path, folder: Path, config: ExportConfig, progress: Progress
-) -> tuple[Path, dict[str, Any] | None]:
+) -> tuple[Path, Mapping[str, object] | None]:
     """A model as a float ONNX file: itself where it is one, else exported into a scratch folder.
 
     Returns the file, and the facts of its export where that was done here.
@@ -78,10 +79,9 @@ def export_onnx(
         )
         progress.warn(notes[-1])
     with scratch(target) as folder:
-        done = _first_that_agrees(loaded, eager, example, pictures, config, folder / target.name, progress)
+        done, names = _first_that_agrees(loaded, eager, example, pictures, config, folder / target.name, progress)
         facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
-        files = place(folder, target, done["files"])
-    facts.pop("files")
+        files = place(folder, target, names)
     given = _given(preprocessing, config)
     described = replace(
         manifest, files=files_of(*files), preprocessing=given.to_dict(), classes=loaded.classes, facts=facts
@@ -168,8 +168,8 @@ def _first_that_agrees(
     config: ExportConfig,
     path: Path,
     progress: Progress,
-) -> dict[str, Any]:
-    """Try the exporters in order until one gives a file that is checked and verified: its facts.
+) -> tuple[dict[str, object], list[str]]:
+    """Try the exporters in order until one gives a file that is checked and verified: its facts, and the files' names.
 
     Raises:
         AnswerNo: none does; the line holds every reason.
@@ -180,11 +180,11 @@ def _first_that_agrees(
     tried: list[dict[str, str]] = []
     for exporter in order:
         try:
-            facts, parity = _attempt(exporter, loaded, eager, example, pictures, config, path, progress)
+            facts, names, parity = _attempt(exporter, loaded, eager, example, pictures, config, path, progress)
             if parity.ok:
                 if tried:
                     progress.warn(f"exported with {exporter}, because {tried[0]['reason']}")
-                return {"exporter": exporter, "tried": tried, **facts}
+                return {"exporter": exporter, "tried": tried, **facts}, names
             reason = f"the {exporter} exporter's numbers disagree with PyTorch's: {'; '.join(parity.reasons)}"
         except AnswerNo as error:
             reason = error.what if error.got is None else error.line()
@@ -203,7 +203,7 @@ def _attempt(
     config: ExportConfig,
     path: Path,
     progress: Progress,
-) -> tuple[dict[str, Any], Parity]:
+) -> tuple[dict[str, object], list[str], Parity]:
     from deploykit.exporting.clean import clean
     from deploykit.exporting.embed import embed_preprocessing, write_metadata
     from deploykit.exporting.exporters import export_with
@@ -241,16 +241,15 @@ def _attempt(
     if left:
         progress.say(f"{left} BatchNorms stay in the graph: no convolution stands directly before them")
     parity = _verify(eager, path, pictures, config, progress)
-    facts = {
+    facts: dict[str, object] = {
         "opset": config.opset,
         "batch": batch,
         "outputs": names,
         "nodes": count_nodes(path),
         "batch_norms_left": left,
         "parity": parity.to_dict(),
-        "files": [file.name for file in files],
     }
-    return facts, parity
+    return facts, [file.name for file in files], parity
 
 
 def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:

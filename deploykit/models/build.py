@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import nn
 
-from deploykit.base.checkpoint import Arch
+from deploykit.base.checkpoint import Arch, Kwargs
 from deploykit.base.errors import BadInput, nearest, unknown
 from deploykit.config.registries import NETS
 from deploykit.models.batch_norm import as_batch_norm
@@ -60,8 +60,8 @@ def _plain(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n").removesuffix("\n...")
 
 
-def _arguments(text: str, whole: str) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
+def _arguments(text: str, whole: str) -> Kwargs:
+    fields: Kwargs = {}
     for pair in re.split(r",(?=\s*[A-Za-z_]\w*=)", text):
         if not _ARGUMENTS.match(pair.strip()):
             raise BadInput(f"cannot read the argument {pair!r} of {whole!r}", expected="key=value")
@@ -77,7 +77,7 @@ def build(
     arch: Arch | str,
     num_classes: int | None = None,
     *,
-    kwargs: dict[str, Any] | None = None,
+    kwargs: Kwargs | None = None,
     download: bool = False,
     allow_code: bool = False,
 ) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,29 @@ from deploykit.models.build import arch_text
 from deploykit.models.load import LoadedModel, load_model, unwrap
 from deploykit.models.macs import count
 
-Found = tuple[str, dict[str, Any], list[dict[str, Any]]]
+
+class FileLayer(TypedDict):
+    """One layer, node or tensor of a model file.
+
+    Attributes:
+        name: in the file.
+        type: its class, or its operator.
+        precision: as stored.
+        params: of it.
+        macs: for one picture, where they are known.
+        shape: of its output, or of the tensor.
+    """
+
+    name: str
+    type: str
+    precision: str
+    params: int
+    macs: int | None
+    shape: list[int]
+
+
+Found = tuple[str, dict[str, object], list[FileLayer]]
+"""Kind, facts and layers."""
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
@@ -34,7 +56,7 @@ def describe_file(path: Path, arch: str | None, size: int | None, allow_code: bo
     content = read_tensors(path)
     own = is_model_file(content)
     stored = content["tensors"] if own else _raw(content, path)
-    facts: dict[str, Any] = {"format": FORMAT if own else _container(path)}
+    facts: dict[str, object] = {"format": FORMAT if own else _container(path)}
     try:
         loaded = load_model(path, arch=arch, size=size, allow_code=allow_code, finite=False)
     except (BadInput, Unavailable) as error:
@@ -60,34 +82,31 @@ def _raw(content: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _network(loaded: LoadedModel, layers: list[dict[str, Any]]) -> dict[str, Any]:
+def _network(loaded: LoadedModel, layers: list[FileLayer]) -> dict[str, object]:
     preprocessing = loaded.preprocessing
-    facts: dict[str, Any] = {
+    classes = loaded.arch.kwargs.get("num_classes")
+    facts: dict[str, object] = {
         "architecture": arch_text(loaded.arch),
-        "num_classes": loaded.arch.kwargs.get("num_classes"),
+        "num_classes": classes,
         "pruned_tensors": len(loaded.arch.shapes) or None,
         "params": sum(parameter.numel() for parameter in loaded.module.parameters()),
     }
     if loaded.program is None and any(layer["macs"] is not None for layer in layers):
-        facts["macs"] = sum(layer["macs"] for layer in layers)
+        facts["macs"] = sum(layer["macs"] or 0 for layer in layers)
     shape = ["batch", 3, *(preprocessing.size if preprocessing else ("height", "width"))]
     facts.update(
         inputs=[{"name": "input", "dtype": "float32", "shape": shape, "layout": "NCHW"}],
-        outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", facts["num_classes"] or "classes"]}],
+        outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", classes or "classes"]}],
         precision=dict(Counter(layer["precision"] for layer in layers)),
         preprocessing=preprocessing.to_dict() if preprocessing else None,
         classes=list(loaded.classes) if loaded.classes else None,
-        lineage=[_entry(entry) for entry in loaded.lineage] or None,
+        lineage=[{key: entry.get(key) for key in ("stage", "result")} for entry in loaded.lineage] or None,
         notes=loaded.notes or None,
     )
     return facts
 
 
-def _entry(entry: dict[str, Any]) -> dict[str, Any]:
-    return {"stage": entry.get("stage"), "result": entry.get("result")}
-
-
-def _layers(loaded: LoadedModel, stored: dict[str, Tensor]) -> list[dict[str, Any]]:
+def _layers(loaded: LoadedModel, stored: dict[str, Tensor]) -> list[FileLayer]:
     if loaded.preprocessing is None or loaded.program is not None:
         state = loaded.module.state_dict()
         return _tensor_layers({name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})
@@ -108,7 +127,7 @@ def _layers(loaded: LoadedModel, stored: dict[str, Tensor]) -> list[dict[str, An
     ]
 
 
-def _tensors(tensors: dict[str, Tensor]) -> dict[str, Any]:
+def _tensors(tensors: dict[str, Tensor]) -> dict[str, object]:
     return {
         "tensors": len(tensors),
         "params": sum(tensor.numel() for name, tensor in tensors.items() if not _is_statistic(name)),
@@ -126,7 +145,7 @@ def _is_statistic(name: str) -> bool:
     return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
-def _tensor_layers(tensors: dict[str, Tensor]) -> list[dict[str, Any]]:
+def _tensor_layers(tensors: dict[str, Tensor]) -> list[FileLayer]:
     return [
         {
             "name": name,

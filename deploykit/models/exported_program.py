@@ -13,7 +13,7 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def _check_entry(path: Path, name: str, archive: zipfile.ZipFile, full: str) -> 
         raise refuse("compiled code")
 
 
-def _check_program(content: dict[str, Any], refuse: Any) -> None:
+def _check_program(content: Mapping[str, Any], refuse: Any) -> None:
     for key, value in _walk(content):
         if key == "target" and not _TARGET.fullmatch(value):
             raise refuse(f"the operator {value[:60]}")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 SKETCH = 24
 
@@ -79,10 +80,18 @@ class Index:
     versions: dict[str, str]
 
 
+class IndexFile(TypedDict):
+    """The index as its file holds it: groups as names digest, shapes digest, head and classes."""
+
+    versions: dict[str, str]
+    names: dict[str, list[int]]
+    groups: list[tuple[str, str, Sequence[str], Sequence[Sequence[str]]]]
+
+
 @cache
 def load_index(path: Path = INDEX) -> Index:
     """Read the index (about 20 ms)."""
-    content = json.loads(gzip.decompress(path.read_bytes()))
+    content: IndexFile = json.loads(gzip.decompress(path.read_bytes()))
     groups = tuple(
         Group(names, shapes, tuple(head), tuple(tuple(one) for one in classes))
         for names, shapes, head, classes in content["groups"]

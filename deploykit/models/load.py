@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from deploykit.base.artifact import LineageEntry
 from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
@@ -133,12 +134,12 @@ class LoadedModel:
     preprocessing: Preprocessing | None
     classes: tuple[str, ...] | None
     samples: dict[str, np.ndarray] | None
-    lineage: list[dict[str, Any]]
+    lineage: list[LineageEntry]
     notes: list[str]
     sha256: str
     program: Any = None
     masks: dict[str, Tensor] | None = field(default=None)
-    ranges: dict[str, Any] | None = field(default=None)
+    ranges: Mapping[str, Any] | None = field(default=None)
 
 
 @runtime_checkable

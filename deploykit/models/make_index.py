@@ -12,7 +12,6 @@ import gzip
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import DeploykitError
 from deploykit.models.build import build, build_meta, parse_arch
-from deploykit.models.index import INDEX, names_digest, shapes_digest, sketch
+from deploykit.models.index import INDEX, IndexFile, names_digest, shapes_digest, sketch
 from deploykit.models.recognize import equal_outputs, seeded_output, without_initialisation
 from deploykit.models.sources import AUXILIARY, timm_names, torchvision_names
 
@@ -50,7 +49,7 @@ def _all_names() -> list[str]:
     ]
 
 
-def make_index(names: list[str]) -> dict[str, Any]:
+def make_index(names: list[str]) -> IndexFile:
     """The index of the networks ``names``; what cannot be built here is named on stderr and left out."""
     import timm
     import torchvision
@@ -71,7 +70,7 @@ def make_index(names: list[str]) -> dict[str, Any]:
     return {
         "versions": {"torchvision": torchvision.__version__.partition("+")[0], "timm": timm.__version__},
         "names": sketches,
-        "groups": [[*key, classes_of(members)] for key, members in groups.items()],
+        "groups": [(*key, classes_of(members)) for key, members in groups.items()],
     }
 
 

@@ -27,7 +27,7 @@ def official_weights(sha256: str) -> tuple[str, Any] | None:
 
 def official_arch(name: str, num_classes: int) -> Arch:
     """The architecture of torchvision's own weights; googlenet's and inception's expect the input transformed."""
-    kwargs: dict[str, Any] = {"num_classes": num_classes}
+    kwargs: dict[str, int] = {"num_classes": num_classes}
     if name in AUXILIARY:
         kwargs.update(transform_input=True, aux_logits=True)
     return Arch("torchvision", name, kwargs)

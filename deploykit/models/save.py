@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deploykit.base.artifact import LineageEntry
 from deploykit.base.checkpoint import Arch, ModelFile, write_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -27,7 +28,7 @@ def save_model(
     classes: Sequence[str],
     *,
     ema: Mapping[str, Tensor] | None = None,
-    lineage: Sequence[Mapping[str, Any]] = (),
+    lineage: Sequence[LineageEntry] = (),
     samples: Mapping[str, Any] | None = None,
     masks: Mapping[str, Tensor] | None = None,
     ranges: Mapping[str, Any] | None = None,
@@ -70,8 +71,8 @@ def save_model(
             classes=tuple(classes),
             ema=dict(ema) if ema is not None else None,
             masks=dict(masks) if masks is not None else None,
-            ranges=dict(ranges) if ranges is not None else None,
-            lineage=[dict(entry) for entry in lineage],
+            ranges=ranges,
+            lineage=list(lineage),
             samples=None
             if samples is None
             else {key: torch.as_tensor(value)[:MAX_SAMPLES] for key, value in samples.items()},

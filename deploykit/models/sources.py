@@ -9,10 +9,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from torch import nn
 
+from deploykit.base.checkpoint import Kwargs
 from deploykit.base.errors import BadInput, Unavailable, unknown
 from deploykit.models.heads import output_size, replace_head
 
@@ -42,7 +42,7 @@ def timm_names() -> list[str]:
     return timm.list_models()
 
 
-def from_torchvision(name: str, kwargs: dict[str, Any], download: bool) -> nn.Module:
+def from_torchvision(name: str, kwargs: Kwargs, download: bool) -> nn.Module:
     """A torchvision network; the auxiliary heads of googlenet and inception_v3 are left out unless asked for.
 
     Raises:
@@ -73,7 +73,7 @@ def from_torchvision(name: str, kwargs: dict[str, Any], download: bool) -> nn.Mo
     return module
 
 
-def from_timm(name: str, kwargs: dict[str, Any], download: bool) -> nn.Module:
+def from_timm(name: str, kwargs: Kwargs, download: bool) -> nn.Module:
     """A timm network.
 
     Raises:
@@ -94,7 +94,7 @@ def from_timm(name: str, kwargs: dict[str, Any], download: bool) -> nn.Module:
             return timm.create_model(name, pretrained=True, **kwargs)
 
 
-def from_module(name: str, kwargs: dict[str, Any], allow_code: bool) -> nn.Module:
+def from_module(name: str, kwargs: Kwargs, allow_code: bool) -> nn.Module:
     """What ``package.module:factory`` returns; ``num_classes`` is passed on where the factory takes it.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from deploykit.config.prune import PruneConfig
 
@@ -13,8 +13,19 @@ if TYPE_CHECKING:
 BARS = 500
 
 
-def layer_rows(before: Counts, after: Counts) -> list[dict[str, Any]]:
-    """One row per layer call, in the order of running: name, type, and (before, after) of width, macs and params."""
+class PrunedLayer(TypedDict):
+    """One layer call before and after pruning; ``ms`` where layers were timed."""
+
+    name: str
+    type: str
+    width: list[int]
+    macs: list[int]
+    params: list[int]
+    ms: NotRequired[list[float | None]]
+
+
+def layer_rows(before: Counts, after: Counts) -> list[PrunedLayer]:
+    """One row per layer call, in the order of running."""
     return [
         {
             "name": old.name,
@@ -34,7 +45,7 @@ def _width(layer: Any) -> int:
 
 
 def attachments(
-    rows: list[dict[str, Any]], accuracy: dict[str, float | None] | None, config: PruneConfig
+    rows: list[PrunedLayer], accuracy: dict[str, float | None] | None, config: PruneConfig
 ) -> list[Attachment]:
     """What the report shows of a pruning: widths as bars, layers as a table, what each step did to the accuracy."""
     from deploykit.reporting.attachments import bars, table

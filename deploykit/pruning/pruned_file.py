@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
+from deploykit.base.artifact import LineageEntry, Manifest, files_of, lineage_entry, write_manifest
 from deploykit.base.atomic import scratch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -94,7 +95,7 @@ def _classes(loaded: LoadedModel) -> list[str]:
 
 
 def _save(
-    cutter: Cutter, loaded: LoadedModel, preprocessing: Preprocessing, target: Path, lineage: list[dict[str, Any]]
+    cutter: Cutter, loaded: LoadedModel, preprocessing: Preprocessing, target: Path, lineage: Sequence[LineageEntry]
 ) -> None:
     """Write the file where nobody looks, load it as anybody would, and only then give it its name."""
     import torch

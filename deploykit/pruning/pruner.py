@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from deploykit.base.progress import Progress
 from deploykit.base.targets import ORT_CPU
@@ -23,8 +23,48 @@ if TYPE_CHECKING:
     from deploykit.pruning.channel_graph import Graph
     from deploykit.pruning.group_cost import Costs
     from deploykit.pruning.latency.layer_times import BuildPlan
-    from deploykit.pruning.latency.width_search import LatencySearch
+    from deploykit.pruning.latency.width_search import LatencyFacts, LatencySearch
+    from deploykit.pruning.layer_table import PrunedLayer
     from deploykit.pruning.prune_channels import Plan
+    from deploykit.pruning.sparsity import SparsityFacts
+
+
+class Kept(TypedDict):
+    """A count before and after, and the fraction that is left."""
+
+    before: int
+    after: int
+    kept: float
+
+
+class PruneFacts(TypedDict):
+    """What a manifest keeps of a pruning.
+
+    Attributes:
+        macs: of the network.
+        params: of the network.
+        budget: its name → the fraction asked for; None without one.
+        importance: criterion.
+        scope: of the competition.
+        layers: before and after.
+        kept: layer → why its width stays.
+        top1_select: ``before``, ``one_shot`` and ``recalibrated``; None without data.
+        sparsity: of masks, or None.
+        two_of_four: layers ``eligible`` for 2:4, of all ``layers``.
+        latency: of a latency budget, or None.
+    """
+
+    macs: Kept
+    params: Kept
+    budget: dict[str, float] | None
+    importance: str
+    scope: str
+    layers: list[PrunedLayer]
+    kept: dict[str, str]
+    top1_select: dict[str, float | None] | None
+    sparsity: SparsityFacts | None
+    two_of_four: dict[str, int]
+    latency: LatencyFacts | None
 
 
 class Cutter:
@@ -51,11 +91,11 @@ class Cutter:
         self.device = chosen_device(config.device)
         self.order = None if pictures is None else pictures.order(loaded, progress)
         self.masks: dict[str, Tensor] | None = None
-        self.layers: list[dict[str, Any]] = []
+        self.layers: list[PrunedLayer] = []
         self.accuracy: dict[str, float | None] | None = None
 
-    def cut(self) -> dict[str, Any]:
-        """Prune; returns the facts of :class:`deploykit.commands.prune.PruneResult`."""
+    def cut(self) -> PruneFacts:
+        """Prune."""
         from deploykit.models import count
         from deploykit.pruning.layer_table import layer_rows
 
@@ -97,7 +137,7 @@ class Cutter:
             "latency": latency,
         }
 
-    def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, dict[str, Any] | None]:
+    def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, LatencyFacts | None]:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
         from deploykit.pruning.allocation import allocated_widths
         from deploykit.pruning.check_graph import prunable_graph
@@ -176,7 +216,7 @@ class Cutter:
         config = self.config
         return without_masks(self.module, config.keep) if config.pattern or config.unstructured else set()
 
-    def _mask(self, kept: set[str]) -> dict[str, Any]:
+    def _mask(self, kept: set[str]) -> SparsityFacts:
         from deploykit.pruning.sparsity import apply_masks, pattern_masks, sparsity_facts, unstructured_masks
 
         if self.config.pattern is not None:
@@ -191,7 +231,7 @@ class Cutter:
         self.progress.say(
             f"masks in {facts['layers']} of {layers} layers: {facts['zeros'] / facts['weights']:.0%} of their weights are zero"
         )
-        return facts | {"pattern": self.config.pattern or "unstructured"}
+        return facts
 
     def _two_of_four(self) -> dict[str, int]:
         """How many layers a 2:4 pattern could be given for a sparse engine."""
@@ -232,5 +272,5 @@ class Cutter:
             return self.pictures.top1(self.module, self.preprocessing, self.order)
 
 
-def _kept(before: int, after: int) -> dict[str, Any]:
+def _kept(before: int, after: int) -> Kept:
     return {"before": before, "after": after, "kept": after / before if before else 1.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -113,9 +113,27 @@ def follows_pattern(weight: Tensor) -> bool:
     return bool(((fours != 0).sum(dim=1) <= 2).all())
 
 
+class SparsityFacts(TypedDict):
+    """What masks do.
+
+    Attributes:
+        layers: that have one.
+        weights: of these layers.
+        zeros: of these weights.
+        not_eligible: layer without a mask → why.
+        pattern: ``2:4`` or ``unstructured``.
+    """
+
+    layers: int
+    weights: int
+    zeros: int
+    not_eligible: dict[str, str]
+    pattern: str
+
+
 def sparsity_facts(
     module: nn.Module, masks: Mapping[str, Tensor], pattern: str | None, kept: Collection[str] = ()
-) -> dict[str, Any]:
+) -> SparsityFacts:
     """What the masks do, checked on the weights themselves.
 
     Raises:
@@ -128,4 +146,10 @@ def sparsity_facts(
     total = sum(weight.numel() for weight in weights.values())
     reasons = dict.fromkeys(kept, ASKED) if pattern is None else eligibility(module, kept)
     not_eligible = {name: why for name, why in reasons.items() if why is not None}
-    return {"layers": len(masks), "weights": total, "zeros": zeros, "not_eligible": not_eligible}
+    return {
+        "layers": len(masks),
+        "weights": total,
+        "zeros": zeros,
+        "not_eligible": not_eligible,
+        "pattern": pattern or "unstructured",
+    }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.artifact import (
     Manifest,
@@ -18,6 +19,7 @@ from deploykit.base.artifact import (
     portable_data_name,
     write_manifest,
 )
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from deploykit.quantization.qdq.dialects import Dialect
     from deploykit.quantization.search import Choice, Quantizer
+    from deploykit.quantization.sensitivity import ActivationFacts, LayerScore, WeightFacts
 
 STAGE_VERSION = 1
 LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -52,14 +55,14 @@ class AnalyzeResult(Result):
 
     output: Path
     made: bool
-    analysis: dict[str, Any]
+    analysis: Mapping[str, Any]
 
     @property
     def page(self) -> Path:
         """The page for people."""
         return self.output.with_suffix(".html")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         analysis = {key: value for key, value in self.analysis.items() if key != "schema"}
         return {"output": str(self.output), "page": str(self.page), "made": self.made, **analysis}
@@ -146,7 +149,7 @@ def analyze(
 
 def _analysis(
     source: Path, config: AnalyzeConfig, dialect: Dialect, images: Calibration, scratch: Path, progress: Progress
-) -> dict[str, Any]:
+) -> JsonObject:
     import onnx
     import onnx_ir as ir
 
@@ -178,9 +181,36 @@ def _analysis(
     }
 
 
+class Scores(TypedDict):
+    """Divergence in nats, SNR of the logits in dB, share of equal top-1 answers."""
+
+    kl: float
+    snr_db: float
+    agreement: float
+
+
+class AnalyzedLayer(TypedDict):
+    """One layer: its scores by mode, and what its input and weight look like."""
+
+    name: str
+    op_type: str
+    scores: dict[str, Scores]
+    input: ActivationFacts
+    weights: WeightFacts
+
+
+class Swept(TypedDict):
+    """What int8 costs each layer, and all of them together, on a number of pictures."""
+
+    images: int
+    modes: list[str]
+    whole: Scores
+    layers: list[AnalyzedLayer]
+
+
 def swept(
     quantizer: Quantizer, choice: Choice, x: np.ndarray, opened: Opened, modes: tuple[str, ...], progress: Progress
-) -> dict[str, Any]:
+) -> Swept:
     """What int8 costs each layer of a quantizer's network on prepared pictures ``x``, and all of them together."""
     import onnx_ir as ir
 
@@ -194,29 +224,29 @@ def swept(
         "images": len(logits),
         "modes": list(modes),
         "whole": {"kl": whole.kl, "snr_db": whole.snr_db, "agreement": whole.agreement},
-        "layers": _layers(quantizer, choice, [one.to_dict() for one in scores], modes),
+        "layers": _layers(quantizer, choice, scores, modes),
     }
 
 
 def _layers(
-    quantizer: Quantizer, choice: Choice, scores: list[dict[str, Any]], modes: tuple[str, ...]
-) -> list[dict[str, Any]]:
+    quantizer: Quantizer, choice: Choice, scores: list[LayerScore], modes: tuple[str, ...]
+) -> list[AnalyzedLayer]:
     """One row a layer, in the order of the first mode's scores, with what its tensors look like."""
     from deploykit.quantization.sensitivity import activation_facts, roundings, weight_facts
 
     model, found = roundings(quantizer, choice)
     nodes = {node.name: node for node in model.graph}
-    rows = []
-    for first in (one for one in scores if one["mode"] == modes[0]):
-        how = found[first["layer"]]
+    rows: list[AnalyzedLayer] = []
+    for first in (one for one in scores if one.mode == modes[0]):
+        how = found[first.layer]
         rows.append(
             {
                 "name": how.layer,
                 "op_type": how.op_type,
                 "scores": {
-                    one["mode"]: {key: one[key] for key in ("kl", "snr_db", "agreement")}
+                    one.mode: {"kl": one.kl, "snr_db": one.snr_db, "agreement": one.agreement}
                     for one in scores
-                    if one["layer"] == how.layer
+                    if one.layer == how.layer
                 },
                 "input": activation_facts(quantizer.seen[how.source], how.read),
                 "weights": weight_facts(nodes[how.layer], how),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
     from deploykit.base.preprocessing import Preprocessing
+    from deploykit.exporting.cast.cast import CastFacts
 
 SEEN = 32
 
@@ -30,7 +31,7 @@ class Rest:
 
     made: onnx.ModelProto
     judged: onnx.ModelProto
-    facts: dict[str, Any] | None = None
+    facts: CastFacts | None = None
 
 
 def check_precision(config: QuantizeConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from deploykit.quantization.analyze import SCHEMA, swept
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.cast_rest import cast_rest
 from deploykit.quantization.layer_profile import slower_layers
-from deploykit.quantization.max_drop import Held
+from deploykit.quantization.max_drop import DropFacts, Held
 from deploykit.quantization.ptq import (
     choose,
     describe,
@@ -100,10 +101,9 @@ def _quantize(
         made = rest.made
         candidate = scratch / target.name
         onnx.save(rest.judged, str(candidate))
-        facts = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
-        if facts["measured"] and facts["speedup"] < 1 and dialect.timed:
-            facts["slower"] = slower_layers(opened, proto, made, one_batch(reference, x), progress)
-    facts["lint"] = linted(made, config.target, progress)
+        judged = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
+        slow = judged["speedup"] is not None and judged["speedup"] < 1 and dialect.timed
+        slower = slower_layers(opened, proto, made, one_batch(reference, x), progress) if slow else None
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
@@ -112,11 +112,13 @@ def _quantize(
         "cast": rest.facts,
         "images": len(images.observed),
         "calibrated_on": "synthetic" if config.data is None else images.name,
-        **facts,
+        **judged,
+        **({"slower": slower} if slower is not None else {}),
+        "lint": linted(made, config.target, progress),
     }
-    if not facts["parity"]["ok"]:
+    if not judged["parity"]["ok"]:
         raise AnswerNo(
-            f"int8 of {source} is too far from float: {nearness(facts['parity'])}",
+            f"int8 of {source} is too far from float: {nearness(judged['parity'])}",
             expected="at least 10 dB and 0.95",
             fix="Keep layers float with --keep-float, or calibrate on more pictures.",
         )
@@ -159,14 +161,14 @@ def _hold_drop(
     reference: Runner,
     opened: Opened,
     progress: Progress,
-) -> tuple[Choice, dict[str, Any] | None]:
+) -> tuple[Choice, DropFacts | None]:
     if config.max_drop is None:
         return choice, None
     logits = logits_of(reference, x)
     return Held(config, images, classes, x, logits, opened, progress).choice(quantizer, choice)
 
 
-def nearness(parity: dict[str, Any]) -> str:
+def nearness(parity: Mapping[str, Any]) -> str:
     """SNR and agreement of a parity, rounded for people."""
     snr, agreement = parity["snr_db"], parity["top1_agreement"]
     shown = "undefined SNR" if snr is None else f"SNR {snr:.1f} dB"

@@ -11,8 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import onnx_ir as ir
@@ -30,8 +29,7 @@ _ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|_quant)+$")
 _LAST = re.compile(r"[./][^./]*$|^[^./]*$")
 
 
-@dataclass(frozen=True)
-class LayerTime:
+class LayerTime(TypedDict):
     """One layer's time in both networks.
 
     ``layer``: node name. ``float_us``: median microseconds a call in the float network, with what follows it.
@@ -42,9 +40,21 @@ class LayerTime:
     float_us: float
     int8_us: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {key: round(value, 2) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+class Compared(TypedDict):
+    """Which layers are slower as integers.
+
+    Attributes:
+        slower: layers that lose, the largest loss first.
+        layers: how many were compared.
+        moves_us: ``float`` and ``int8``: changes of layout, Q and DQ.
+        total_us: ``float`` and ``int8``: all kernels.
+    """
+
+    slower: list[LayerTime]
+    layers: int
+    moves_us: dict[str, float]
+    total_us: dict[str, float]
 
 
 def owners(model: ir.Model) -> dict[str, str]:
@@ -87,20 +97,20 @@ def _owner(name: str, owned: Mapping[str, str]) -> str:
 
 def compared(
     model: ir.Model, float_times: Mapping[tuple[str, str], float], int8_times: Mapping[tuple[str, str], float]
-) -> dict[str, Any]:
+) -> Compared:
     """Which layers are slower as integers.
 
-    ``model``: the prepared float network. ``int8_times``: of the quantized network's. Returns ``slower`` (layers that
-    lose, the largest loss first, as :class:`LayerTime`), ``layers`` (how many were compared), ``moves_us`` (float and
-    int8: changes of layout, Q and DQ), ``total_us`` (float and int8: all kernels).
+    ``model``: the prepared float network. ``int8_times``: of the quantized network's profile.
     """
     owned = owners(model)
     first, first_moves = by_layer(float_times, owned)
     second, second_moves = by_layer(int8_times, owned)
-    both = [LayerTime(layer, first[layer], second[layer]) for layer in first if layer in second]
-    slower = sorted((one for one in both if one.int8_us > one.float_us), key=lambda one: one.float_us - one.int8_us)
+    both = [layer for layer in first if layer in second]
+    slower = sorted((one for one in both if second[one] > first[one]), key=lambda one: first[one] - second[one])
     return {
-        "slower": [one.to_dict() for one in slower],
+        "slower": [
+            {"layer": one, "float_us": round(first[one], 2), "int8_us": round(second[one], 2)} for one in slower
+        ],
         "layers": len(both),
         "moves_us": {"float": round(first_moves, 2), "int8": round(second_moves, 2)},
         "total_us": {"float": round(sum(float_times.values()), 2), "int8": round(sum(int8_times.values()), 2)},
@@ -112,7 +122,7 @@ NAMED = 3
 
 def slower_layers(
     opened: Opened, proto: onnx.ModelProto, made: onnx.ModelProto, x: np.ndarray, progress: Progress
-) -> dict[str, Any]:
+) -> Compared:
     """Profile both networks on ``x`` and say which layers lose; see :func:`deploykit.quantization.layer_profile.compared`."""
     from deploykit.quantization.qdq.prepare import prepare
 
@@ -121,7 +131,7 @@ def slower_layers(
     return found
 
 
-def in_words(found: dict[str, Any]) -> str:
+def in_words(found: Compared) -> str:
     """The layers that lose most, or the Q and DQ around them where no layer loses by itself."""
     moves = found["moves_us"]
     worst = [f"{one['layer']} ({one['float_us']:g} → {one['int8_us']:g} µs)" for one in found["slower"][:NAMED]]

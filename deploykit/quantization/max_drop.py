@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import onnx
@@ -32,6 +32,39 @@ from deploykit.quantization.sensitivity import LayerScore, sweep
 SWEPT = 128
 
 
+class MoveRow(TypedDict):
+    """A layer that went back to float: with which nodes, what it costs alone in nats, and the measured milliseconds that
+    its float version takes more; None where not measured.
+    """
+
+    layer: str
+    nodes: list[str]
+    kl: float
+    cost_ms: float | None
+
+
+class DropFacts(TypedDict):
+    """What a manifest keeps of holding the drop.
+
+    Attributes:
+        bound_pt: asked for.
+        drop_pt: on ``select``.
+        drop_pt_low: of its interval.
+        drop_pt_high: of its interval.
+        pictures: of ``select``.
+        reverted: layers back in float.
+        tried: number of layers, drop in points.
+    """
+
+    bound_pt: float
+    drop_pt: float
+    drop_pt_low: float
+    drop_pt_high: float
+    pictures: int
+    reverted: list[MoveRow]
+    tried: list[list[float]]
+
+
 @dataclass(frozen=True)
 class Held:
     """What the bound is held with.
@@ -48,7 +81,7 @@ class Held:
     opened: Opened
     progress: Progress
 
-    def choice(self, quantizer: Quantizer, base: Choice) -> tuple[Choice, dict[str, Any]]:
+    def choice(self, quantizer: Quantizer, base: Choice) -> tuple[Choice, DropFacts]:
         """``base``, or it with layers taken back to float, and the facts for the manifest.
 
         The drop itself is held within the bound; its interval is said, and a warning where it reaches beyond.
@@ -115,7 +148,9 @@ class Held:
         )
         return agreement(ours, base, self.images.labels[:n], seed=self.config.seed)
 
-    def _facts(self, drop: Mapping[str, Any], reverted: Any, tried: Any) -> dict[str, Any]:
+    def _facts(
+        self, drop: Mapping[str, Any], reverted: Sequence[MoveRow], tried: Sequence[tuple[int, float]]
+    ) -> DropFacts:
         bound = self.config.max_drop
         assert bound is not None
         if drop["drop_pt_high"] > bound:
@@ -125,7 +160,9 @@ class Held:
             )
         return {
             "bound_pt": bound,
-            **{key: round(float(drop[key]), 3) for key in ("drop_pt", "drop_pt_low", "drop_pt_high")},
+            "drop_pt": round(float(drop["drop_pt"]), 3),
+            "drop_pt_low": round(float(drop["drop_pt_low"]), 3),
+            "drop_pt_high": round(float(drop["drop_pt_high"]), 3),
             "pictures": len(self.logits),
             "reverted": list(reverted),
             "tried": [list(one) for one in tried],
@@ -158,8 +195,8 @@ class Move:
     kl: float
     cost_s: float | None = None
 
-    def said(self) -> dict[str, Any]:
-        """JSON-able, for manifests."""
+    def said(self) -> MoveRow:
+        """For manifests."""
         cost = None if self.cost_s is None else round(1e3 * self.cost_s, 4)
         return {"layer": self.layer, "nodes": sorted(self.nodes), "kl": self.kl, "cost_ms": cost}
 

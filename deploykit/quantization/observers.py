@@ -7,6 +7,7 @@ doubles, so that one pass serves every way of choosing a range.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,7 @@ class Observer:
         """The middle of each bin, float64 [BINS]."""
         return ((np.arange(BINS) + 0.5) / BINS - 0.5) * 2 * self.limit
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str | float | list[int]]:
         """JSON-able; the counts as (index, count) of the bins that are not empty."""
         filled = np.flatnonzero(self.counts)
         return {
@@ -87,7 +88,7 @@ class Observer:
         }  # fmt: skip
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Observer:
+    def from_dict(cls, fields: Mapping[str, Any]) -> Observer:
         """Read what :meth:`to_dict` wrote."""
         plain = {key: value for key, value in fields.items() if key not in ("bins", "counts")}
         observer = cls(**plain)

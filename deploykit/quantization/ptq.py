@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, files_of, write_manifest
 from deploykit.base.errors import AnswerNo, BadInput
@@ -19,7 +19,7 @@ from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.recovery import Recovery, kept_batches
-from deploykit.quantization.verify import judged_there, offered_int8, share_of_int8
+from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
     return float_graph(source, scratch, options, progress)[0]
 
 
-def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, Any]]:
+def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, object]]:
     """What the target will not like in the file just made; a break is an answer of its own."""
     from deploykit.quantization.lint.lint import by_rule, findings_of
 
@@ -225,7 +225,7 @@ def judge(
     progress: Progress,
     *,
     right: Runner | None = None,
-) -> dict[str, Any]:
+) -> Judged:
     """Parity, the audit of what runs on integers, and the speed-up measured here.
 
     Args:
@@ -266,8 +266,8 @@ def judge(
                 return there
         parity = parity_of(right or reference, runner, images, BATCHES, "int8", progress, name=name)
         if not dialect.timed:
-            audit = offered_int8(onnx.load(str(candidate)))
-            return {"parity": parity.to_dict(), "audit": audit, "measured": False, "speedup": None}
+            offered = offered_int8(onnx.load(str(candidate)))
+            return {"parity": parity.to_dict(), "audit": offered, "measured": False, "speedup": None}
         times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
         audit = share_of_int8(opened.optimized(candidate))
     speedup = round(times["float"] / times["int8"], 3)
@@ -289,7 +289,7 @@ def write_int8(
     manifest: Manifest,
     preprocessing: Preprocessing,
     classes: tuple[str, ...] | None,
-    facts: dict[str, Any],
+    facts: Mapping[str, object],
     attachments: Sequence[Attachment] = (),
 ) -> Manifest:
     """Write the file whole or not at all, what the report shows of it, and its manifest, which is returned."""

@@ -120,7 +120,7 @@ def read_ranges(path: Path) -> Ranges:
         raise BadInput(what, fix="Delete it and calibrate again.") from error
 
 
-def _observer(fields: dict[str, Any]) -> Observer:
+def _observer(fields: Mapping[str, Any]) -> Observer:
     numbers = [float(fields[key]) for key in ("low", "high", "moving_low", "moving_high", "limit")]
     bins, counts = [int(one) for one in fields["bins"]], [int(one) for one in fields["counts"]]
     if not all(math.isfinite(one) for one in numbers) or numbers[0] > numbers[1]:

@@ -121,7 +121,7 @@ class Recovery:
     batches: Batches
     open_graph: OpenGraph
     progress: Progress = SILENT
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, object] = field(default_factory=dict)
 
     def equalized(self, quantizer: Quantizer, base: Choice) -> Quantizer:
         """The quantizer of the equalized network where that is better, or where it is asked for."""

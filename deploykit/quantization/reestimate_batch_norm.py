@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +22,7 @@ SURE = 0.05
 
 def with_batch_norm(
     source: Path, scratch: Path, config: QuantizeConfig, images: Calibration, progress: Progress
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, dict[str, object]]:
     """The model file to go on with, and what was decided.
 
     ``reestimate`` always takes the new statistics, ``auto`` only where they answer significantly better on ``select``.
@@ -47,7 +47,7 @@ def with_batch_norm(
     old = _right(loaded, images)
     layers = reestimate_batch_norm(loaded.module, images.batches(BATCH, loaded.preprocessing))
     new = _right(loaded, images)
-    facts: dict[str, Any] = {"layers": layers, "pictures": len(images.observed)}
+    facts: dict[str, object] = {"layers": layers, "pictures": len(images.observed)}
     if old is not None and new is not None:
         facts |= {"top1_before": round(float(old.mean()), 6), "top1_after": round(float(new.mean()), 6)}
     facts["kept"] = config.batch_norm == "reestimate" or _clearly_better(old, new)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import onnx
@@ -53,7 +52,7 @@ class Choice:
     float_head: bool = False
     method: str = "mse"
 
-    def said(self) -> dict[str, Any]:
+    def said(self) -> dict[str, object]:
         """JSON-able, for manifests."""
         return {
             "float_prefix_nodes": len(self.prefix),

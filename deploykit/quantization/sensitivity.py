@@ -14,8 +14,8 @@ What a layer's tensors look like, for people who ask why int8 hurts it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import onnx
@@ -198,10 +198,6 @@ class LayerScore:
     snr_db: float
     agreement: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
-
 
 def divergence(reference: np.ndarray, other: np.ndarray) -> float:
     """Mean KL divergence in nats of the softmax of ``other`` from that of ``reference``; both logits [N, C]."""
@@ -289,12 +285,35 @@ def logits_of(proto: onnx.ModelProto, x: np.ndarray, open_graph: OpenGraph) -> n
 BARS = 64
 
 
-def activation_facts(seen: Observer, read: Affine) -> dict[str, Any]:
+class ActivationFacts(TypedDict):
     """Range and histogram of an activation.
 
-    Returns ``low``, ``high`` (seen), ``range_low``, ``range_high`` (what the integers reach), ``clipped_ratio`` (of the
-    sampled values beyond it), ``histogram`` (``BARS`` counts between low and high).
+    ``low`` and ``high``: seen. ``range_low`` and ``range_high``: what the integers reach. ``clipped_ratio``: of the sampled
+    values beyond it. ``histogram``: ``BARS`` counts between low and high.
     """
+
+    tensor: str
+    low: float
+    high: float
+    range_low: float
+    range_high: float
+    clipped_ratio: float
+    histogram: list[int]
+
+
+class WeightFacts(TypedDict):
+    """Shape of a weight, its width in bits, the SNR of rounding, and how unlike its channels are (largest limit over the
+    median).
+    """
+
+    shape: list[int]
+    bits: int
+    snr_db: float
+    channel_spread: float
+
+
+def activation_facts(seen: Observer, read: Affine) -> ActivationFacts:
+    """What an activation looks like, and what is lost of it."""
     reach = read.dequantize(np.asarray([read.scheme.qmin, read.scheme.qmax]))
     centers, total = seen.centers(), max(1, int(seen.counts.sum()))
     beyond = (centers < reach[0] - read.scale / 2) | (centers > reach[1] + read.scale / 2)
@@ -312,8 +331,8 @@ def activation_facts(seen: Observer, read: Affine) -> dict[str, Any]:
     }
 
 
-def weight_facts(node: ir.Node, how: Rounding) -> dict[str, Any]:
-    """Shape, width in bits, the SNR of rounding, and how unlike the channels are (largest limit over the median)."""
+def weight_facts(node: ir.Node, how: Rounding) -> WeightFacts:
+    """What a layer's weight looks like, and what is lost of it."""
     weight = constant(node.inputs[1])
     assert weight is not None
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.errors import Unavailable
 from deploykit.base.progress import Progress
@@ -22,6 +22,22 @@ INTEGER = ("QGemm", "MatMulIntegerToFloat", "Min", "NhwcMaxPool", "Tile")
 MOVES = ("Transpose", "ReorderInput", "ReorderOutput", "QuantizeLinear", "DequantizeLinear")
 
 
+class Judged(TypedDict):
+    """How an int8 file does.
+
+    Attributes:
+        parity: as a report has it.
+        audit: what runs on integers, as the engine tells it or as the file offers it.
+        measured: whether the target runs here.
+        speedup: over float, compute only, batch 1 or the file's fixed one; None where not measured.
+    """
+
+    parity: Mapping[str, Any]
+    audit: Mapping[str, object] | None
+    measured: bool
+    speedup: float | None
+
+
 def judged_there(
     target: str,
     right: Runner,
@@ -34,7 +50,7 @@ def judged_there(
     *,
     threads: int,
     size: int | None,
-) -> dict[str, Any] | None:
+) -> Judged | None:
     """Parity, audit and speed-up on a target; None where it is not installed, which is said.
 
     ``target``: that runs both files. ``right``: what the candidate should answer. ``plain``: the float file, which the
@@ -64,12 +80,34 @@ def judged_there(
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
 
 
-def share_of_int8(optimized: onnx.ModelProto) -> dict[str, Any]:
+class OfferedInt8(TypedDict):
+    """Convolutions of a quantized network.
+
+    Attributes:
+        convs: all of them.
+        int8_convs: that are integers.
+        float_convs: names of the others.
+    """
+
+    convs: int
+    int8_convs: int
+    float_convs: list[str]
+
+
+class ShareOfInt8(OfferedInt8):
     """Counts over an optimized graph.
 
-    Returns ``convs`` (all convolutions), ``int8_convs``, ``float_convs`` (names of those that stayed float),
-    ``float_nodes`` (nodes that compute in float), ``reformats`` (transposes, reorders, Q and DQ left over).
+    ``float_products``: matrix products in float. ``float_nodes``: that compute in float. ``reformats``: transposes,
+    reorders, Q and DQ left over.
     """
+
+    float_products: int
+    float_nodes: int
+    reformats: dict[str, int]
+
+
+def share_of_int8(optimized: onnx.ModelProto) -> ShareOfInt8:
+    """Counts over an optimized graph."""
     ops = Counter(node.op_type for node in optimized.graph.node)
     int8 = ops["QLinearConv"] + ops["ConvInteger"]
     left = [node.name for node in optimized.graph.node if node.op_type in FLOAT_CONVS]
@@ -85,10 +123,9 @@ def share_of_int8(optimized: onnx.ModelProto) -> dict[str, Any]:
     }
 
 
-def offered_int8(quantized: onnx.ModelProto) -> dict[str, Any]:
-    """Counts over a Q/DQ file, for an engine that does not run here: what the file offers it as integers.
-
-    Returns ``convs``, ``int8_convs`` (picture and weight come from a DQ) and ``float_convs`` (names of the others).
+def offered_int8(quantized: onnx.ModelProto) -> OfferedInt8:
+    """Counts over a Q/DQ file, for an engine that does not run here: what the file offers it as integers, which are
+    convolutions whose picture and weight come from a DQ.
     """
     dequantized = {out for node in quantized.graph.node if node.op_type == "DequantizeLinear" for out in node.output}
     convs = [node for node in quantized.graph.node if node.op_type == "Conv"]

@@ -11,7 +11,7 @@ from deploykit.base.artifact import is_unmodified, read_manifest
 TOLD_ELSEWHERE = ("network", "settings", "notes", "beside")  # of engines
 
 
-def manifest_facts(path: Path) -> dict[str, Any]:
+def manifest_facts(path: Path) -> dict[str, object]:
     """What the manifest of ``path`` says, and whether its files are as it says."""
     manifest = read_manifest(path)
     if manifest is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from typing import Any
+from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -16,7 +16,11 @@ from deploykit.config.train import LoopConfig
 from deploykit.models.batch_norm import BatchNorm
 from deploykit.models.device import chosen_device
 
-_PRECISION: dict[str, Any] = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+_PRECISION: dict[str, Literal["32-true", "16-mixed", "bf16-mixed"]] = {
+    "fp32": "32-true",
+    "fp16": "16-mixed",
+    "bf16": "bf16-mixed",
+}
 
 
 def rank_from_environment() -> int:
@@ -44,10 +48,10 @@ def open_fabric(config: LoopConfig) -> Fabric:
             got=f"{local} and {torch.cuda.device_count()}",
             fix="Use --device cpu, or fewer.",
         )
-    where: dict[str, Any] = {} if from_cli else {"devices": local, "num_nodes": world // local}
-    fabric = Fabric(accelerator=device, precision=_PRECISION[config.precision], **where)
-    if not from_cli:
-        fabric.launch()
+    if from_cli:
+        return Fabric(accelerator=device, precision=_PRECISION[config.precision])
+    fabric = Fabric(accelerator=device, precision=_PRECISION[config.precision], devices=local, num_nodes=world // local)
+    fabric.launch()
     return fabric
 
 

@@ -23,7 +23,7 @@ from deploykit.training.distributed import broadcast_buffers, local_world, share
 from deploykit.training.modes import train_mode, training_layout
 from deploykit.training.optim import MovingAverage, learning_rate, make_optimizer
 from deploykit.training.randomness import seed_of
-from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
+from deploykit.training.resume import BestEpoch, Course, Diverged, Outcome, ResumeFile, RunState
 from deploykit.training.signals import Stop
 from deploykit.training.step import Step, Validate
 from deploykit.training.threads import fixed_threads, probe_threads
@@ -109,7 +109,7 @@ class _Run:
         self.masks: Mapping[str, Tensor] = {}
         self.announce: Announce | None = None
         self.course = Course()
-        self.best: dict[str, Any] | None = None
+        self.best: BestEpoch | None = None
         device = fabric.device.type
         self.layout, said = training_layout(module, device, channels_last=config.channels_last)
         self.module, note = share_statistics(module, fabric)
@@ -122,7 +122,7 @@ class _Run:
             for values in (batches.preprocessing.mean, batches.preprocessing.std)
         )
 
-    def begin(self, stored: dict[str, Any] | None) -> None:
+    def begin(self, stored: RunState | None) -> None:
         """Decide the threads, set up module and optimizer, and take up a stored state."""
         self.course.threads = stored["course"]["threads"] if stored else self._threads()
         if self.fabric.device.type == "cpu":
@@ -294,13 +294,14 @@ class _Run:
             }
         )
 
-    def _restore(self, stored: dict[str, Any]) -> None:
+    def _restore(self, stored: RunState) -> None:
         self.course = Course(**stored["course"])
         self.module.load_state_dict(stored["module"])
         self.optimizer.load_state_dict(stored["optimizer"])
-        if self.average is not None:
-            self.average.restore(stored["average"]["updates"], stored["average"]["tensors"])
-        self.fabric.strategy.precision.load_state_dict(stored["precision"])
+        average = stored["average"]
+        if self.average is not None and average is not None:
+            self.average.restore(average["updates"], average["tensors"])
+        self.fabric.strategy.precision.load_state_dict(dict(stored["precision"]))
         self.best = stored["best"]
 
     def _threads(self) -> int:

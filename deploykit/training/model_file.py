@@ -5,13 +5,13 @@ What a training stage shows in the report: its learning curves, and what each st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from deploykit.base.artifact import Manifest, already_made, files_of, lineage_entry, write_manifest
+from deploykit.base.artifact import LineageEntry, Manifest, already_made, files_of, lineage_entry, write_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.reporting.attachments.files import attach
@@ -49,7 +49,7 @@ class Run:
 
 
 def attachments_of(
-    stage: str, course: Course, facts: dict[str, Any], lineage: Sequence[dict[str, Any]]
+    stage: str, course: Course, facts: Mapping[str, Any], lineage: Sequence[LineageEntry]
 ) -> list[Attachment]:
     """The attachments of a trained model file.
 
@@ -72,7 +72,7 @@ def attachments_of(
         *([series("Top-1 on select", stage, "epoch", "top-1", lines, f"Epoch {kept} was kept.")] if select else []),
     ]
     rows = worth_of([*lineage, {"stage": stage, "result": facts}])
-    columns: list[dict[str, Any]] = [
+    columns: list[Mapping[str, object]] = [
         {"name": "step", "align": "left"},
         {"name": "million MACs", "digits": 2},
         *(
@@ -85,7 +85,7 @@ def attachments_of(
     return [*made, *([table("What each step was worth", stage, columns, rows, note)] if len(rows) > 1 else [])]
 
 
-def worth_of(lineage: Sequence[dict[str, Any]]) -> list[list[Any]]:
+def worth_of(lineage: Sequence[LineageEntry]) -> list[list[Any]]:
     """One row per step that said how it answers ``select``: step, MACs in millions, top-1 in % before anything else is done
     to its network, with BatchNorm re-estimated and after training, and the change over the step before in points.
     """
@@ -104,7 +104,7 @@ def worth_of(lineage: Sequence[dict[str, Any]]) -> list[list[Any]]:
     return rows
 
 
-def _accuracies(facts: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _accuracies(facts: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
     """Top-1 as the network was cut, with BatchNorm re-estimated, and after training; None where a step has none."""
     found = facts.get("top1_select")
     if isinstance(found, dict):
@@ -112,13 +112,13 @@ def _accuracies(facts: dict[str, Any]) -> tuple[float | None, float | None, floa
     return None, None, found
 
 
-def _macs(facts: dict[str, Any]) -> float | None:
+def _macs(facts: Mapping[str, Any]) -> float | None:
     """Of the network that the step made, where it says so."""
     found = (facts.get("student") or facts).get("macs")
     return found.get("after") if isinstance(found, dict) else found
 
 
-def _named(entry: dict[str, Any], rows: Sequence[list[Any]]) -> str:
+def _named(entry: LineageEntry, rows: Sequence[list[Any]]) -> str:
     stage = str(entry.get("stage", "?"))
     before = sum(str(row[0]).partition(" ")[0] == stage for row in rows)
     return stage if not before else f"{stage} ({before + 1})"
@@ -162,8 +162,38 @@ def check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> N
         )
 
 
-def course_facts(course: Course, select_images: int, fabric: Fabric) -> dict[str, Any]:
-    """What a manifest says of a training run; see :class:`deploykit.commands.train.TrainResult`."""
+class CourseFacts(TypedDict):
+    """How a training run went.
+
+    Attributes:
+        top1_select: of the epoch that was kept; None where ``select`` is empty.
+        top1_select_last: of the last epoch.
+        select_images: how many.
+        loss_train: mean of the epoch that was kept.
+        epochs: done.
+        best_epoch: the one that was kept, from 1.
+        seconds: in all.
+        images_per_s: while training.
+        threads: of the CPU.
+        device: ``cpu`` or ``cuda``.
+        processes: how many trained.
+    """
+
+    top1_select: float | None
+    top1_select_last: float | None
+    select_images: int
+    loss_train: float
+    epochs: int
+    best_epoch: int
+    seconds: float
+    images_per_s: float
+    threads: int
+    device: str
+    processes: int
+
+
+def course_facts(course: Course, select_images: int, fabric: Fabric) -> CourseFacts:
+    """What a manifest says of a training run."""
     return {
         "top1_select": course.top1[course.best],
         "top1_select_last": course.top1[-1],
@@ -185,7 +215,7 @@ def write_trained(
     start: Start,
     preprocessing: Preprocessing,
     splits: dict[str, Split],
-    facts: dict[str, Any],
+    facts: Mapping[str, object],
     *,
     place: Path | None = None,
 ) -> Manifest:

@@ -6,9 +6,10 @@ How far a training run has come, and how it ends.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.atomic import atomic_path
 from deploykit.base.checkpoint import read_tensors, save_tensors
@@ -21,13 +22,40 @@ if TYPE_CHECKING:
 FORMAT = "deploykit.resume/1"
 
 
+class BestEpoch(TypedDict):
+    """State dict of the best epoch so far, on the CPU, and its moving average."""
+
+    tensors: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+
+
+class RunState(TypedDict):
+    """Everything that a run goes on with.
+
+    Attributes:
+        course: the fields of :class:`Course`.
+        module: state dict.
+        optimizer: state dict.
+        average: updates and tensors of the moving average, where there is one.
+        precision: state dict of Fabric's, which scales the loss of fp16.
+        best: the best epoch so far, or None.
+    """
+
+    course: Mapping[str, Any]
+    module: dict[str, Tensor]
+    optimizer: Mapping[str, Any]
+    average: Mapping[str, Any] | None
+    precision: Mapping[str, Any]
+    best: BestEpoch | None
+
+
 class ResumeFile:
     """Where the state of one run is kept.
 
     ``key``: hash of everything that decides its result; a state of another key is never gone on with.
     """
 
-    def __init__(self, output: Path, key: str, config: dict[str, Any]) -> None:
+    def __init__(self, output: Path, key: str, config: Mapping[str, Any]) -> None:
         self.path = output.with_name(f".{output.name}.resume")
         self.key, self.config = key, config
 
@@ -44,7 +72,7 @@ class ResumeFile:
             error.filename = str(self.path.parent)
             raise from_os_error(error, f"cannot write into {self.path.parent}") from error
 
-    def load(self, progress: Progress = SILENT) -> dict[str, Any] | None:
+    def load(self, progress: Progress = SILENT) -> RunState | None:
         """The stored state, or None where there is none to go on with (why is said)."""
         if not self.path.exists():
             return None
@@ -59,9 +87,10 @@ class ResumeFile:
         if content["key"] != self.key:
             progress.warn(f"starting over, {self.path.name} is the state of another run ({self._difference(content)})")
             return None
-        return dict(content["state"])
+        state: RunState = content["state"]
+        return state
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: RunState) -> None:
         """Replace the stored state, whole or not at all.
 
         Raises:
@@ -75,7 +104,7 @@ class ResumeFile:
         """Forget the state: the run is done."""
         self.path.unlink(missing_ok=True)
 
-    def _difference(self, content: dict[str, Any]) -> str:
+    def _difference(self, content: Mapping[str, Any]) -> str:
         other = content.get("config", {})
         names = [name for name in {**other, **self.config} if other.get(name) != self.config.get(name)]
         return "another " + ", ".join(names) if names else "other data, start weights or library versions"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from deploykit.base.artifact import LineageEntry
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -34,7 +34,7 @@ class Start:
     module: nn.Module
     arch: Arch
     preprocessing: Preprocessing | None = None
-    lineage: list[dict[str, Any]] = field(default_factory=list)
+    lineage: list[LineageEntry] = field(default_factory=list)
     masks: dict[str, Tensor] | None = None
 
 

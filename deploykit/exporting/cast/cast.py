@@ -7,10 +7,10 @@ ONNX Runtime would compute fp16 in float32 and so hide an overflow, and cannot r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -34,17 +34,40 @@ PREFIXES = (0.25, 0.5, 0.75)
 """Else this share of the nodes, from the input on: what is lost early is what later layers enlarge."""
 
 
-@dataclass(frozen=True)
-class Cast:
-    """A cast graph.
+class CastFacts(TypedDict):
+    """What a manifest keeps of a cast.
 
-    ``proto``: in the precision asked for; its metadata state it. ``facts``: precision, keep_io, casts (nodes added to
-    the graph's own), nodes_16_bit, nodes_float, kept_float (name → why), opset, images, parity (None where there were
-    no pictures), verified_as.
+    Attributes:
+        precision: ``fp16`` or ``bf16``.
+        keep_io: inputs and outputs stayed float32.
+        casts: nodes added to the graph's own.
+        nodes_16_bit: that compute in it.
+        nodes_float: that stayed float32.
+        kept_float: their names → why.
+        opset: of the graph.
+        images: whose ranges were measured.
+        parity: as a report has it; None where there were no pictures.
+        verified_as: what was run.
     """
 
+    precision: str
+    keep_io: bool
+    casts: int
+    nodes_16_bit: int
+    nodes_float: int
+    kept_float: dict[str, str]
+    opset: int
+    images: int
+    parity: Mapping[str, Any] | None
+    verified_as: str | None
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A cast graph in the precision asked for, which its metadata state, and what was found out."""
+
     proto: onnx.ModelProto
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: CastFacts
 
 
 def cast_graph(
@@ -139,7 +162,7 @@ class _Work:
             raise AnswerNo(f"the {self.low.name} graph is not valid: {str(error).splitlines()[0]}") from error
         return proto, found
 
-    def facts(self, made: onnx.ModelProto, plan: Plan, images: int, parity: Parity | None) -> dict[str, Any]:
+    def facts(self, made: onnx.ModelProto, plan: Plan, images: int, parity: Parity | None) -> CastFacts:
         """What the manifest keeps."""
         from deploykit.exporting.cast.cast_plan import is_float_value
 

@@ -80,7 +80,7 @@ def cast_file(
         )
     facts = {key: value for key, value in cast.facts.items() if key != "parity"}
     if facts["nodes_float"]:
-        progress.say(f"{facts['nodes_float']} nodes stay float32: {first_kept(facts['kept_float'])}")
+        progress.say(f"{facts['nodes_float']} nodes stay float32: {first_kept(cast.facts['kept_float'])}")
     with scratch(target) as place_in:
         files = [one.name for one in write(ir.from_proto(cast.proto), place_in / target.name)]
         written = place(place_in, target, files)

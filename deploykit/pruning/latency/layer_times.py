@@ -48,7 +48,7 @@ def timing_versions(target: str) -> dict[str, str]:
     return library_versions(target_of(target).libraries)
 
 
-def timing_of(target: str) -> tuple[dict[str, str], dict[str, Any]]:
+def timing_of(target: str) -> tuple[dict[str, str], dict[str, object]]:
     """Versions and hardware of this machine that decide widths where they are chosen by their time on ``target``."""
     gpu = {} if target_of(target).on_cpu else {"gpus": timing_hardware(target)}
     return timing_versions(target), {"cpu": cpu(), **gpu}
@@ -199,15 +199,19 @@ def conv_graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.Mo
         values = draw.standard_normal(weight, dtype=np.float32) * 0.05
         weights.append(numpy_helper.from_array(values, f"w{i}"))
         weights.append(numpy_helper.from_array(np.zeros(shape.c_out, np.float32), f"b{i}"))
-        settings: dict[str, Any] = {
-            "kernel_shape": shape.kernel,
-            "strides": shape.stride,
-            "pads": (*shape.padding, *shape.padding),
-            "dilations": shape.dilation,
-            "group": shape.groups,
-        }
-        names = [source, f"w{i}", f"b{i}"]
-        nodes.append(helper.make_node("Conv", names, [f"layer{i}.conv"], name=f"layer{i}.node", **settings))
+        nodes.append(
+            helper.make_node(
+                "Conv",
+                [source, f"w{i}", f"b{i}"],
+                [f"layer{i}.conv"],
+                name=f"layer{i}.node",
+                kernel_shape=shape.kernel,
+                strides=shape.stride,
+                pads=(*shape.padding, *shape.padding),
+                dilations=shape.dilation,
+                group=shape.groups,
+            )
+        )
         nodes.append(helper.make_node("Relu", [f"layer{i}.conv"], [f"layer{i}.out"], name=f"layer{i}.relu"))
         outputs.append(helper.make_tensor_value_info(f"layer{i}.out", TensorProto.FLOAT, None))
     graph = helper.make_graph(nodes, "layers", inputs, outputs, weights)

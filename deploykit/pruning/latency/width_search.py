@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import SILENT, Progress
@@ -51,6 +51,34 @@ class Try:
     ms: float
     input_ms: float
     loss: float
+
+
+class LatencyFacts(TypedDict):
+    """What a latency budget came to; shares are of the input network's time.
+
+    Attributes:
+        target: that was timed on.
+        threads: of the CPU.
+        asked: share.
+        measured: share of the network that was taken.
+        predicted: share, by the table of layers.
+        prediction_error: predicted over measured, less 1.
+        input_ms: of the input network.
+        ms: of the network that was taken.
+        tries: ``predicted`` and ``measured`` of each.
+        shapes_measured: layer shapes in the table.
+    """
+
+    target: str
+    threads: int
+    asked: float
+    measured: float
+    predicted: float
+    prediction_error: float
+    input_ms: float
+    ms: float
+    tries: list[dict[str, float]]
+    shapes_measured: int
 
 
 class LatencySearch:
@@ -118,7 +146,7 @@ class LatencySearch:
 
     def widths(
         self, fraction: float, module: nn.Module, graph: Graph, scores: Scores
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    ) -> tuple[np.ndarray, LatencyFacts]:
         """The widths, int [groups], whose network measures at most ``fraction`` of the input's time, and what was found.
 
         The table does not know what happens between layers, so its prediction is corrected by measuring the whole
@@ -170,7 +198,7 @@ class LatencySearch:
         chosen = min(within, key=lambda one: one.loss)
         return np.array(chosen.widths, dtype=np.int64), self._facts(fraction, chosen, tries)
 
-    def _facts(self, fraction: float, chosen: Try, tries: Sequence[Try]) -> dict[str, Any]:
+    def _facts(self, fraction: float, chosen: Try, tries: Sequence[Try]) -> LatencyFacts:
         return {
             "target": self.target,
             "threads": self.threads,

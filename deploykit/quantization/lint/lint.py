@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import onnx
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
@@ -99,7 +100,7 @@ class LintResult(Result):
         """Whether nothing breaks the target; notes may remain."""
         return not any(finding.breaks for finding in self.findings)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         return {
             "file": str(self.path),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -65,7 +65,7 @@ class Fitted:
     ranges: Ranges
     order: np.ndarray | None
     course: Course | None
-    course_facts: dict[str, Any]
+    course_facts: Mapping[str, object]
     diverged: str | None
 
 
@@ -133,7 +133,7 @@ def fitted(
     return Fitted(network.eval(), start, ranges, order, outcome.course if outcome else None, facts, diverged)
 
 
-def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[str, Any]:
+def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[str, object]:
     facts = course_facts(outcome.course, select_images, fabric)
     return {key: value for key, value in facts.items() if not key.startswith("top1")}
 

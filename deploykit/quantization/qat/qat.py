@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
 from deploykit.base.errors import BadInput
@@ -151,7 +152,7 @@ def _place_of_choice(target: Path) -> Path:
     return target.with_name(f".{target.name}.choice.json")
 
 
-def _facts(final: Verdict, found: Fitted, config: QuantizeConfig, dialect: Dialect) -> dict[str, Any]:
+def _facts(final: Verdict, found: Fitted, config: QuantizeConfig, dialect: Dialect) -> dict[str, object]:
     layers = found.network.points.layers
     return {
         **found.course_facts,
@@ -171,7 +172,7 @@ def _write(
     found: Fitted,
     final: Verdict,
     manifest: Manifest,
-    facts: dict[str, Any],
+    facts: Mapping[str, object],
     data: DataSource,
     force: bool,
 ) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -144,9 +144,9 @@ def _emit(
         onnx.checker.check_model(emission.made, full_check=True)
         candidate = scratch / target.name
         onnx.save(emission.made, str(candidate))
-        facts = judge(reference, candidate, pictures.images, x, opened, dialect, progress, right=emission.trained)
+        judged = judge(reference, candidate, pictures.images, x, opened, dialect, progress, right=emission.trained)
         against_float = _against_float(reference, opened, candidate, pictures.images, progress)
-    check_agreement(facts["parity"], source.name)
+    check_agreement(judged["parity"], source.name)
     facts = {
         "choice": {**emission.choice.said(), "method": "trained"},
         "trained": {"target": record.target, "weight_bits": record.bits, "won": record.won},
@@ -155,7 +155,7 @@ def _emit(
         "calibrated_on": "the ranges of the training",
         "verified_on": pictures.source,
         "lint": linted(emission.made, config.target, progress),
-        **facts,
+        **judged,
     }
     return write_int8(target, emission.made, manifest, preprocessing, loaded.classes, facts)
 
@@ -215,7 +215,7 @@ def _choice(
     return choice
 
 
-def check_agreement(parity: dict[str, Any], name: str) -> None:
+def check_agreement(parity: Mapping[str, Any], name: str) -> None:
     """Refuse a file that answers otherwise than the trained network; one picture is allowed to.
 
     Raises:
@@ -232,7 +232,7 @@ def check_agreement(parity: dict[str, Any], name: str) -> None:
 
 def _against_float(
     reference: Runner, opened: Opened, candidate: Path, images: Sequence[np.ndarray], progress: Progress
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """How near the int8 file is to its own weights in float; after training with few bits that is not the point."""
     with opened.runner(candidate) as runner:
         parity = parity_of(reference, runner, images, (8,), "int8", progress, name="float").to_dict()

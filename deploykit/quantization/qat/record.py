@@ -51,7 +51,7 @@ class Record:
     won: str = "qat"
     weights_sha256: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain containers for the model file."""
         return {
             "format": FORMAT,

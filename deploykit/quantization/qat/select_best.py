@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import onnx
@@ -36,18 +36,37 @@ BATCH = 32
 ENOUGH_AGREEMENT = 0.995
 
 
+class VerdictFacts(TypedDict):
+    """Top-1 on ``select`` of written graphs, 0…1.
+
+    Attributes:
+        top1_float: of the float network.
+        top1_ptq: of the calibrated one.
+        top1_qat: of the trained one; None: it does not run on integers.
+        agreement: of the trained network with its written graph.
+        select_images: how many.
+        top1_select: of what won.
+    """
+
+    top1_float: float
+    top1_ptq: float
+    top1_qat: float | None
+    agreement: float | None
+    select_images: int
+    top1_select: float
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What is kept.
 
-    ``won``: ``qat`` or ``ptq``. ``tensors``: state dict of what won. ``facts``: top1_select, top1_float, top1_ptq,
-    top1_qat (None: it does not run on integers), agreement, select_images.
+    ``won``: ``qat`` or ``ptq``. ``tensors``: state dict of what won. ``facts``: for the manifest.
     """
 
     won: str
     tensors: dict[str, Tensor]
     record: Record
-    facts: dict[str, Any]
+    facts: VerdictFacts
 
 
 def verdict(
@@ -67,13 +86,7 @@ def verdict(
     select = data.split("select")
     floats = _score(opened, seen.proto, select, seen.preprocessing, found)
     before = _score(opened, seen.quantizer.make(choice), select, seen.preprocessing, found)
-    facts: dict[str, Any] = {
-        "top1_float": floats.top1,
-        "top1_ptq": before.top1,
-        "top1_qat": None,
-        "agreement": None,
-        "select_images": len(select),
-    }
+    agreement: float | None = None
     won, tensors, ranges, limits = "ptq", found.start, found.ranges, {}
     after: _Score | None = None
     if found.course is not None:
@@ -86,13 +99,19 @@ def verdict(
             progress.warn(f"the trained network does not run on integers: {error.what}")
     if after is not None:
         agreement = _agreement(found, after, select, seen.preprocessing)
-        facts |= {"top1_qat": after.top1, "agreement": agreement}
         if agreement < ENOUGH_AGREEMENT:
             progress.warn(f"the written network agrees with the trained one on {100 * agreement:.2f} % of select only")
         if (after.top1, -after.loss) > (before.top1, -before.loss):
             won, ranges, limits = "qat", after_ranges, after_limits
             tensors = {name: one.clone() for name, one in found.network.net.state_dict().items()}
-    facts["top1_select"] = facts[f"top1_{won}"]
+    facts: VerdictFacts = {
+        "top1_float": floats.top1,
+        "top1_ptq": before.top1,
+        "top1_qat": None if after is None else after.top1,
+        "agreement": agreement,
+        "select_images": len(select),
+        "top1_select": after.top1 if won == "qat" and after is not None else before.top1,
+    }
     record = Record(
         target=config.target,
         bits=dialect.weight_bits,
