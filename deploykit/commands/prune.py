@@ -134,6 +134,7 @@ def suffix(config: PruneConfig) -> str:
 
 def built_plan(source: Path, config: BuildConfig) -> Path:
     """Build the plan of an ``.onnx`` beside it, in place of an earlier one, and return where it lies."""
+    from deploykit.base.targets import target_of
     from deploykit.commands.build import build
 
-    return build(source, source.with_suffix(".engine"), config, force=True).output
+    return build(source, source.with_suffix(target_of(config.target).built), config, force=True).output

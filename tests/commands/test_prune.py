@@ -264,7 +264,7 @@ def test_default_names(tiny_model, tmp_path):
         ({"macs": 0.5, "ratios": {"a": 0}}, "ratios.a: got 0.0, expected more than 0 and at most 1"),
         ({"macs": 0.5, "round_to": 0}, "round_to: got 0, expected auto or 1 and more"),
         ({"macs": 0.5, "keep": "layer1"}, "keep: got 'layer1', expected a list"),
-        ({"latency": 0.5, "target": "foo"}, "target: got 'foo', expected 'ort-cpu', 'ort-cuda', 'openvino', 'tensor"),
+        ({"latency": 0.5, "target": "foo"}, "target: got 'foo', expected 'ort-cpu', 'ort-cuda', 'tensorrt', 'tensor"),
         ({"pattern": "2:4", "unstructured": 0.5}, "got pattern and unstructured, expected one of them"),
         ({"mac": 0.5}, "unknown key 'mac', did you mean 'macs'?"),
     ],
