@@ -242,13 +242,8 @@ def files_of(*paths: Path) -> dict[str, str]:
 
 
 class LineageEntry(TypedDict, total=False):
-    """What a model file, and an ONNX file made from it, keeps of one stage that the model went through.
-
-    Attributes:
-        stage: the command.
-        config: its configuration.
-        parents: ``role``, ``sha256`` and ``name`` of what it was made from.
-        result: what the stage found out.
+    """What a model file, and an ONNX file made from it, keeps of one stage that the model went through; ``parents``: role,
+    sha256 and name of each.
     """
 
     stage: str

@@ -38,11 +38,8 @@ def wants_beside(config: BuildConfig, precision: str) -> bool:
 class Decided(TypedDict):
     """Which of an int8 and an fp16 plan is to be taken.
 
-    Attributes:
-        ms: of a call of each; None: not timed here.
-        snr_db: of each against float; None: not compared here.
-        pick: None: undecided, or neither agrees with float.
-        why: in words.
+    ``ms``: of a call of each; None: not timed here. ``snr_db``: of each against float; None: not compared. ``pick``: None:
+    undecided, or neither agrees with float.
     """
 
     ms: dict[str, float] | None

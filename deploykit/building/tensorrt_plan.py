@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ def hardware(config: BuildConfig) -> Mapping[str, object]:
 
     api, gpu = load(config.target), gpu_or_none(config.device)
     named = capabilities(api, config, gpu)
-    return {"gpu": gpu.to_dict() if gpu else None, "compute_capabilities": list(named) or "portable"}
+    return {"gpu": asdict(gpu) if gpu else None, "compute_capabilities": list(named) or "portable"}
 
 
 def build_file(

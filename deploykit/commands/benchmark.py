@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
@@ -38,7 +39,7 @@ class BenchmarkResult(Result):
         """Whether no variant failed; a skipped one is no failure."""
         return all(variant.status != "failed" for variant in self.report.variants)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able fields: the whole report (``deploykit.report/1``), and where it is."""
         return {
             "report": self.report.plain(),

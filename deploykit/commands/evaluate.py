@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from deploykit.base.artifact import (
     Manifest,
@@ -17,7 +17,7 @@ from deploykit.base.artifact import (
     files_of,
     write_manifest,
 )
-from deploykit.base.atomic import make_folder
+from deploykit.base.atomic import JsonObject, make_folder
 from deploykit.base.command_result import Result
 from deploykit.base.environment import describe, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, unknown
@@ -258,7 +258,7 @@ class EvaluateResult(Result):
         """Whether every variant could be judged."""
         return all(variant.status == "ok" for variant in self.report.variants)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able fields: the data, the baseline, the variants with their accuracy, and where the report is."""
         keys = ("data", "ci_level", "seed", "baseline", "warnings", "variants")
         place = None if self.folder is None else str(self.folder / "report.json")

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
-from deploykit.base.atomic import make_folder, write_json, write_text
+from deploykit.base.atomic import JsonObject, make_folder, write_json, write_text
 from deploykit.base.command_result import Result
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
@@ -49,7 +49,7 @@ class GateResult(Result):
         """0 pass, 1 fail, 3 cannot tell."""
         return self.gate.exit_code
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able fields."""
         return {**self.gate.to_dict(), "files": [str(path) for path in self.files]}
 
@@ -173,7 +173,7 @@ def _write(
         "gate.junit.xml": to_junit(found),
         "gate.metrics.txt": metrics.to_openmetrics(numbers),
     }
-    tables: dict[str, Any] = {
+    tables: dict[str, object] = {
         "gate.action-benchmark.json": metrics.to_action_benchmark(numbers),
         "gate.bencher.json": metrics.to_bencher(numbers),
         "gate.json": {"schema": "deploykit.gate/1", **found.to_dict()},

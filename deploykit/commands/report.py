@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
-from deploykit.base.atomic import make_folder
+from deploykit.base.atomic import JsonObject, make_folder
 from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
@@ -34,7 +33,7 @@ class ReportResult(Result):
     headline: str
     pick: str | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """JSON-able fields."""
         return {"files": [str(path) for path in self.files], "headline": self.headline, "pick": self.pick}
 

@@ -123,9 +123,9 @@ def _plain(loader: _Loader, node: yaml.Node, path: Path, source: Source, above: 
 
 def _mapping(
     loader: _Loader, node: yaml.MappingNode, path: Path, source: Source, above: tuple[int, ...]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    merged: dict[str, Any] = {}
+) -> dict[str, object]:
+    found: dict[str, object] = {}
+    merged: dict[str, object] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
         if key_node.tag == "tag:yaml.org,2002:merge":

@@ -41,23 +41,9 @@ class OnnxTensor(TypedDict):
 class OnnxFacts(TypedDict):
     """What is in an ONNX file.
 
-    Attributes:
-        opset: domain → version.
-        ir_version: of the format.
-        producer: name and version.
-        inputs: without initializers.
-        outputs: of the graph.
-        nodes: of the graph, without those of subgraphs.
-        operators: operator → nodes.
-        params: numbers that are stored.
-        macs: for one picture, where they are known.
-        precision: precision → layers.
-        stated_precision: of the metadata, as the next three are.
-        preprocessing: what its input is made by.
-        classes: names in the order of the outputs.
-        lineage: what was done to the model.
-        external_data: files that hold weights.
-        not_finite: tensors with NaN or infinity.
+    ``nodes``: without those of subgraphs. ``precision``: precision → layers. ``macs``: for one picture, where they are known.
+    ``stated_precision``, ``preprocessing``, ``classes``, ``lineage``: of the metadata. ``external_data``: files that hold
+    weights. ``not_finite``: tensors with NaN or infinity.
     """
 
     opset: dict[str, int]

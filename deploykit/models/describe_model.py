@@ -17,16 +17,7 @@ from deploykit.models.macs import count
 
 
 class FileLayer(TypedDict):
-    """One layer, node or tensor of a model file.
-
-    Attributes:
-        name: in the file.
-        type: its class, or its operator.
-        precision: as stored.
-        params: of it.
-        macs: for one picture, where they are known.
-        shape: of its output, or of the tensor.
-    """
+    """One layer, node or tensor of a model file; ``macs`` for one picture, where they are known, ``shape`` of its output."""
 
     name: str
     type: str

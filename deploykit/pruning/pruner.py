@@ -40,18 +40,9 @@ class Kept(TypedDict):
 class PruneFacts(TypedDict):
     """What a manifest keeps of a pruning.
 
-    Attributes:
-        macs: of the network.
-        params: of the network.
-        budget: its name → the fraction asked for; None without one.
-        importance: criterion.
-        scope: of the competition.
-        layers: before and after.
-        kept: layer → why its width stays.
-        top1_select: ``before``, ``one_shot`` and ``recalibrated``; None without data.
-        sparsity: of masks, or None.
-        two_of_four: layers ``eligible`` for 2:4, of all ``layers``.
-        latency: of a latency budget, or None.
+    ``budget``: its name → the fraction asked for. ``kept``: layer → why its width stays. ``top1_select``: ``before``,
+    ``one_shot`` and ``recalibrated``; None without data. ``sparsity``: of masks. ``two_of_four``: layers ``eligible`` for 2:4,
+    of all ``layers``. ``latency``: of a latency budget.
     """
 
     macs: Kept

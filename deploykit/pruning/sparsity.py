@@ -114,15 +114,7 @@ def follows_pattern(weight: Tensor) -> bool:
 
 
 class SparsityFacts(TypedDict):
-    """What masks do.
-
-    Attributes:
-        layers: that have one.
-        weights: of these layers.
-        zeros: of these weights.
-        not_eligible: layer without a mask → why.
-        pattern: ``2:4`` or ``unstructured``.
-    """
+    """What masks do: ``zeros`` among the ``weights`` of the ``layers`` that have one; ``not_eligible``: layer without → why."""
 
     layers: int
     weights: int

@@ -42,13 +42,8 @@ class LayerTime(TypedDict):
 
 
 class Compared(TypedDict):
-    """Which layers are slower as integers.
-
-    Attributes:
-        slower: layers that lose, the largest loss first.
-        layers: how many were compared.
-        moves_us: ``float`` and ``int8``: changes of layout, Q and DQ.
-        total_us: ``float`` and ``int8``: all kernels.
+    """Which layers are slower as integers, the largest loss first, of so many compared; ``moves_us`` (changes of layout, Q and
+    DQ) and ``total_us`` (all kernels) have ``float`` and ``int8``.
     """
 
     slower: list[LayerTime]

@@ -44,16 +44,8 @@ class MoveRow(TypedDict):
 
 
 class DropFacts(TypedDict):
-    """What a manifest keeps of holding the drop.
-
-    Attributes:
-        bound_pt: asked for.
-        drop_pt: on ``select``.
-        drop_pt_low: of its interval.
-        drop_pt_high: of its interval.
-        pictures: of ``select``.
-        reverted: layers back in float.
-        tried: number of layers, drop in points.
+    """What a manifest keeps of holding the drop: asked for (``bound_pt``), found on so many pictures of ``select``, the layers
+    back in float, and what was tried (number of layers, drop in points).
     """
 
     bound_pt: float

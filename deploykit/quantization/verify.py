@@ -25,11 +25,9 @@ MOVES = ("Transpose", "ReorderInput", "ReorderOutput", "QuantizeLinear", "Dequan
 class Judged(TypedDict):
     """How an int8 file does.
 
-    Attributes:
-        parity: as a report has it.
-        audit: what runs on integers, as the engine tells it or as the file offers it.
-        measured: whether the target runs here.
-        speedup: over float, compute only, batch 1 or the file's fixed one; None where not measured.
+    ``parity``: as a report has it. ``audit``: what runs on integers, as the engine tells it or as the file offers it.
+    ``measured``: whether the target runs here. ``speedup``: over float, compute only, batch 1 or the file's fixed one; None
+    where not measured.
     """
 
     parity: Mapping[str, Any]
@@ -81,13 +79,7 @@ def judged_there(
 
 
 class OfferedInt8(TypedDict):
-    """Convolutions of a quantized network.
-
-    Attributes:
-        convs: all of them.
-        int8_convs: that are integers.
-        float_convs: names of the others.
-    """
+    """Convolutions of a quantized network: how many, how many of them integers, and the names of the others."""
 
     convs: int
     int8_convs: int

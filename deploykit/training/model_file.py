@@ -165,18 +165,8 @@ def check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> N
 class CourseFacts(TypedDict):
     """How a training run went.
 
-    Attributes:
-        top1_select: of the epoch that was kept; None where ``select`` is empty.
-        top1_select_last: of the last epoch.
-        select_images: how many.
-        loss_train: mean of the epoch that was kept.
-        epochs: done.
-        best_epoch: the one that was kept, from 1.
-        seconds: in all.
-        images_per_s: while training.
-        threads: of the CPU.
-        device: ``cpu`` or ``cuda``.
-        processes: how many trained.
+    ``top1_select`` and ``loss_train``: of the epoch that was kept, ``best_epoch``, from 1; None where ``select`` is empty.
+    ``epochs``: done.
     """
 
     top1_select: float | None

@@ -30,16 +30,7 @@ class BestEpoch(TypedDict):
 
 
 class RunState(TypedDict):
-    """Everything that a run goes on with.
-
-    Attributes:
-        course: the fields of :class:`Course`.
-        module: state dict.
-        optimizer: state dict.
-        average: updates and tensors of the moving average, where there is one.
-        precision: state dict of Fabric's, which scales the loss of fp16.
-        best: the best epoch so far, or None.
-    """
+    """Everything that a run goes on with: state dicts, the fields of :class:`Course`, updates and tensors of the moving average."""
 
     course: Mapping[str, Any]
     module: dict[str, Tensor]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.errors import Unavailable
@@ -33,10 +33,6 @@ class Gpu:
     compute_capability: str
     memory_bytes: int
     cuda: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; what an engine's manifest states."""
-        return asdict(self)
 
 
 def driver() -> Any:

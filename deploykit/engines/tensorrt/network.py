@@ -31,17 +31,8 @@ class NetworkTensor(TypedDict):
 
 
 class NetworkFacts(TypedDict):
-    """What a network definition holds.
-
-    Attributes:
-        layers: in its order.
-        types: type → layers.
-        precisions: precision → layers that multiply.
-        convs: all convolutions; of them ``int8_convs``, ``fp8_convs`` and ``fp16_convs`` (bf16 too).
-        quantize: number of Q.
-        dequantize: number of DQ.
-        qdq_left: those expected to fuse with nothing.
-        io: inputs, then outputs.
+    """What a network definition holds; ``precisions`` counts the layers that multiply, ``fp16_convs`` bf16 too, ``qdq_left``
+    are those expected to fuse with nothing.
     """
 
     layers: list[EngineLayer]

@@ -37,17 +37,8 @@ PREFIXES = (0.25, 0.5, 0.75)
 class CastFacts(TypedDict):
     """What a manifest keeps of a cast.
 
-    Attributes:
-        precision: ``fp16`` or ``bf16``.
-        keep_io: inputs and outputs stayed float32.
-        casts: nodes added to the graph's own.
-        nodes_16_bit: that compute in it.
-        nodes_float: that stayed float32.
-        kept_float: their names → why.
-        opset: of the graph.
-        images: whose ranges were measured.
-        parity: as a report has it; None where there were no pictures.
-        verified_as: what was run.
+    ``casts``: nodes added to the graph's own. ``kept_float``: nodes that stayed float32 → why. ``images``: whose ranges were
+    measured. ``parity``: as a report has it; None where there were no pictures. ``verified_as``: what was run.
     """
 
     precision: str

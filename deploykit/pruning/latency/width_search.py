@@ -54,19 +54,8 @@ class Try:
 
 
 class LatencyFacts(TypedDict):
-    """What a latency budget came to; shares are of the input network's time.
-
-    Attributes:
-        target: that was timed on.
-        threads: of the CPU.
-        asked: share.
-        measured: share of the network that was taken.
-        predicted: share, by the table of layers.
-        prediction_error: predicted over measured, less 1.
-        input_ms: of the input network.
-        ms: of the network that was taken.
-        tries: ``predicted`` and ``measured`` of each.
-        shapes_measured: layer shapes in the table.
+    """What a latency budget came to; ``asked``, ``measured`` and ``predicted`` are shares of the input network's time,
+    ``prediction_error`` is predicted over measured, less 1.
     """
 
     target: str

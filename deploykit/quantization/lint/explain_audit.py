@@ -16,8 +16,8 @@ LEFT = "qdq_left"
 class LeftKind(TypedDict):
     """The left Q or DQ of one kind and reason.
 
-    ``count``: how many. ``why``: what keeps them, as the engine tells it. ``because``: why that computes in float, as
-    the linter has it; ``needed`` at the border, or empty. ``first``: name of one of them.
+    ``why``: as the engine tells it. ``because``: why what stands beside computes in float, as the linter has it; ``needed`` at
+    the border, or empty. ``first``: name of one of them.
     """
 
     type: str

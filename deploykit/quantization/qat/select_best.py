@@ -39,13 +39,8 @@ ENOUGH_AGREEMENT = 0.995
 class VerdictFacts(TypedDict):
     """Top-1 on ``select`` of written graphs, 0…1.
 
-    Attributes:
-        top1_float: of the float network.
-        top1_ptq: of the calibrated one.
-        top1_qat: of the trained one; None: it does not run on integers.
-        agreement: of the trained network with its written graph.
-        select_images: how many.
-        top1_select: of what won.
+    ``top1_qat``: None: it does not run on integers. ``agreement``: of the trained network with its written graph.
+    ``top1_select``: of what won.
     """
 
     top1_float: float

@@ -1,6 +1,7 @@
 """The parts of TensorRT's runner that need no GPU: DLPack, the inspector's words, who may open a plan."""
 
 import ctypes
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_a_plan_without_detail_tells_names_only():
 
 
 def manifest(target="tensorrt", **fields):
-    built = {"gpu": H200.to_dict(), "compute_capabilities": ["9.0"]}
+    built = {"gpu": asdict(H200), "compute_capabilities": ["9.0"]}
     given = {"target": target, "hardware": built, "config": {}, **fields}
     return Manifest("engine", {}, "build", 1, **given)
 
