@@ -90,7 +90,7 @@ def build_engine(
         profiles = make_profiles(config.profiles, parsed.inputs(), config.batch)
         tf32 = config.precision == "tf32"
         started = time.perf_counter()
-        plan, kept = _best_of(api, parsed, profiles, config, tf32, gpu, target, progress)
+        plan, kept = _best_of(api, parsed, profiles, config, gpu, target, progress)
         build_s = time.perf_counter() - started
     notes = [
         *graph.notes,
@@ -187,7 +187,6 @@ def _best_of(
     parsed: Parsed,
     profiles: list[Profile],
     config: BuildConfig,
-    tf32: bool,
     gpu: Gpu | None,
     target: Path,
     progress: Progress,
@@ -207,9 +206,7 @@ def _best_of(
                 progress.say(f"build {number + 1} of {config.builds}")
             # Measured tactics would make every build the same: only the first reads and fills the cache.
             given = content if number == 0 else (b"" if content is not None else None)
-            plans.append(
-                build_plan(api, parsed, profiles, config, tf32=tf32, gpu=gpu, timing_cache=given, progress=progress)
-            )
+            plans.append(build_plan(api, parsed, profiles, config, gpu=gpu, timing_cache=given, progress=progress))
         if place is not None and plans[0].timing_cache is not None:
             cache.keep(place, plans[0].timing_cache)
     facts: dict[str, object] = {"timing_cache": place.name if place is not None else None}

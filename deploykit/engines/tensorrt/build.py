@@ -52,7 +52,6 @@ def build_plan(
     profiles: Sequence[Profile],
     config: BuildConfig,
     *,
-    tf32: bool,
     gpu: Gpu | None,
     timing_cache: bytes | None,
     progress: Progress,
@@ -64,7 +63,6 @@ def build_plan(
         parsed: the network.
         profiles: for its dynamic inputs.
         config: the settings.
-        tf32: products of fp32 layers may run in TF32.
         gpu: the one at hand, or None.
         timing_cache: what earlier builds measured; None: none is used.
         progress: one bar.
@@ -74,7 +72,7 @@ def build_plan(
         KeyboardInterrupt: after the builder has stopped.
         Unavailable: the build needs a GPU, or more memory than this one has.
     """
-    settings, said_settings = _settings(api, parsed, profiles, config, tf32, gpu)
+    settings, said_settings = _settings(api, parsed, profiles, config, gpu)
     kept = None
     if timing_cache is not None and api.flavour.timing_cache:
         kept = settings.create_timing_cache(timing_cache)
@@ -160,12 +158,12 @@ def _monitor(api: Api, advance: Callable[[], None]) -> Any:
 
 
 def _settings(
-    api: Api, parsed: Parsed, profiles: Sequence[Profile], config: BuildConfig, tf32: bool, gpu: Gpu | None
+    api: Api, parsed: Parsed, profiles: Sequence[Profile], config: BuildConfig, gpu: Gpu | None
 ) -> tuple[Any, Mapping[str, object]]:
     """The builder's configuration, and what was set as plain data."""
     made = parsed.builder.create_builder_config()
     flags = {
-        "TF32": tf32,
+        "TF32": config.precision == "tf32",
         "SPARSE_WEIGHTS": config.sparse,
         "REFIT": config.refit,
         "STRIP_PLAN": config.strip,

@@ -35,11 +35,11 @@ def api():
     return load("tensorrt-rtx")
 
 
-def built(api, path, progress=SILENT, tf32=False, **fields):
+def built(api, path, progress=SILENT, **fields):
     config = BuildConfig(target="tensorrt-rtx", **fields)
     parsed = parse(api, path)
     profiles = make_profiles(config.profiles, parsed.inputs())
-    return build_plan(api, parsed, profiles, config, tf32=tf32, gpu=None, timing_cache=None, progress=progress)
+    return build_plan(api, parsed, profiles, config, gpu=None, timing_cache=None, progress=progress)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,9 @@ def test_plans_for_named_and_portable_capabilities_are_well_formed(api, tmp_path
 
 def test_settings_reach_the_builder(api, tmp_path):
     path = small_net(tmp_path / "n.onnx")
-    said = built(api, path, level=5, workspace_mib=64, sparse=True, profiles=("1:1:1", "2:4:8"), tf32=True).settings
+    said = built(
+        api, path, level=5, workspace_mib=64, sparse=True, profiles=("1:1:1", "2:4:8"), precision="tf32"
+    ).settings
     assert (said["level"], said["sparse_weights"], said["tf32"], said["workspace_mib"]) == (5, True, True, 64)
     assert [one["input"]["max"][0] for one in said["profiles"]] == [1, 8]
     assert built(api, path, level=0).settings["level"] == 0
@@ -249,7 +251,7 @@ def test_what_parser_and_plan_have_before_the_build_stays_in_memory(api, tmp_pat
     path.unlink()  # the weights were read
     config = BuildConfig(target="tensorrt-rtx")
     profiles = make_profiles((), parsed.inputs())
-    plan = build_plan(api, parsed, profiles, config, tf32=False, gpu=None, timing_cache=None, progress=SILENT)
+    plan = build_plan(api, parsed, profiles, config, gpu=None, timing_cache=None, progress=SILENT)
     assert len(plan.content) > 1000
 
 
