@@ -15,6 +15,7 @@ from deploykit.base.errors import DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.runner import Layered
 from deploykit.base.spec import Spec
+from deploykit.engines.tensorrt.plan_file import read_header
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
 Described = tuple[Mapping[str, object], Sequence[EngineLayer]]
@@ -36,8 +37,6 @@ def describe_plan(
     Raises:
         BadInput: no plan, or truncated.
     """
-    from deploykit.engines.tensorrt.plan_file import read_header
-
     header, manifest = read_header(path), read_manifest(path)
     facts: dict[str, object] = {
         "format": f"{header.target} plan",

@@ -8,7 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.runner import Ranged
+from deploykit.base.spec import Spec
 from deploykit.latency.interleave import interleaved_s
 
 if TYPE_CHECKING:
@@ -42,9 +45,6 @@ def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
     Raises:
         Unavailable: there is no GPU to time them on.
     """
-    import numpy as np
-
-    from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
 
     with ExitStack() as stack:

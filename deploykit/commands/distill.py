@@ -24,6 +24,10 @@ from deploykit.commands.stage import (
 )
 from deploykit.config.distill import DistillConfig
 from deploykit.config.keywords import by_keywords
+from deploykit.distillation.distill_student import distill_student, start_student
+from deploykit.distillation.open_teachers import open_teachers
+from deploykit.training.model_file import Run
+from deploykit.training.signals import Stop
 
 STAGE = Stage("distill", 1, ("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu"))
 
@@ -83,11 +87,7 @@ def distill(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
-    from deploykit.distillation.distill_student import distill_student, start_student
-    from deploykit.distillation.open_teachers import open_teachers
     from deploykit.training.distributed import agreed, leave, open_fabric, rank_from_environment
-    from deploykit.training.model_file import Run
-    from deploykit.training.signals import Stop
 
     if config is None:
         raise BadInput("nothing to learn from", expected="a DistillConfig with teachers and data")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Made, Manifest
 from deploykit.base.checkpoint import check_file
@@ -16,10 +15,11 @@ from deploykit.commands.export import STAGE as EXPORT
 from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.quantization.calibration_images import calibration_parent, calibration_pictures
+from deploykit.quantization.cast_rest import check_precision
 from deploykit.quantization.layer_profile import in_words
-
-if TYPE_CHECKING:
-    from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.training.signals import Stop
 
 STAGE = Stage("quantize", 8, ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"))
 
@@ -113,8 +113,6 @@ def quantize(
         BadInput: no data, a target without int8, a model that is quantized already or cannot be read.
         AnswerNo: the int8 file does not agree with the float one within int8's budget; nothing is written.
     """
-    from deploykit.quantization.calibration_images import calibration_pictures
-    from deploykit.quantization.cast_rest import check_precision
     from deploykit.quantization.int8_file import holds_ranges, quantize_file
     from deploykit.quantization.qat.qat_emit import check_options, emit
 
@@ -155,9 +153,7 @@ def _trained_for_int8(
     force: bool,
     progress: Progress,
 ) -> QatResult:
-    from deploykit.quantization.calibration_images import calibration_pictures
     from deploykit.quantization.qat.qat import check_trainable, train_for_int8
-    from deploykit.training.signals import Stop
 
     check_trainable(source, config)
     target = output_path(output, source.with_name(f"{source.stem}.qat.pt"), ".pt", source)
@@ -184,8 +180,6 @@ def _trained_for_int8(
 
 def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) -> Manifest:
     """The manifest of what is made of ``source`` before it is made: an int8 file, or a model file trained for int8."""
-    from deploykit.quantization.calibration_images import calibration_parent
-
     parents = [file_parent(source, target)]
     if config.data is not None or config.synthetic:
         parents.append(calibration_parent(config, None if config.data is None else data()))

@@ -14,6 +14,9 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.stage import Opener, Planned, Stage, data_parents, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
 from deploykit.config.train import TrainConfig
+from deploykit.training.classifier import train_classifier
+from deploykit.training.model_file import Run
+from deploykit.training.signals import Stop
 
 if TYPE_CHECKING:
     from deploykit.training.classifier import PenaltyFor
@@ -74,10 +77,7 @@ def train(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
-    from deploykit.training.classifier import train_classifier
     from deploykit.training.distributed import agreed, leave, open_fabric, rank_from_environment
-    from deploykit.training.model_file import Run
-    from deploykit.training.signals import Stop
     from deploykit.training.start_model import start_network
 
     if config is None:

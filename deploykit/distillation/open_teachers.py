@@ -8,20 +8,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.artifact import artifact_sha256
+from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import fed_batch
+from deploykit.base.runner import Runner, fed_batch
 from deploykit.base.spec import Spec
 from deploykit.base.targets import TORCH_EAGER, target_of
 from deploykit.config.distill import DistillConfig
+from deploykit.engines.open import resolve
+from deploykit.evaluation.run_classifier import preprocessing_of, rows_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
     from deploykit.data import DataSource, Split
 
 
@@ -54,10 +57,6 @@ class OpenTeacher:
 
     def answer(self, x: np.ndarray) -> np.ndarray:
         """Logits ``[N, C]`` in the order of the data's classes, for its own input."""
-        import numpy as np
-
-        from deploykit.evaluation.run_classifier import rows_of
-
         fixed = fed_batch(self.runner, len(x))
         step = fixed or len(x)
         rows = np.concatenate([rows_of(self.runner, x[at : at + step], fixed) for at in range(0, len(x), step)])
@@ -84,7 +83,6 @@ def open_teachers(
     """
     from deploykit.base.environment import cores
     from deploykit.data import map_classes
-    from deploykit.evaluation.run_classifier import preprocessing_of
     from deploykit.training.threads import fixed_threads
 
     fixed = fixed_threads(config.threads)
@@ -103,8 +101,6 @@ def open_teachers(
 
 def _resolved(texts: Sequence[str], device: str) -> list[tuple[Spec, str]]:
     """Every teacher with its target and the sha256 of its file, each once."""
-    from deploykit.engines.open import resolve
-
     found: list[tuple[Spec, str]] = []
     for text in texts:
         spec = resolve(text, device)
@@ -175,14 +171,11 @@ def _runs_models(spec: Spec) -> bool:
 
 def _says_its_size(spec: Spec) -> bool:
     """Whether the file states what it was trained on: engines do, and deploykit's model files; bare tensors do not."""
-    from deploykit.base.checkpoint import is_model_file, read_tensors
-
     return not _runs_models(spec) or spec.path.suffix == ".pt2" or is_model_file(read_tensors(spec.path))
 
 
 def _arch_of(student: Path) -> str | None:
     """The architecture that a file of deploykit's states, before pruning; None of other files."""
-    from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
     from deploykit.models import arch_text
 
     content = read_tensors(student)

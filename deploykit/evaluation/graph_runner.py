@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.errors import AnswerNo
+from deploykit.base.runner import Runner
+from deploykit.base.spec import Spec
 from deploykit.base.targets import ORT_CPU
 from deploykit.engines.batching import in_whole_batches, one_batch
+from deploykit.engines.onnxruntime.profile import kernel_times
+from deploykit.engines.onnxruntime.session import ort_errors, plain_words
+from deploykit.evaluation.run_classifier import rows_of
+from deploykit.latency.interleave import interleaved_s
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
-
-    from deploykit.base.runner import Runner
 
 BATCH = 8
 PROFILED_CALLS = 12
@@ -36,7 +42,6 @@ class Opened:
 
     def runner(self, path: Path) -> Runner:
         """The runner of a file."""
-        from deploykit.base.spec import Spec
         from deploykit.engines import open_runner
 
         return open_runner(Spec(path.stem, path, ORT_CPU, self.options), threads=self.threads, size=self.size)
@@ -55,8 +60,6 @@ class Opened:
 
     def graph(self, proto: onnx.ModelProto) -> Any:
         """A function from an input to all outputs by name, which are not copied; a fixed batch is fed in whole ones."""
-        from deploykit.engines.onnxruntime.session import ort_errors, plain_words
-
         session = self._session(proto)
         names, source = [one.name for one in session.get_outputs()], session.get_inputs()[0]
 
@@ -78,18 +81,12 @@ class Opened:
 
     def times(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, float]:
         """Seconds a call of each graph, measured in turns on the first of ``x``: one picture, or the fixed batch."""
-        from contextlib import ExitStack
-
-        from deploykit.latency.interleave import interleaved_s
-
         with ExitStack() as stack:
             runners = {name: stack.enter_context(self.proto(proto)) for name, proto in protos.items()}
             return interleaved_s(runners, one_batch(next(iter(runners.values())), x), seed=seed)
 
     def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
         """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""
-        from deploykit.engines.onnxruntime.profile import kernel_times
-
         session = self._session(proto, enable_profiling=True, profile_file_prefix=str(self.scratch / "profile"))
         source = session.get_inputs()[0].name
         for _ in range(PROFILED_CALLS):
@@ -122,10 +119,6 @@ class Opened:
 
 def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
     """The answers to ``x`` in batches, float32 [N, C]; the last one of a fixed batch is filled up."""
-    import numpy as np
-
-    from deploykit.evaluation.run_classifier import rows_of
-
     fixed = runner.inputs[0].fixed_batch
     step = fixed or BATCH
     parts = (np.ascontiguousarray(x[i : i + step]) for i in range(0, len(x), step))

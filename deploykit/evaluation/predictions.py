@@ -15,8 +15,12 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner, fed_batch
 from deploykit.config.predict import PredictConfig
+from deploykit.data.formats.folders import pictures_below
+from deploykit.data.images import labelled, read_image
 from deploykit.data.source import Split
+from deploykit.data.stores import Files, Part, readable
 from deploykit.engines.batching import filled
+from deploykit.evaluation.logits import looks_multi_label, multi_label, one_logit
 
 _SUMS_TO_ONE = 1e-3
 _SURE_OF_SIGMOID = 16  # so many outputs in [0, 1] are no accident
@@ -41,16 +45,12 @@ def split_of_files(images: Sequence[str | Path], config: PredictConfig, progress
     Raises:
         BadInput: nothing named, a missing path, a folder without pictures, or a picture that cannot be read.
     """
-    from deploykit.data.stores import Files, Part, readable
-
     paths = _paths(images)
     part = readable(Part(Files(paths), np.zeros(len(paths), dtype=np.int64)), config.skip_broken, progress)
     return Split("pictures", (), part.store, np.arange(len(part.labels)), part.labels, progress)
 
 
 def _paths(images: Sequence[str | Path]) -> list[str]:
-    from deploykit.data.formats.folders import pictures_below
-
     paths: list[str] = []
     for one in images:
         path = Path(one)
@@ -93,8 +93,6 @@ def answers_of(runner: Runner, split: Split, path: Path, config: PredictConfig, 
 
 
 def _preprocessing(runner: Runner, path: Path, size: int | None, progress: Progress) -> Preprocessing:
-    from deploykit.base.preprocessing import Preprocessing
-
     if runner.preprocessing is not None:
         return runner.preprocessing
     spec = runner.inputs[0]
@@ -133,8 +131,6 @@ def _probabilities(
 
 
 def _check(rows: np.ndarray, count: int, name: str, classes: tuple[str, ...] | None) -> None:
-    from deploykit.evaluation.logits import looks_multi_label, multi_label, one_logit
-
     if rows.ndim != 2 or len(rows) != count:
         raise BadInput(
             f"{name} is no classifier",
@@ -186,8 +182,6 @@ def annotated_names(files: Sequence[str], folder: Path, force: bool) -> list[Pat
 
 def annotate(answers: Sequence[Answer], copies: Sequence[Path], folder: Path, progress: Progress) -> None:
     """Write ``copies`` of the pictures into ``folder``, each with its best answer drawn below it."""
-    from deploykit.data.images import labelled, read_image
-
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

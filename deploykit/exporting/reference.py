@@ -9,8 +9,9 @@ import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,10 +20,6 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
 
 
 def check_inputs(module: nn.Module) -> None:
@@ -125,8 +122,6 @@ class ModuleRunner:
 
     def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """Every output by name for ``x`` float32 ``[N, 3, H, W]``."""
-        import torch
-
         with torch.inference_mode():
             return {name: value.float().numpy() for name, value in named_outputs(self.module(torch.tensor(x))).items()}
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deploykit.base.runner import Runner, bound_call
-
-if TYPE_CHECKING:
-    import numpy as np
 
 ROUNDS = 15
 BLOCK_S = 0.02
@@ -30,8 +27,6 @@ def interleaved_s(
     order. A runner's figure is the median over rounds of its ratio to the first, times the first's median: what
     drifts with the machine cancels.
     """
-    import numpy as np
-
     blocks = interleaved_blocks_s(runners, x, rounds=rounds, seed=seed)
     first = next(iter(blocks.values()))
     return {name: float(np.median(times / first) * np.median(first)) for name, times in blocks.items()}
@@ -41,8 +36,6 @@ def interleaved_blocks_s(
     runners: Mapping[str, Runner], x: np.ndarray, *, rounds: int = ROUNDS, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Seconds a call in every block of :func:`interleaved_s`, float64 [rounds]; equal rounds belong together."""
-    import numpy as np
-
     calls: dict[str, Callable[[], Any]] = {name: bound_call(runner, x) for name, runner in runners.items()}
     blocks: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)

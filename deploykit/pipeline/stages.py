@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploykit.base import environment
 from deploykit.base.artifact import (
@@ -19,13 +19,11 @@ from deploykit.base.artifact import (
 )
 from deploykit.base.progress import Progress
 from deploykit.commands.stage import Opener, opener
+from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.common import Config
 from deploykit.config.recipe import KINDS, DataSection
 from deploykit.config.stage_file import write_stage
 from deploykit.pipeline.plan import Stage
-
-if TYPE_CHECKING:
-    from deploykit.config.benchmark import BenchmarkConfig
 
 MEASURED_BY = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
 PATHS = {

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import nn
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource, Split
     from deploykit.models import LoadedModel
 

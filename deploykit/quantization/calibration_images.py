@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.artifact import Parent, portable_data_name
 from deploykit.base.hashing import combined_sha256, value_sha256
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import DataSource
 
 DROP_IMAGES = 512
@@ -82,8 +82,6 @@ def draw(config: QuantizeConfig, source: DataSource) -> Drawn:
     Raises:
         BadInput: a split is empty.
     """
-    import numpy as np
-
     train, select = source.split("train"), source.split("select")
     random = np.random.default_rng(config.seed)
     picked = train.chosen(config.images, "drawn-sorted", random).tolist()

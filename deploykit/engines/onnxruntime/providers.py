@@ -7,6 +7,7 @@ import ctypes
 import io
 import sys
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from deploykit.base import targets
@@ -86,8 +87,6 @@ def two_packages() -> str | None:
 
 def packages() -> list[str]:
     """The ONNX Runtime packages, with their versions, that fill the folder from which it is imported."""
-    from importlib import metadata
-
     by_folder: dict[str, list[str]] = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

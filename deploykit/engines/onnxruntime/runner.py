@@ -18,7 +18,9 @@ from deploykit.base.targets import target_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_input, check_shape, fits
 from deploykit.engines.metadata import of_file
+from deploykit.engines.onnxruntime.audit import audit
 from deploykit.engines.onnxruntime.io_binding import Bound, bind, run_where_it_lies
+from deploykit.engines.onnxruntime.profile import timed_layers
 from deploykit.engines.onnxruntime.providers import need_provider
 from deploykit.engines.onnxruntime.session import building, create_session, ort_errors, plain_words
 
@@ -101,14 +103,10 @@ class OrtRunner:
 
     def audit(self) -> EngineAudit:
         """How the graph was placed: nodes per provider and Memcpy nodes; see :mod:`.audit`."""
-        from deploykit.engines.onnxruntime.audit import audit
-
         return audit(self._session, self.spec, self.threads)
 
     def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a session of its own; see :mod:`.profile`."""
-        from deploykit.engines.onnxruntime.profile import timed_layers
-
         check_input(x, self._input, self.target)
         try:
             return timed_layers(self.spec, self.threads, x.astype(self._dtype, copy=False))

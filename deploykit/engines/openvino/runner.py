@@ -17,6 +17,7 @@ from deploykit.base.targets import OPENVINO
 from deploykit.engines.inputs import check_input, fits
 from deploykit.engines.metadata import of_file
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
+from deploykit.engines.openvino.profile import audit, timed_layers
 
 _DTYPES = {
     "f32": "float32",
@@ -112,16 +113,12 @@ class OpenVinoRunner:
 
     def audit(self) -> EngineAudit:
         """What the layers became and in which precision they run; see :mod:`.audit`."""
-        from deploykit.engines.openvino.profile import audit
-
         if not self._bound:
             raise BadInput(f"nothing was run with {self.spec.path} yet")
         return audit(next(iter(self._bound.values())).made, self.spec.path)
 
     def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a request of its own; see :mod:`.profile`."""
-        from deploykit.engines.openvino.profile import timed_layers
-
         check_input(x, self._input, self.target)
         given = np.ascontiguousarray(x, self._dtype)
         return timed_layers(self._model, given, self.spec.options, self.threads, self.spec.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,16 +17,15 @@ from deploykit.base.spec import Spec
 from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.inputs import check_input, check_shape, refuse_options, switch
 from deploykit.engines.metadata import of_file
+from deploykit.engines.tensorrt.audit import PlanAudit, audit_engine, layer_times
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
 from deploykit.engines.tensorrt.hardware import Gpu, gpu, gpu_or_none, refuse_unserved
 from deploykit.engines.tensorrt.plan_file import Header, open_plan, read_header
 from deploykit.engines.tensorrt.profiles import Profile, Shape
 from deploykit.engines.tensorrt.refit import refit, weights_for
+from deploykit.engines.tensorrt.unfused_qdq import PAIRS
 from deploykit.engines.tensorrt.version import FLAVOURS, Api, load
-
-if TYPE_CHECKING:
-    from deploykit.engines.tensorrt.audit import PlanAudit
 
 OPTIONS = {
     "device": "which GPU",
@@ -135,15 +134,11 @@ class TensorRTRunner:
         return self._audited()["layers"]
 
     def _audited(self) -> PlanAudit:
-        from deploykit.engines.tensorrt.audit import audit_engine
-
         self._open()
         return audit_engine(self._api, self._engine, pairs_of(read_manifest(self.spec.path)))
 
     def layer_times(self, x: np.ndarray, runs: int = 20) -> dict[str, float]:
         """Median milliseconds of each layer, by TensorRT's profiler; kernels are launched one by one."""
-        from deploykit.engines.tensorrt.audit import layer_times
-
         self._fill(x)
         execution, cuda = self._open(), self._cuda
         assert cuda is not None
@@ -273,8 +268,6 @@ def rebuild_command(spec: Spec, manifest: Manifest | None) -> str:
 
 def pairs_of(manifest: Manifest | None) -> set[str]:
     """The ONNX nodes that quantize and dequantize, as the manifest keeps them; empty where it does not."""
-    from deploykit.engines.tensorrt.unfused_qdq import PAIRS
-
     network = manifest.facts.get("network", {}) if manifest is not None else {}
     return {node for row in network.get("layers", []) if row["type"] in PAIRS for node in row["nodes"]}
 
