@@ -189,8 +189,6 @@ def _of_revision(ref: str, run: Path | None, place: Path, allow_code: bool, prog
 
 
 def _untar(packed: Path, tree: Path) -> None:
-    import tarfile
-
     with tarfile.open(packed) as archive:
         archive.extractall(tree, filter="data")
     packed.unlink()

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
 from deploykit.base.atomic import make_folder
@@ -28,9 +29,6 @@ from deploykit.latency.measure import Measured, measure
 from deploykit.latency.worker import Opener, Opening, open_timed
 from deploykit.reporting.schema import OTHER_SIDE, Report
 from deploykit.reporting.write import refuse_foreign_pages, write_report
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def side_by_side(

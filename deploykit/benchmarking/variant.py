@@ -7,21 +7,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
+
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE, Precision
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.evaluation.compare_runners import parity_of
+from deploykit.evaluation.run_classifier import preprocessing_of
 from deploykit.evaluation.score import Scored, Scoring, score, score_corrupted
+from deploykit.quantization.lint.explain_audit import audited
 from deploykit.reporting.read import plain
 from deploykit.reporting.schema import Accuracy, Parity
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
     from deploykit.data import DataSource, Split
 
 PARITY_IMAGES = 128
@@ -115,9 +118,6 @@ class Judge:
             BadInput: the file is broken, or it is no classifier of this data.
             Unavailable: this machine lacks what its target needs.
         """
-        from deploykit.evaluation.run_classifier import preprocessing_of
-        from deploykit.quantization.lint.explain_audit import audited
-
         found, name, config = Judged(spec, chain), spec.name, self.config
         with self._open(spec) as runner:
             found.precision = cast(Precision, runner.precision)
@@ -151,8 +151,6 @@ class Judge:
 
     def _parity(self, found: Judged, runner: Runner, fallback: Judged | None) -> None:
         """Compare with eager fp32 of the last model file in the chain, or with the baseline, and say which."""
-        from deploykit.evaluation.compare_runners import parity_of
-
         spec, model = found.spec, found.chain.model
         with ExitStack() as stack:
             if model is not None:

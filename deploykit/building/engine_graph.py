@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.targets import target_names, target_of
+from deploykit.engines.metadata import of_file
+from deploykit.exporting.cast.cast import cast_graph
 from deploykit.exporting.check_onnx import described, refuse_not_finite, refuse_outside_indices
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.config.build import BuildConfig
     from deploykit.data import DataSource, Split
 
@@ -64,8 +68,6 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     Raises:
         BadInput: damaged, indices point outside, or its Q/DQ break the target.
     """
-    from deploykit.engines.metadata import of_file
-
     facts = described(source)
     quantized = any(op in facts["operators"] for op in QDQ)
     notes: list[str] = []
@@ -103,8 +105,6 @@ def _in_precision(
     if config.precision not in ("fp16", "bf16") or rest != "fp32":
         return source, [], None
     import onnx
-
-    from deploykit.exporting.cast.cast import cast_graph
 
     images = _pictures(config, progress)
     made = cast_graph(
@@ -162,8 +162,6 @@ def precision_of(model: onnx.ModelProto) -> tuple[str, str]:
 
     The float part is what most of its stored floating values are in: weights, or scales and biases beside integers.
     """
-    from collections import Counter
-
     from onnx import TensorProto
 
     floats = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
@@ -182,7 +180,6 @@ def precision_of(model: onnx.ModelProto) -> tuple[str, str]:
 
 def sparse_note(model: onnx.ModelProto) -> str:
     """How many weights have at most two of four values in a row that are not zero, along their input channels."""
-    import numpy as np
     from onnx import numpy_helper
 
     stored = {tensor.name: tensor for tensor in model.graph.initializer}

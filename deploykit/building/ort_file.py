@@ -11,10 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.artifact import Manifest, write_artifact
 from deploykit.base.atomic import JsonObject
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import Progress
+from deploykit.base.spec import Spec
 from deploykit.base.targets import ORT_CUDA, ORT_TRT, target_of
 from deploykit.building.engine_graph import prepared_graph
 
@@ -154,7 +157,6 @@ def _keys(model: onnx.ModelProto) -> set[str]:
 
 
 def _same_answers(first: Path, second: Path) -> None:
-    import numpy as np
     import onnxruntime as ort
 
     sessions = [ort.InferenceSession(str(one), providers=["CPUExecutionProvider"]) for one in (first, second)]
@@ -189,7 +191,6 @@ def _opens(
 
     That the machine lacks the target is said, that the file is broken fails.
     """
-    from deploykit.base.spec import Spec
     from deploykit.engines import open_runner
 
     folder.mkdir()

@@ -12,6 +12,8 @@ from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import target_of
+from deploykit.building.builder import builder_of
+from deploykit.building.engine_graph import split_seen
 from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.build import BuildConfig
 from deploykit.config.keywords import by_keywords
@@ -77,8 +79,6 @@ def build(
         Unavailable: this machine lacks the library or the GPU that the target is built with.
         AnswerNo: the builder failed, or the precision asked for is not in the network.
     """
-    from deploykit.building.builder import builder_of
-
     config = config or BuildConfig()
     builder = builder_of(config.target)
     source = check_file(Path(model))
@@ -111,9 +111,6 @@ def planned(source: Path, target: Path, config: BuildConfig, data: Opener) -> Ma
     Raises:
         Unavailable: this machine lacks the library that a plan is built with.
     """
-    from deploykit.building.builder import builder_of
-    from deploykit.building.engine_graph import split_seen
-
     parents = [file_parent(source, target)]
     if config.data is not None and config.precision in ("fp16", "bf16"):  # a cast measures its pictures
         parents.append(Parent("data", split_seen(data()).sha256, name=portable_data_name(config.data)))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploykit.base.artifact import Manifest, portable_data_name
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
+from deploykit.commands.stage import Opener
 from deploykit.config.export import ExportConfig
 from deploykit.exporting.cast.cast_file import HELD, CastImages, cast_file, first_kept
-
-if TYPE_CHECKING:
-    from deploykit.commands.stage import Opener
 
 OF_EXPORT = ("opset", "batch", "embed_preprocessing", "exporter", "arch")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.atomic import JsonObject
@@ -20,9 +20,7 @@ from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.reporting.file_facts import manifest_facts, shown, table
-
-if TYPE_CHECKING:
-    from deploykit.reporting.schema import Report
+from deploykit.reporting.schema import Report
 
 SUFFIXES = target_of(TENSORRT).suffixes
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.spec import Spec
 from deploykit.config.keywords import by_keywords
 from deploykit.config.predict import PredictConfig
 
 if TYPE_CHECKING:
-    from deploykit.base.spec import Spec
     from deploykit.evaluation.predictions import Answer
 
 

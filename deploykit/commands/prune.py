@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Made, Manifest
 from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.targets import target_of
+from deploykit.commands.build import build
 from deploykit.commands.stage import (
     Opener,
     Planned,
@@ -21,11 +22,12 @@ from deploykit.commands.stage import (
     output_path,
     recorded,
 )
+from deploykit.config.build import BuildConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.config.prune import PruneConfig
-
-if TYPE_CHECKING:
-    from deploykit.config.build import BuildConfig
+from deploykit.pruning.importance_images import pruning_pictures
+from deploykit.pruning.latency.layer_times import timing_of
+from deploykit.pruning.pruned_file import prune_file
 
 STAGE = Stage("prune", 5, ("deploykit", "torch", "torchvision", "timm", "numpy"))
 
@@ -92,9 +94,6 @@ def prune(
         BadInput: no budget or one that cannot be reached (the floor is said), unknown layers, a network or data that do not fit.
         AnswerNo: a latency budget that the measured whole misses.
     """
-    from deploykit.pruning.importance_images import pruning_pictures
-    from deploykit.pruning.pruned_file import prune_file
-
     if config is None:
         raise BadInput("no budget", expected="macs, params or latency (the fraction kept)")
     source = check_file(Path(model))
@@ -116,8 +115,6 @@ def prune(
 
 def planned(source: Path, target: Path, config: PruneConfig, data: Opener) -> Manifest:
     """The manifest of the narrowed ``source`` before it is made."""
-    from deploykit.pruning.latency.layer_times import timing_of
-
     parents = [file_parent(source, target)]
     if config.data is not None:
         parents += data_parents(config.data, data(), "train", "select")
@@ -134,7 +131,4 @@ def suffix(config: PruneConfig) -> str:
 
 def built_plan(source: Path, config: BuildConfig) -> Path:
     """Build the plan of an ``.onnx`` beside it, in place of an earlier one, and return where it lies."""
-    from deploykit.base.targets import target_of
-    from deploykit.commands.build import build
-
     return build(source, source.with_suffix(target_of(config.target).built), config, force=True).output

@@ -6,19 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deploykit.base.atomic import JsonObject
 from deploykit.base.command_result import Result
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.spec import Spec, parse_spec
 from deploykit.config.keywords import by_keywords
 from deploykit.config.verify import VerifyConfig
 from deploykit.evaluation.compare_runners import BATCHES, class_order, parity_of, say_preprocessing
-
-if TYPE_CHECKING:
-    from deploykit.base.spec import Spec
-    from deploykit.evaluation.parity import Parity
-    from deploykit.exporting.bisect import Parting
+from deploykit.evaluation.parity import Parity
+from deploykit.evaluation.split_images import pictures_of_pair
+from deploykit.exporting.bisect import Parting, worst_parting
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
 
@@ -120,8 +119,6 @@ def verify(
         Unavailable: this machine lacks what a target needs.
     """
     from deploykit.engines import open_runner, resolve
-    from deploykit.evaluation.split_images import pictures_of_pair
-    from deploykit.exporting.bisect import worst_parting
 
     config = config or VerifyConfig()
     specs = (resolve(_spec(reference), config.device), resolve(_spec(candidate), config.device))
@@ -152,8 +149,6 @@ def verify(
 
 
 def _spec(text: Spec | Path | str) -> Spec:
-    from deploykit.base.spec import Spec, parse_spec
-
     return text if isinstance(text, Spec) else parse_spec(str(text))
 
 

@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from deploykit.base.environment import library_versions
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.user_cache import TEACHERS, usable_folder
 from deploykit.config.distill import DistillConfig
 from deploykit.distillation.open_teachers import OpenTeacher
 
 if TYPE_CHECKING:
-    import numpy as np
     from lightning_fabric import Fabric
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.data import Split
     from deploykit.distillation.teachers import Teacher, Teachers
 

@@ -21,6 +21,7 @@ from deploykit.evaluation.accuracy import (
     predictions,
 )
 from deploykit.evaluation.agreement import agreement
+from deploykit.evaluation.logits import check_logits
 from deploykit.reporting.schema import Accuracy
 
 Metric = Callable[..., float]
@@ -116,8 +117,6 @@ def judge(
         BadInput: no classifier with one label per image, or a custom metric that fails.
         AnswerNo: NaN or infinite logits.
     """
-    from deploykit.evaluation.logits import check_logits
-
     check_logits(logits, labels, name)
     found: dict[str, object] = {**accuracy(logits, labels, ci_level)}
     if base_logits is not None:

@@ -26,6 +26,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.evaluation.snr import BUDGETS, Budget, Sums, allowed_disagreements, budget_of, joined
+from deploykit.stats.proportions import wilson
 
 
 class OutputParity(TypedDict):
@@ -395,6 +396,4 @@ def _reasons(sums: Sums, votes: _Votes | None, budget: Budget, precision: str, r
 
 
 def _interval(votes: _Votes) -> tuple[float, float]:
-    from deploykit.stats.proportions import wilson
-
     return wilson(votes.same, votes.n)

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploykit.base.errors import AnswerNo
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import fed_batch
+from deploykit.base.runner import Runner, fed_batch
 from deploykit.evaluation.agreement import compare
+from deploykit.evaluation.run_classifier import in_data_order
 from deploykit.reporting.schema import Robustness
 from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
     from deploykit.data import Split
 
 STRENGTHS = (1, 2, 3)
@@ -116,7 +116,6 @@ def corrupted_answers(
         BadInput: the model's classes do not fit the data's.
     """
     from deploykit.data import prepare
-    from deploykit.evaluation.run_classifier import in_data_order
 
     chosen = split.chosen(images).tolist()
     fixed = fed_batch(runner, batch)

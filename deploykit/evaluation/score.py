@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.artifact import safe_name
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
 from deploykit.evaluation.logits import SavedLogits, save_logits
 from deploykit.evaluation.metrics import Metric, judge
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
 from deploykit.evaluation.run_classifier import collect_logits
+from deploykit.reporting.schema import Accuracy
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
     from deploykit.data import Split
-    from deploykit.reporting.schema import Accuracy
 
 
 @dataclass(frozen=True)

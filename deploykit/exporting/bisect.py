@@ -19,14 +19,15 @@ from deploykit.base.atomic import JsonObject
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
-from deploykit.evaluation.snr import Sums
+from deploykit.base.spec import Spec
+from deploykit.evaluation.compare_runners import prepared, preprocessings
+from deploykit.evaluation.parity import Parity
+from deploykit.evaluation.snr import Sums, budget_of
+from deploykit.evaluation.split_images import Pictures
+from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap, match_graphs, match_module
 
 if TYPE_CHECKING:
-    from deploykit.base.spec import Spec
     from deploykit.config.verify import VerifyConfig
-    from deploykit.evaluation.parity import Parity
-    from deploykit.evaluation.split_images import Pictures
-    from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap
 
 Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 CHUNK = 8
@@ -151,9 +152,6 @@ def worst_parting(
     progress: Progress,
 ) -> Parting | None:
     """Where the candidate leaves the reference on the worst pictures, four at most, or as many as a fixed batch takes."""
-    from deploykit.evaluation.compare_runners import prepared, preprocessings
-    from deploykit.evaluation.snr import budget_of
-
     fixed = next((r.inputs[0].fixed_batch for r in runners if r.inputs[0].fixed_batch is not None), None)
     ranked = [entry["index"] for entry in parity.worst] + list(range(len(pictures.images)))
     chosen = list(dict.fromkeys(ranked))[: fixed or 4]
@@ -193,8 +191,6 @@ def find_parting(
 
 
 def _side(spec: Spec, x: np.ndarray, config: VerifyConfig) -> GraphTaps | ModuleTaps:
-    from deploykit.exporting.taps import GraphTaps, ModuleTaps
-
     suffix = Path(spec.path).suffix.lower()
     if suffix == ".onnx":
         return GraphTaps(spec.path, x, config.threads)
@@ -228,8 +224,6 @@ def _has(side: GraphTaps | ModuleTaps, tensor: str) -> bool:
 
 
 def _pairs(reference: GraphTaps | ModuleTaps, candidate: GraphTaps | ModuleTaps) -> list[Pair]:
-    from deploykit.exporting.taps import ModuleTaps, match_graphs, match_module
-
     if isinstance(reference, ModuleTaps) and not isinstance(candidate, ModuleTaps):
         found = match_module(reference.taps, candidate.taps)
     elif isinstance(candidate, ModuleTaps) and not isinstance(reference, ModuleTaps):
@@ -245,12 +239,8 @@ def _pairs(reference: GraphTaps | ModuleTaps, candidate: GraphTaps | ModuleTaps)
 
 
 def _outputs(side: GraphTaps | ModuleTaps) -> list[str]:
-    from deploykit.exporting.taps import ModuleTaps
-
     return [f"@{name}" for name in side.outputs] if isinstance(side, ModuleTaps) else side.outputs
 
 
 def _maker(side: GraphTaps | ModuleTaps, tensor: str) -> Tap:
-    from deploykit.exporting.taps import Tap
-
     return next((tap for tap in side.taps if tap.tensor == tensor), Tap(tensor, tensor.lstrip("@"), "output", ""))

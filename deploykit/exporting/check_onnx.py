@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.errors import BadInput, shortened
+from deploykit.base.runner import Runner
+from deploykit.engines.inputs import check_shape
 
 if TYPE_CHECKING:
-    import numpy as np
     import onnx
 
-    from deploykit.base.runner import Runner
     from deploykit.exporting.describe_onnx import OnnxFacts
 
 _DEFAULT_AXIS = 0
@@ -139,8 +141,6 @@ def refuse_not_finite(path: Path, facts: OnnxFacts) -> None:
 
 def refuse_other_pictures(runner: Runner, x: np.ndarray) -> None:
     """Refuse a network whose input is not what prepared pictures ``x`` are, in any number of them."""
-    from deploykit.engines.inputs import check_shape
-
     spec = runner.inputs[0]
     check_shape((spec.fixed_batch or len(x), *x.shape[1:]), x.dtype.name, spec, f"{runner.spec.path}")
 

@@ -20,8 +20,6 @@ from deploykit.base.preprocessing import Preprocessing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from deploykit.base.preprocessing import Preprocessing
-
 
 def embed_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     """Put the normalisation in front of the graph, in place; ``input`` becomes uint8 ``[N, H, W, 3]``."""

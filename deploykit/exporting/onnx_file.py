@@ -7,17 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.atomic import scratch
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.spec import Spec
+from deploykit.base.targets import ORT_CPU
 from deploykit.config.export import ExportConfig
+from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared
+from deploykit.evaluation.parity import Parity
+from deploykit.evaluation.split_images import Pictures, pictures_for
+from deploykit.exporting.clean import clean
+from deploykit.exporting.embed import embed_preprocessing, write_metadata
+from deploykit.exporting.exporters import EXPORTERS, export_with
+from deploykit.exporting.write_onnx import check_data_file, place
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deploykit.evaluation.parity import Parity
-    from deploykit.evaluation.split_images import Pictures
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.models import LoadedModel
 
@@ -55,9 +65,7 @@ def export_onnx(
     """
     import torch
 
-    from deploykit.base.atomic import scratch
     from deploykit.exporting.reference import ModuleRunner
-    from deploykit.exporting.write_onnx import check_data_file, place
     from deploykit.models import load_model
 
     check_data_file(target, force=force)
@@ -92,10 +100,6 @@ def export_onnx(
 
 def _answers_the_same(eager: ModuleRunner, pictures: Pictures, preprocessing: Preprocessing, batch: int) -> bool:
     """Whether the outputs for the first and the last picture are equal although these are not."""
-    import numpy as np
-
-    from deploykit.evaluation.compare_runners import prepared
-
     first, last = (np.repeat(prepared([pictures.images[i]], preprocessing), batch, axis=0) for i in (0, -1))
     return not np.array_equal(first, last) and np.array_equal(eager(first), eager(last))
 
@@ -146,8 +150,6 @@ def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
 
 
 def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportConfig, progress: Progress) -> Pictures:
-    from deploykit.evaluation.split_images import pictures_for
-
     return pictures_for(
         data=config.data,
         samples=loaded.samples["images"] if loaded.samples else None,
@@ -174,8 +176,6 @@ def _first_that_agrees(
     Raises:
         AnswerNo: none does; the line holds every reason.
     """
-    from deploykit.exporting.exporters import EXPORTERS
-
     order = EXPORTERS if config.exporter == "auto" else (config.exporter,)
     tried: list[dict[str, str]] = []
     for exporter in order:
@@ -204,9 +204,6 @@ def _attempt(
     path: Path,
     progress: Progress,
 ) -> tuple[dict[str, object], list[str], Parity]:
-    from deploykit.exporting.clean import clean
-    from deploykit.exporting.embed import embed_preprocessing, write_metadata
-    from deploykit.exporting.exporters import export_with
     from deploykit.exporting.write_onnx import check, count_nodes, write
 
     if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:
@@ -253,10 +250,7 @@ def _attempt(
 
 
 def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
-    from deploykit.base.spec import Spec
-    from deploykit.base.targets import ORT_CPU
     from deploykit.engines import open_runner
-    from deploykit.evaluation.compare_runners import BATCHES, parity_of
 
     sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
     with open_runner(Spec(path.stem, path, ORT_CPU), threads=config.threads) as candidate:

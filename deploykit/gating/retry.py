@@ -13,15 +13,15 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.base.spec import Spec, parse_spec
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.config.common import build
 from deploykit.config.gate import GateConfig, GatePolicy
+from deploykit.config.stage_file import read_stage
+from deploykit.gating.evidence import Evidence, read_evidence
 from deploykit.gating.question import CANNOT_TELL
-from deploykit.reporting.schema import OTHER_SIDE
+from deploykit.gating.result import Gate
+from deploykit.reporting.schema import OTHER_SIDE, Report
 
 if TYPE_CHECKING:
-    from deploykit.gating.evidence import Evidence
-    from deploykit.gating.result import Gate
-    from deploykit.reporting.schema import Report
-
     Benchmark = Callable[[Sequence[Spec], Path, BenchmarkConfig], Report]
 
 SPEED = ("min_speedup", "max_latency_ratio", "max_latency_ratio_vs_baseline")
@@ -62,8 +62,6 @@ def measure_again(
     Raises:
         BadInput: the artifacts are not there or were changed, or the data is not known.
     """
-    from deploykit.gating.evidence import read_evidence
-
     folder = place if place.is_dir() else place.parent
     asked, specs = _as_measured(folder, evidence, config)
     baseline = evidence.baseline
@@ -95,9 +93,6 @@ def _asked_measurement(policy: GatePolicy) -> dict[str, int]:
 
 def _as_measured(folder: Path, evidence: Evidence, config: GateConfig) -> tuple[BenchmarkConfig, dict[str, Spec]]:
     """The configuration of the measurement and the artifacts by name: of the run's stage file, else of the manifest."""
-    from deploykit.config.common import build
-    from deploykit.config.stage_file import read_stage
-
     stage = folder / "stages" / "all.benchmark.yaml"
     if stage.is_file():
         arguments = read_stage(stage, "benchmark")

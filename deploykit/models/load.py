@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +23,6 @@ from deploykit.models.exported_program import load_program
 from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
 from deploykit.models.recognize import named, recognise, without_initialisation
 from deploykit.models.save import check_finite
-
-if TYPE_CHECKING:
-    import numpy as np
 
 AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema", "averaged")
 PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")

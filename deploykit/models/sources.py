@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import os
@@ -138,8 +139,6 @@ def _downloading(what: str) -> Iterator[None]:
 
 
 def _unknown_among_many(kind: str, name: str, known: list[str]) -> BadInput:
-    import difflib
-
     close = difflib.get_close_matches(name.lower(), known, n=5, cutoff=0.5)
     return BadInput(
         f"unknown {kind} {name!r}",

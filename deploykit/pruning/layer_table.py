@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from deploykit.config.prune import PruneConfig
+from deploykit.reporting.attachments import Attachment, bars, table
 
 if TYPE_CHECKING:
     from deploykit.models import Counts
-    from deploykit.reporting.attachments import Attachment
 
 BARS = 500
 
@@ -48,8 +48,6 @@ def attachments(
     rows: list[PrunedLayer], accuracy: dict[str, float | None] | None, config: PruneConfig
 ) -> list[Attachment]:
     """What the report shows of a pruning: widths as bars, layers as a table, what each step did to the accuracy."""
-    from deploykit.reporting.attachments import bars, table
-
     timed = bool(rows) and "ms" in rows[0]
     columns: list[Any] = [{"name": "layer", "align": "left"}, {"name": "type", "align": "left"}]
     for name in ("width", "MACs", "parameters"):

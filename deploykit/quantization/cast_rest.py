@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.targets import Target, target_names, target_of
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.exporting.cast.cast import CastFacts, cast_graph
 from deploykit.quantization.calibration_images import Calibration
 
 if TYPE_CHECKING:
     import onnx
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.exporting.cast.cast import CastFacts
 
 SEEN = 32
 
@@ -66,7 +65,6 @@ def cast_rest(
         return Rest(made, made)
     import onnx
 
-    from deploykit.exporting.cast.cast import cast_graph
     from deploykit.exporting.cast.formats import emulated
 
     path = scratch / "qdq.onnx"

@@ -5,47 +5,57 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from deploykit.base.artifact import Manifest, files_of, write_manifest
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from deploykit.base.artifact import Manifest, claimed, files_of, write_manifest
+from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
 from deploykit.base.targets import target_of
+from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.registries import RANGE_METHODS
 from deploykit.engines.batching import one_batch
+from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
+from deploykit.exporting.onnx_file import float_graph
+from deploykit.latency.interleave import interleaved_s
 from deploykit.quantization.calibrate import observed, observed_values
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.lint.lint import by_rule, findings_of
+from deploykit.quantization.max_drop import is_float
+from deploykit.quantization.observers import Observer
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.recovery import Recovery, kept_batches
+from deploykit.quantization.search import (
+    Choice,
+    Quantizer,
+    choose_float_parts,
+    choose_prefix,
+    choose_ranges,
+    nearness_db,
+    planned,
+)
 from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.base.runner import Runner
-    from deploykit.quantization.observers import Observer
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice, Quantizer
-    from deploykit.reporting.attachments import Attachment
+from deploykit.reporting.attachments import Attachment
+from deploykit.reporting.attachments.files import attach
 
 
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
     """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
-    from deploykit.config.export import ExportConfig
-    from deploykit.exporting.onnx_file import float_graph
-
     options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
     return float_graph(source, scratch, options, progress)[0]
 
 
 def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, object]]:
     """What the target will not like in the file just made; a break is an answer of its own."""
-    from deploykit.quantization.lint.lint import by_rule, findings_of
-
     found = findings_of(made, target)
     broken = by_rule([finding for finding in found if finding.breaks])
     if broken:
@@ -86,12 +96,7 @@ def see(
     Raises:
         BadInput: the graph does not carry its preprocessing, cannot be quantized, or has no node that is to stay float.
     """
-    import onnx
-    import onnx_ir as ir
-
     from deploykit.data import prepare as prepare_images
-    from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.search import Quantizer
 
     if reference.preprocessing is None:
         raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
@@ -120,8 +125,6 @@ def check_kept(proto: onnx.ModelProto, config: QuantizeConfig, dialect: Dialect)
     Raises:
         BadInput: no such node; a network that cannot be quantized.
     """
-    from deploykit.quantization.search import Choice, planned
-
     model, _ = planned(proto, Choice(keep_float=frozenset(config.keep_float)), dialect)
     unknown = set(config.keep_float) - {node.name for node in model.graph}
     if unknown:
@@ -138,11 +141,6 @@ def recovery_of(
     progress: Progress,
 ) -> Recovery:
     """The ways of recovery for this network, judged on ``x``, whose float logits are given."""
-    import onnx_ir as ir
-
-    from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.search import nearness_db
-
     again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
 
     def snr(proto: onnx.ModelProto) -> float:
@@ -160,14 +158,6 @@ def choose(
     quantizer: Quantizer, config: QuantizeConfig, x: np.ndarray, logits: np.ndarray, opened: Opened, progress: Progress
 ) -> tuple[Choice, dict[str, float]]:
     """What stays float and how ranges are chosen, by measured time and error; with the SNR in dB of each method."""
-    from deploykit.quantization.search import (
-        Choice,
-        choose_float_parts,
-        choose_prefix,
-        choose_ranges,
-        nearness_db,
-    )
-
     base = Choice(keep_float=frozenset(config.keep_float))
 
     def run(proto: onnx.ModelProto) -> np.ndarray:
@@ -196,9 +186,6 @@ def refuse_float(
     Raises:
         AnswerNo: int8 is nowhere faster here, or no layer can be quantized.
     """
-    from deploykit.quantization.max_drop import is_float
-    from deploykit.quantization.search import Choice
-
     if not is_float(made):
         return
     target = quantizer.dialect.target
@@ -242,11 +229,6 @@ def judge(
     executed as it stands, in float: its answers are checked, its speed is not claimed, and the audit counts what the file
     offers the engine.
     """
-    import onnx
-
-    from deploykit.evaluation.compare_runners import BATCHES, parity_of
-    from deploykit.latency.interleave import interleaved_s
-
     with opened.runner(candidate) as runner:
         name = "float" if right is None else "trained"
         if target_of(dialect.target).on_cpu and not dialect.timed:
@@ -293,10 +275,6 @@ def write_int8(
     attachments: Sequence[Attachment] = (),
 ) -> Manifest:
     """Write the file whole or not at all, what the report shows of it, and its manifest, which is returned."""
-    from deploykit.base.artifact import claimed
-    from deploykit.base.atomic import write_bytes
-    from deploykit.reporting.attachments.files import attach
-
     write_bytes(target, made.SerializeToString(deterministic=True), claimed(target))
     attach(target, attachments)
     described = replace(

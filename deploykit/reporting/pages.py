@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -52,8 +53,6 @@ def settings(config: Mapping[str, Any]) -> str:
 
 def when(created: str) -> str:
     """``2026-03-14 09:26 UTC`` of an ISO time; any other text as it is."""
-    from datetime import UTC, datetime
-
     try:
         return datetime.fromisoformat(created).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError):

@@ -7,10 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from deploykit.base.environment import cores
@@ -27,9 +28,6 @@ from deploykit.training.resume import BestEpoch, Course, Diverged, Outcome, Resu
 from deploykit.training.signals import Stop
 from deploykit.training.step import Step, Validate
 from deploykit.training.threads import fixed_threads, probe_threads
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 Announce = Callable[[int, np.ndarray], None]
 SAVE_EVERY_S = 30.0

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.atomic import scratch
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.export import ExportConfig
@@ -54,7 +55,6 @@ def cast_file(
     """
     import onnx_ir as ir
 
-    from deploykit.base.atomic import scratch
     from deploykit.exporting.write_onnx import check_data_file, place, write
 
     check_data_file(target, force=force)

@@ -6,10 +6,13 @@ Networks and single convolutions on the targets whose engines tell the time of e
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from deploykit.base.atomic import write_json
 from deploykit.base.engine_layers import TimedLayer
@@ -17,19 +20,19 @@ from deploykit.base.environment import cpu, gpus, library_versions
 from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
 from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Profiled
+from deploykit.base.runner import Profiled, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import ORT_CPU, WITH_LAYER_TIMES, target_of
 from deploykit.base.user_cache import cache_folder, tell_unkept
+from deploykit.engines.onnxruntime.profile import kernel_times
+from deploykit.engines.onnxruntime.session import create_session
+from deploykit.engines.open import lacking
+from deploykit.pruning.latency.table import LayerShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
     import onnx
 
-    from deploykit.base.runner import Runner
     from deploykit.config.build import BuildConfig
-    from deploykit.pruning.latency.table import LayerShape
 
     BuildPlan = Callable[[Path, BuildConfig], Path]
 
@@ -133,10 +136,7 @@ def _timed(
 
 
 def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list[float]:
-    import numpy as np
     import onnxruntime as ort
-
-    from deploykit.engines.onnxruntime.profile import kernel_times
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 4
@@ -161,12 +161,6 @@ def _profiled(shapes: Sequence[LayerShape], threads: int, scratch: Path) -> list
 
 
 def _copied(shape: LayerShape, target: str, scratch: Path) -> list[float]:
-    import time
-
-    import numpy as np
-
-    from deploykit.engines.onnxruntime.session import create_session
-
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph([shape] * COPIES, shared=True).SerializeToString())
     session = create_session(path, target, {"use_tf32": "0"}, None)
@@ -185,7 +179,6 @@ def _copied(shape: LayerShape, target: str, scratch: Path) -> list[float]:
 
 def conv_graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.ModelProto:
     """Convolutions side by side, their outputs named ``layerI.out``; ``shared``: all read one input."""
-    import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
     draw = np.random.default_rng(0)
@@ -224,8 +217,6 @@ def need_target(target: str) -> None:
     Raises:
         Unavailable: this machine lacks its library or its GPU.
     """
-    from deploykit.engines.open import lacking
-
     if (why := lacking(target)) is not None:
         raise why
     if target_of(target).needs_build:
@@ -264,8 +255,6 @@ def layer_ms(path: Path, target: str, threads: int, nodes: Collection[str], buil
         AnswerNo: the engine tells no times.
         Unavailable: this machine lacks the target.
     """
-    import numpy as np
-
     with open_on(path, target, threads, build) as runner:
         wanted = runner.inputs[0]
         x = np.random.default_rng(0).standard_normal([int(dim) for dim in wanted.shape], dtype=np.float32)

@@ -7,23 +7,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 
 from deploykit.base.atomic import JsonObject
+from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
 from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.targets import ORT_CPU, target_names, target_of
+from deploykit.exporting.check_onnx import described
 from deploykit.quantization.lint import common, ort_cpu, tensorrt
 from deploykit.quantization.lint.view import Finding, View
-from deploykit.quantization.qdq.dialects import SUMS_IN_INT32, int8_targets
-
-if TYPE_CHECKING:
-    import onnx
-
-    from deploykit.quantization.lint.view import Finding
+from deploykit.quantization.qdq.dialects import ARM, SUMS_IN_INT32, int8_targets
 
 Rule = Callable[[View], Iterator[Finding]]
 
@@ -126,7 +122,6 @@ def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
     Raises:
         BadInput: no ONNX file, or a target without int8.
     """
-    from deploykit.base.checkpoint import check_file
     from deploykit.quantization.qdq.dialects import dialect_of
 
     dialect_of(target)
@@ -136,8 +131,6 @@ def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
 
 def findings_of(proto: onnx.ModelProto, target: str) -> list[Finding]:
     """The findings in a graph for ``target`` on this machine's CPU."""
-    from deploykit.quantization.qdq.dialects import ARM
-
     return lint_graph(proto, target, cpu()["isa"], arm=platform.machine().lower() in ARM)
 
 
@@ -155,10 +148,6 @@ def by_rule(findings: Sequence[Finding]) -> list[str]:
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
-    import onnx
-
-    from deploykit.exporting.check_onnx import described
-
     if path.suffix.lower() != ".onnx":
         raise BadInput(f"{path} is no ONNX file", got=path.suffix or "no suffix", expected=".onnx")
     described(path)

@@ -6,10 +6,10 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -17,7 +17,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.train import AugmentConfig, LoopConfig
-from deploykit.data import map_classes
+from deploykit.data import DataSource, map_classes
 from deploykit.distillation.distillation_step import view_of
 from deploykit.distillation.losses.kd import kd
 from deploykit.models import LoadedModel, load_model
@@ -35,11 +35,6 @@ from deploykit.training.model_file import course_facts
 from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
 from deploykit.training.signals import Stop
 from deploykit.training.step import Step, top1_on
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from deploykit.data import DataSource
 
 Answer = Callable[[Tensor], Tensor]
 CLIP_NORM = 1.0

@@ -12,27 +12,27 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
+from deploykit.base.atomic import write_text
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.data import DataSource
 from deploykit.evaluation.graph_runner import Opened
-from deploykit.quantization.ptq import choose, float_onnx, see
+from deploykit.models import LoadedModel, save_model
+from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.ptq import Seen, choose, float_onnx, see
 from deploykit.quantization.qat.fit import Fitted, fitted
 from deploykit.quantization.qat.qat_network import equalized_start
 from deploykit.quantization.qat.select_best import Verdict, verdict
-
-if TYPE_CHECKING:
-    from deploykit.data import DataSource
-    from deploykit.models import LoadedModel
-    from deploykit.quantization.calibration_images import Calibration
-    from deploykit.quantization.ptq import Seen
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice
-    from deploykit.training.resume import ResumeFile
-    from deploykit.training.signals import Stop
+from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.search import Choice
+from deploykit.reporting.attachments.files import attach
+from deploykit.training.distributed import rank_from_environment
+from deploykit.training.model_file import attachments_of, samples_of_split
+from deploykit.training.resume import ResumeFile
+from deploykit.training.signals import Stop
 
 
 def check_trainable(source: Path, config: QuantizeConfig) -> None:
@@ -41,8 +41,6 @@ def check_trainable(source: Path, config: QuantizeConfig) -> None:
     Raises:
         BadInput: no model file, no data, or several processes.
     """
-    from deploykit.training.distributed import rank_from_environment
-
     if source.suffix.lower() in (".onnx", ".pt2"):
         raise BadInput(
             "--method qat trains a model file",
@@ -98,7 +96,6 @@ def _train(
     progress: Progress,
 ) -> Manifest:
     from deploykit.models import load_model
-    from deploykit.training.resume import ResumeFile
 
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     resume = ResumeFile(target, manifest.key, manifest.config)
@@ -130,9 +127,6 @@ def _decided(
     progress: Progress,
 ) -> Choice:
     """What stays float; a run that is gone on with keeps what its beginning measured."""
-    from deploykit.base.atomic import write_text
-    from deploykit.quantization.search import Choice
-
     place = _place_of_choice(target)
     if resume.path.exists() and place.exists():
         try:
@@ -176,10 +170,6 @@ def _write(
     data: DataSource,
     force: bool,
 ) -> Manifest:
-    from deploykit.models import save_model
-    from deploykit.reporting.attachments.files import attach
-    from deploykit.training.model_file import attachments_of, samples_of_split
-
     assert loaded.preprocessing is not None
     loaded.module.load_state_dict(final.tensors)
     classes, samples = loaded.classes or tuple(data.classes), loaded.samples
