@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
-from deploykit.base.atomic import JsonObject, make_folder, write_json, write_text
+from deploykit.base.atomic import JsonObject, make_folder
 from deploykit.base.command_result import Result
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
@@ -86,6 +84,8 @@ def gate(
     """
     from deploykit.config.gate import load_policy
     from deploykit.gating.evidence import read_evidence
+    from deploykit.gating.metric_values import metrics_of
+    from deploykit.gating.outputs import annotate, on_github, write_forms
 
     config = config or GateConfig()
     policy = config.policy if isinstance(config.policy, GatePolicy) else load_policy(config.policy)
@@ -97,8 +97,16 @@ def gate(
         make_folder(folder)
         already_made(folder / "gate.json", "", force=force)
     found = _looked(place, new, old, policy, config, progress)
-    files = () if folder is None else _write(folder, found, new, place, policy, config)
-    _annotate(found, config)
+    files = () if folder is None else write_forms(folder, found, metrics_of(new))
+    if folder is not None:
+        parents = (Parent("report", file_sha256(place / "report.json" if place.is_dir() else place)),)
+        stored = {"policy": policy.plain(), "retry": config.retry}
+        write_manifest(
+            folder / "gate.json",
+            Manifest("gate", files_of(*files), "gate", STAGE_VERSION, config=stored, parents=parents),
+        )
+    if config.annotations == "github" or (config.annotations == "auto" and on_github()):
+        annotate(found)
     return GateResult(found, files)
 
 
@@ -159,48 +167,3 @@ def _looked(
         new.floors += again.floors
         found = verdict_of(new, old, policy, confidence, number + 1)
     return found
-
-
-def _write(
-    folder: Path, found: Gate, new: Evidence, place: Path, policy: GatePolicy, config: GateConfig
-) -> tuple[Path, ...]:
-    from deploykit.gating import metric_values as metrics
-    from deploykit.gating.outputs import to_comment, to_junit
-
-    numbers = metrics.metrics_of(new)
-    texts = {
-        "gate.md": to_comment(found),
-        "gate.junit.xml": to_junit(found),
-        "gate.metrics.txt": metrics.to_openmetrics(numbers),
-    }
-    tables: dict[str, object] = {
-        "gate.action-benchmark.json": metrics.to_action_benchmark(numbers),
-        "gate.bencher.json": metrics.to_bencher(numbers),
-        "gate.json": {"schema": "deploykit.gate/1", **found.to_dict()},
-    }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    for name, content in tables.items():
-        write_json(folder / name, content)
-    files = tuple(folder / name for name in (*texts, *tables))
-    file = place / "report.json" if place.is_dir() else place
-    stored = {"policy": policy.plain(), "retry": config.retry}
-    parents = (Parent("report", file_sha256(file)),)
-    write_manifest(
-        folder / "gate.json",
-        Manifest("gate", files_of(*files), "gate", STAGE_VERSION, config=stored, parents=parents),
-    )
-    return files
-
-
-def _annotate(found: Gate, config: GateConfig) -> None:
-    """GitHub's annotations on stderr, where its runner reads them too, and its step summary."""
-    on_github = os.environ.get("GITHUB_ACTIONS") == "true"
-    if config.annotations == "none" or (config.annotations == "auto" and not on_github):
-        return
-    from deploykit.gating.outputs import to_annotations, to_comment
-
-    print("\n".join(to_annotations(found)), file=sys.stderr, flush=True)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(to_comment(found) + "\n")

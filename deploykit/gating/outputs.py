@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import xml.etree.ElementTree as ET
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from deploykit.base.atomic import write_json, write_text
+from deploykit.gating.metric_values import Metric, to_action_benchmark, to_bencher, to_openmetrics
 from deploykit.gating.question import CANNOT_TELL, FAIL, PASS
 from deploykit.gating.result import MARKS, WORDS, interval_of, limit_of, sentence, why
 from deploykit.gating.verdict import Finding
@@ -116,3 +121,35 @@ def _counts(findings: list[Finding]) -> dict[str, str]:
 
 def _clean(text: str) -> str:
     return _NOT_XML.sub("?", text)
+
+
+def write_forms(folder: Path, gate: Gate, numbers: list[Metric]) -> tuple[Path, ...]:
+    """Write the verdict and its numbers in all their forms; ``gate.json`` last."""
+    texts = {
+        "gate.md": to_comment(gate),
+        "gate.junit.xml": to_junit(gate),
+        "gate.metrics.txt": to_openmetrics(numbers),
+    }
+    tables: dict[str, Any] = {
+        "gate.action-benchmark.json": to_action_benchmark(numbers),
+        "gate.bencher.json": to_bencher(numbers),
+        "gate.json": {"schema": "deploykit.gate/1", **gate.to_dict()},
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    for name, content in tables.items():
+        write_json(folder / name, content)
+    return tuple(folder / name for name in (*texts, *tables))
+
+
+def on_github() -> bool:
+    """Whether this runs as a step of a GitHub workflow."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def annotate(gate: Gate) -> None:
+    """GitHub's annotations on stderr, where its runner reads them too, and its step summary."""
+    print("\n".join(to_annotations(gate)), file=sys.stderr, flush=True)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(to_comment(gate) + "\n")
