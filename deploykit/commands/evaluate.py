@@ -4,42 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import (
     Manifest,
     Parent,
     already_made,
-    artifact_of,
     artifact_sha256,
     files_of,
     write_manifest,
 )
 from deploykit.base.atomic import JsonObject, make_folder
 from deploykit.base.command_result import Result
-from deploykit.base.environment import describe, library_versions
-from deploykit.base.errors import AnswerNo, BadInput, unknown
-from deploykit.base.lineage import chain_of
+from deploykit.base.environment import library_versions
+from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
-from deploykit.base.targets import Precision
+from deploykit.benchmarking.accuracy_report import accuracy_report, data_name
 from deploykit.benchmarking.run_folder import run_folder_of, unique_specs
-from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.evaluation.metrics import load_metrics
-from deploykit.evaluation.run_classifier import preprocessing_of
-from deploykit.evaluation.score import Scored, Scoring, save_logits_of, score, score_corrupted
-from deploykit.reporting.read import plain, read_report, validate
-from deploykit.reporting.schema import SCHEMA, ArtifactFile, Data, Report, Step, Variant
+from deploykit.reporting.read import read_report
+from deploykit.reporting.schema import Report
 from deploykit.reporting.terminal import accuracy_table
 from deploykit.reporting.write import refuse_foreign_pages, write_report
 
 if TYPE_CHECKING:
-    from deploykit.data import DataSource
+    pass
 
 STAGE_VERSION = 1
 
@@ -86,17 +80,7 @@ def evaluate(
         if _made_before(folder, manifest.key, force=force):
             progress.say(f"{folder}: this evaluation was done before, nothing to do")
             return EvaluateResult(read_report(folder / "report.json"), folder)
-    corrupted = config.corruption_images if config.corruptions else 0
-    how = Scoring(split, config.batch, config.limit, config.ci_level, config.seed, metrics, corrupted)
-    variants: dict[str, Variant] = {}
-    base: Scored | None = None
-    for spec in sorted(specs, key=lambda one: one.name != baseline):
-        variants[spec.name], scored = _variant(spec, source, how, base, config, folder, progress)
-        base = scored if spec.name == baseline else base
-    report = _report([variants[spec.name] for spec in specs], baseline, how, config)
-    if base is None and len(specs) > 1:
-        report.warnings.append(f"the baseline {baseline} failed, so nothing could be compared with it")
-    report = validate(report.plain())
+    report = accuracy_report(specs, baseline, source, metrics, config, folder, progress)
     if folder is not None and manifest is not None:
         write_report(report, folder)
         files = files_of(folder / "report.json")
@@ -147,80 +131,21 @@ def _baseline(specs: Sequence[Spec], wanted: str | None) -> str:
     return wanted or names[0]
 
 
-def _variant(
-    spec: Spec,
-    source: DataSource,
-    how: Scoring,
-    base: Scored | None,
-    config: EvaluateConfig,
-    folder: Path | None,
-    progress: Progress,
-) -> tuple[Variant, Scored | None]:
-    """One variant of the report, and what it answered (None where it failed); ``base`` is the baseline's."""
-    from deploykit.engines import open_runner
-
-    chain, name = chain_of(spec.path, folder), spec.name
-    with open_runner(
-        spec, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
-    ) as runner:
-        variant = Variant(
-            name=name,
-            target=runner.target,
-            precision=cast(Precision, runner.precision),
-            status="ok",
-            steps=[Step(**step) for step in chain.steps],
-            notes=list(chain.notes),
-            artifact=ArtifactFile(**artifact_of(spec.path, folder)),
-        )
-        preprocessing = preprocessing_of(runner, source, config.size, name, progress)
-        try:
-            scored = score(runner, preprocessing, how, base, progress, name=name)
-        except AnswerNo as error:
-            progress.warn(error.line())
-            variant.status, variant.reason = "failed", error.line()
-            return variant, None
-        score_corrupted(scored, runner, preprocessing, how, base, progress, name=name)
-    if folder is not None:
-        leave_thumbnails([scored.accuracy], how.split, folder)
-        save_logits_of(scored, how, folder, name)
-    variant.accuracy = scored.accuracy
-    return variant, scored
-
-
-def _report(variants: list[Variant], baseline: str, how: Scoring, config: EvaluateConfig) -> Report:
-    data = Data(name=_data_name(config), split=config.split, n=len(how.labels), sha256=how.split.sha256)
-    return Report(
-        schema=SCHEMA,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        environment=plain(describe()),
-        data=data,
-        ci_level=config.ci_level,
-        seed=config.seed,
-        baseline=baseline,
-        variants=variants,
-    )
-
-
 def _manifest(specs: Sequence[Spec], data_sha256: str, config: EvaluateConfig) -> Manifest:
     for spec in specs:
         if not spec.path.is_file():
             raise BadInput(f"{spec.path} does not exist", fix="Check the path.")
     parents = [Parent("artifact", artifact_sha256(spec.path), name=_identity(spec)) for spec in specs]
-    named = {**config.plain(), "data": _data_name(config), "artifacts": [_identity(spec) for spec in specs]}
+    named = {**config.plain(), "data": data_name(config), "artifacts": [_identity(spec) for spec in specs]}
     return Manifest(
         kind="report",
         files={},
         stage="evaluate",
         version=STAGE_VERSION,
         config=named,
-        parents=(*parents, Parent("data", data_sha256, name=_data_name(config))),
+        parents=(*parents, Parent("data", data_sha256, name=data_name(config))),
         versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
     )
-
-
-def _data_name(config: EvaluateConfig) -> str:
-    assert config.data is not None
-    return Path(config.data).name
 
 
 def _identity(spec: Spec) -> str:

@@ -18,7 +18,6 @@ from deploykit.config.keywords import by_keywords
 if TYPE_CHECKING:
     from deploykit.base.spec import Spec
     from deploykit.config.benchmark import BenchmarkConfig
-    from deploykit.gating.evidence import Evidence
     from deploykit.gating.result import Gate
     from deploykit.reporting.schema import Report
 
@@ -84,6 +83,7 @@ def gate(
     """
     from deploykit.config.gate import load_policy
     from deploykit.gating.evidence import read_evidence
+    from deploykit.gating.judge_report import looked
     from deploykit.gating.metric_values import metrics_of
     from deploykit.gating.outputs import annotate, on_github, write_forms
 
@@ -96,7 +96,13 @@ def gate(
     if folder is not None:
         make_folder(folder)
         already_made(folder / "gate.json", "", force=force)
-    found = _looked(place, new, old, policy, config, progress)
+
+    def benchmarked(artifacts: Sequence[Spec], folder: Path, asked: BenchmarkConfig) -> Report:
+        from deploykit.commands.benchmark import benchmark
+
+        return benchmark(artifacts, folder, asked, progress=progress).report
+
+    found = looked(place, new, old, policy, config, benchmarked, progress)
     files = () if folder is None else write_forms(folder, found, metrics_of(new))
     if folder is not None:
         parents = (Parent("report", file_sha256(place / "report.json" if place.is_dir() else place)),)
@@ -108,62 +114,3 @@ def gate(
     if config.annotations == "github" or (config.annotations == "auto" and on_github()):
         annotate(found)
     return GateResult(found, files)
-
-
-def verdict_of(new: Evidence, old: Evidence | None, policy: GatePolicy, confidence: float, looks: int = 1) -> Gate:
-    """The verdict of evidence that is read already.
-
-    Args:
-        new: the report that is judged.
-        old: the older report, or None.
-        policy: limits.
-        confidence: of this look, over all limits.
-        looks: which look it is.
-
-    Raises:
-        BadInput: the older report is of other data.
-    """
-    from deploykit.gating.limits import check_comparable, questions
-    from deploykit.gating.result import Gate, times_of
-    from deploykit.gating.verdict import judge
-
-    if old is not None:
-        check_comparable(new, old)
-    asked, notes = questions(new, old, policy)
-    created = None if old is None else old.report.created
-    return Gate(
-        policy.name,
-        policy.confidence,
-        judge(asked, confidence),
-        notes,
-        new.report.created,
-        created,
-        looks,
-        times_of(new),
-    )
-
-
-def _looked(
-    place: Path, new: Evidence, old: Evidence | None, policy: GatePolicy, config: GateConfig, progress: Progress
-) -> Gate:
-    """The verdict after as many looks as were asked for and needed; each look spends its share of the error."""
-
-    def benchmarked(artifacts: Sequence[Spec], folder: Path, asked: BenchmarkConfig) -> Report:
-        from deploykit.commands.benchmark import benchmark
-
-        return benchmark(artifacts, folder, asked, progress=progress).report
-
-    confidence = 1 - (1 - policy.confidence) / (config.retry + 1)
-    found = verdict_of(new, old, policy, confidence)
-    for number in range(1, config.retry + 1):
-        from deploykit.gating.retry import measure_again, speed_undecided
-
-        names = speed_undecided(found)
-        if found.verdict != "cannot_tell" or not names:
-            break
-        progress.say(f"look {number + 1} of {config.retry + 1}: measuring {', '.join(names)} again")
-        again = measure_again(place, new, names, policy, config, number, benchmarked, progress)
-        new.sessions += again.sessions
-        new.floors += again.floors
-        found = verdict_of(new, old, policy, confidence, number + 1)
-    return found

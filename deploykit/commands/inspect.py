@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,7 @@ from deploykit.base.targets import TENSORRT, target_of
 from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords
-from deploykit.reporting.file_facts import manifest_facts, shown, table
-from deploykit.reporting.schema import Report
+from deploykit.reporting.file_facts import described_by, json_facts, manifest_facts, shown, table
 
 SUFFIXES = target_of(TENSORRT).suffixes
 TORCH = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
@@ -96,13 +94,14 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     except OSError as error:
         raise from_os_error(error, f"cannot read {path}") from error
-    return InspectResult(path.name, kind, {**facts, **common, **_manifest(path)}, found, config.layers or times)
+    own = {} if described_by(path) is not None else {"manifest": manifest_facts(path)}
+    return InspectResult(path.name, kind, {**facts, **common, **own}, found, config.layers or times)
 
 
 def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, times: bool) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".json":
-        return _json(path)
+        return *json_facts(path), []
     if suffix == ".onnx":
         from deploykit.exporting.describe_onnx import describe_onnx
 
@@ -126,48 +125,3 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
         got=f"suffix {suffix or '(none)'}",
         expected=", ".join((*TORCH, ".onnx", *SUFFIXES, ".json")),
     )
-
-
-def _json(path: Path) -> Found:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path} is no JSON: {error}") from error
-    schema = str(content.get("schema", "")) if isinstance(content, dict) else ""
-    if schema.startswith("deploykit.manifest/"):
-        if (artifact := _described_by(path)) is None:
-            raise BadInput(f"{path} is a manifest under another name", expected="FILE.manifest.json")
-        manifest = read_manifest(artifact)
-        assert manifest is not None
-        return "manifest", {"format": schema, "manifest": manifest_facts(artifact)}, []
-    if schema.startswith("deploykit.report/"):
-        from deploykit.reporting.read import validate
-
-        return "report", {"format": schema, **_report(validate(content, str(path)))}, []
-    raise BadInput(f"{path} is neither a manifest nor a report", got=f"schema {schema or '(none)'}")
-
-
-def _described_by(path: Path) -> Path | None:
-    name = path.name.removesuffix(".manifest.json")
-    return path.with_name(name) if name != path.name and name else None
-
-
-def _report(report: Report) -> dict[str, object]:
-    variants = [
-        {
-            **{key: getattr(variant, key) for key in ("name", "target", "precision", "status")},
-            "speedup": variant.speedup.estimate if variant.speedup else None,
-            "top1": variant.accuracy.top1 if variant.accuracy else None,
-            "drop_pt": variant.accuracy.drop_pt if variant.accuracy else None,
-        }
-        for variant in report.variants
-    ]
-    fields = report.plain()
-    keep = ("created", "recipe", "baseline", "stop_reason", "pick", "data")
-    return {**{key: fields[key] for key in keep}, "variants": variants}
-
-
-def _manifest(path: Path) -> dict[str, object]:
-    if _described_by(path) is not None:
-        return {}
-    return {"manifest": manifest_facts(path)}

@@ -96,7 +96,7 @@ def _pages(place: Path, output: Path | str | None, force: bool) -> ReportResult:
 
 
 def _compared(sources: Sequence[Path], output: Path | str | None, force: bool, progress: Progress) -> ReportResult:
-    from deploykit.reporting.compare import compare
+    from deploykit.reporting.compare import compare, labels_of
     from deploykit.reporting.compare_pages import NAMES, headline, write_comparison
     from deploykit.reporting.read import read_report
     from deploykit.reporting.write import refuse_foreign_pages
@@ -119,14 +119,3 @@ def _compared(sources: Sequence[Path], output: Path | str | None, force: bool, p
         folder / NAMES[2], Manifest("comparison", files_of(*files), "report", STAGE_VERSION, parents=parents)
     )
     return ReportResult(tuple(files), headline(found), found.runs[-1].pick)
-
-
-def labels_of(places: Sequence[Path]) -> list[str]:
-    """What tells the reports apart: the last parts of their paths, as many as it takes; never a whole path."""
-    parts = [[*place.resolve().parts] for place in places]
-    trimmed = [one[:-1] if one[-1] == "report.json" else one for one in parts]
-    for length in range(1, 4):
-        labels = ["/".join(one[-length:]) for one in trimmed]
-        if len(set(labels)) == len(labels):
-            break
-    return labels

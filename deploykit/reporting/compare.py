@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from deploykit.base.errors import BadInput
@@ -303,3 +304,14 @@ def _moved(old: Ratio | None, new: Ratio | None, level: float, floors: Sequence[
     low, high = estimate * math.exp(-half), estimate * math.exp(half)
     verdict = "faster" if low > 1 else "slower" if high < 1 else "no change shown"
     return Moved(estimate, low, high, level, verdict)
+
+
+def labels_of(places: Sequence[Path]) -> list[str]:
+    """What tells the reports apart: the last parts of their paths, as many as it takes; never a whole path."""
+    parts = [[*place.resolve().parts] for place in places]
+    trimmed = [one[:-1] if one[-1] == "report.json" else one for one in parts]
+    for length in range(1, 4):
+        labels = ["/".join(one[-length:]) for one in trimmed]
+        if len(set(labels)) == len(labels):
+            break
+    return labels

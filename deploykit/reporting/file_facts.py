@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import is_unmodified, read_manifest
+from deploykit.base.errors import BadInput
+from deploykit.reporting.read import validate
+from deploykit.reporting.schema import Report
 
 TOLD_ELSEWHERE = ("network", "settings", "notes", "beside")  # of engines
 
@@ -37,6 +41,49 @@ def manifest_facts(path: Path) -> dict[str, object]:
         "versions": manifest.versions,
         "facts": {key: value for key, value in manifest.facts.items() if key not in TOLD_ELSEWHERE},
     }
+
+
+def json_facts(path: Path) -> tuple[str, dict[str, object]]:
+    """``manifest`` or ``report``, and what is in it.
+
+    Raises:
+        BadInput: damaged, or neither.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is no JSON: {error}") from error
+    schema = str(content.get("schema", "")) if isinstance(content, dict) else ""
+    if schema.startswith("deploykit.manifest/"):
+        if (artifact := described_by(path)) is None:
+            raise BadInput(f"{path} is a manifest under another name", expected="FILE.manifest.json")
+        manifest = read_manifest(artifact)
+        assert manifest is not None
+        return "manifest", {"format": schema, "manifest": manifest_facts(artifact)}
+    if schema.startswith("deploykit.report/"):
+        return "report", {"format": schema, **_report(validate(content, str(path)))}
+    raise BadInput(f"{path} is neither a manifest nor a report", got=f"schema {schema or '(none)'}")
+
+
+def described_by(path: Path) -> Path | None:
+    """The artifact that a manifest speaks of; None of other files."""
+    name = path.name.removesuffix(".manifest.json")
+    return path.with_name(name) if name != path.name and name else None
+
+
+def _report(report: Report) -> dict[str, object]:
+    variants = [
+        {
+            **{key: getattr(variant, key) for key in ("name", "target", "precision", "status")},
+            "speedup": variant.speedup.estimate if variant.speedup else None,
+            "top1": variant.accuracy.top1 if variant.accuracy else None,
+            "drop_pt": variant.accuracy.drop_pt if variant.accuracy else None,
+        }
+        for variant in report.variants
+    ]
+    fields = report.plain()
+    keep = ("created", "recipe", "baseline", "stop_reason", "pick", "data")
+    return {**{key: fields[key] for key in keep}, "variants": variants}
 
 
 def shown(value: Any) -> list[str]:
