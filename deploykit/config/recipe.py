@@ -5,6 +5,7 @@ The steps that a variant may have: the command each is, what it takes and makes,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,13 @@ def teachers_of(kind: str, fields: dict[str, Any] | None) -> tuple[str, ...]:
     key = KINDS[kind].teacher if kind in KINDS else None
     value = {**KINDS[kind].defaults, **(fields or {})}.get(key) if key is not None else None
     return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def needs(name: str, variants: Mapping[str, Variant]) -> tuple[str, ...]:
+    """The variants that ``name`` is made with: the one it starts from, and those it learns from."""
+    variant = variants[name]
+    named = [variant.source, *(one for kind, fields in variant.chain for one in teachers_of(kind, fields))]
+    return tuple(dict.fromkeys(one for one in named if one in variants))
 
 
 class DataSection(Config):
@@ -239,22 +247,11 @@ class Recipe(Config):
     def _data_fields(self, allow_code: bool) -> dict[str, Any]:
         return {"data": self.data.name, "skip_broken": self.data.skip_broken, "allow_code": allow_code}
 
-    def lineage(self, name: str) -> list[str]:
-        """The variants from the one that starts at the model to ``name``."""
-        names = [name]
-        while (source := self.variants[names[0]].source) != "model":
-            names.insert(0, source)
-        return names
-
-    def needs(self, name: str) -> tuple[str, ...]:
-        """The variants that ``name`` is made with: the one it starts from, and those it learns from."""
-        variant = self.variants[name]
-        named = [variant.source, *(one for kind, fields in variant.chain for one in teachers_of(kind, fields))]
-        return tuple(dict.fromkeys(one for one in named if one in self.variants))
-
     def order(self) -> list[str]:
         """All variants, each after those it needs."""
         found: list[str] = []
         while len(found) < len(self.variants):
-            found += [n for n in self.variants if n not in found and all(one in found for one in self.needs(n))]
+            found += [
+                n for n in self.variants if n not in found and all(one in found for one in needs(n, self.variants))
+            ]
         return found

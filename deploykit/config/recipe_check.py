@@ -1,9 +1,4 @@
-"""What can be wrong in a recipe, all of it at once, each with its place.
-
-What can be wrong in how variants hang together: cycles, and files that do not fit the next step or the target.
-
-What can be wrong in whom a recipe's steps learn from: nobody of that name, or a student that is there already.
-"""
+"""What can be wrong in a recipe, all of it at once, each with its place."""
 
 from __future__ import annotations
 
@@ -15,146 +10,23 @@ from pydantic import BaseModel, ValidationError
 
 from deploykit.base.errors import BadInput, DeploykitError, nearest
 from deploykit.base.spec import parse_spec
-from deploykit.base.targets import PRECISIONS, target_names, target_of
+from deploykit.base.targets import PRECISIONS, target_of
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.common import Config, explain
 from deploykit.config.gate import policy_problems
-from deploykit.config.recipe import (
-    KINDS,
-    STATES,
-    ModelFile,
-    Recipe,
-    Variant,
-    is_qat,
-    state_after,
-    takes,
-    teachers_of,
-)
+from deploykit.config.recipe import KINDS, ModelFile, Recipe, Variant, is_qat
+from deploykit.config.recipe_chain import Problem, chains_of
 from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.config.yaml import Path as Place
 
-Problem = tuple[Place, str]
 
-
-def chain_problems(variants: dict[str, Variant], model_file: str) -> list[Problem]:
-    """Cycles in ``from`` and between teachers, and chains whose files do not fit their steps or their target.
-
-    Args:
-        variants: that could be read.
-        model_file: of the recipe, or an empty text where it trains.
-    """
-    found: list[Problem] = []
-    needs = {name: _needs(name, variants) for name in variants}
-    cyclic = {name: loop for name in variants if (loop := _loop(name, needs)) is not None}
-    for name, loop in cyclic.items():
-        if name == min(loop[:-1]):
-            found.append((("variants", name, "from"), "a cycle: " + " from ".join(loop)))
-    hanging = {name for name in variants if any(one in cyclic for one in _above(name, needs))}
-    start = "graph" if model_file.lower().endswith(".onnx") else "model"
-    states: dict[str, str] = {}
-    for name in variants:
-        if name not in cyclic and name not in hanging:
-            _walk(name, variants, start, states, found)
-    return found
-
-
-def _needs(name: str, variants: dict[str, Variant]) -> list[str]:
-    variant = variants[name]
-    named = [variant.source, *(one for kind, fields in variant.chain for one in teachers_of(kind, fields))]
-    return [one for one in dict.fromkeys(named) if one in variants]
-
-
-def _loop(name: str, needs: dict[str, list[str]]) -> list[str] | None:
-    """The way from ``name`` back to itself, or None."""
-    ways = [[name]]
-    seen: set[str] = set()
-    while ways:
-        way = ways.pop()
-        for one in needs[way[-1]]:
-            if one == name:
-                return [*way, one]
-            if one not in seen:
-                seen.add(one)
-                ways.append([*way, one])
-    return None
-
-
-def _above(name: str, needs: dict[str, list[str]]) -> set[str]:
-    found: set[str] = set()
-    todo = [name]
-    while todo:
-        for one in needs[todo.pop()]:
-            if one not in found:
-                found.add(one)
-                todo.append(one)
-    return found
-
-
-def _walk(name: str, variants: dict[str, Variant], start: str, states: dict[str, str], found: list[Problem]) -> str:
-    """The state of the variant's last file; what does not fit is added to ``found``."""
-    if name in states:
-        return states[name]
-    variant = variants[name]
-    at = start if variant.source not in variants else _walk(variant.source, variants, start, states, found)
-    inherited = at
-    place: Place = ("variants", name, "steps")
-    for kind, fields in variant.chain:
-        wrong = _misfit(kind, fields, at, start, variant.source, inherited)
-        if wrong is not None:
-            found.append((place, wrong))
-            break
-        at = state_after(kind, fields)
-    else:
-        at = _at_target(name, variant, at, inherited, found)
-    states[name] = at
-    return at
-
-
-def _misfit(kind: str, fields: dict[str, object], at: str, start: str, source: str, inherited: str) -> str | None:
-    """Why a step cannot take a file in state ``at``, or None."""
-    label = "quantize with method qat" if is_qat(kind, fields) else kind
-    whose = source if at == inherited else "the step before"
-    if kind == "export" and at == "graph":
-        return f"{whose} is ONNX already, remove the export"
-    if kind == "export" and at == "int8" and inherited != "int8":
-        return "export comes before quantize: int8 is written into the ONNX file"
-    if kind == "quantize" and at == "int8":
-        return f"{whose} is int8 already, remove the quantize"
-    if takes(kind, fields) == {"model"} and at == "graph":
-        return f"{label} takes a model file, but the recipe starts from an ONNX file" if start == "graph" else None
-    if at in takes(kind, fields) or (kind == "build" and at in ("model", "qat")):
-        return None
-    return f"{label} does not take {STATES[at]}, which {whose} is"
-
-
-def _at_target(name: str, variant: Variant, at: str, inherited: str, found: list[Problem]) -> str:
-    """The state of what the target runs: ONNX targets export and emit by themselves."""
-    place: Place = ("variants", name, "target")
-    made = [(kind, fields) for kind, fields in variant.chain if kind == "quantize"]
-    if variant.engine not in target_names():  # which is said of the target itself
-        return at
-    row = variant.row
-    if row.takes_onnx:
-        at = {"model": "graph", "qat": "int8"}.get(at, at)
-        if made and at in ("int8", "engine") and row.dialect is None:
-            able = ", ".join(target_names(lambda other: other.dialect is not None))
-            found.append((place, f"int8 for {row.name} is not built, only {able}"))
-        if variant.precision != "fp32" and variant.cast_by == "export" and at == "int8":
-            what = f"the float part of {variant.source} has its precision already, set it where that is quantized"
-            found.append((("variants", name, "precision"), what))
-    elif at not in ("model", "qat"):
-        what = f"starts from the ONNX of {variant.source}" if at == inherited else "exports"
-        found.append((place, f"{variant.engine} runs model files, but {name} {what}"))
-    return at
-
-
-def teacher_problems(variants: dict[str, Any]) -> list[tuple[Place, str]]:
+def teacher_problems(variants: dict[str, Any]) -> list[Problem]:
     """Teachers that are no variant, not ``model`` and no file, and ``arch: auto`` beside the student that a step has.
 
     Args:
         variants: plain data as read; what is no step is left to others.
     """
-    found: list[tuple[Place, str]] = []
+    found: list[Problem] = []
     for name, fields in variants.items():
         steps = fields.get("steps") if isinstance(fields, dict) else None
         for i, step in enumerate(steps if isinstance(steps, list) else []):
@@ -164,8 +36,8 @@ def teacher_problems(variants: dict[str, Any]) -> list[tuple[Place, str]]:
     return found
 
 
-def _of_step(kind: str, fields: dict[str, Any], place: Place, known: Collection[str]) -> list[tuple[Place, str]]:
-    found: list[tuple[Place, str]] = []
+def _of_step(kind: str, fields: dict[str, Any], place: Place, known: Collection[str]) -> list[Problem]:
+    found: list[Problem] = []
     if kind == "distill" and fields.get("arch") == "auto":
         what = "arch auto makes a student, but the model that the step takes is one, leave it out"
         found.append(((*place, "arch"), what))
@@ -206,9 +78,9 @@ _ELSEWHERE = {
 }
 
 
-def problems(data: dict[str, Any]) -> list[tuple[Place, str]]:
+def problems(data: dict[str, Any]) -> list[Problem]:
     """Every error of a recipe's plain data: the place, and what is wrong there."""
-    found: list[tuple[Place, str]] = []
+    found: list[Problem] = []
     plain = dict(data)
     if isinstance(data.get("gate"), dict):
         found += [(("gate", *place), f"gate.{what}") for place, what in policy_problems(data["gate"])]
@@ -245,7 +117,7 @@ def problems(data: dict[str, Any]) -> list[tuple[Place, str]]:
     return found
 
 
-def _gated(limits: Any, variants: Any) -> list[tuple[Place, str]]:
+def _gated(limits: Any, variants: Any) -> list[Problem]:
     """Limits on variants that are not in the recipe."""
     if not isinstance(limits, dict) or not isinstance(variants, dict):
         return []
@@ -253,7 +125,7 @@ def _gated(limits: Any, variants: Any) -> list[tuple[Place, str]]:
     return [(("gate", "limits", name), _missing("variant", str(name), variants)) for name in unknown]
 
 
-def _stage(kind: type[Config], fields: Any, place: Place, elsewhere: tuple[str, ...]) -> list[tuple[Place, str]]:
+def _stage(kind: type[Config], fields: Any, place: Place, elsewhere: tuple[str, ...]) -> list[Problem]:
     if fields is None:
         fields = {}
     if not isinstance(fields, dict):
@@ -264,7 +136,7 @@ def _stage(kind: type[Config], fields: Any, place: Place, elsewhere: tuple[str, 
     return [*wrong, *_check(kind, filled, place)]
 
 
-def _check(kind: type[BaseModel], fields: Any, place: Place) -> list[tuple[Place, str]]:
+def _check(kind: type[BaseModel], fields: Any, place: Place) -> list[Problem]:
     try:
         kind.model_validate(fields)
     except ValidationError as error:
@@ -280,8 +152,8 @@ def _prefixed(message: str, place: Place) -> str:
     return f"{'.'.join(map(str, place))}.{message}".replace(".(top):", ":")
 
 
-def _variants(variants: dict[str, Any], model_file: str) -> list[tuple[Place, str]]:
-    found: list[tuple[Place, str]] = []
+def _variants(variants: dict[str, Any], model_file: str) -> list[Problem]:
+    found: list[Problem] = []
     for name, fields in variants.items():
         place: Place = ("variants", name)
         if not _SAFE_NAME.fullmatch(name) or name == "model":
@@ -301,12 +173,12 @@ def _variants(variants: dict[str, Any], model_file: str) -> list[tuple[Place, st
         except ValidationError:
             continue
     known = {name: one for name, one in chains.items() if all(kind in KINDS for kind, _ in one.chain)}
-    return found + chain_problems(known, model_file) + teacher_problems(variants)
+    return found + chains_of(known, model_file).problems + teacher_problems(variants)
 
 
-def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
+def _target(fields: dict[str, Any], place: Place) -> list[Problem]:
     target, precision = fields.get("target"), fields.get("precision", "fp32")
-    found: list[tuple[Place, str]] = []
+    found: list[Problem] = []
     if isinstance(target, str):
         try:
             row = target_of(target.partition(":")[0])
@@ -321,8 +193,8 @@ def _target(fields: dict[str, Any], place: Place) -> list[tuple[Place, str]]:
     return found
 
 
-def _steps(steps: Any, place: Place) -> list[tuple[Place, str]]:
-    found: list[tuple[Place, str]] = []
+def _steps(steps: Any, place: Place) -> list[Problem]:
+    found: list[Problem] = []
     kinds: list[str] = []
     for i, step in enumerate(steps if isinstance(steps, list) else []):
         here: Place = (*place, "steps", i)

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from deploykit.base.hashing import value_sha256
 from deploykit.config.common import Config
-from deploykit.config.recipe import (
-    KINDS,
-    ModelFile,
-    Recipe,
-    Variant,
-    is_qat,
-    state_after,
-    takes,
-    trains,
-)
+from deploykit.config.recipe import KINDS, ModelFile, Recipe, Variant, is_qat
+from deploykit.config.recipe_chain import Call, chains_of
 
 
 @dataclass(frozen=True)
@@ -81,9 +72,14 @@ def plan(recipe: Recipe, *, allow_code: bool = False) -> Plan:
         first = Stage("model.load", "load", None, path, state="graph" if path.suffix.lower() == ".onnx" else "model")
     else:
         first = Stage("model.train", "train", recipe.train_config(allow_code=allow_code), Path("artifacts/model.pt"))
+    model_file = recipe.model.file if isinstance(recipe.model, ModelFile) else ""
+    chains = chains_of(recipe.variants, model_file)
     planning = _Planning(recipe, allow_code, [first])
     for name in recipe.order():
-        planning.add(name, recipe.variants[name])
+        for call in chains.calls:
+            if call.variant == name:
+                planning.stage(call)
+        planning.made_by[name] = planning.stage(chains.made_by[name]).name
     return Plan(tuple(planning.stages), {name: planning.made_by[name] for name in recipe.variants})
 
 
@@ -96,40 +92,27 @@ class _Planning:
     stages: list[Stage]
     made_by: dict[str, str] = field(default_factory=dict)
     same: dict[str, Stage] = field(default_factory=dict)
+    known: dict[Call, Stage] = field(default_factory=dict)
 
-    def add(self, name: str, variant: Variant) -> None:
-        """The stages of one variant; the one it starts from is planned already."""
-        at = self.stages[0] if variant.source == "model" else _named(self.stages, self.made_by[variant.source])
-        for i, (kind, fields) in enumerate(variant.chain):
-            if takes(kind, fields) == {"model"} and at.state != "model":
-                at = next(one for one in reversed(_chain(self.stages, at.name)) if one.state == "model")
-            if kind != "export" and at.state == "model" and not trains(kind, fields):
-                at = self._stage(name, variant, "export", {}, at)
-            if kind == "build" and at.state == "qat":
-                at = self._stage(name, variant, "quantize", {}, at)
-            at = self._stage(name, variant, kind, fields, at, last=_is_last(variant, i))
-        if variant.row.takes_onnx and at.state in ("model", "qat"):
-            at = self._stage(name, variant, "export" if at.state == "model" else "quantize", {}, at)
-        if variant.cast_by == "export" and at.state == "graph" and _precision(at) != variant.precision:
-            at = self._stage(name, variant, "export", {}, at)
-        if variant.row.needs_build and at.state in ("graph", "int8"):
-            at = self._stage(name, variant, "build", {}, at)
-        self.made_by[name] = at.name
+    def stage(self, call: Call) -> Stage:
+        """The stage of a call, made with those before it where they are not known yet."""
+        if call.before is None:
+            return self.stages[0]
+        if call not in self.known:
+            self.known[call] = self._made(call, self.stage(call.before))
+        return self.known[call]
 
-    def _stage(
-        self, name: str, variant: Variant, kind: str, fields: dict[str, Any], source: Stage, *, last: bool = True
-    ) -> Stage:
+    def _made(self, call: Call, source: Stage) -> Stage:
         """The stage of one step, or the one of an earlier variant that does the same."""
-        config = self.recipe.step_config(
-            kind, fields, variant, of_file=source is self.stages[0], allow_code=self.allow_code
-        )
+        kind, variant = call.kind, self.recipe.variants[call.variant]
+        of_file = source is self.stages[0]
+        config = self.recipe.step_config(kind, call.fields, variant, of_file=of_file, allow_code=self.allow_code)
         teachers = self._teachers(kind, config)
         identity = value_sha256([source.name, kind, config.plain(), teachers])
         if identity not in self.same:
-            label = self._free(f"{name}.{'qat' if is_qat(kind, fields) else kind}")
-            state = state_after(kind, fields)
-            output = self._output(name, label, kind, state, variant, last=last)
-            self.same[identity] = Stage(label, kind, config, output, source.name, state, teachers)
+            label = self._free(f"{call.variant}.{'qat' if is_qat(kind, call.fields) else kind}")
+            output = self._output(label, call, variant)
+            self.same[identity] = Stage(label, kind, config, output, source.name, call.state, teachers)
             self.stages.append(self.same[identity])
         return self.same[identity]
 
@@ -151,27 +134,18 @@ class _Planning:
         used = {stage.name for stage in self.stages}
         return next(name for name in (label, *(f"{label}{i}" for i in range(2, 99))) if name not in used)
 
-    def _output(self, name: str, label: str, kind: str, state: str, variant: Variant, *, last: bool) -> Path:
+    def _output(self, label: str, call: Call, variant: Variant) -> Path:
         """``NAME.SUFFIX`` for the variant's last file of a kind, the stage's name in it for those before."""
-        plain, long = f"artifacts/{name}", f"artifacts/{label}"
-        if state in ("model", "qat"):
-            return Path(f"{plain if last else long}.pt")
-        if state == "engine":
+        plain, long = f"artifacts/{call.variant}", f"artifacts/{label}"
+        if call.state in ("model", "qat"):
+            return Path(f"{plain if call.last else long}.pt")
+        if call.state == "engine":
             return Path(
                 f"{plain}{variant.row.built}" if variant.row.needs_build else f"{plain}.built{variant.row.built}"
             )
         taken = {stage.output for stage in self.stages}
-        other = f"{plain}.int8.onnx" if state == "int8" else f"{long}.onnx"
+        other = f"{plain}.int8.onnx" if call.state == "int8" else f"{long}.onnx"
         return Path(f"{plain}.onnx") if Path(f"{plain}.onnx") not in taken else Path(other)
-
-
-def _precision(stage: Stage) -> str:
-    """That an export stage made its file in; what the recipe was given counts as fp32."""
-    return str(getattr(stage.config, "precision", "fp32"))
-
-
-def _is_last(variant: Variant, i: int) -> bool:
-    return not any(trains(kind, fields) for kind, fields in variant.chain[i + 1 :])
 
 
 def _chain(stages: list[Stage] | tuple[Stage, ...], name: str) -> list[Stage]:
@@ -180,7 +154,3 @@ def _chain(stages: list[Stage] | tuple[Stage, ...], name: str) -> list[Stage]:
     while (source := chain[0].source) is not None:
         chain.insert(0, by_name[source])
     return chain
-
-
-def _named(stages: list[Stage], name: str) -> Stage:
-    return next(stage for stage in stages if stage.name == name)
