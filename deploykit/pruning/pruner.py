@@ -159,7 +159,7 @@ class Cutter:
         one_shot, recalibrated, latency = None, None, None
         budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
         with ExitStack() as stack, progress.task("prune", len(budgets), "steps") as bar:
-            search = self._search(graph, costs, how, fraction, stack) if name == "latency" else None
+            search = self._search(graph, costs, how, stack) if name == "latency" else None
             for budget in budgets:
                 scores = self._scores(graph)
                 if search is None and how.scope == "allocated" and config.budget is not None:
@@ -177,15 +177,11 @@ class Cutter:
                 bar.advance(1)
         return graph.kept, one_shot, recalibrated, latency
 
-    def _search(self, graph: Graph, costs: Costs, how: Plan, asked: float, stack: ExitStack) -> LatencySearch:
+    def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
         from deploykit.pruning.latency.width_search import LatencySearch
 
-        config = self.config
-        return stack.enter_context(
-            LatencySearch(
-                self.module, graph, costs, how, config.target, self.build, asked, config.threads or 1, self.progress
-            )
-        )
+        found = LatencySearch(self.module, graph, costs, how, self.config, self.build, self.progress)
+        return stack.enter_context(found)
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
         from deploykit.models.device import placed

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.errors import AnswerNo
-from deploykit.base.progress import SILENT, Progress
+from deploykit.base.progress import Progress
+from deploykit.config.prune import PruneConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,9 +75,8 @@ class LatencySearch:
     """Finds widths for a fraction of a network's latency on a target (fp32, batch 1); use it as a context manager.
 
     ``module``: the input network, on the CPU; it may change after entering. ``how``: ladders of the groups, and what
-    their scores mean. ``target``: what times it, one of :data:`deploykit.base.targets.WITH_LAYER_TIMES`. ``build``: of
-    TensorRT's plans, see :func:`deploykit.pruning.latency.layer_times.open_on`. ``asked``: the fraction that is to be
-    reached in the end; steps before it may have wider ones.
+    their scores mean. ``config``: what times it, and the fraction that is to be reached in the end; steps before it may
+    have wider ones. ``build``: of TensorRT's plans, see :func:`deploykit.pruning.latency.layer_times.open_on`.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class LatencySearch:
         graph: Graph,
         costs: Costs,
         how: Plan,
-        target: str,
+        config: PruneConfig,
         build: BuildPlan,
-        asked: float,
-        threads: int = 1,
-        progress: Progress = SILENT,
+        progress: Progress,
     ) -> None:
-        self.module, self.size, self.costs, self.how, self.asked = module, graph.size, costs, how, asked
-        self.target, self.build, self.threads, self.progress = target, build, threads, progress
+        assert config.latency is not None
+        self.module, self.size, self.costs, self.how, self.asked = module, graph.size, costs, how, config.latency
+        self.target, self.threads = config.target, config.threads or 1
+        self.build, self.progress = build, progress
 
     def __enter__(self) -> LatencySearch:
         """Open the input network on the target and measure its layers at the widths they may have.
