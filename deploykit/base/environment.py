@@ -27,6 +27,8 @@ LIBRARIES = (
     "pillow",
     "lightning-fabric",
 )
+MEASURED_BY = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
+"""The libraries whose versions a report's numbers depend on."""
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
 
 

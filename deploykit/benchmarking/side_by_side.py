@@ -14,7 +14,7 @@ import numpy as np
 
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
 from deploykit.base.atomic import make_folder
-from deploykit.base.environment import cores, library_versions
+from deploykit.base.environment import MEASURED_BY, cores, library_versions
 from deploykit.base.errors import BadInput, Unavailable, from_os_error
 from deploykit.base.lineage import chain_of
 from deploykit.base.progress import Progress
@@ -198,5 +198,5 @@ def _manifest(
         version=version,
         config={**config.plain(), "data": Path(config.data).name, "against": against, "artifacts": names},
         parents=(*parents, Parent("data", data_sha256, name=Path(config.data).name)),
-        versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
+        versions=library_versions(MEASURED_BY),
     )

@@ -17,7 +17,7 @@ from deploykit.base.artifact import (
 )
 from deploykit.base.atomic import JsonObject, make_folder
 from deploykit.base.command_result import Result
-from deploykit.base.environment import library_versions
+from deploykit.base.environment import MEASURED_BY, library_versions
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
@@ -144,7 +144,7 @@ def _manifest(specs: Sequence[Spec], data_sha256: str, config: EvaluateConfig) -
         version=STAGE_VERSION,
         config=named,
         parents=(*parents, Parent("data", data_sha256, name=data_name(config))),
-        versions=library_versions(("torch", "onnxruntime", "onnxruntime-gpu", "numpy")),
+        versions=library_versions(MEASURED_BY),
     )
 
 

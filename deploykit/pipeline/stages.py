@@ -25,7 +25,6 @@ from deploykit.config.recipe import KINDS, DataSection
 from deploykit.config.stage_file import write_stage
 from deploykit.pipeline.plan import Stage
 
-MEASURED_BY = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
 PATHS = {
     "train": ("output",),
     "prune": ("model", "output"),
@@ -90,7 +89,7 @@ def measurement_key_of(config: BenchmarkConfig, parents: list[str]) -> str:
     """
     from deploykit.commands.benchmark import STAGE_VERSION
 
-    versions = environment.library_versions(MEASURED_BY)
+    versions = environment.library_versions(environment.MEASURED_BY)
     gpus = [] if config.device == "cpu" else [gpu["name"] for gpu in _gpus()]
     hardware = {"gpus": gpus, "cpu": environment.cpu()}
     return stage_key("benchmark", STAGE_VERSION, config.plain(), parents, versions, hardware)

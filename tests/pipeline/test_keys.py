@@ -138,7 +138,7 @@ def test_a_stage_whose_key_needs_what_this_machine_lacks_is_skipped(
     def lacking(config: BuildConfig) -> None:
         raise Unavailable("there is no builder", fix="Install it.")
 
-    monkeypatch.setattr(tensorrt_plan, "plan_hardware", lacking)
+    monkeypatch.setattr(tensorrt_plan, "hardware", lacking)
     monkeypatch.setattr(execute, "_lack", lambda work, one: None)
     recipe = tmp_path / "lacking.yaml"
     recipe.write_text(
