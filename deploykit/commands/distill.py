@@ -26,6 +26,7 @@ from deploykit.config.distill import DistillConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.distillation.distill_student import distill_student, start_student
 from deploykit.distillation.open_teachers import open_teachers
+from deploykit.reporting.format import percent
 from deploykit.training.model_file import Run
 from deploykit.training.signals import Stop
 
@@ -50,11 +51,11 @@ class DistillResult(Made):
             return f"{self.output} is up to date: same student, teachers, data, options and versions; nothing done"
         facts = self.facts
         before = facts["top1_select_before"]
-        came = "from scratch" if before is None else f"{100 * before:.2f} % as it came"
+        came = "from scratch" if before is None else f"{percent(before)} as it came"
         noun = "teacher" if len(facts["teachers"]) == 1 else f"{len(facts['teachers'])} teachers"
         return (
-            f"{self.output}: top-1 {100 * facts['top1_select']:.2f} % on {facts['select_images']} select pictures "
-            f"({came}; {noun} {100 * facts['top1_select_teachers']:.2f} %), epoch {facts['best_epoch']} of "
+            f"{self.output}: top-1 {percent(facts['top1_select'])} on {facts['select_images']} select pictures "
+            f"({came}; {noun} {percent(facts['top1_select_teachers'])}), epoch {facts['best_epoch']} of "
             f"{facts['epochs']}, {facts['seconds']:.1f} s, {facts['images_per_s']:.0f} images/s"
         )
 

@@ -13,6 +13,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
 from deploykit.config.keywords import by_keywords
 from deploykit.config.predict import PredictConfig
+from deploykit.reporting.format import percent
 
 if TYPE_CHECKING:
     from deploykit.evaluation.predictions import Answer
@@ -48,7 +49,7 @@ class PredictResult(Result):
     def summary(self) -> str:
         """One line for each picture."""
         return "\n".join(
-            f"{one.file}: " + ", ".join(f"{name} {100 * p:.1f} %" for name, _, p in one.top) for one in self.answers
+            f"{one.file}: " + ", ".join(f"{name} {percent(p, 1)}" for name, _, p in one.top) for one in self.answers
         )
 
 

@@ -28,6 +28,7 @@ from deploykit.config.prune import PruneConfig
 from deploykit.pruning.importance_images import pruning_pictures
 from deploykit.pruning.latency.layer_times import timing_of
 from deploykit.pruning.pruned_file import prune_file
+from deploykit.reporting.format import percent
 
 STAGE = Stage("prune", 5, ("deploykit", "torch", "torchvision", "timm", "numpy"))
 
@@ -51,21 +52,21 @@ class PruneResult(Made):
         facts = self.facts
         macs, params, top1 = facts["macs"], facts["params"], facts["top1_select"]
         text = (
-            f"{self.output}: {100 * macs['kept']:.1f} % of the MACs ({macs['after'] / 1e6:.1f} M), "
-            f"{100 * params['kept']:.1f} % of the parameters ({params['after'] / 1e6:.2f} M)"
+            f"{self.output}: {percent(macs['kept'], 1)} of the MACs ({macs['after'] / 1e6:.1f} M), "
+            f"{percent(params['kept'], 1)} of the parameters ({params['after'] / 1e6:.2f} M)"
         )
         if facts.get("latency"):
             latency = facts["latency"]
             text += (
-                f", measured {100 * latency['measured']:.1f} % of the latency on {latency['target']} "
+                f", measured {percent(latency['measured'], 1)} of the latency on {latency['target']} "
                 f"({latency['ms']:.3g} of {latency['input_ms']:.3g} ms; the layer table predicted "
-                f"{100 * latency['predicted']:.1f} %)"
+                f"{percent(latency['predicted'], 1)})"
             )
         if facts["sparsity"]:
             text += f", masks in {facts['sparsity']['layers']} layers"
         if top1 is not None:
             after = top1["one_shot"] if top1["recalibrated"] is None else top1["recalibrated"]
-            text += f"; top-1 on select {100 * top1['before']:.2f} → {100 * after:.2f} % before any training"
+            text += f"; top-1 on select {100 * top1['before']:.2f} → {percent(after)} before any training"
         return text
 
 

@@ -19,6 +19,7 @@ from deploykit.quantization.calibration_images import calibration_parent, calibr
 from deploykit.quantization.cast_rest import check_precision
 from deploykit.quantization.layer_profile import in_words
 from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.reporting.format import percent
 from deploykit.training.signals import Stop
 
 STAGE = Stage("quantize", 8, ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"))
@@ -79,7 +80,7 @@ class QatResult(Made):
             return f"{self.output} is up to date: same model, data, options and versions; nothing done"
         facts = self.facts
         names = {"float": facts["top1_float"], "after calibration": facts["top1_ptq"], "trained": facts["top1_qat"]}
-        shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in names.items() if value is not None)
+        shown = ", ".join(f"{name} {percent(value)}" for name, value in names.items() if value is not None)
         kept = "training won" if facts["won"] == "qat" else "training did not help: the calibrated model is kept"
         return (
             f"{self.output}: {kept}; top-1 on {facts['select_images']} select pictures: {shown}; "

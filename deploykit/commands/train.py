@@ -14,6 +14,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.stage import Opener, Planned, Stage, data_parents, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
 from deploykit.config.train import TrainConfig
+from deploykit.reporting.format import percent
 from deploykit.training.classifier import train_classifier
 from deploykit.training.model_file import Run
 from deploykit.training.signals import Stop
@@ -42,7 +43,7 @@ class TrainResult(Made):
         facts = self.facts
         quality = "no select pictures to judge it by"
         if facts["top1_select"] is not None:
-            quality = f"top-1 {100 * facts['top1_select']:.2f} % on {facts['select_images']} select pictures"
+            quality = f"top-1 {percent(facts['top1_select'])} on {facts['select_images']} select pictures"
         noun = "thread" if facts["threads"] == 1 else "threads"
         return (
             f"{self.output}: {quality} (epoch {facts['best_epoch']} of {facts['epochs']}), "

@@ -17,6 +17,7 @@ from deploykit.config.distill import DistillConfig
 from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.distillation.answers import answering
 from deploykit.distillation.open_teachers import OpenTeacher, judge_teachers, network_of, top1_together
+from deploykit.reporting.format import percent
 from deploykit.training.classifier import splits_of
 from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
 from deploykit.training.randomness import seed_of
@@ -160,12 +161,12 @@ def _before(
     module = student.start.module.to(run.fabric.device)
     top1 = top1_on(select, preprocessing, config.batch, run.fabric)(module)
     assert top1 is not None
-    run.progress.say(f"student: top-1 {100 * top1:.2f} % on select as it came")
+    run.progress.say(f"student: top-1 {percent(top1)} on select as it came")
     best = max(teachers, key=lambda teacher: teacher.top1)
     if top1 > best.top1:
         run.progress.warn(
-            f"the student is better on select than its teacher {best.spec.name} ({100 * top1:.2f} % and "
-            f"{100 * best.top1:.2f} %): it may learn to answer worse; are the two the wrong way round?"
+            f"the student is better on select than its teacher {best.spec.name} ({percent(top1)} and "
+            f"{percent(best.top1)}): it may learn to answer worse; are the two the wrong way round?"
         )
     return top1
 
@@ -250,8 +251,8 @@ def _judge(before: float | None, after: float | None, teachers: float, progress:
     assert after is not None
     if before is not None and after < before:
         progress.warn(
-            f"the student answers select worse than before ({100 * before:.2f} → {100 * after:.2f} %): "
+            f"the student answers select worse than before ({100 * before:.2f} → {percent(after)}): "
             "lower --lr, or train longer"
         )
     elif after > teachers:
-        progress.say(f"the student is now better on select than its teachers ({100 * teachers:.2f} %)")
+        progress.say(f"the student is now better on select than its teachers ({percent(teachers)})")

@@ -21,6 +21,7 @@ from deploykit.base.targets import TORCH_EAGER, target_of
 from deploykit.config.distill import DistillConfig
 from deploykit.engines.open import resolve
 from deploykit.evaluation.run_classifier import preprocessing_of, rows_of
+from deploykit.reporting.format import percent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,7 +133,7 @@ def judge_teachers(
             preprocessing=teacher.preprocessing,
         )
         teacher.top1 = float((teacher.logits.argmax(axis=1) == select.labels).mean())
-        progress.say(f"teacher {name}: top-1 {100 * teacher.top1:.2f} % on {len(select)} select pictures")
+        progress.say(f"teacher {name}: top-1 {percent(teacher.top1)} on {len(select)} select pictures")
     _weigh(teachers, config, select, progress)
 
 

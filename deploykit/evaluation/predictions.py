@@ -21,6 +21,7 @@ from deploykit.data.source import Split
 from deploykit.data.stores import Files, Part, readable
 from deploykit.engines.batching import filled
 from deploykit.evaluation.logits import looks_multi_label, multi_label, one_logit
+from deploykit.reporting.format import percent
 
 _SUMS_TO_ONE = 1e-3
 _SURE_OF_SIGMOID = 16  # so many outputs in [0, 1] are no accident
@@ -189,7 +190,7 @@ def annotate(answers: Sequence[Answer], copies: Sequence[Path], folder: Path, pr
     with progress.task("annotate", total=len(copies), unit="pictures") as task:
         for answer, copy in zip(answers, copies, strict=True):
             name, _, probability = answer.top[0]
-            picture = labelled(read_image(answer.file), f"{name} {100 * probability:.1f} %")
+            picture = labelled(read_image(answer.file), f"{name} {percent(probability, 1)}")
             with atomic_path(copy) as temporary:
                 picture.save(temporary, format="PNG")
             task.advance()

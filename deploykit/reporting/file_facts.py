@@ -9,6 +9,7 @@ from typing import Any
 
 from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.errors import BadInput
+from deploykit.reporting.format import NONE, aligned
 from deploykit.reporting.read import validate
 from deploykit.reporting.schema import Report
 
@@ -99,17 +100,11 @@ def table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Aligned columns, numbers to the right; one head line."""
     rows = list(rows)
     keys = list(rows[0])
-    cells = [[_short(row.get(key)) if row.get(key) is not None else "–" for key in keys] for row in rows]
-    widths = [max(len(key), *(len(row[place]) for row in cells)) for place, key in enumerate(keys)]
-    number = [all(isinstance(row.get(key), int | float | None) for row in rows) for key in keys]
-
-    def line(row: list[str]) -> str:
-        return "  ".join(
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, number, strict=True)
-        ).rstrip()
-
-    return [line(keys), *(line(row) for row in cells)]
+    cells = [[_short(row.get(key)) if row.get(key) is not None else NONE for key in keys] for row in rows]
+    numbers = {
+        place for place, key in enumerate(keys) if all(isinstance(row.get(key), int | float | None) for row in rows)
+    }
+    return aligned([keys, *cells], right=numbers)
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -181,6 +181,18 @@ def code(value: object) -> str:
     line = html.escape(" ".join(str(value).split()), quote=False)
     line = _SPECIAL.sub(lambda found: f"&#{ord(found.group())};", line)
     return f"<code>{line.replace('@', '&#64;')}</code>"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """The lines of a table for a terminal; the columns ``right`` are aligned to that side."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str) -> list[str]:

@@ -66,7 +66,7 @@ def _columns(
     """The table's lines; ``more`` are further cells of the head and of each row."""
     cells = [[head for head, _ in columns], *([getattr(row, key) for _, key in columns] for row in rows)]
     cells = [[*line, *extra] for line, extra in zip(cells, more or [[]] * len(cells), strict=True)]
-    return table(cells, left=2)
+    return t.aligned(cells, right=range(2, len(cells[0])))
 
 
 def _failures(rows: Sequence[view.Row]) -> list[str]:
@@ -85,7 +85,7 @@ def plan_of(name: str, folder: Path, stages: Sequence[Sequence[str]]) -> str:
         folder: of the run.
         stages: name, status and reason of each.
     """
-    return "\n".join([f"{name}: what `deploykit run` would do in {folder}", *table(stages)])
+    return "\n".join([f"{name}: what `deploykit run` would do in {folder}", *t.aligned(stages)])
 
 
 def summary_of(report: Report, folder: Path, statuses: Sequence[str], gate: str | None) -> str:
@@ -98,7 +98,7 @@ def summary_of(report: Report, folder: Path, statuses: Sequence[str], gate: str 
         gate: its verdict for people, or None where the recipe has none.
     """
     head = ["variant", "target", "status", "p50", "speed-up", "top-1", "drop", "size"]
-    lines = table([head, *([*_cells(variant, report.baseline)] for variant in report.variants)])
+    lines = t.aligned([head, *([*_cells(variant, report.baseline)] for variant in report.variants)])
     for variant in report.variants:
         if variant.status != "ok":
             lines.append(f"{variant.name} {variant.status}: {variant.reason}")
@@ -110,18 +110,6 @@ def summary_of(report: Report, folder: Path, statuses: Sequence[str], gate: str 
         lines.append(f"gate: {gate}")
     lines.append(f"report: {(folder / 'report.html').as_posix()}")
     return "\n".join(lines)
-
-
-def table(rows: Sequence[Sequence[str]], left: int | None = None) -> list[str]:
-    """Rows as aligned lines; all columns after the first ``left`` are aligned to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if left is None or i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _cells(variant: Variant, baseline: str | None) -> list[str]:

@@ -25,6 +25,7 @@ from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice, Quantizer
+from deploykit.reporting.format import percent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +96,7 @@ def verdict(
     if after is not None:
         agreement = _agreement(found, after, select, seen.preprocessing)
         if agreement < ENOUGH_AGREEMENT:
-            progress.warn(f"the written network agrees with the trained one on {100 * agreement:.2f} % of select only")
+            progress.warn(f"the written network agrees with the trained one on {percent(agreement)} of select only")
         if (after.top1, -after.loss) > (before.top1, -before.loss):
             won, ranges, limits = "qat", after_ranges, after_limits
             tensors = {name: one.clone() for name, one in found.network.net.state_dict().items()}
@@ -122,7 +123,7 @@ def verdict(
     shown = {"float": floats, "calibrated": before, **({} if after is None else {"trained": after})}
     progress.say(
         f"{'training' if won == 'qat' else 'calibration'} wins on {len(select)} select pictures: "
-        + ", ".join(f"{name} {100 * one.top1:.2f} % (loss {one.loss:.4f})" for name, one in shown.items())
+        + ", ".join(f"{name} {percent(one.top1)} (loss {one.loss:.4f})" for name, one in shown.items())
     )
     return Verdict(won, tensors, record, facts)
 
