@@ -189,15 +189,20 @@ def test_the_chain_is_followed_only_while_hashes_hold(onnx_path, tiny_model, tmp
     assert chain_of(tiny_model).model == tiny_model
     import shutil
 
-    from deploykit.base.artifact import manifest_path
+    from deploykit.base.artifact import manifest_path, read_manifest
 
-    lone = tmp_path / onnx_path.name
+    lone = tmp_path / "elsewhere" / onnx_path.name
+    lone.parent.mkdir()
     shutil.copy(onnx_path, lone)
     shutil.copy(manifest_path(onnx_path), manifest_path(lone))
     chain = chain_of(lone)
     assert chain.model is None
     assert "is not there any more" in chain.notes[0]
-    (tmp_path / tiny_model.name).write_bytes(b"another file")
+    manifest = read_manifest(lone)
+    assert manifest is not None
+    there = lone.parent / str(manifest.parents[0].path)  # the model's place, from the copy's
+    there.parent.mkdir(exist_ok=True)
+    there.write_bytes(b"another file")
     assert "is not the file any more" in chain_of(lone).notes[0]
     lone.write_bytes(b"x")
     assert "was modified since export made it" in chain_of(lone).notes[0]
