@@ -90,3 +90,16 @@ def test_a_precision_of_onnx_runtime_is_cast_from_the_float_file_or_at_the_expor
         config = found.chain(name)[-1].config
         assert isinstance(config, ExportConfig)
         assert (config.precision, config.data) == (precision, "digits")
+
+
+def test_a_variant_that_starts_from_one_with_an_engine_starts_from_its_onnx_file() -> None:
+    """What the check of the recipe says and what is planned are the same walk."""
+    found = planned(
+        "  trt: {target: tensorrt}\n"
+        "  same: {from: trt, target: tensorrt}\n"
+        "  half: {from: trt, target: tensorrt, precision: fp16}\n"
+        "  int8: {from: trt, target: ort-cpu, steps: [{quantize: {}}]}\n"
+    )
+    assert chain(found, "same") == chain(found, "trt") == ["model.train", "fp32.export", "trt.build"]
+    assert chain(found, "half") == ["model.train", "fp32.export", "half.build"]
+    assert chain(found, "int8") == ["model.train", "fp32.export", "int8.quantize"]
