@@ -7,63 +7,43 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from deploykit.base.errors import BadInput, from_os_error, nearest
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config, explain
 from deploykit.config.flag import Flag
 from deploykit.config.options import data_help
+from deploykit.config.registries import LIMITS
 from deploykit.config.yaml import read_yaml
 
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Points = Annotated[float, Field(ge=-100, le=100)]
-Positive = Annotated[float, Field(gt=0)]
-Bytes = Annotated[int, Field(ge=0)]
+_VALUES: dict[str, Any] = {
+    "share": Annotated[float, Field(ge=0, le=1)],
+    "points": Annotated[float, Field(ge=-100, le=100)],
+    "positive": Annotated[float, Field(gt=0)],
+    "bytes": Annotated[int, Field(ge=0)],
+    "number": float,
+    "true": bool,
+}
 
 
-class Limits(Config):
-    """What one variant is held to; a limit that is not named, or null, is none.
+def limits_model() -> type[Config]:
+    """What one variant is held to, a field for each of :data:`deploykit.config.registries.LIMITS`."""
+    fields: dict[str, Any] = {
+        one.name: (_VALUES[one.values] | None, Field(default=None, description=one.help)) for one in LIMITS.values()
+    }
+    doc = "What one variant is held to; a limit that is not named, or null, is none."
+    return create_model("Limits", __base__=Config, __doc__=doc, __module__=__name__, **fields)
 
-    Attributes:
-        max_drop_pt: of top-1 against the report's own baseline variant, in percentage points.
-        max_drop_pt_vs_baseline: of top-1 against the same variant in the ``--baseline`` report, in percentage points;
-            without one against ``NAME@base``, which ``benchmark --against`` measured beside it.
-        min_top1: share of the images that are answered right, 0…1.
-        min_agreement: share of the images that the variant and the baseline variant answer alike, 0…1.
-        max_negative_flips: share of the images that the baseline variant gets right and this one wrong, 0…1.
-        min_speedup: paired speed-up over the report's baseline variant.
-        max_latency_ratio: this variant's time over the baseline variant's, 1.02 being 2 % slower.
-        max_latency_ratio_vs_baseline: how that ratio may have grown since the ``--baseline`` report; without one, the time
-            over that of ``NAME@base``.
-        max_memory_ratio: peak memory over the baseline variant's.
-        max_memory_bytes: peak memory.
-        max_size_ratio: size of the artifact over the baseline variant's.
-        max_size_bytes: size of the artifact.
-        max_cold_start_ratio: load and first answer, over the baseline variant's.
-        min_snr_db: of the outputs against the reference of its parity, in dB.
-        min_int8_conv_share: share of the convolutions that really run on int8, 0…1.
-        require_parity: the outputs must have been compared with their reference, and hold.
-    """
 
-    max_drop_pt: Points | None = None
-    max_drop_pt_vs_baseline: Points | None = None
-    min_top1: Ratio | None = None
-    min_agreement: Ratio | None = None
-    max_negative_flips: Ratio | None = None
-    min_speedup: Positive | None = None
-    max_latency_ratio: Positive | None = None
-    max_latency_ratio_vs_baseline: Positive | None = None
-    max_memory_ratio: Positive | None = None
-    max_memory_bytes: Bytes | None = None
-    max_size_ratio: Positive | None = None
-    max_size_bytes: Bytes | None = None
-    max_cold_start_ratio: Positive | None = None
-    min_snr_db: float | None = None
-    min_int8_conv_share: Ratio | None = None
-    require_parity: bool | None = None
+if TYPE_CHECKING:
+
+    class Limits(Config):
+        """See :func:`limits_model`."""
+else:
+    Limits = limits_model()
 
 
 class MeasurementChoice(Config):

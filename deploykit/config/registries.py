@@ -155,3 +155,100 @@ NETS = Registry(
     Entry("resnet", _NETS + "resnet:resnet", "the ResNets of CIFAR"),
 )
 """Networks of our own; places are functions ``f(num_classes=…, **kwargs) -> Module``."""
+
+
+@dataclass(frozen=True)
+class Limit(Entry):
+    """A limit of a gate policy: ``place`` is a :data:`deploykit.gating.question.Ask`.
+
+    Attributes:
+        values: what it may be: a share 0…1, percentage points, a positive number, whole bytes, any number, or true.
+        against_old: it compares with the ``--baseline`` report; without one with ``NAME@base``, which ``benchmark --against``
+            measured beside it.
+    """
+
+    values: Literal["share", "points", "positive", "bytes", "number", "true"] = "positive"
+    against_old: bool = False
+
+
+_LIMITS = "deploykit.gating.limits."
+LIMITS = Registry(
+    "limit",
+    Limit(
+        "max_drop_pt",
+        _LIMITS + "accuracy_drop:max_drop_pt",
+        "of top-1 against the report's own baseline variant, in percentage points",
+        "points",
+    ),
+    Limit(
+        "max_drop_pt_vs_baseline",
+        _LIMITS + "accuracy_drop:max_drop_pt_vs_baseline",
+        "of top-1 against the same variant in the --baseline report, in percentage points",
+        "points",
+        against_old=True,
+    ),
+    Limit("min_top1", _LIMITS + "answer_shares:min_top1", "share of the images that are answered right, 0…1", "share"),
+    Limit(
+        "min_agreement",
+        _LIMITS + "answer_shares:min_agreement",
+        "share of the images that the variant and the baseline variant answer alike, 0…1",
+        "share",
+    ),
+    Limit(
+        "max_negative_flips",
+        _LIMITS + "answer_shares:max_negative_flips",
+        "share of the images that the baseline variant gets right and this one wrong, 0…1",
+        "share",
+    ),
+    Limit("min_speedup", _LIMITS + "time_ratio:min_speedup", "paired speed-up over the report's baseline variant"),
+    Limit(
+        "max_latency_ratio",
+        _LIMITS + "time_ratio:max_latency_ratio",
+        "this variant's time over the baseline variant's, 1.02 being 2 % slower",
+    ),
+    Limit(
+        "max_latency_ratio_vs_baseline",
+        _LIMITS + "time_ratio:max_latency_ratio_vs_baseline",
+        "how that ratio may have grown since the --baseline report; without one, the time over that of NAME@base",
+        against_old=True,
+    ),
+    Limit("max_memory_ratio", _LIMITS + "peak_memory:max_memory_ratio", "peak memory over the baseline variant's"),
+    Limit("max_memory_bytes", _LIMITS + "peak_memory:max_memory_bytes", "peak memory", "bytes"),
+    Limit("max_size_ratio", _LIMITS + "file_size:max_size_ratio", "size of the artifact over the baseline variant's"),
+    Limit("max_size_bytes", _LIMITS + "file_size:max_size_bytes", "size of the artifact", "bytes"),
+    Limit(
+        "max_cold_start_ratio",
+        _LIMITS + "cold_start:max_cold_start_ratio",
+        "load and first answer, over the baseline variant's",
+    ),
+    Limit(
+        "min_snr_db",
+        _LIMITS + "output_snr:min_snr_db",
+        "of the outputs against the reference of its parity, in dB",
+        "number",
+    ),
+    Limit(
+        "min_int8_conv_share",
+        _LIMITS + "int8_convs:min_int8_conv_share",
+        "share of the convolutions that really run on int8, 0…1",
+        "share",
+    ),
+    Limit(
+        "require_parity",
+        _LIMITS + "held_parity:require_parity",
+        "the outputs must have been compared with their reference, and hold",
+        "true",
+    ),
+)
+"""What a variant can be held to; of those that a policy does not name, or calls null, none is asked."""
+
+
+_SHOWN = "deploykit.reporting.attachments."
+ATTACHMENTS = Registry(
+    "kind of attachment",
+    Entry("table", _SHOWN + "cell_table:Table", "rows of cells"),
+    Entry("series", _SHOWN + "line_series:Series", "lines over a common axis"),
+    Entry("bars", _SHOWN + "grouped_bars:Bars", "grouped bars from zero"),
+    Entry("sensitivity", _SHOWN + "sensitivity_analysis:Sensitivity", "what int8 costs each layer"),
+)
+"""What the report shows of a stage; places are subclasses of :class:`deploykit.reporting.attachments.kinds.Content`."""

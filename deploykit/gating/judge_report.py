@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deploykit.base.progress import Progress
 from deploykit.config.gate import GateConfig, GatePolicy
 from deploykit.gating.evidence import Evidence
-from deploykit.gating.limits import check_comparable, questions
+from deploykit.gating.policy_questions import check_comparable, questions
 from deploykit.gating.result import Gate, times_of
 from deploykit.gating.retry import measure_again, speed_undecided
 from deploykit.gating.verdict import judge

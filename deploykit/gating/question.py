@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deploykit.gating.evidence import Evidence, Wanted
+
 PASS, FAIL, CANNOT_TELL = "pass", "fail", "cannot_tell"
 
 
@@ -57,3 +59,35 @@ def failed(variant: str, rule: str, reason: str, limit: float | bool | None = No
 def undecided(variant: str, rule: str, reason: str, limit: float | None, value: float | None = None) -> Question:
     """A limit that cannot be judged from what is there."""
     return Question(variant, rule, limit, value, verdict=CANNOT_TELL, reason=reason)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What one limit is asked of.
+
+    Attributes:
+        new: the report that is judged.
+        name: of the variant, which is in it and ran.
+        rule: name of the limit.
+        limit: in the unit of the rule.
+        wanted: the measurement that limits on speed speak of.
+        old: the older report that a limit compares with; None where there is none, or where the limit does not ask for it.
+        beside: the variant of ``new`` that stands for the older report, or None.
+        reference: the variant that times are divided by in both reports; None: the baseline variant.
+    """
+
+    new: Evidence
+    name: str
+    rule: str
+    limit: float
+    wanted: Wanted
+    old: Evidence | None = None
+    beside: str | None = None
+    reference: str | None = None
+
+    def failed(self, reason: str) -> Question:
+        """The limit is broken because there is nothing to judge."""
+        return failed(self.name, self.rule, reason, self.limit)
+
+
+Ask = Callable[[Case], Question]

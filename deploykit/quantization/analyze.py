@@ -106,8 +106,7 @@ def analyze(
     from deploykit.base.atomic import write_json, write_text
     from deploykit.base.checkpoint import check_file
     from deploykit.quantization.qdq.dialects import dialect_of
-    from deploykit.reporting.attachments.sensitivity_schema import Sensitivity
-    from deploykit.reporting.sensitivity_page import to_page
+    from deploykit.reporting.attachments.sensitivity_analysis import Sensitivity, to_page
 
     config = config or AnalyzeConfig()
     dialect = dialect_of(config.target)

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from deploykit.reporting.attachments.kinds import Axis, Line, Series
-from deploykit.reporting.charts.series import series_chart
+from deploykit.reporting.attachments.line_series import Axis, Line, Series, series_charts
 from deploykit.reporting.schema import Confused, Flip, Report, Robustness, Variant
 
-WIDTHS = ((1040.0, "wide"), (388.0, "narrow"))
 PICTURE_BYTES = 16_384
 PICTURES_BYTES = 1_000_000
 """Of all thumbnails on a page together; ten variants with 24 of 2 kB are half of it."""
@@ -30,7 +28,7 @@ def reliability_charts(report: Report) -> list[Markup]:
         return []
     lines.append(Line(name="as sure as right", points=[[0.0, 0.0], [1.0, 1.0]]))
     drawn = Series(x=Axis(label="confidence"), y=Axis(label="accuracy"), lines=lines)
-    return _charts(drawn, "Reliability: accuracy over confidence")
+    return series_charts(drawn, "Reliability: accuracy over confidence")
 
 
 def sweep_charts(report: Report, sweep: str) -> list[Markup]:
@@ -41,7 +39,7 @@ def sweep_charts(report: Report, sweep: str) -> list[Markup]:
     if not lines:
         return []
     x = Axis(label={"batch": "batch size", "threads": "threads"}[sweep], log=True)
-    return _charts(Series(x=x, y=Axis(label="images per second"), lines=lines), f"Throughput over {x.label}")
+    return series_charts(Series(x=x, y=Axis(label="images per second"), lines=lines), f"Throughput over {x.label}")
 
 
 def _swept(variant: Variant, sweep: str) -> list[list[float]]:
@@ -50,10 +48,6 @@ def _swept(variant: Variant, sweep: str) -> list[list[float]]:
     return sorted(
         [float(size), float(one.throughput_per_s or 0)] for size, one in zip(sizes, found, strict=True) if size
     )
-
-
-def _charts(drawn: Series, label: str) -> list[Markup]:
-    return [series_chart(drawn, width, style, label) for width, style in WIDTHS]
 
 
 def line_names(report: Report, of: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from deploykit.reporting import details
 from deploykit.reporting import format as t
 from deploykit.reporting import rows as view
-from deploykit.reporting.attachments.draw import shown as shown_attachments
+from deploykit.reporting.attachments.files import shown as shown_attachments
 from deploykit.reporting.charts.latency import latency_chart
 from deploykit.reporting.charts.pareto import pareto_chart, points_of
 from deploykit.reporting.pages import render

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +158,85 @@ def test_what_a_configuration_allows_is_what_the_table_holds(monkeypatch: pytest
     with pytest.raises(BadInput) as caught:
         build(PruneConfig, {"macs": 0.5, "importance": "tailor"})
     assert caught.value.fix == "did you mean 'taylor'?"
+
+
+def max_rounds(case):
+    """A limit: how many rounds were timed."""
+    from deploykit.gating.question import Question
+
+    CALLED.append("max_rounds")
+    rounds = len(case.new.sessions[0][case.name])
+    return Question(case.name, case.rule, case.limit, rounds, True, exact=True, source="raw samples")
+
+
+def test_a_limit(tmp_path: Path) -> None:
+    """In a process of its own: a policy's fields are made when its module is imported."""
+    from tests.gating.made import run_folder
+
+    run_folder(tmp_path / "run", {"fp32": {}, "int8": {"factor": 0.4}})
+    for name, limit in {"wide": 10_000, "tight": 3, "wrong": -1}.items():
+        (tmp_path / f"{name}.yaml").write_text(f"version: 1\nlimits:\n  int8: {{max_rounds: {limit}}}\n")
+    with pytest.raises(BadInput, match="unknown key 'max_rounds'"):
+        deploykit.gate(tmp_path / "run", policy=str(tmp_path / "wide.yaml"))
+    code = f"""
+import deploykit
+from deploykit.config import registries as r
+r.LIMITS.entries["max_rounds"] = r.Limit("max_rounds", "{__name__}:max_rounds", "rounds", "bytes")
+for name in ("wide", "tight", "wrong"):
+    try:
+        found = deploykit.gate("run", policy=f"{{name}}.yaml", annotations="none").gate.findings
+        print([(one.rule, one.verdict) for one in found])
+    except deploykit.BadInput as error:
+        print(error)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(deploykit.__file__).parents[1])},
+    )
+    assert told.stdout.splitlines() == [
+        "[('max_rounds', 'pass')]",
+        "[('max_rounds', 'fail')]",
+        "wrong.yaml:3: limits.int8: max_rounds: got -1, expected greater than or equal to 0",
+    ], told.stderr
+
+
+def test_limits_are_fields_of_a_policy() -> None:
+    from deploykit.config.gate import Limits
+
+    assert list(Limits.model_fields) == list(r.LIMITS)
+    assert all(Limits.model_fields[name].description == one.help for name, one in r.LIMITS.items())
+    with pytest.raises(BadInput, match="did you mean 'min_top1'"):
+        build(Limits, {"min_top_1": 0.5})
+
+
+def test_a_kind_of_attachment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from deploykit.reporting.attachments.kinds import Content, made
+
+    class Words(Content):
+        """Words in order, shown as a table of one column."""
+
+        words: list[str]
+
+        def shown(self, title: str) -> dict[str, object]:
+            from deploykit.reporting.attachments.cell_table import Column
+
+            rows = [[word] for word in self.words]
+            return {"kind": "table", "columns": [Column(name="word")], "rows": rows, "left_out": 0}
+
+    monkeypatch.setitem(globals(), "Words", Words)
+    with pytest.raises(BadInput, match="kind: Input should be 'table'"):
+        made("words", "Some words", "train", None, {"words": ["falcon"]})
+    monkeypatch.setitem(r.ATTACHMENTS.entries, "words", r.Entry("words", f"{__name__}:Words", "words in order"))
+    with pytest.raises(BadInput, match="words: Input should be a valid list"):
+        made("words", "Some words", "train", None, {"words": 3})
+    found = made("words", "Some words", "train", None, {"words": ["falcon"]})
+
+    from tests.reporting.attachments.test_kinds import written
+
+    written(tmp_path / "run", found)
+    again = deploykit.report(tmp_path / "run")
+    assert again.files
+    assert "falcon" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -1,8 +1,7 @@
 import pytest
 
-from deploykit.reporting.attachments.sensitivity_schema import Sensitivity
+from deploykit.reporting.attachments.sensitivity_analysis import Sensitivity, headline, to_page
 from deploykit.reporting.charts.sparks import histogram, log_bar
-from deploykit.reporting.sensitivity_page import headline, to_page
 
 
 def layer(name, kl):

@@ -149,3 +149,14 @@ def attachments_of(report: Report, folder: Path) -> list[tuple[Attachment, str, 
             variants.setdefault(one.file, []).append(variant.name)
     found = ((read_attachment(folder / file, folder), file, names) for file, names in variants.items())
     return [(one, file, names) for one, file, names in found if one is not None]
+
+
+def shown(report: Report, folder: Path) -> list[dict[str, object]]:
+    """One dictionary per attachment that can be drawn; see ``templates/attachments.html``."""
+    found = []
+    for one, file, variants in attachments_of(report, folder):
+        every = len(variants) == len(report.variants) > 1
+        about = {"title": one.title, "stage": one.stage, "note": one.note, "file": file}
+        whose = "every variant" if every else ", ".join(variants)
+        found.append({**one.content().shown(one.title), **about, "of": whose})
+    return found

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+COLORS = 6
+"""Of lines and bars; the next ones repeat them dashed."""
+WIDTHS = ((1040.0, "wide"), (388.0, "narrow"))
+"""Of a chart that stands in a page, in pixels, each with its style."""
 CHARACTER = 0.56
 """Mean width of a character of the system fonts, in font sizes."""
 
@@ -180,3 +184,8 @@ def _candidates(x: float, y: float, width: float, height: float, gap: float) -> 
             around += [(x + gap * 0.8, y + sign * shift), (x - width - gap * 0.8, y + sign * shift)]
             around.append((x - width / 2, y + sign * (shift + gap * 0.4)))
     return beside + around
+
+
+def color(number: int) -> str:
+    """The classes of line or bar ``number``."""
+    return f"c{number % COLORS}" + (" again" if number >= COLORS else "")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from deploykit.reporting import format as t
-from deploykit.reporting.charts.series import color
-from deploykit.reporting.charts.svg import Scale, element, figure, latency_scale, polyline
+from deploykit.reporting.charts.svg import Scale, color, element, figure, latency_scale, polyline
 from deploykit.reporting.compare import Comparison, Line, Point, Ratio, Run
 
 HEIGHT, LEFT, FOOT, HEAD = 350.0, 56.0, 62.0, 14.0

@@ -10,7 +10,7 @@ from deploykit.base.atomic import write_json
 from deploykit.base.errors import BadInput
 from deploykit.reporting import validate, write_report
 from deploykit.reporting.attachments import Attachment, bars, sensitivity, series, table
-from deploykit.reporting.attachments.draw import cell
+from deploykit.reporting.attachments.cell_table import cell
 from deploykit.reporting.attachments.files import MAX_BYTES, read_attachment
 from deploykit.reporting.attachments.kinds import checked
 from tests.reporting import sample

@@ -1,17 +1,93 @@
-"""Lines over a common axis: learning curves and the like."""
+"""``series``: lines over a common axis, learning curves and the like."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
 from markupsafe import Markup
+from pydantic import Field, model_validator
 
 from deploykit.reporting import format as t
-from deploykit.reporting.attachments.kinds import Line, Series
-from deploykit.reporting.charts.svg import Scale, element, figure, polyline
+from deploykit.reporting.attachments.kinds import Attachment, Content, Name, Number, Piece, made
+from deploykit.reporting.charts.svg import WIDTHS, Scale, color, element, figure, polyline
+from deploykit.reporting.read import plain
 
 HEIGHT = 320.0
-COLORS = 6
-"""Of lines; the next ones repeat them dashed."""
 FEW_POINTS = 40
+
+
+class Axis(Piece):
+    """What an axis shows; a logarithmic one takes positive values only."""
+
+    label: Name
+    unit: Annotated[str, Field(max_length=20)] | None = None
+    log: bool = False
+
+    @property
+    def shown(self) -> str:
+        """``loss``, ``time, ms``, ``loss, log scale``."""
+        return ", ".join([self.label, *([self.unit] if self.unit else []), *(["log scale"] if self.log else [])])
+
+
+class Line(Piece):
+    """One line of a chart: its points ``[x, y]`` in the order they are joined."""
+
+    name: Name
+    points: Annotated[list[Annotated[list[Number], Field(min_length=2, max_length=2)]], Field(max_length=2000)]
+
+
+class Series(Content):
+    """A line chart, learning curves for instance."""
+
+    x: Axis
+    y: Axis
+    lines: Annotated[list[Line], Field(min_length=1, max_length=12)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for place, axis in enumerate((self.x, self.y)):
+            if axis.log and any(point[place] <= 0 for line in self.lines for point in line.points):
+                raise ValueError(f"the logarithmic axis {axis.label!r} has a value that is not positive")
+        return self
+
+    def shown(self, title: str) -> dict[str, object]:
+        """The chart in both widths, and the names of its lines."""
+        return {"kind": "chart", "charts": series_charts(self, title), "keys": [line.name for line in self.lines]}
+
+
+def series(
+    title: str,
+    stage: str,
+    x: str | Mapping[str, Any],
+    y: str | Mapping[str, Any],
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    note: str | None = None,
+) -> Attachment:
+    """A line chart.
+
+    Args:
+        title: above it.
+        stage: that makes it.
+        x: the horizontal axis: its label, or ``{label, unit, log}``.
+        y: the vertical one.
+        lines: name → points ``(x, y)``, at most 2000 a line; points that are not finite are left out.
+        note: a sentence below the title.
+
+    Raises:
+        BadInput: it does not fit :class:`Series`.
+    """
+    axes = {name: {"label": one} if isinstance(one, str) else dict(one) for name, one in (("x", x), ("y", y))}
+    drawn = [
+        {"name": name, "points": [p for p in ([*plain([float(a), float(b)])] for a, b in points) if None not in p]}
+        for name, points in lines.items()
+    ]
+    return made("series", title, stage, note, {**axes, "lines": drawn})
+
+
+def series_charts(drawn: Series, label: str) -> list[Markup]:
+    """:func:`series_chart` for wide and for narrow screens."""
+    return [series_chart(drawn, width, style, label) for width, style in WIDTHS]
 
 
 def series_chart(drawn: Series, width: float, style: str, label: str) -> Markup:
@@ -69,11 +145,6 @@ def _line(points: list[list[float]], number: int, across: Scale, up: Scale) -> M
     if len(pixels) <= FEW_POINTS:
         parts += [element("circle", cx=x, cy=y, r=2.6, class_="knot") for x, y in pixels]
     return element("g", *parts, class_=color(number))
-
-
-def color(number: int) -> str:
-    """The classes of line or bar ``number``."""
-    return f"c{number % COLORS}" + (" again" if number >= COLORS else "")
 
 
 def _told(line: Line) -> str:

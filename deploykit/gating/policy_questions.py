@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from deploykit.base.errors import BadInput, nearest
-from deploykit.config.gate import EVERY, GatePolicy, Limits
-from deploykit.gating import accuracy_limits as answers
-from deploykit.gating import exact as plain
-from deploykit.gating import speed
-from deploykit.gating.evidence import Evidence, Wanted, wanted_measurement
-from deploykit.gating.question import Question, failed
-from deploykit.reporting.schema import OTHER_SIDE
+from dataclasses import replace
 
-AGAINST_OLD = ("max_drop_pt_vs_baseline", "max_latency_ratio_vs_baseline")
+from deploykit.base.errors import BadInput, nearest
+from deploykit.config.gate import EVERY, GatePolicy
+from deploykit.config.registries import LIMITS
+from deploykit.gating.evidence import Evidence, wanted_measurement
+from deploykit.gating.question import Ask, Case, Question, failed
+from deploykit.reporting.schema import OTHER_SIDE
 
 
 def check_comparable(new: Evidence, old: Evidence) -> None:
@@ -63,24 +61,18 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
             continue
         found += [failed(name, "raw data", reason) for reason in new.problems.get(name, [])]
         for rule, limit in rules.items():
-            if rule in AGAINST_OLD and old is None and name + OTHER_SIDE in new.variants:
-                found.append(_beside(new, name, rule, limit, wanted))
-                continue
-            own = policy.limits.get(name)
-            if (
-                rule in AGAINST_OLD
-                and old is not None
-                and name not in old.variants
-                and own
-                and rule in own.model_fields_set
-            ):
-                found.append(failed(name, rule, "the baseline report has no such variant", limit))
-                continue
-            if rule in AGAINST_OLD and (old is None or name not in old.variants):
-                why = "no --baseline report was given" if old is None else "the baseline report has no such variant"
-                notes.append(f"{rule} of {name} is not judged: {why}")
-                continue
-            found.append(_ask(new, old, name, rule, limit, policy, wanted))
+            case = Case(new, name, rule, limit, wanted, reference=policy.reference)
+            if LIMITS[rule].against_old:
+                own = policy.limits.get(name)
+                compared = _compared(case, old, named=own is not None and rule in own.model_fields_set)
+                if isinstance(compared, Case):
+                    case = compared
+                else:
+                    found += [compared] if isinstance(compared, Question) else []
+                    notes += [compared] if isinstance(compared, str) else []
+                    continue
+            ask: Ask = LIMITS.load(rule)
+            found.append(ask(case))
     if old is not None:
         found += [failed(name, "baseline raw data", why) for name, all_ in old.problems.items() for why in all_]
     return found, notes
@@ -88,15 +80,14 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
 
 def rules_for(name: str, evidence: Evidence, policy: GatePolicy) -> dict[str, float | bool]:
     """Rule → limit of one variant: ``*``, but for the report's baseline, with the variant's own entry over it."""
-    every, own = policy.limits.get(EVERY, Limits()), policy.limits.get(name)
-    merged = {} if name == evidence.baseline else _set(every)
-    if own is not None:
-        merged |= {rule: getattr(own, rule) for rule in own.model_fields_set}
-    return {rule: limit for rule, limit in merged.items() if limit is not None and limit is not False}
-
-
-def _set(limits: Limits) -> dict[str, float | bool | None]:
-    return {rule: getattr(limits, rule) for rule in Limits.model_fields}
+    every, own = policy.limits.get(EVERY), policy.limits.get(name)
+    found: dict[str, float | bool] = {}
+    for rule in LIMITS:
+        by = own if own is not None and rule in own.model_fields_set else every
+        limit = None if by is None or (by is every and name == evidence.baseline) else getattr(by, rule)
+        if limit is not None and limit is not False:
+            found[rule] = limit
+    return found
 
 
 def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Question]:
@@ -115,45 +106,19 @@ def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Q
     return found
 
 
-def _beside(new: Evidence, name: str, rule: str, limit: float | bool, wanted: Wanted) -> Question:
-    """A limit against ``NAME@base`` of the same report: measured in the same rounds, on the same images."""
-    if new.variants[name + OTHER_SIDE].status != "ok":
-        return failed(name, rule, f"{name}{OTHER_SIDE} {new.variants[name + OTHER_SIDE].status}", limit)
-    if rule == "max_drop_pt_vs_baseline":
-        return answers.drop_between(new, name, name + OTHER_SIDE, limit)
-    return speed.ratio_between(new, name, name + OTHER_SIDE, limit, wanted)
+def _compared(case: Case, old: Evidence | None, *, named: bool) -> Case | Question | str:
+    """The case with what it is compared with, else a broken limit, or a note that it is not asked.
 
-
-def _ask(
-    new: Evidence,
-    old: Evidence | None,
-    name: str,
-    rule: str,
-    limit: float | bool,
-    policy: GatePolicy,
-    wanted: Wanted,
-) -> Question:
-    if rule in plain.PLAIN:
-        return plain.plain_limit(new, name, rule, limit)
-    if rule == "require_parity":
-        return plain.require_parity(new, name)
-    if rule == "min_int8_conv_share":
-        return plain.min_int8_conv_share(new, name, limit)
-    if rule == "min_speedup":
-        return speed.min_speedup(new, name, limit, wanted)
-    if rule == "max_latency_ratio":
-        return speed.max_latency_ratio(new, name, limit, wanted)
-    if rule in AGAINST_OLD:
-        assert old is not None
-        if rule == "max_drop_pt_vs_baseline":
-            return answers.max_drop_pt_vs_baseline(new, old, name, limit)
-        return speed.max_latency_ratio_vs_baseline(new, old, name, policy.reference, limit, wanted)
-    return BY_ACCURACY[rule](new, name, limit)
-
-
-BY_ACCURACY = {
-    "max_drop_pt": answers.max_drop_pt,
-    "min_top1": answers.min_top1,
-    "min_agreement": answers.min_agreement,
-    "max_negative_flips": answers.max_negative_flips,
-}
+    Args:
+        case: of a limit that compares with the older report.
+        old: that report, or None.
+        named: the policy asks this of the variant by its own name.
+    """
+    beside = case.name + OTHER_SIDE
+    if old is None and beside in case.new.variants:
+        status = case.new.variants[beside].status
+        return replace(case, beside=beside) if status == "ok" else case.failed(f"{beside} {status}")
+    if old is not None and case.name in old.variants:
+        return replace(case, old=old)
+    why = "no --baseline report was given" if old is None else "the baseline report has no such variant"
+    return case.failed(why) if old is not None and named else f"{case.rule} of {case.name} is not judged: {why}"

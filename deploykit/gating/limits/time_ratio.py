@@ -1,4 +1,4 @@
-"""Limits on time: always a ratio of two variants that were measured beside each other, never milliseconds."""
+"""``min_speedup`` and ``max_latency_ratio…``: ratios of two variants measured beside each other, never milliseconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from deploykit.gating.evidence import Evidence, Wanted, measurement_of
-from deploykit.gating.question import Question, failed, undecided
+from deploykit.gating.question import Case, Question, undecided
 from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.ratio import LogRatio, change, log_ratio, normal_ratio, pooled
 
@@ -69,77 +69,77 @@ def _told(wanted: Wanted) -> str:
     return ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
 
 
-def min_speedup(evidence: Evidence, name: str, limit: float, wanted: Wanted) -> Question:
+def min_speedup(case: Case) -> Question:
     """Speed-up over the report's baseline variant."""
-    return _against_baseline(evidence, name, "min_speedup", limit, wanted, sign=1)
+    return _against_baseline(case, sign=1)
 
 
-def max_latency_ratio(evidence: Evidence, name: str, limit: float, wanted: Wanted) -> Question:
+def max_latency_ratio(case: Case) -> Question:
     """Time over the baseline variant's."""
-    return _against_baseline(evidence, name, "max_latency_ratio", limit, wanted, sign=-1)
+    return _against_baseline(case, sign=-1)
 
 
-def _against_baseline(evidence: Evidence, name: str, rule: str, limit: float, wanted: Wanted, sign: int) -> Question:
-    base = evidence.baseline
-    if base is None or base not in evidence.variants:
-        return failed(name, rule, "the report names no baseline variant", limit)
-    found = speed_of(evidence, name, base, wanted)
+def _against_baseline(case: Case, sign: int) -> Question:
+    base = case.new.baseline
+    if base is None or base not in case.new.variants:
+        return case.failed("the report names no baseline variant")
+    found = speed_of(case.new, case.name, base, case.wanted)
     if isinstance(found, str):
-        return failed(name, rule, found, limit)
-    return _question(name, rule, limit, found[0], found[1], sign, most=rule.startswith("max"))
+        return case.failed(found)
+    return _question(case, found[0], found[1], sign, most=sign < 0)
 
 
-def max_latency_ratio_vs_baseline(
-    new: Evidence, old: Evidence, name: str, reference: str | None, limit: float, wanted: Wanted
-) -> Question:
+def max_latency_ratio_vs_baseline(case: Case) -> Question:
     """How the time over a reference variant's grew since the older report; milliseconds are never compared."""
-    rule = "max_latency_ratio_vs_baseline"
-    reference = reference or new.baseline
-    for side, told in ((new, "this report"), (old, "the baseline report")):
+    if case.beside is not None:
+        return _beside(case, case.beside)
+    assert case.old is not None
+    name, reference = case.name, case.reference or case.new.baseline
+    for side, told in ((case.new, "this report"), (case.old, "the baseline report")):
         if reference is None or reference not in side.variants:
-            return failed(name, rule, f"{told} has no variant {reference!r} to divide times by", limit)
+            return case.failed(f"{told} has no variant {reference!r} to divide times by")
         if name not in side.variants:
-            return failed(name, rule, f"{told} has no variant {name!r}", limit)
+            return case.failed(f"{told} has no variant {name!r}")
     assert reference is not None
-    now, before = speed_of(new, name, reference, wanted), speed_of(old, name, reference, wanted)
+    now, before = (speed_of(side, name, reference, case.wanted) for side in (case.new, case.old))
     if isinstance(now, str):
-        return failed(name, rule, now, limit)
+        return case.failed(now)
     if isinstance(before, str):
-        return failed(name, rule, f"in the baseline report {before}", limit)
+        return case.failed(f"in the baseline report {before}")
     source = RAW if now[1] == before[1] == RAW else STATED
-    return _question(name, rule, limit, change(now[0], before[0]), source, -1, most=True)
+    return _question(case, change(now[0], before[0]), source, -1, most=True)
 
 
-def ratio_between(evidence: Evidence, name: str, other: str, limit: float, wanted: Wanted) -> Question:
+def _beside(case: Case, other: str) -> Question:
     """Time over that of the variant that ``benchmark --against`` measured in the same rounds."""
-    rule, found = "max_latency_ratio_vs_baseline", speed_of(evidence, name, other, wanted)
-    variant = evidence.variants[name]
-    speedup, one = variant.against.speedup if variant.against else None, measurement_of(variant, wanted)
-    if isinstance(found, str) and speedup and speedup.of.plain() == wanted and speedup.low and speedup.high:
+    found = speed_of(case.new, case.name, other, case.wanted)
+    variant = case.new.variants[case.name]
+    speedup, one = variant.against.speedup if variant.against else None, measurement_of(variant, case.wanted)
+    if isinstance(found, str) and speedup and speedup.of.plain() == case.wanted and speedup.low and speedup.high:
         blocks = (one.blocks if one else None) or 2
-        level = evidence.report.ci_level
+        level = case.new.report.ci_level
         stated = normal_ratio(speedup.estimate, speedup.low, speedup.high, level, blocks)
-        found = _with_floor(stated, evidence.report.noise_floor_ratio, level), STATED
+        found = _with_floor(stated, case.new.report.noise_floor_ratio, level), STATED
     if isinstance(found, str):
-        return failed(name, rule, found, limit)
-    return _question(name, rule, limit, found[0], found[1], -1, most=True)
+        return case.failed(found)
+    return _question(case, found[0], found[1], -1, most=True)
 
 
-def _question(name: str, rule: str, limit: float, found: LogRatio, source: str, sign: int, *, most: bool) -> Question:
+def _question(case: Case, found: LogRatio, source: str, sign: int, *, most: bool) -> Question:
     """``sign`` is -1 where the rule speaks of time, the inverse of speed."""
-    value, log_limit = math.exp(sign * found.estimate), sign * math.log(limit)
+    value, log_limit = math.exp(sign * found.estimate), sign * math.log(case.limit)
     if not found.known:
         few = f"only {found.rounds} blocks were timed, an interval needs 5"
-        return undecided(name, rule, few, limit, value)
+        return undecided(case.name, case.rule, few, case.limit, value)
 
     def interval(level: float) -> tuple[float, float]:
         ends = sorted(math.exp(sign * end) for end in found.interval(level))
         return ends[0], ends[1]
 
     return Question(
-        name,
-        rule,
-        limit,
+        case.name,
+        case.rule,
+        case.limit,
         value,
         most,
         interval,
