@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -223,6 +223,25 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         fields["created"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(manifest_path(path), fields)
     drop_claim(path)
+
+
+def write_model_manifest(
+    files: Sequence[Path],
+    manifest: Manifest,
+    preprocessing: Preprocessing,
+    classes: Sequence[str] | None,
+    facts: Mapping[str, Any],
+) -> Manifest:
+    """Write the manifest of a model whose ``files`` are in place, itself first; returns it as written."""
+    described = replace(
+        manifest,
+        files=files_of(*files),
+        preprocessing=preprocessing.to_dict(),
+        classes=None if classes is None else tuple(classes),
+        facts=facts,
+    )
+    write_manifest(files[0], described)
+    return described
 
 
 def portable_data_name(data: str) -> str:

@@ -5,84 +5,55 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from deploykit.base.environment import library_versions
-from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.progress import SILENT, Progress
 from deploykit.base.user_cache import TEACHERS, usable_folder
 from deploykit.config.distill import DistillConfig
+from deploykit.data import Split
+from deploykit.distillation.cache import RememberedTeacher, kept, prepared, worth_keeping
+from deploykit.distillation.distillation_step import view_of
+from deploykit.distillation.features import pairs_of
 from deploykit.distillation.open_teachers import OpenTeacher
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from deploykit.data import Split
-    from deploykit.distillation.teachers import Teacher, Teachers
+from deploykit.distillation.teachers import ModuleTeacher, PreparedTeacher, RunnerTeacher, Teacher, Teachers
+from deploykit.training.model_file import Lesson
 
 LIBRARIES = ("torch", "onnxruntime", "onnxruntime-gpu")
 
 
-def answering(
-    teachers: list[OpenTeacher],
-    config: DistillConfig,
-    train: Split,
-    preprocessing: Preprocessing,
-    fabric: Fabric,
-    folder: Path,
-    progress: Progress = SILENT,
-) -> Teachers:
+def answering(lesson: Lesson, config: DistillConfig, teachers: list[OpenTeacher], folder: Path) -> Teachers:
     """The teachers as the student's step asks them, the layers of the first one looked into where they are matched.
 
-    ``teachers``: of :func:`deploykit.distillation.open_teachers.open_teachers`, judged. ``train``: what is learned
-    from. ``folder``: for answers that are not kept longer than the run.
+    ``teachers``: judged. ``folder``: for answers that are not kept longer than the run.
 
     Raises:
         BadInput: the same view does not exist.
     """
-    from deploykit.distillation.teachers import Teachers
-
     weights = [teacher.weight or 0.0 for teacher in teachers]
-    cache = _cache(config, train, fabric, progress)
+    cache = _cache(lesson, config)
     ready = [
-        _clean(teacher, config, train, fabric, cache, folder, progress)
+        _clean(teacher, lesson, config, cache, folder)
         if config.view == "clean"
-        else _live(teacher, config, train, preprocessing, fabric, cache, progress, layers=number == 0)
+        else _live(teacher, lesson, config, cache, layers=number == 0)
         for number, teacher in enumerate(teachers)
     ]
     return Teachers(ready, config.at_temperature, config.combine, weights)
 
 
-def _cache(config: DistillConfig, train: Split, fabric: Fabric, progress: Progress) -> Path | None:
+def _cache(lesson: Lesson, config: DistillConfig) -> Path | None:
     """Where answers are kept for later runs; None where they are not."""
-    from deploykit.distillation.cache import worth_keeping
-
+    train, fabric = lesson.splits["train"], lesson.run.fabric
     mixed = config.augment.mixup > 0 or config.augment.cutmix > 0
     alike = config.view == "clean" or not (mixed or fabric.world_size > 1)
     keeps = config.cache and alike and worth_keeping(len(train), len(train.classes))
-    return usable_folder(TEACHERS, progress) if keeps else None
+    return usable_folder(TEACHERS, lesson.run.progress) if keeps else None
 
 
-def _live(
-    teacher: OpenTeacher,
-    config: DistillConfig,
-    train: Split,
-    preprocessing: Preprocessing,
-    fabric: Fabric,
-    cache: Path | None,
-    progress: Progress,
-    *,
-    layers: bool,
-) -> Teacher:
-    import torch
-
-    from deploykit.distillation.cache import RememberedTeacher
-    from deploykit.distillation.distillation_step import view_of
-    from deploykit.distillation.features import pairs_of
-    from deploykit.distillation.teachers import ModuleTeacher, RunnerTeacher
-
+def _live(teacher: OpenTeacher, lesson: Lesson, config: DistillConfig, cache: Path | None, *, layers: bool) -> Teacher:
+    train, preprocessing, fabric = lesson.splits["train"], lesson.preprocessing, lesson.run.fabric
     view = view_of(preprocessing, teacher.preprocessing, f"the teacher {teacher.spec.name}")
     names = [its for _, its in pairs_of(config.layers)] if layers and config.features else []
     live: Teacher
@@ -104,22 +75,12 @@ def _live(
         "device": fabric.device.type,
         "precision": config.precision,
     }
-    return RememberedTeacher(live, cache, identity, (len(train), len(train.classes)), progress)
+    return RememberedTeacher(live, cache, identity, (len(train), len(train.classes)), lesson.run.progress)
 
 
-def _clean(
-    teacher: OpenTeacher,
-    config: DistillConfig,
-    train: Split,
-    fabric: Fabric,
-    cache: Path | None,
-    folder: Path,
-    progress: Progress,
-) -> Teacher:
+def _clean(teacher: OpenTeacher, lesson: Lesson, config: DistillConfig, cache: Path | None, folder: Path) -> Teacher:
     """Answers to the pictures as they are; one process of a machine makes them, the others wait and read."""
-    from deploykit.distillation.cache import kept, prepared
-    from deploykit.distillation.teachers import PreparedTeacher
-
+    train, fabric, progress = lesson.splits["train"], lesson.run.fabric, lesson.run.progress
     shape = (len(train), len(train.classes))
     identity = {**_identity(teacher, train), "device": fabric.device.type}
 

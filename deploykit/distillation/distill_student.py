@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
@@ -15,20 +17,23 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.distill import DistillConfig
 from deploykit.config.train import ModelConfig, TrainConfig
+from deploykit.data import DataSource
 from deploykit.distillation.answers import answering
+from deploykit.distillation.distillation_step import distill_step
+from deploykit.distillation.features import check_pairs, plain, tapped
 from deploykit.distillation.open_teachers import OpenTeacher, judge_teachers, network_of, top1_together
+from deploykit.distillation.student import scaled_down
+from deploykit.models import arch_text, count
 from deploykit.reporting.format import percent
+from deploykit.training.augment import seeded
+from deploykit.training.batches import shared_batches
 from deploykit.training.classifier import splits_of
-from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.loop import Training, fit
+from deploykit.training.model_file import Lesson, Run, check_forward, course_facts, kept_when_diverged, write_trained
 from deploykit.training.randomness import seed_of
 from deploykit.training.resume import Diverged, Outcome, ResumeFile
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from deploykit.data import DataSource, Split
-    from deploykit.distillation.teachers import Teachers
-    from deploykit.training.start_model import Start
+from deploykit.training.start_model import Start, start_network
+from deploykit.training.step import top1_on
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,6 @@ def start_student(
     Raises:
         BadInput: both are given, or the file does not fit the data.
     """
-    from deploykit.models import arch_text
-    from deploykit.training.start_model import start_network
-
     arch, facts = config.arch, dict[str, int]()
     if source is None and arch == "auto":
         arch, facts["macs_of_teacher"] = _chosen_arch(teachers[0], config, progress)
@@ -72,9 +74,6 @@ def start_student(
 
 def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress) -> tuple[str, int]:
     """The smaller network of the teacher's family, and the teacher's MACs."""
-    from deploykit.distillation.student import scaled_down
-    from deploykit.models import arch_text, count
-
     network = network_of(teacher, "the family", "Name the student with --arch SOURCE:NAME.")
     size = (config.size, config.size) if config.size else teacher.preprocessing.size
     loaded: Any = teacher.runner
@@ -86,12 +85,7 @@ def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress
 
 
 def distill_student(
-    run: Run,
-    config: DistillConfig,
-    data: DataSource,
-    student: Student,
-    teachers: list[OpenTeacher],
-    opened: ExitStack,
+    run: Run, config: DistillConfig, data: DataSource, student: Student, teachers: list[OpenTeacher], opened: ExitStack
 ) -> Manifest:
     """Let ``student`` learn from ``teachers`` and write the epoch that is best on ``select``; an interrupted run goes on.
 
@@ -102,21 +96,20 @@ def distill_student(
         BadInput: student, teachers and data do not fit together.
         AnswerNo: the loss became NaN.
     """
-    from deploykit.distillation.features import check_pairs
-
     start, splits = student.start, splits_of(data)
     preprocessing = _preprocessing(config, start, teachers, data)
     check_forward(start, preprocessing, len(data.classes))
     if config.features is not None:
         check_pairs(start.module, _looked_into(teachers[0]), config.layers)
+    lesson = Lesson(run, start, splits, preprocessing)
     resume = ResumeFile(run.target, run.manifest.key, run.manifest.config)
     resume.check_writable()
     judge_teachers(teachers, config, splits["select"], run.progress)
     together = top1_together(teachers, config, splits["select"].labels)
     counted = _counted(start, preprocessing)
-    before = _before(run, config, student, teachers, splits["select"], preprocessing)
-    with kept_when_diverged(run, start, preprocessing, splits, resume):
-        outcome = _fit(run, config, start, teachers, splits, preprocessing, resume, opened)
+    before = _before(lesson, config, student, teachers)
+    with kept_when_diverged(lesson, resume):
+        outcome = _fit(lesson, config, teachers, resume, opened)
     course = course_facts(outcome.course, len(splits["select"]), run.fabric)
     _judge(before, course["top1_select"], together, run.progress)
     facts = {
@@ -131,7 +124,7 @@ def distill_student(
     }
     if run.fabric.global_rank != 0:
         return replace(run.manifest, facts=facts)
-    described = write_trained(run, outcome, start, preprocessing, splits, facts)
+    described = write_trained(lesson, outcome, facts)
     resume.remove()
     return described
 
@@ -145,21 +138,13 @@ def _preprocessing(config: DistillConfig, start: Start, teachers: list[OpenTeach
     return found
 
 
-def _before(
-    run: Run,
-    config: DistillConfig,
-    student: Student,
-    teachers: list[OpenTeacher],
-    select: Split,
-    preprocessing: Preprocessing,
-) -> float | None:
+def _before(lesson: Lesson, config: DistillConfig, student: Student, teachers: list[OpenTeacher]) -> float | None:
     """The student's top-1 on ``select`` as it came, None from scratch; one that needs no teacher is told of."""
-    from deploykit.training.step import top1_on
-
     if not student.from_file:
         return None
+    run = lesson.run
     module = student.start.module.to(run.fabric.device)
-    top1 = top1_on(select, preprocessing, config.batch, run.fabric)(module)
+    top1 = top1_on(lesson.splits["select"], lesson.preprocessing, config.batch, run.fabric)(module)
     assert top1 is not None
     run.progress.say(f"student: top-1 {percent(top1)} on select as it came")
     best = max(teachers, key=lambda teacher: teacher.top1)
@@ -172,22 +157,9 @@ def _before(
 
 
 def _fit(
-    run: Run,
-    config: DistillConfig,
-    start: Start,
-    teachers: list[OpenTeacher],
-    splits: dict[str, Split],
-    preprocessing: Preprocessing,
-    resume: ResumeFile,
-    opened: ExitStack,
+    lesson: Lesson, config: DistillConfig, teachers: list[OpenTeacher], resume: ResumeFile, opened: ExitStack
 ) -> Outcome:
-    from deploykit.distillation.distillation_step import distill_step
-    from deploykit.distillation.features import plain, tapped
-    from deploykit.training.augment import seeded
-    from deploykit.training.batches import shared_batches
-    from deploykit.training.loop import fit
-    from deploykit.training.step import top1_on
-
+    run, start, splits, preprocessing = lesson.run, lesson.start, lesson.splits, lesson.preprocessing
     fabric, prefix, module = run.fabric, "", start.module
     if config.features is not None:
         teacher = _looked_into(teachers[0])
@@ -198,41 +170,30 @@ def _fit(
         prefix = "student."
         for note in notes:
             run.progress.say(note)
-    answers = _answers(run, config, teachers, splits["train"], preprocessing, opened)
+    folder = Path()
+    if config.view == "clean":
+        folder = Path(fabric.broadcast(opened.enter_context(TemporaryDirectory(prefix="deploykit-"))))
+    answers = answering(lesson, config, teachers, folder)
+    training = Training(
+        module,
+        shared_batches(splits["train"], preprocessing, config, fabric),
+        config,
+        distill_step(answers, config),
+        fabric,
+        num_classes=len(splits["train"].classes),
+        validate=top1_on(splits["select"], preprocessing, config.batch, fabric),
+        resume=resume,
+        stop=run.stop,
+        progress=run.progress,
+        masks={prefix + name: mask for name, mask in (start.masks or {}).items()},
+        announce=answers.announce,
+    )
     try:
-        outcome = fit(
-            module,
-            shared_batches(splits["train"], preprocessing, config, fabric),
-            config,
-            distill_step(answers, config),
-            fabric=fabric,
-            num_classes=len(splits["train"].classes),
-            validate=top1_on(splits["select"], preprocessing, config.batch, fabric),
-            resume=resume,
-            stop=run.stop,
-            progress=run.progress,
-            masks={prefix + name: mask for name, mask in (start.masks or {}).items()},
-            announce=answers.announce,
-        )
+        outcome = fit(training)
     except Diverged as error:
         error.kept = None if error.kept is None else plain(error.kept, prefix)
         raise
     return plain(outcome, prefix)
-
-
-def _answers(
-    run: Run,
-    config: DistillConfig,
-    teachers: list[OpenTeacher],
-    train: Split,
-    preprocessing: Preprocessing,
-    opened: ExitStack,
-) -> Teachers:
-    folder = Path()
-    if config.view == "clean":
-        made = opened.enter_context(TemporaryDirectory(prefix="deploykit-"))
-        folder = Path(run.fabric.broadcast(made))
-    return answering(teachers, config, train, preprocessing, run.fabric, folder, run.progress)
 
 
 def _looked_into(teacher: OpenTeacher) -> nn.Module:
@@ -240,8 +201,6 @@ def _looked_into(teacher: OpenTeacher) -> nn.Module:
 
 
 def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
-    from deploykit.models import count
-
     counts = count(start.module, preprocessing.size)
     return {"macs": counts.macs, "params": counts.params}
 

@@ -1,7 +1,4 @@
-"""The student's step: from a batch to the loss that labels, teachers and layers make together.
-
-From the student's input to the teacher's, where both shall see the same picture.
-"""
+"""The student's step: from a batch, as the teachers see it too, to the loss that labels, teachers and layers make together."""
 
 from __future__ import annotations
 
@@ -75,7 +72,7 @@ def view_of(student: Preprocessing, teacher: Preprocessing, name: str) -> View:
             fix="Use --view clean, where each prepares the picture in its own way, or --size.",
         )
     if not teacher.embedded and (student.mean, student.std) == (teacher.mean, teacher.std):
-        return _unchanged
+        return lambda x: x
 
     def change(x: Tensor) -> Tensor:
         mean, std = _column(student.mean, x), _column(student.std, x)
@@ -85,10 +82,6 @@ def view_of(student: Preprocessing, teacher: Preprocessing, name: str) -> View:
         return (pixels - _column(teacher.mean, x)) / _column(teacher.std, x)
 
     return change
-
-
-def _unchanged(x: Tensor) -> Tensor:
-    return x
 
 
 def _column(values: tuple[float, ...], x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 from torch.nn import functional
 
@@ -53,7 +54,9 @@ def weights_by_select(logits: Sequence[np.ndarray], labels: np.ndarray) -> tuple
     ``logits``: float ``[N, C]`` per teacher, on ``select``. ``labels``: int64 ``[N]``. Returns one weight per teacher,
     their sum 1.
     """
-    probability = np.stack([_of_label(one.astype(np.float64), labels) for one in logits])
+    rows = np.arange(len(labels))
+    of_labels = [softmax(one.astype(np.float64), axis=1)[rows, labels] for one in logits]
+    probability = np.maximum(np.stack(of_labels), 1e-12)
     weights = np.full(len(logits), 1 / len(logits))
     for _ in range(ROUNDS):
         share = weights[:, None] * probability
@@ -63,11 +66,3 @@ def weights_by_select(logits: Sequence[np.ndarray], labels: np.ndarray) -> tuple
         if done:
             break
     return tuple(float(weight) for weight in weights)
-
-
-def _of_label(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The probability of each picture's label, at least 1e-12."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    exponential = np.exp(shifted)
-    probability = exponential[np.arange(len(labels)), labels] / exponential.sum(axis=1)
-    return np.asarray(np.maximum(probability, 1e-12))

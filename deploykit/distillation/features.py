@@ -1,7 +1,4 @@
-"""Outputs of named layers beside a network's own output, and the learned projections of hints.
-
-Which layers of student and teacher are matched, and the student prepared for it.
-"""
+"""Outputs of matched layers of student and teacher, and the learned projections between them."""
 
 from __future__ import annotations
 
@@ -129,8 +126,7 @@ def outputs_of(module: nn.Module, layers: Sequence[str], size: tuple[int, int]) 
     module.eval()
     try:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-        features: list[Tensor] = Tapped(module, layers)(torch.zeros(1, 3, *size, device=device))[1]
-        return features
+        return Tapped(module, layers)(torch.zeros(1, 3, *size, device=device))[1]
     finally:
         module.train(training)
 

@@ -1,9 +1,7 @@
-"""Where two networks part: the first tensor, in the order of computation, whose SNR falls below a threshold.
+"""Where two artifacts part (``verify --bisect``): the first tensor, in the order of computation, whose SNR is too low.
 
-Errors grow and shrink along a network (a saturating activation hides one, a residual branch brings it back), so the tensors are
-looked at one after the other and not by halving. They are fetched in chunks: memory holds one chunk of both sides.
-
-Where two artifacts part, layer by layer: what ``verify --bisect`` answers.
+Errors grow and shrink along a network (a saturating activation hides one, a residual branch brings it back), so the
+tensors are looked at one after the other and not by halving. They are fetched in chunks: memory holds one chunk of both.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,14 +17,12 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
+from deploykit.config.verify import VerifyConfig
 from deploykit.evaluation.compare_runners import prepared, preprocessings
 from deploykit.evaluation.parity import Parity
 from deploykit.evaluation.snr import Sums, budget_of
 from deploykit.evaluation.split_images import Pictures
 from deploykit.exporting.taps import GraphTaps, ModuleTaps, Tap, match_graphs, match_module
-
-if TYPE_CHECKING:
-    from deploykit.config.verify import VerifyConfig
 
 Fetch = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 CHUNK = 8
@@ -214,13 +209,10 @@ def _inputs_part(
     fed = []
     for side, runner, x in zip(sides, runners, inputs, strict=True):
         embedded = runner.preprocessing is not None and runner.preprocessing.embedded
-        fed.append(side([EMBEDDED])[EMBEDDED] if embedded and _has(side, EMBEDDED) else x)
+        there = embedded and any(tap.tensor == EMBEDDED for tap in side.taps)
+        fed.append(side([EMBEDDED])[EMBEDDED] if there else x)
     pair = Pair("x", "x", "the input", "preprocessing")
     return first_parting([pair], lambda _: {"x": fed[0]}, lambda _: {"x": fed[1]}, threshold_db)
-
-
-def _has(side: GraphTaps | ModuleTaps, tensor: str) -> bool:
-    return any(tap.tensor == tensor for tap in side.taps)
 
 
 def _pairs(reference: GraphTaps | ModuleTaps, candidate: GraphTaps | ModuleTaps) -> list[Pair]:

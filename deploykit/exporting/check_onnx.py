@@ -1,6 +1,6 @@
 """Whether an ONNX file is valid and one picture network, asked before a library meets it and says it in its own words.
 
-Constant indices that point outside of what they index: builders take them, and the engine reads foreign memory.
+Builders take constant indices that point outside of what they index, and the engine reads foreign memory.
 """
 
 from __future__ import annotations
@@ -8,18 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
+from onnx import numpy_helper
 
 from deploykit.base.errors import BadInput, shortened
 from deploykit.base.runner import Runner
 from deploykit.engines.inputs import check_shape
-
-if TYPE_CHECKING:
-    import onnx
-
-    from deploykit.exporting.describe_onnx import OnnxFacts
+from deploykit.exporting.describe_onnx import OnnxFacts, describe_onnx
 
 _DEFAULT_AXIS = 0
 
@@ -54,8 +52,6 @@ def refuse_outside_indices(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _indexed(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, np.ndarray]]:
-    from onnx import numpy_helper
-
     nodes = [node for node in proto.graph.node if node.op_type in ("Gather", "GatherElements")]
     wanted = {node.input[1] for node in nodes}
     stored = {one.name: one for one in proto.graph.initializer if one.name in wanted}
@@ -68,9 +64,6 @@ def _indexed(proto: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, np.ndarra
 
 def _shapes(proto: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Tensor → its dimensions, None where unknown."""
-    import onnx
-    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
-
     known: dict[str, list[int | None]] = {one.name: list(one.dims) for one in proto.graph.initializer}
     try:
         graph = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
@@ -98,8 +91,6 @@ def described(path: Path) -> OnnxFacts:
         BadInput: not readable, external data missing or elsewhere, invalid (in the checker's words), a newer opset than
             is known, no output, or an input without a shape or with an empty dimension.
     """
-    from deploykit.exporting.describe_onnx import describe_onnx
-
     try:
         facts = describe_onnx(path)[0]
     except (IndexError, KeyError, TypeError):
@@ -121,8 +112,6 @@ def refuse_unsound(path: Path, *, finite: bool = True) -> None:
     Raises:
         BadInput: naming what is wrong.
     """
-    import onnx
-
     facts = described(path)
     if finite:
         refuse_not_finite(path, facts)
@@ -146,8 +135,6 @@ def refuse_other_pictures(runner: Runner, x: np.ndarray) -> None:
 
 
 def _check(path: Path) -> None:
-    import onnx
-
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
@@ -167,8 +154,6 @@ def _words(said: str) -> str:
 
 
 def _check_opset(path: Path, opset: int) -> None:
-    import onnx
-
     newest = onnx.defs.onnx_opset_version()
     if opset > newest:
         raise BadInput(
@@ -180,8 +165,6 @@ def _check_opset(path: Path, opset: int) -> None:
 
 
 def _check_inputs(path: Path) -> None:
-    import onnx
-
     graph: onnx.GraphProto = onnx.load(str(path), load_external_data=False).graph
     stored = {one.name for one in graph.initializer}
     for one in graph.input:

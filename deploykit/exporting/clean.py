@@ -9,15 +9,14 @@ in real numbers; here it is computed in float64 and rounded once. It needs the l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 from deploykit._version import __version__
 from deploykit.exporting.names import rename
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 
 def fold_batch_norms(model: ir.Model) -> tuple[int, int]:
@@ -37,8 +36,6 @@ def fold_batch_norms(model: ir.Model) -> tuple[int, int]:
 
 
 def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
-    import onnx_ir as ir
-
     source = norm.inputs[0]
     layer = source.producer() if source is not None else None
     if layer is None or source is None or source.is_graph_output() or len(source.uses()) != 1:
@@ -110,8 +107,6 @@ def clean(model: ir.Model, modules: frozenset[str] = frozenset()) -> int:
 
     ``modules``: names of the network's modules, where known. Returns how many BatchNormalization nodes stay.
     """
-    import onnx_ir.passes.common as passes
-
     graph = model.graph
     if model.functions:
         passes.InlinePass()(model)
@@ -132,8 +127,6 @@ def clean(model: ir.Model, modules: frozenset[str] = frozenset()) -> int:
 
 def name_batch(model: ir.Model) -> None:
     """Call the free first dimension of the input ``batch`` wherever it stands; a ``.pt2`` brings a name like ``s77``."""
-    import onnx_ir as ir
-
     shape = model.graph.inputs[0].shape
     if shape is None or not len(shape) or not isinstance(shape[0], ir.SymbolicDim):
         return
@@ -148,8 +141,6 @@ def name_batch(model: ir.Model) -> None:
 
 def strip(model: ir.Model) -> None:
     """Remove doc strings and metadata from model, graphs, nodes and values: they hold paths of the exporting machine."""
-    import onnx_ir as ir
-
     model.doc_string = None
     model.metadata_props.clear()
     for part in (model.graph, *model.graph.subgraphs()):
@@ -169,6 +160,4 @@ def _bare(thing: Any) -> None:
     thing.metadata_props.clear()
     tensor = getattr(thing, "const_value", None)
     if tensor is not None and (tensor.doc_string or tensor.metadata_props):
-        import onnx_ir as ir
-
         thing.const_value = ir.tensor(tensor.numpy(), name=tensor.name)

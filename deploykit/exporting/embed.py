@@ -1,30 +1,24 @@
-"""Preprocessing inside the graph: uint8 NHWC → Cast → (x − 255·mean) · 1/(255·std) → NCHW.
+"""Preprocessing inside the graph, uint8 NHWC → Cast → (x − 255·mean) · 1/(255·std) → NCHW, and ``deploykit.*`` metadata.
 
 It equals (x/255 − mean)/std up to one rounding of float32. Resizing and cropping stay outside.
-
-``deploykit.*`` metadata: what a lone ``.onnx`` still knows of itself.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from deploykit._version import __version__
 from deploykit.base.artifact import LineageEntry
 from deploykit.base.preprocessing import Preprocessing
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
 
 def embed_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
     """Put the normalisation in front of the graph, in place; ``input`` becomes uint8 ``[N, H, W, 3]``."""
-    import onnx_ir as ir
-
     graph = model.graph
     old = graph.inputs[0]
     assert old.shape is not None
@@ -49,8 +43,6 @@ def embed_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
 
 
 def _constant(graph: ir.Graph, name: str, values: np.ndarray) -> ir.Value:
-    import onnx_ir as ir
-
     array = values.astype(np.float32)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.FLOAT))
     value.const_value = ir.tensor(array, name=name)

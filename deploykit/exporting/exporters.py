@@ -1,8 +1,7 @@
 """PyTorch's two exporters behind one signature: a module in, an ``onnx_ir`` model out, weights not copied where possible.
 
-Ctrl-C that a library swallows: an import it breaks off turns it into an error of another kind.
-
-The exporters print to stdout and stderr, log and warn; what matters of it is in their exceptions.
+They print to stdout and stderr, log and warn; what matters of it is in their exceptions. They also swallow Ctrl-C: an
+import it breaks off turns it into an error of another kind.
 """
 
 from __future__ import annotations

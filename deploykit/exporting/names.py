@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+import onnx_ir as ir
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")

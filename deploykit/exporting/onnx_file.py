@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.artifact import Manifest, write_model_manifest
 from deploykit.base.atomic import scratch
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -87,15 +87,11 @@ def export_onnx(
         )
         progress.warn(notes[-1])
     with scratch(target) as folder:
-        done, names = _first_that_agrees(loaded, eager, example, pictures, config, folder / target.name, progress)
+        work = _Work(loaded, eager, example, pictures, config, folder / target.name, progress)
+        done, names = _first_that_agrees(work)
         facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
         files = place(folder, target, names)
-    given = _given(preprocessing, config)
-    described = replace(
-        manifest, files=files_of(*files), preprocessing=given.to_dict(), classes=loaded.classes, facts=facts
-    )
-    write_manifest(target, described)
-    return described
+    return write_model_manifest(files, manifest, _given(preprocessing, config), loaded.classes, facts)
 
 
 def _answers_the_same(eager: ModuleRunner, pictures: Pictures, preprocessing: Preprocessing, batch: int) -> bool:
@@ -162,59 +158,56 @@ def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportC
     )
 
 
-def _first_that_agrees(
-    loaded: LoadedModel,
-    eager: ModuleRunner,
-    example: Tensor,
-    pictures: Pictures,
-    config: ExportConfig,
-    path: Path,
-    progress: Progress,
-) -> tuple[dict[str, object], list[str]]:
+@dataclass(frozen=True)
+class _Work:
+    """One export: the network, what it is traced and verified with, and the file to write."""
+
+    loaded: LoadedModel
+    eager: ModuleRunner
+    example: Tensor
+    pictures: Pictures
+    config: ExportConfig
+    path: Path
+    progress: Progress
+
+
+def _first_that_agrees(work: _Work) -> tuple[dict[str, object], list[str]]:
     """Try the exporters in order until one gives a file that is checked and verified: its facts, and the files' names.
 
     Raises:
         AnswerNo: none does; the line holds every reason.
     """
-    order = EXPORTERS if config.exporter == "auto" else (config.exporter,)
+    order = EXPORTERS if work.config.exporter == "auto" else (work.config.exporter,)
     tried: list[dict[str, str]] = []
     for exporter in order:
         try:
-            facts, names, parity = _attempt(exporter, loaded, eager, example, pictures, config, path, progress)
+            facts, names, parity = _attempt(exporter, work)
             if parity.ok:
                 if tried:
-                    progress.warn(f"exported with {exporter}, because {tried[0]['reason']}")
+                    work.progress.warn(f"exported with {exporter}, because {tried[0]['reason']}")
                 return {"exporter": exporter, "tried": tried, **facts}, names
             reason = f"the {exporter} exporter's numbers disagree with PyTorch's: {'; '.join(parity.reasons)}"
         except AnswerNo as error:
             reason = error.what if error.got is None else error.line()
         tried.append({"exporter": exporter, "reason": reason})
-        for left in path.parent.iterdir():
+        for left in work.path.parent.iterdir():
             left.unlink()
     raise AnswerNo("cannot export: " + " · ".join(one["reason"] for one in tried))
 
 
-def _attempt(
-    exporter: str,
-    loaded: LoadedModel,
-    eager: ModuleRunner,
-    example: Tensor,
-    pictures: Pictures,
-    config: ExportConfig,
-    path: Path,
-    progress: Progress,
-) -> tuple[dict[str, object], list[str], Parity]:
+def _attempt(exporter: str, work: _Work) -> tuple[dict[str, object], list[str], Parity]:
     from deploykit.exporting.write_onnx import check, count_nodes, write
 
+    loaded, eager, config, path = work.loaded, work.eager, work.config, work.path
     if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:
         raise AnswerNo(f"the dynamo exporter writes no opset below {OLDEST_DYNAMO_OPSET}, {config.opset} was asked for")
     names = [output.name for output in eager.outputs]
     batch = config.batch
-    with progress.task(f"export ({exporter})"):
+    with work.progress.task(f"export ({exporter})"):
         graph = export_with(
             exporter,
             loaded.program if loaded.program is not None else loaded.module,
-            example,
+            work.example,
             names,
             config.opset,
             dynamic=batch == "dynamic",
@@ -236,8 +229,8 @@ def _attempt(
         del graph
         check(path, opset=config.opset, batch="batch" if batch == "dynamic" else batch, outputs=names)
     if left:
-        progress.say(f"{left} BatchNorms stay in the graph: no convolution stands directly before them")
-    parity = _verify(eager, path, pictures, config, progress)
+        work.progress.say(f"{left} BatchNorms stay in the graph: no convolution stands directly before them")
+    parity = _verify(work)
     facts: dict[str, object] = {
         "opset": config.opset,
         "batch": batch,
@@ -249,9 +242,10 @@ def _attempt(
     return facts, [file.name for file in files], parity
 
 
-def _verify(eager: ModuleRunner, path: Path, pictures: Pictures, config: ExportConfig, progress: Progress) -> Parity:
+def _verify(work: _Work) -> Parity:
     from deploykit.engines import open_runner
 
+    config, path = work.config, work.path
     sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
     with open_runner(Spec(path.stem, path, ORT_CPU), threads=config.threads) as candidate:
-        return parity_of(eager, candidate, pictures.images, sizes, "fp32", progress)
+        return parity_of(work.eager, candidate, work.pictures.images, sizes, "fp32", work.progress)

@@ -1,7 +1,4 @@
-"""Eager PyTorch behind the runner protocol, for a module that is already loaded: what an export is held against.
-
-What a network takes and answers: one picture tensor in, named tensors out.
-"""
+"""A loaded module behind the runner protocol, what an export is held against: one picture tensor in, named tensors out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Intermediate tensors of an ONNX graph and of a module, to find where the two part.
-
-Which tensor of one side is which of the other: graph and graph, or module and graph.
-"""
+"""Intermediate tensors of an ONNX graph and of a module, and which of one side is which of the other."""
 
 from __future__ import annotations
 
@@ -12,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from deploykit.base.errors import BadInput
 from deploykit.exporting.names import module_of
 
 if TYPE_CHECKING:
-    import onnx
     from torch import nn
 
 
@@ -26,8 +23,6 @@ def with_outputs(proto: onnx.ModelProto, names: Iterable[str], *, alone: bool = 
 
     Inputs among the names are left out, and so are repeated ones.
     """
-    import onnx
-
     made = onnx.ModelProto()
     made.CopyFrom(proto)
     if alone:
@@ -58,8 +53,6 @@ class GraphTaps:
     """
 
     def __init__(self, path: Path, x: np.ndarray, threads: int | None = None) -> None:
-        import onnx
-
         self.path, self.x, self.threads = path, x, threads
         self.model = onnx.load(str(path), load_external_data=False)
         self.outputs = [value.name for value in self.model.graph.output]

@@ -1,6 +1,6 @@
 """Write an ONNX file, with its weights beside it where one protobuf cannot hold them, and check what was written.
 
-An ONNX file and its weights come to their place together, or not at all.
+Both come to their place together, or not at all.
 """
 
 from __future__ import annotations
@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
 
 from deploykit.base.artifact import files_of, is_claimed, manifest_path, read_manifest, write_claim
 from deploykit.base.errors import AnswerNo, BadInput
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 PROTOBUF_LIMIT = 2_000_000_000
 
@@ -29,8 +28,6 @@ def write(model: ir.Model, path: Path, *, limit: int = PROTOBUF_LIMIT) -> list[P
 
     Returns the files written, the ONNX file first.
     """
-    import onnx_ir as ir
-
     size = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     if size <= limit:
         ir.save(model, path)
@@ -45,8 +42,6 @@ def check(path: Path, *, opset: int, batch: int | str, outputs: list[str]) -> No
     Raises:
         AnswerNo: the ONNX checker refuses it, or opset, input, outputs or their batch are others than asked for.
     """
-    import onnx
-
     try:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -72,8 +67,6 @@ def check(path: Path, *, opset: int, batch: int | str, outputs: list[str]) -> No
 
 def count_nodes(path: Path) -> dict[str, int]:
     """Operator → number of its nodes, most frequent first."""
-    import onnx
-
     graph = onnx.load(str(path), load_external_data=False).graph
     return dict(Counter(node.op_type for node in graph.node).most_common())
 

@@ -4,8 +4,6 @@ Every group of channels that can only be pruned together offers a row of widths.
 importance and saves some cost; the step with the least loss per saving is taken until the budget holds. For losses that
 grow convexly this is the optimum of the relaxed multiple-choice knapsack (Kellerer, Pferschy, Pisinger, "Knapsack
 Problems", 2004, section 11.2); several steps at once are looked at, because measured time falls in stairs.
-
-Widths for a budget of MACs or parameters, allocated: each layer as wide as its channels are worth what they cost.
 """
 
 from __future__ import annotations

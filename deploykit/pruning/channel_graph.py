@@ -6,10 +6,12 @@ is all atoms made by the same layers: what one width stands for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from deploykit.pruning.records import FIXED, LayerUse, Records, Site
 
@@ -89,7 +91,12 @@ class Graph:
             self.records,
             sites=[replace(site, labels=left(site.labels)) for site in self.records.sites],
             layers=[
-                replace(layer, outputs=left(layer.outputs), inputs=left(layer.inputs), groups=_groups_left(layer, left))
+                replace(
+                    layer,
+                    outputs=left(layer.outputs),
+                    inputs=left(layer.inputs),
+                    groups=len(left(layer.inputs)) if layer.depthwise else layer.groups,
+                )
                 for layer in self.records.layers
             ],
             rows={place: left(units) for place, units in self.records.rows.items()},
@@ -124,9 +131,6 @@ def build_graph(records: Records, size: tuple[int, int]) -> Graph:
 
 def _roots(records: Records) -> tuple[np.ndarray, dict[int, str]]:
     """Unit → its atom (FIXED where it stays), and why those stay: representative → reason."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     pairs = np.concatenate(records.pairs) if records.pairs else np.zeros((0, 2), dtype=np.int64)
     entries = (np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1]))
     _, component = connected_components(coo_matrix(entries, shape=(records.count, records.count)), directed=False)
@@ -185,11 +189,6 @@ def _blocks(records: Records, root: np.ndarray, atoms: np.ndarray) -> tuple[np.n
             return None, "feeds grouped convolutions whose groups cross"
         found = finer
     return found, ""
-
-
-def _groups_left(layer: LayerUse, left: Callable[[np.ndarray], np.ndarray]) -> int:
-    """A depthwise convolution's groups follow its channels; others keep theirs."""
-    return len(left(layer.inputs)) if layer.depthwise else layer.groups
 
 
 def _layer_of(tensor: str) -> str:

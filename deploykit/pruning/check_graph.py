@@ -68,8 +68,9 @@ def _trouble(module: nn.Module, graph: Graph, groups: Sequence[Group]) -> str | 
     removed = some_atoms(graph, groups, seed=0)
     copied = copy.deepcopy(module)
     remove(copied, graph, removed)
+    cut = {(site.tensor, site.dim) for site in graph.sites}
     rows = {
-        place: units[~removed[graph.root[units]]] if place in _cut_places(graph) else units
+        place: units[~removed[graph.root[units]]] if place in cut else units
         for place, units in graph.records.rows.items()
     }
     try:
@@ -77,10 +78,6 @@ def _trouble(module: nn.Module, graph: Graph, groups: Sequence[Group]) -> str | 
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, BadInput) as error:
         return f"it does not run with fewer channels in {groups[0].name}: {str(error).splitlines()[0]}"
     return _difference(graph, again, removed)
-
-
-def _cut_places(graph: Graph) -> set[tuple[str, int]]:
-    return {(site.tensor, site.dim) for site in graph.sites}
 
 
 def some_atoms(graph: Graph, groups: Sequence[Group], seed: int) -> np.ndarray:

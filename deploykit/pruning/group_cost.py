@@ -42,8 +42,7 @@ class LayerCost:
     @property
     def touched(self) -> np.ndarray:
         """The groups that it depends on, bool [groups]."""
-        found: np.ndarray = (self.inputs.share != 0) | (self.outputs.share != 0)
-        return found
+        return (self.inputs.share != 0) | (self.outputs.share != 0)
 
     def macs(self, widths: np.ndarray) -> float:
         """Multiply-accumulates for one picture."""
@@ -90,8 +89,7 @@ class Costs:
             return lambda widths: rest * math.prod(one(widths) for one in counters)
 
         def touched(counters: list[Counter]) -> np.ndarray:
-            found: np.ndarray = np.any([one.share != 0 for one in counters], axis=0)
-            return found
+            return np.any([one.share != 0 for one in counters], axis=0)
 
         return [(size_of(rest, counters), touched(counters)) for rest, counters in self._tensors]
 

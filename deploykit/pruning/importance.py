@@ -87,5 +87,4 @@ def per_index(tensor: Tensor, site: Site) -> np.ndarray:
     else:
         others = [dim for dim in range(tensor.ndim) if dim != site.dim]
         summed = tensor.sum(dim=others) if others else tensor
-    found: np.ndarray = summed.double().cpu().numpy()
-    return found
+    return summed.double().cpu().numpy()

@@ -12,11 +12,11 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
+from deploykit.data import DataSource, Split, map_classes, prepare
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from deploykit.data import DataSource, Split
     from deploykit.models import LoadedModel
 
 
@@ -37,8 +37,6 @@ class PruningPictures:
         Raises:
             BadInput: the classes do not fit.
         """
-        from deploykit.data import map_classes
-
         outputs = len(loaded.classes) if loaded.classes else None
         if loaded.classes is None:
             from deploykit.models.heads import output_size
@@ -91,8 +89,6 @@ def pruning_pictures(config: PruneConfig, source: DataSource) -> PruningPictures
 def _batches(
     split: Any, picked: np.ndarray, batch: int, preprocessing: Preprocessing, order: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from deploykit.data import prepare
-
     for start in range(0, len(picked), batch):
         indices = picked[start : start + batch]
         labels = split.labels[indices]

@@ -1,9 +1,4 @@
-"""Narrow a network step by step until it fits a budget.
-
-What rounding makes of the ratios that were asked for, said before anything is cut.
-
-Layers that the user keeps or sizes: names → groups.
-"""
+"""Narrow a network step by step until it fits a budget, with layers that are asked to stay or to have a width."""
 
 from __future__ import annotations
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploykit.base.artifact import LineageEntry, Manifest, files_of, lineage_entry, write_manifest
+from deploykit.base.artifact import LineageEntry, Manifest, lineage_entry, write_model_manifest
 from deploykit.base.atomic import scratch
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -60,15 +59,7 @@ def prune_file(
     finally:
         torch.set_num_threads(threads)
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)
-    described = replace(
-        manifest,
-        files=files_of(target),
-        preprocessing=preprocessing.to_dict(),
-        classes=tuple(_classes(loaded)),
-        facts=facts,
-    )
-    write_manifest(target, described)
-    return described
+    return write_model_manifest([target], manifest, preprocessing, _classes(loaded), facts)
 
 
 def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[LoadedModel, Preprocessing]:

@@ -5,28 +5,50 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
+import numpy as np
+from torch import Tensor
+
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.targets import ORT_CPU
 from deploykit.config.prune import PruneConfig
 from deploykit.config.registries import CRITERIA
+from deploykit.models import Counts, LoadedModel, count
+from deploykit.models.batch_norm import BatchNorm, reestimate_batch_norm
+from deploykit.models.device import chosen_device, placed
+from deploykit.pruning.allocation import allocated_widths
+from deploykit.pruning.channel_graph import Graph
+from deploykit.pruning.check_graph import prunable_graph
+from deploykit.pruning.group_cost import Costs
+from deploykit.pruning.importance import Given, channel_scores
 from deploykit.pruning.importance_images import PruningPictures
-from deploykit.pruning.prune_channels import tell_widths
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.models import Counts, LoadedModel
-    from deploykit.pruning.channel_graph import Graph
-    from deploykit.pruning.group_cost import Costs
-    from deploykit.pruning.latency.layer_times import BuildPlan
-    from deploykit.pruning.latency.width_search import LatencyFacts, LatencySearch
-    from deploykit.pruning.layer_table import PrunedLayer
-    from deploykit.pruning.prune_channels import Plan
-    from deploykit.pruning.sparsity import SparsityFacts
+from deploykit.pruning.latency.cost import layer_shapes
+from deploykit.pruning.latency.layer_times import BuildPlan, measure_on
+from deploykit.pruning.latency.width_search import LatencyFacts, LatencySearch
+from deploykit.pruning.layer_table import PrunedLayer, layer_rows
+from deploykit.pruning.prune_channels import (
+    Plan,
+    check_floor,
+    costs_of,
+    keep_layers,
+    narrow,
+    plan,
+    sized,
+    step_budgets,
+    tell_widths,
+    widths_for,
+)
+from deploykit.pruning.sparsity import (
+    SparsityFacts,
+    apply_masks,
+    eligibility,
+    pattern_masks,
+    sparsity_facts,
+    unstructured_masks,
+    without_masks,
+)
 
 
 class Kept(TypedDict):
@@ -75,8 +97,6 @@ class Cutter:
         build: BuildPlan,
         progress: Progress,
     ) -> None:
-        from deploykit.models.device import chosen_device
-
         self.module, self.preprocessing, self.config = loaded.module, preprocessing, config
         self.pictures, self.build, self.progress = pictures, build, progress
         self.device = chosen_device(config.device)
@@ -87,9 +107,6 @@ class Cutter:
 
     def cut(self) -> PruneFacts:
         """Prune."""
-        from deploykit.models import count
-        from deploykit.pruning.layer_table import layer_rows
-
         size, config = self.preprocessing.size, self.config
         before = count(self.module, size)
         unmasked = self._unmasked()
@@ -114,6 +131,7 @@ class Cutter:
                 row["ms"] = [times.get(row["name"]), shorter.get(row["name"])]
         if top1 is not None:
             self.accuracy = {"before": top1, "one_shot": one_shot, "recalibrated": recalibrated}
+        eligible = eligibility(self.module).values()  # for the 2:4 pattern of a sparse engine
         return {
             "macs": _kept(before.macs, after.macs),
             "params": _kept(before.params, after.params),
@@ -124,25 +142,12 @@ class Cutter:
             "kept": kept,
             "top1_select": self.accuracy,
             "sparsity": sparsity,
-            "two_of_four": self._two_of_four(),
+            "two_of_four": {"eligible": sum(why is None for why in eligible), "layers": len(eligible)},
             "latency": latency,
         }
 
     def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, LatencyFacts | None]:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
-        from deploykit.pruning.allocation import allocated_widths
-        from deploykit.pruning.check_graph import prunable_graph
-        from deploykit.pruning.prune_channels import (
-            check_floor,
-            costs_of,
-            keep_layers,
-            narrow,
-            plan,
-            sized,
-            step_budgets,
-            widths_for,
-        )
-
         config, progress = self.config, self.progress
         graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
         ratios = sized(graph, config.ratios)
@@ -178,15 +183,10 @@ class Cutter:
         return graph.kept, one_shot, recalibrated, latency
 
     def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
-        from deploykit.pruning.latency.width_search import LatencySearch
-
         found = LatencySearch(self.module, graph, costs, how, self.config, self.build, self.progress)
         return stack.enter_context(found)
 
     def _scores(self, graph: Graph) -> list[np.ndarray]:
-        from deploykit.models.device import placed
-        from deploykit.pruning.importance import Given, channel_scores
-
         config = self.config
         given = Given(seed=config.seed, progress=self.progress)
         if not CRITERIA[config.importance].from_data:
@@ -198,14 +198,10 @@ class Cutter:
 
     def _unmasked(self) -> set[str]:
         """Layers that masks are to leave whole; told of before any work where no graph of channels knows them."""
-        from deploykit.pruning.sparsity import without_masks
-
         config = self.config
         return without_masks(self.module, config.keep) if config.pattern or config.unstructured else set()
 
     def _mask(self, kept: set[str]) -> SparsityFacts:
-        from deploykit.pruning.sparsity import apply_masks, pattern_masks, sparsity_facts, unstructured_masks
-
         if self.config.pattern is not None:
             self.masks = pattern_masks(self.module, kept)
         else:
@@ -220,18 +216,8 @@ class Cutter:
         )
         return facts
 
-    def _two_of_four(self) -> dict[str, int]:
-        """How many layers a 2:4 pattern could be given for a sparse engine."""
-        from deploykit.pruning.sparsity import eligibility
-
-        found = eligibility(self.module)
-        return {"eligible": sum(why is None for why in found.values()), "layers": len(found)}
-
     def _recalibrate(self) -> bool:
         """Estimate BatchNorm anew where there are pictures and layers for it."""
-        from deploykit.models.batch_norm import BatchNorm, reestimate_batch_norm
-        from deploykit.models.device import placed
-
         layers = any(isinstance(one, BatchNorm) and one.running_mean is not None for one in self.module.modules())
         if self.pictures is None or not self.config.recalibrate or not layers:
             return False
@@ -241,9 +227,6 @@ class Cutter:
 
     def _layer_times(self) -> dict[str, float]:
         """Milliseconds of each layer alone on ONNX Runtime's CPU provider, one thread, batch 1; empty where not asked for."""
-        from deploykit.pruning.latency.cost import layer_shapes
-        from deploykit.pruning.latency.layer_times import measure_on
-
         if not self.config.layer_times:
             return {}
         shapes = layer_shapes(self.module, self.preprocessing.size)
@@ -251,8 +234,6 @@ class Cutter:
         return dict(zip(shapes, times, strict=True))
 
     def _top1(self) -> float | None:
-        from deploykit.models.device import placed
-
         if self.pictures is None:
             return None
         with placed(self.module, self.device):

@@ -1,9 +1,8 @@
 """What one traced forward pass says about channels: units, where they are used, and what ties or fixes them.
 
 A *unit* is one output channel of one layer: a row of a weight. Every activation carries the unit of each of its elements
-(its *labels*); unit 0 stands for whatever cannot be removed: the picture's colours, constants, the logits.
-
-Label tensors: the unit of every element of an activation, kept as small as broadcasting allows.
+(its *labels*, as small a tensor as broadcasting allows); unit 0 stands for whatever cannot be removed: the picture's
+colours, constants, the logits.
 """
 
 from __future__ import annotations

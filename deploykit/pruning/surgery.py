@@ -13,8 +13,7 @@ from deploykit.pruning.records import FIXED, Site
 
 def remaining(graph: Graph, removed: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which of these channels stay: bool, of the shape of ``labels``; ``removed`` is bool over atom ids."""
-    stays: np.ndarray = ~removed[graph.root[labels]]
-    return stays
+    return ~removed[graph.root[labels]]
 
 
 def no_atoms(graph: Graph) -> np.ndarray:

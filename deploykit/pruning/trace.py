@@ -73,9 +73,7 @@ def _run(t: Tracing, size: tuple[int, int]) -> Records:
         output = t.module(x)
     if not isinstance(output, Tensor):
         raise BadInput(
-            "the network cannot be pruned: it does not return one tensor",
-            got=type(output).__name__,
-            expected="logits",
+            "the network cannot be pruned: it does not return one tensor", got=type(output).__name__, expected="logits"
         )
     t.records.fix(t.get(output).numpy().ravel(), "it makes the network's output")
     t.records.output_shape = tuple(output.shape)

@@ -14,104 +14,26 @@ from deploykit.pruning.records import Tracing, compressed, expanded
 Rule = Callable[[Tracing, Any, Any, Any, Any], None]
 
 # Element by element, but not tagged so in every supported version of torch.
-POINTWISE = frozenset(
-    [
-        "relu",
-        "relu_",
-        "relu6",
-        "hardtanh",
-        "hardtanh_",
-        "hardswish",
-        "hardswish_",
-        "hardsigmoid",
-        "hardsigmoid_",
-        "sigmoid",
-        "sigmoid_",
-        "silu",
-        "silu_",
-        "gelu",
-        "elu",
-        "elu_",
-        "leaky_relu",
-        "leaky_relu_",
-        "mish",
-        "mish_",
-        "softplus",
-        "tanh",
-        "tanh_",
-        "clone",
-        "detach",
-        "alias",
-        "contiguous",
-        "_to_copy",
-        "lift_fresh",
-        "dropout",
-        "native_dropout",
-        "add",
-        "add_",
-        "sub",
-        "sub_",
-        "mul",
-        "mul_",
-        "div",
-        "div_",
-        "clamp",
-        "clamp_",
-        "clamp_min",
-        "clamp_max",
-        "pow",
-    ]
-)
-MOVING = frozenset(
-    [
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "_reshape_alias",
-        "permute",
-        "transpose",
-        "t",
-        "unsqueeze",
-        "squeeze",
-        "expand",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "flip",
-        "narrow",
-    ]
-)
-ALONG_CHANNELS = frozenset(
-    [
-        "view",
-        "_unsafe_view",
-        "reshape",
-        "_reshape_alias",
-        "slice",
-        "select",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "flip",
-    ]
-)
-POOLING = frozenset(
-    [
-        "max_pool2d",
-        "max_pool2d_with_indices",
-        "avg_pool2d",
-        "adaptive_avg_pool2d",
-        "_adaptive_avg_pool2d",
-        "adaptive_max_pool2d",
-        "upsample_nearest2d",
-        "upsample_bilinear2d",
-        "upsample_bicubic2d",
-        "reflection_pad2d",
-        "replication_pad2d",
-    ]
-)
+POINTWISE = frozenset([
+    "relu", "relu_", "relu6", "hardtanh", "hardtanh_", "hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_",
+    "sigmoid", "sigmoid_", "silu", "silu_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "mish", "mish_",
+    "softplus", "tanh", "tanh_", "clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh", "dropout",
+    "native_dropout", "add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "clamp", "clamp_", "clamp_min",
+    "clamp_max", "pow",
+])  # fmt: skip
+MOVING = frozenset([
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand",
+    "slice", "select", "split", "split_with_sizes", "unbind", "flip", "narrow",
+])  # fmt: skip
+ALONG_CHANNELS = frozenset([
+    "view", "_unsafe_view", "reshape", "_reshape_alias", "slice", "select", "split", "split_with_sizes", "unbind",
+    "flip",
+])  # fmt: skip
+POOLING = frozenset([
+    "max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "reflection_pad2d",
+    "replication_pad2d",
+])  # fmt: skip
 REDUCING = frozenset(["mean", "sum", "amax", "amin", "max", "min"])
 VIEWS = frozenset(["view", "_unsafe_view", "reshape", "_reshape_alias"])
 

@@ -59,11 +59,7 @@ def ladder(group: Group, round_to: Literal["auto"] | int, least: float = 0.0, wi
 
 
 def channels_for(
-    budget: float,
-    cost: Cost,
-    ladders: Sequence[Ladder],
-    start: np.ndarray,
-    scores: Sequence[np.ndarray] | None = None,
+    budget: float, cost: Cost, ladders: Sequence[Ladder], start: np.ndarray, scores: Sequence[np.ndarray] | None = None
 ) -> np.ndarray:
     """The widths, int [groups], whose cost is at most ``budget``.
 
@@ -215,5 +211,4 @@ def chosen(group: Group, scores: np.ndarray, width: int) -> np.ndarray:
     for block in range(group.block_count):
         members = np.flatnonzero(blocks == block)
         gone.append(members[np.argsort(scores[members], kind="stable")[:per_block]])
-    found: np.ndarray = group.atoms[np.concatenate(gone)]
-    return found
+    return group.atoms[np.concatenate(gone)]

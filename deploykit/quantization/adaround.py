@@ -155,8 +155,7 @@ def _scale(made: onnx.ModelProto, name: str) -> np.ndarray:
     node = next(node for node in made.graph.node if node.name == name)
     dq = next(one for one in made.graph.node if node.input[1] in one.output)
     scale = next(tensor for tensor in made.graph.initializer if tensor.name == dq.input[1])
-    array: np.ndarray = onnx.numpy_helper.to_array(scale)
-    return array
+    return onnx.numpy_helper.to_array(scale)
 
 
 def choose(weight: np.ndarray, scale: np.ndarray, moments: Moments, bits: int = 8) -> np.ndarray:
@@ -195,8 +194,7 @@ class _Problem:
     def error(self, up: np.ndarray) -> np.ndarray:
         """Of each output channel, [G, o], up to a constant."""
         delta = self.floor + up - self.exact
-        total: np.ndarray = (delta * (delta @ self.inputs - 2 * self.missing)).sum(axis=-1)
-        return total
+        return (delta * (delta @ self.inputs - 2 * self.missing)).sum(axis=-1)
 
     def relaxed(self) -> np.ndarray:
         """The rounding that gradient descent (Adam) on the rectified sigmoid finds."""
@@ -219,8 +217,7 @@ class _Problem:
             second += 0.001 * (slope * slope - second)
             rate = RATE / (1 - 0.9**step)
             v -= rate * first / (np.sqrt(second / (1 - 0.999**step)) + 1e-12)
-        rounded: np.ndarray = (h >= 0.5).astype(np.float64) * self.free
-        return rounded
+        return (h >= 0.5).astype(np.float64) * self.free
 
     def flips(self, up: np.ndarray) -> np.ndarray:
         """Flip single weights, one input after the other, as long as that lowers the error of its channel."""

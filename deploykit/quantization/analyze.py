@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
+
+import numpy as np
+import onnx
+import onnx_ir as ir
 
 from deploykit.base.artifact import (
     Manifest,
@@ -19,25 +22,35 @@ from deploykit.base.artifact import (
     portable_data_name,
     write_manifest,
 )
-from deploykit.base.atomic import JsonObject
+from deploykit.base.atomic import JsonObject, write_json, write_text
+from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
 from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import AnalyzeConfig
-from deploykit.evaluation.graph_runner import Opened
+from deploykit.data import prepare as prepare_images
 from deploykit.exporting.check_onnx import refuse_other_pictures
-from deploykit.quantization.calibrate import observed, observed_values
-from deploykit.quantization.calibration_images import Calibration, calibration_pictures
+from deploykit.quantization.calibrate import observed
+from deploykit.quantization.calibration_images import calibration_pictures
+from deploykit.quantization.job import Job, graphs
 from deploykit.quantization.ptq import float_onnx
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from deploykit.quantization.qdq.dialects import Dialect
-    from deploykit.quantization.search import Choice, Quantizer
-    from deploykit.quantization.sensitivity import ActivationFacts, LayerScore, WeightFacts
+from deploykit.quantization.qdq.dialects import dialect_of
+from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.search import Choice, Quantizer
+from deploykit.quantization.sensitivity import (
+    ActivationFacts,
+    LayerScore,
+    WeightFacts,
+    activation_facts,
+    logits_of,
+    roundings,
+    score,
+    sweep,
+    weight_facts,
+)
+from deploykit.reporting.attachments.sensitivity_analysis import Sensitivity, to_page
 
 STAGE_VERSION = 1
 LIBRARIES = ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -103,11 +116,6 @@ def analyze(
     Raises:
         BadInput: no data, a target without int8, a model that is quantized already or cannot be read.
     """
-    from deploykit.base.atomic import write_json, write_text
-    from deploykit.base.checkpoint import check_file
-    from deploykit.quantization.qdq.dialects import dialect_of
-    from deploykit.reporting.attachments.sensitivity_analysis import Sensitivity, to_page
-
     config = config or AnalyzeConfig()
     dialect = dialect_of(config.target)
     source = check_file(Path(model))
@@ -134,50 +142,32 @@ def analyze(
     )
     if already_made(target, manifest.key, force=force):
         return AnalyzeResult(target, False, json.loads(target.read_text(encoding="utf-8")))
-    with TemporaryDirectory(prefix="deploykit-") as scratch:
-        found = _analysis(source, config, dialect, images, Path(scratch), progress)
+    with graphs(config) as opened:
+        found = _analysis(source, config.modes, Job(config, dialect, images, opened, progress))
     made = {"schema": SCHEMA, "model": {"name": source.stem, "sha256": manifest.parents[0].sha256}, **found}
     result = AnalyzeResult(target, True, made)
     write_json(target, made)
     write_text(result.page, to_page(Sensitivity.model_validate_json(json.dumps(made))))
-    from dataclasses import replace
-
     write_manifest(target, replace(manifest, files=files_of(target, result.page)))
     return result
 
 
-def _analysis(
-    source: Path, config: AnalyzeConfig, dialect: Dialect, images: Calibration, scratch: Path, progress: Progress
-) -> JsonObject:
-    import onnx
-    import onnx_ir as ir
-
-    from deploykit.data import prepare as prepare_images
-    from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.search import Choice, Quantizer
-
-    path = float_onnx(source, scratch, config, progress)
-    opened = Opened(scratch, threads=config.threads, size=config.size)
-    with opened.runner(path) as reference:
+def _analysis(source: Path, modes: tuple[str, ...], job: Job) -> Swept:
+    config, images = job.config, job.images
+    path = float_onnx(source, job.scratch, config, job.progress)
+    with job.opened.runner(path) as reference:
         preprocessing = reference.preprocessing
         if preprocessing is None:
             raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
         x = prepare_images(images.chosen, preprocessing)
         refuse_other_pictures(reference, x[:1])
     proto = onnx.load(str(path))
-    wide = prepare(proto, str(path))
-    float_proto = ir.to_proto(wide)
-    seen = observed(float_proto, observed_values(wide), images, preprocessing, config, opened, progress)
+    quantizer = Quantizer(
+        proto, observed(prepare(proto, str(path)), preprocessing, job), config.percentile, job.dialect
+    )
     method = "mse" if config.method == "auto" else config.method
     choice = Choice(keep_float=frozenset(config.keep_float), method=method)
-    quantizer = Quantizer(proto, seen, config.percentile, dialect)
-    return {
-        "target": config.target,
-        "method": method,
-        "data": images.name,
-        "calibration_images": len(images.observed),
-        **swept(quantizer, choice, x, opened, config.modes, progress),
-    }
+    return swept(quantizer, choice, x, modes, job)
 
 
 class Scores(TypedDict):
@@ -201,25 +191,27 @@ class AnalyzedLayer(TypedDict):
 class Swept(TypedDict):
     """What int8 costs each layer, and all of them together, on a number of pictures."""
 
+    target: str
+    method: str
+    data: str
+    calibration_images: int
     images: int
     modes: list[str]
     whole: Scores
     layers: list[AnalyzedLayer]
 
 
-def swept(
-    quantizer: Quantizer, choice: Choice, x: np.ndarray, opened: Opened, modes: tuple[str, ...], progress: Progress
-) -> Swept:
+def swept(quantizer: Quantizer, choice: Choice, x: np.ndarray, modes: tuple[str, ...], job: Job) -> Swept:
     """What int8 costs each layer of a quantizer's network on prepared pictures ``x``, and all of them together."""
-    import onnx_ir as ir
-
-    from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.sensitivity import logits_of, score, sweep
-
-    scores = sweep(quantizer, choice, x, opened.graph, modes, progress)
-    logits = logits_of(ir.to_proto(prepare(quantizer.proto)), x, opened.graph)
-    whole = score("", "all", logits, logits_of(quantizer.make(choice), x, opened.graph))
+    open_graph = job.opened.graph
+    scores = sweep(quantizer, choice, x, open_graph, modes, job.progress)
+    logits = logits_of(ir.to_proto(prepare(quantizer.proto)), x, open_graph)
+    whole = score("", "all", logits, logits_of(quantizer.make(choice), x, open_graph))
     return {
+        "target": job.config.target,
+        "method": choice.method,
+        "data": job.images.name,
+        "calibration_images": len(job.images.observed),
         "images": len(logits),
         "modes": list(modes),
         "whole": {"kl": whole.kl, "snr_db": whole.snr_db, "agreement": whole.agreement},
@@ -231,8 +223,6 @@ def _layers(
     quantizer: Quantizer, choice: Choice, scores: list[LayerScore], modes: tuple[str, ...]
 ) -> list[AnalyzedLayer]:
     """One row a layer, in the order of the first mode's scores, with what its tensors look like."""
-    from deploykit.quantization.sensitivity import activation_facts, roundings, weight_facts
-
     model, found = roundings(quantizer, choice)
     nodes = {node.name: node for node in model.graph}
     rows: list[AnalyzedLayer] = []

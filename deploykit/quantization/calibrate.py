@@ -1,13 +1,10 @@
-"""One pass over calibration images: every activation that may be quantized is seen by an observer.
-
-The statistics of a network's activations: from a range file that fits, or by a calibration that the file keeps.
-"""
+"""The statistics of a network's activations: from a range file that fits, or by one pass of observers over the pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,10 +13,9 @@ import onnx_ir as ir
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.config.quantize import QuantizeConfig
-from deploykit.evaluation.graph_runner import Opened
+from deploykit.data import prepare, synthetic_images
 from deploykit.exporting.taps import with_outputs
-from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.job import Job
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.dialects import DIALECTS
 from deploykit.quantization.qdq.graph import activation_inputs
@@ -137,11 +133,7 @@ def extremes(
 
 
 def parameters(
-    seen: Mapping[str, Observer],
-    scheme: Scheme,
-    method: str,
-    *,
-    percentile: float = PERCENTILE,
+    seen: Mapping[str, Observer], scheme: Scheme, method: str, *, percentile: float = PERCENTILE
 ) -> dict[str, Affine]:
     """Scale and zero point of every observed tensor."""
     return {name: affine(*choose_range(one, method, scheme, percentile), scheme) for name, one in seen.items()}
@@ -150,16 +142,8 @@ def parameters(
 PROBE_PICTURES = 2
 
 
-def observed(
-    proto: onnx.ModelProto,
-    values: Sequence[Any],
-    images: Calibration,
-    preprocessing: Preprocessing,
-    config: QuantizeConfig,
-    opened: Opened,
-    progress: Progress,
-) -> dict[str, Observer]:
-    """See ``values`` of the prepared graph ``proto`` on the calibration pictures.
+def observed(wide: ir.Model, preprocessing: Preprocessing, job: Job) -> dict[str, Observer]:
+    """See every activation of a prepared float network that a choice may quantize, on the calibration pictures.
 
     With ``config.ranges`` the file is read where it exists: complete, it saves the calibration; partial, it is gone on
     with. It is written in steps, each whole, so that an interrupted calibration loses little.
@@ -167,36 +151,29 @@ def observed(
     Raises:
         BadInput: no pictures; NaN in an activation; a range file of another network, other pictures or settings.
     """
+    proto, values, images, config = ir.to_proto(wide), observed_values(wide), job.images, job.config
+    see = partial(
+        observe, proto, values, open_graph=job.opened.graph, total=len(images.observed), progress=job.progress
+    )
     if config.ranges is None:
-        batches = images.batches(config.batch, preprocessing)
-        return observe(proto, values, batches, opened.graph, total=len(images.observed), progress=progress)
+        return see(images.batches(config.batch, preprocessing))
     path = Path(config.ranges)
-    origin = _origin(proto, [value.name for value in values], images, preprocessing, config, opened)
+    origin = _origin(proto, [value.name or "" for value in values], preprocessing, job)
     held = Ranges(origin)
     if path.exists():
         held = read_ranges(path)
         check_origin(held, origin, path)
-        progress.say(f"ranges of {held.done} pictures read from {path}")
+        job.progress.say(f"ranges of {held.done} pictures read from {path}")
         if held.complete:
             return {name: held.seen[name] for name in origin.probe}
 
     def keep(seen: Mapping[str, Observer], done: int) -> None:
         write_ranges(path, Ranges(origin, done, done >= len(images.observed), seen))
 
-    return observe(
-        proto,
-        values,
-        images.batches(config.batch, preprocessing, held.done),
-        opened.graph,
-        total=len(images.observed),
-        progress=progress,
-        seen=held.seen,
-        done=held.done,
-        keep=keep,
-    )
+    return see(images.batches(config.batch, preprocessing, held.done), seen=held.seen, done=held.done, keep=keep)
 
 
-def observed_values(model: Any) -> list[Any]:
+def observed_values(model: ir.Model) -> list[ir.Value]:
     """Activations of a prepared graph that any choice for any target may quantize: one calibration serves all.
 
     These are the plans' and every input of a convolution or matrix product.
@@ -205,7 +182,7 @@ def observed_values(model: Any) -> list[Any]:
     as_depthwise(rewritten.graph)
     plans = {dialect.plan for dialect in DIALECTS.values()}
     points = {value.name for one in (model, rewritten) for plan in plans for value in plan(one.graph).points}
-    found: dict[Any, None] = {}
+    found: dict[ir.Value, None] = {}
     for node in model.graph:
         for value in (*(v for _, v in activation_inputs(node)), *node.outputs):
             if value.name in points or (node.op_type in (*ANCHORS, "Pad") and value in node.inputs):
@@ -213,23 +190,14 @@ def observed_values(model: Any) -> list[Any]:
     return list(found)
 
 
-def _origin(
-    proto: onnx.ModelProto,
-    names: Sequence[str],
-    images: Calibration,
-    preprocessing: Preprocessing,
-    config: QuantizeConfig,
-    opened: Opened,
-) -> Origin:
-    from deploykit.data import prepare, synthetic_images
-
+def _origin(proto: onnx.ModelProto, names: Sequence[str], preprocessing: Preprocessing, job: Job) -> Origin:
     first = proto.graph.input[0].type.tensor_type.shape.dim[0]
     count = first.dim_value if first.HasField("dim_value") else PROBE_PICTURES
     x = prepare(synthetic_images(count, preprocessing.size, 0), preprocessing)
     return Origin(
         graph_sha256(proto),
-        extremes(proto, names, x, opened.graph),
-        {"name": images.name, "sha256": images.observed_sha256},
+        extremes(proto, names, x, job.opened.graph),
+        {"name": job.images.name, "sha256": job.images.observed_sha256},
         preprocessing.to_dict(),
-        {"images": len(images.observed), "batch": config.batch},
+        {"images": len(job.images.observed), "batch": job.config.batch},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from deploykit.base.hashing import combined_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
-
-if TYPE_CHECKING:
-    from deploykit.data import DataSource
+from deploykit.data import DataSource, open_data, prepare, synthetic_images
 
 DROP_IMAGES = 512
 """Of ``select``, for ``--max-drop``: one picture is then 0.2 points."""
@@ -40,8 +38,6 @@ class Calibration:
 
     def batches(self, size: int, preprocessing: Preprocessing, first: int = 0) -> Iterator[np.ndarray]:
         """Prepared batches from picture ``first`` on, one after the other: memory does not grow with the pictures."""
-        from deploykit.data import prepare
-
         for start in range(first, len(self.observed), size):
             yield prepare(
                 [self.observed[i] for i in range(start, min(start + size, len(self.observed)))], preprocessing
@@ -58,8 +54,7 @@ class _Picked:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        image: np.ndarray = self.split.image(self.indices[index])
-        return image
+        return self.split.image(self.indices[index])
 
 
 @dataclass(frozen=True)
@@ -114,8 +109,6 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress, source: Dat
     Raises:
         BadInput: the data cannot be read, or a split is empty.
     """
-    from deploykit.data import open_data, synthetic_images
-
     if config.data is None:
         progress.warn("calibrated on synthetic pictures: ranges of real pictures may differ")
         name, digest, count = _synthetic(config)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.progress import Progress
 from deploykit.base.targets import Target, target_names, target_of
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.exporting.cast.cast import CastFacts, cast_graph
-from deploykit.quantization.calibration_images import Calibration
-
-if TYPE_CHECKING:
-    import onnx
+from deploykit.exporting.cast.formats import emulated
+from deploykit.quantization.job import Job
 
 SEEN = 32
 
@@ -48,34 +45,25 @@ def _gains(row: Target) -> bool:
     return row.dialect is not None and not row.on_cpu
 
 
-def cast_rest(
-    made: onnx.ModelProto,
-    config: QuantizeConfig,
-    images: Calibration,
-    preprocessing: Preprocessing,
-    scratch: Path,
-    progress: Progress,
-) -> Rest:
+def cast_rest(made: onnx.ModelProto, preprocessing: Preprocessing, job: Job) -> Rest:
     """Cast the float rest of ``made`` where the configuration asks for it; inputs and outputs stay float32.
 
     Raises:
         AnswerNo: the cast graph is too far from the Q/DQ graph in float32.
     """
-    if config.precision == "fp32":
+    if job.config.precision == "fp32":
         return Rest(made, made)
-    import onnx
 
-    from deploykit.exporting.cast.formats import emulated
-
-    path = scratch / "qdq.onnx"
+    path, images, config = job.scratch / "qdq.onnx", job.images, job.config
     onnx.save(made, str(path))
+    observed = [images.observed[i] for i in range(min(SEEN, len(images.observed)))]
     cast = cast_graph(
         path,
         config.precision,
-        [images.observed[i] for i in range(min(SEEN, len(images.observed)))],
+        observed,
         held=images.chosen,
         preprocessing=preprocessing,
         threads=config.threads,
-        progress=progress,
+        progress=job.progress,
     )
     return Rest(cast.proto, emulated(cast.proto), cast.facts)

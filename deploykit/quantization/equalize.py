@@ -218,8 +218,7 @@ def _matrix(node: ir.Node) -> np.ndarray:
 
 
 def _ranges(array: np.ndarray, axis: int) -> np.ndarray:
-    limits: np.ndarray = np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
-    return limits
+    return np.abs(array).max(axis=tuple(i for i in range(array.ndim) if i != axis))
 
 
 def _balance(link: Link, weights: Mapping[ir.Node, np.ndarray]) -> np.ndarray:

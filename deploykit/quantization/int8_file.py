@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 
-from deploykit.base.artifact import Manifest
+from deploykit.base.artifact import Manifest, Parent
 from deploykit.base.checkpoint import is_model_file, read_tensors
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
-from deploykit.base.runner import Runner
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
-from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.evaluation.graph_runner import logits_of
 from deploykit.quantization.analyze import SCHEMA, swept
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.cast_rest import cast_rest
+from deploykit.quantization.job import Job, graphs
 from deploykit.quantization.layer_profile import slower_layers
-from deploykit.quantization.max_drop import DropFacts, Held
+from deploykit.quantization.max_drop import Held
 from deploykit.quantization.ptq import (
     choose,
     describe,
@@ -65,45 +64,32 @@ def quantize_file(
         BadInput: a model that is quantized already or cannot be read.
         AnswerNo: the int8 file does not agree with the float one within int8's budget.
     """
-    with TemporaryDirectory(prefix="deploykit-") as scratch:
-        return _quantize(source, target, config, dialect, manifest, images, Path(scratch), progress)
-
-
-def _quantize(
-    source: Path,
-    target: Path,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    manifest: Manifest,
-    images: Calibration,
-    scratch: Path,
-    progress: Progress,
-) -> Manifest:
-    model_file, batch_norm = with_batch_norm(source, scratch, config, images, progress)
-    path = float_onnx(model_file, scratch, config, progress)
-    opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
-    with opened.runner(path) as reference:
-        seen = see(path, reference, config, dialect, images, opened, progress)
-        proto, preprocessing, classes, x = seen.proto, seen.preprocessing, seen.classes, seen.x
-        recovery = recovery_of(config, images, preprocessing, x, seen.logits, opened, progress)
-        quantizer = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(config.keep_float)))
-        choice, snr = choose(quantizer, config, x, seen.logits, opened, progress)
-        quantizer = recovery.adapted(quantizer, choice)
-        choice, held = _hold_drop(
-            quantizer, choice, config, images, classes, seen.pictures, reference, opened, progress
-        )
-        shown = _sensitivity(quantizer, choice, config, images, manifest, x, opened, progress)
-        made = quantizer.make(choice)
-        refuse_float(made, quantizer, choice, source, opened, x)
-        describe(made, proto)
-        onnx.checker.check_model(made, full_check=True)
-        rest = cast_rest(made, config, images, preprocessing, scratch, progress)
-        made = rest.made
-        candidate = scratch / target.name
-        onnx.save(rest.judged, str(candidate))
-        judged = judge(reference, candidate, images.chosen, x, opened, dialect, progress)
-        slow = judged["speedup"] is not None and judged["speedup"] < 1 and dialect.timed
-        slower = slower_layers(opened, proto, made, one_batch(reference, x), progress) if slow else None
+    with graphs(config, integer_kernels=dialect.timed) as opened:
+        job = Job(config, dialect, images, opened, progress)
+        model_file, batch_norm = with_batch_norm(source, job)
+        path = float_onnx(model_file, job.scratch, config, progress)
+        with opened.runner(path) as reference:
+            seen = see(path, reference, job)
+            recovery = recovery_of(seen, job)
+            quantizer = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(config.keep_float)))
+            choice, snr = choose(quantizer, seen, job)
+            quantizer = recovery.adapted(quantizer, choice)
+            held = None
+            if config.max_drop is not None:
+                bound = Held(job, seen.classes, seen.pictures, logits_of(reference, seen.pictures))
+                choice, held = bound.choice(quantizer, choice)
+            shown = _sensitivity(quantizer, choice, manifest.parents[0], seen.x, job) if config.sensitivity else []
+            made = quantizer.make(choice)
+            refuse_float(made, quantizer, choice, source, opened, seen.x)
+            describe(made, seen.proto)
+            onnx.checker.check_model(made, full_check=True)
+            rest = cast_rest(made, seen.preprocessing, job)
+            candidate = job.scratch / target.name
+            onnx.save(rest.judged, str(candidate))
+            judged = judge(reference, candidate, seen.x, job)
+            slow = judged["speedup"] is not None and judged["speedup"] < 1 and dialect.timed
+            x = one_batch(reference, seen.x)
+            slower = slower_layers(opened, seen.proto, rest.made, x, progress) if slow else None
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
@@ -114,7 +100,7 @@ def _quantize(
         "calibrated_on": "synthetic" if config.data is None else images.name,
         **judged,
         **({"slower": slower} if slower is not None else {}),
-        "lint": linted(made, config.target, progress),
+        "lint": linted(rest.made, config.target, progress),
     }
     if not judged["parity"]["ok"]:
         raise AnswerNo(
@@ -122,50 +108,14 @@ def _quantize(
             expected="at least 10 dB and 0.95",
             fix="Keep layers float with --keep-float, or calibrate on more pictures.",
         )
-    return write_int8(target, made, manifest, preprocessing, classes, facts, shown)
+    return write_int8(target, rest.made, manifest, seen.preprocessing, seen.classes, facts, shown)
 
 
-def _sensitivity(
-    quantizer: Quantizer,
-    choice: Choice,
-    config: QuantizeConfig,
-    images: Calibration,
-    manifest: Manifest,
-    x: np.ndarray,
-    opened: Opened,
-    progress: Progress,
-) -> list[Attachment]:
-    """What int8 costs each layer, for the report; nothing where it was not asked for."""
-    if not config.sensitivity:
-        return []
-    model = manifest.parents[0]
-    analysis = {
-        "schema": SCHEMA,
-        "model": {"name": model.name, "sha256": model.sha256},
-        "target": config.target,
-        "method": choice.method,
-        "data": images.name,
-        "calibration_images": len(images.observed),
-        **swept(quantizer, choice, x, opened, ("alone",), progress),
-    }
+def _sensitivity(quantizer: Quantizer, choice: Choice, model: Parent, x: np.ndarray, job: Job) -> list[Attachment]:
+    """What int8 costs each layer, for the report."""
+    about = {"schema": SCHEMA, "model": {"name": model.name, "sha256": model.sha256}}
+    analysis = about | swept(quantizer, choice, x, ("alone",), job)
     return [sensitivity(f"Sensitivity of {model.name} to int8, layer by layer", "quantize", analysis)]
-
-
-def _hold_drop(
-    quantizer: Quantizer,
-    choice: Choice,
-    config: QuantizeConfig,
-    images: Calibration,
-    classes: tuple[str, ...] | None,
-    x: np.ndarray,
-    reference: Runner,
-    opened: Opened,
-    progress: Progress,
-) -> tuple[Choice, DropFacts | None]:
-    if config.max_drop is None:
-        return choice, None
-    logits = logits_of(reference, x)
-    return Held(config, images, classes, x, logits, opened, progress).choice(quantizer, choice)
 
 
 def nearness(parity: Mapping[str, Any]) -> str:

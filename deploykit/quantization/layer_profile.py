@@ -1,9 +1,7 @@
-"""Where the time of a quantized network goes, layer by layer beside its float original, from ONNX Runtime's profiles.
+"""Where the time of an int8 network goes, layer by layer beside its float original, from ONNX Runtime's profiles.
 
 A profile names kernels after nodes or after the tensors they make, with what fusion and layout rewriting append
 (``_nchwc``, ``_token_3``, ``.mul``). A layer is a convolution or matrix product with all that follows it up to the next.
-
-Which layers make an int8 network slower than its float original.
 """
 
 from __future__ import annotations
@@ -11,18 +9,17 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict
+from typing import TypedDict
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from deploykit.base.progress import Progress
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
-
-if TYPE_CHECKING:
-    import onnx
+from deploykit.quantization.qdq.prepare import prepare
 
 MOVES = ("ReorderInput", "ReorderOutput", "Transpose", "SpaceToDepth", "QuantizeLinear", "DequantizeLinear", "Cast")
 _ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|_quant)+$")
@@ -119,8 +116,6 @@ def slower_layers(
     opened: Opened, proto: onnx.ModelProto, made: onnx.ModelProto, x: np.ndarray, progress: Progress
 ) -> Compared:
     """Profile both networks on ``x`` and say which layers lose; see :func:`deploykit.quantization.layer_profile.compared`."""
-    from deploykit.quantization.qdq.prepare import prepare
-
     found = compared(prepare(proto), opened.profile(proto, x), opened.profile(made, x))
     progress.warn(f"int8 is slower than float on this machine: {in_words(found)}")
     return found

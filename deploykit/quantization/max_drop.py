@@ -1,10 +1,8 @@
 """``deploykit quantize --max-drop``: layers go back to float until the paired accuracy drop on ``select`` is within a bound.
 
-Which layers go back to float so that accuracy holds: those that give most accuracy per measured millisecond.
-
 Layers are ranked by what quantizing them alone costs (``sensitivity``), divided by what their float version costs in
-time. Sets of the first k are tried for growing k: accuracy may get worse at k = 1 or 2, so a worse step ends nothing. Of
-the first set that holds the bound, members that turn out not to be needed become integers again.
+measured time. Sets of the first k are tried for growing k: accuracy may get worse at k = 1 or 2, so a worse step ends
+nothing. Of the first set that holds the bound, members that turn out not to be needed become integers again.
 """
 
 from __future__ import annotations
@@ -19,11 +17,9 @@ import onnx_ir as ir
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.agreement import agreement
-from deploykit.evaluation.graph_runner import Opened
 from deploykit.evaluation.run_classifier import in_data_order
-from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.job import Job
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, SAME_SCALE, Plan
 from deploykit.quantization.search import Choice, Quantizer, TimeGraphs, planned
@@ -59,19 +55,15 @@ class DropFacts(TypedDict):
 
 @dataclass(frozen=True)
 class Held:
-    """What the bound is held with.
+    """What the bound is held with: ``config.max_drop`` is set.
 
-    ``config``: of the quantization; ``max_drop`` is set. ``images``: pictures of ``select`` and their labels. ``x``:
-    prepared pictures of ``select``, float32 [N, C, H, W]. ``logits``: of the float network, float32 [N, classes].
+    ``x``: prepared pictures of ``select``, float32 [N, C, H, W]. ``logits``: of the float network, float32 [N, classes].
     """
 
-    config: QuantizeConfig
-    images: Calibration
+    job: Job
     classes: tuple[str, ...] | None
     x: np.ndarray
     logits: np.ndarray
-    opened: Opened
-    progress: Progress
 
     def choice(self, quantizer: Quantizer, base: Choice) -> tuple[Choice, DropFacts]:
         """``base``, or it with layers taken back to float, and the facts for the manifest.
@@ -82,29 +74,29 @@ class Held:
             BadInput: the pictures have no labels.
             AnswerNo: no set of layers holds the bound and leaves something to gain.
         """
-        bound = self.config.max_drop
+        bound = self.job.config.max_drop
         assert bound is not None
-        if self.images.labels is None:
+        if self.job.images.labels is None:
             raise BadInput("--max-drop needs labels", got="synthetic pictures", fix="Name data with --data.")
 
         def drop_of(choice: Choice) -> Mapping[str, Any]:
             return self._drop(quantizer.make(choice))
 
         first = drop_of(base)
-        self.progress.say(f"all int8: drop {_shown(first)} on {len(self.logits)} pictures")
+        self.job.progress.say(f"all int8: drop {_shown(first)} on {len(self.logits)} pictures")
         if first["drop_pt"] <= bound:
             return base, self._facts(first, (), ())
         x = self.x[:SWEPT]
-        alone = sweep(quantizer, base, x, self.opened.graph, ("alone",), self.progress)
+        alone = sweep(quantizer, base, x, self.job.opened.graph, ("alone",), self.job.progress)
         few = worth_costing(alone)
         names = [one.layer for one in few]
-        weights = sweep(quantizer, base, x, self.opened.graph, ("weights",), self.progress, only=names)
+        weights = sweep(quantizer, base, x, self.job.opened.graph, ("weights",), self.job.progress, only=names)
         ranked = moves(quantizer, base, few, weights)
-        timed = quantizer.dialect.timed and not self.config.force_int8
+        timed = quantizer.dialect.timed and not self.job.config.force_int8
         if timed:
             ranked = costed(quantizer, base, ranked, self._times)
         ranked += moves(quantizer, base, alone[len(few) :], ())
-        found = revert(base, first, ranked, drop_of, bound, self.progress)
+        found = revert(base, first, ranked, drop_of, bound, self.job.progress)
         self._check(quantizer, found, bound, ranked, timed)
         return found.choice, self._facts(found.drop, [move.said() for move in found.moves], found.tried)
 
@@ -128,25 +120,25 @@ class Held:
                 )
 
     def _times(self, protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return self.opened.times(protos, self.x, self.config.seed)
+        return self.job.opened.times(protos, self.x, self.job.config.seed)
 
     def _drop(self, made: onnx.ModelProto) -> Mapping[str, Any]:
-        assert self.images.labels is not None
-        logits = self.opened.logits(made, self.x)
+        assert self.job.images.labels is not None
+        logits = self.job.opened.logits(made, self.x)
         n = min(len(logits), len(self.logits))
         ours, base = (
-            in_data_order(one[:n], self.classes, self.images.classes, name)
+            in_data_order(one[:n], self.classes, self.job.images.classes, name)
             for one, name in ((logits, "int8"), (self.logits, "float"))
         )
-        return agreement(ours, base, self.images.labels[:n], seed=self.config.seed)
+        return agreement(ours, base, self.job.images.labels[:n], seed=self.job.config.seed)
 
     def _facts(
         self, drop: Mapping[str, Any], reverted: Sequence[MoveRow], tried: Sequence[tuple[int, float]]
     ) -> DropFacts:
-        bound = self.config.max_drop
+        bound = self.job.config.max_drop
         assert bound is not None
         if drop["drop_pt_high"] > bound:
-            self.progress.warn(
+            self.job.progress.warn(
                 f"the drop {_shown(drop)} on {len(self.logits)} pictures of select may also lie beyond {bound:g} pt: "
                 "more pictures would tell"
             )

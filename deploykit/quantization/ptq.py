@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 
-from deploykit.base.artifact import Manifest, claimed, files_of, write_manifest
+from deploykit.base.artifact import Manifest, claimed, write_model_manifest
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
@@ -20,18 +19,16 @@ from deploykit.base.targets import target_of
 from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.registries import RANGE_METHODS
-from deploykit.engines.batching import one_batch
+from deploykit.data import prepare as prepare_images
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
-from deploykit.latency.interleave import interleaved_s
-from deploykit.quantization.calibrate import observed, observed_values
-from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.calibrate import observed
+from deploykit.quantization.job import Job
 from deploykit.quantization.lint.lint import by_rule, findings_of
 from deploykit.quantization.max_drop import is_float
 from deploykit.quantization.observers import Observer
-from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.recovery import Recovery, kept_batches
 from deploykit.quantization.search import (
@@ -43,7 +40,7 @@ from deploykit.quantization.search import (
     nearness_db,
     planned,
 )
-from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8
+from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8, speedup_of
 from deploykit.reporting.attachments import Attachment
 from deploykit.reporting.attachments.files import attach
 
@@ -82,89 +79,62 @@ class Seen:
     logits: np.ndarray
 
 
-def see(
-    path: Path,
-    reference: Runner,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    images: Calibration,
-    opened: Opened,
-    progress: Progress,
-) -> Seen:
+def see(path: Path, reference: Runner, job: Job) -> Seen:
     """Calibrate the float graph at ``path``, which ``reference`` runs.
 
     Raises:
         BadInput: the graph does not carry its preprocessing, cannot be quantized, or has no node that is to stay float.
     """
-    from deploykit.data import prepare as prepare_images
-
     if reference.preprocessing is None:
         raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
     proto = onnx.load(str(path))
     wide = prepare(proto, str(path))
-    check_kept(proto, config, dialect)
-    pictures = prepare_images(images.chosen, reference.preprocessing)
+    check_kept(proto, job)
+    pictures = prepare_images(job.images.chosen, reference.preprocessing)
     refuse_other_pictures(reference, pictures[:1])
-    values = observed_values(wide)
-    seen = observed(ir.to_proto(wide), values, images, reference.preprocessing, config, opened, progress)
-    x = pictures[: config.select_images]
-    return Seen(
-        proto,
-        reference.preprocessing,
-        reference.classes,
-        Quantizer(proto, seen, config.percentile, dialect),
-        pictures,
-        x,
-        logits_of(reference, x),
-    )
+    quantizer = Quantizer(proto, observed(wide, reference.preprocessing, job), job.config.percentile, job.dialect)
+    x = pictures[: job.config.select_images]
+    logits = logits_of(reference, x)
+    return Seen(proto, reference.preprocessing, reference.classes, quantizer, pictures, x, logits)
 
 
-def check_kept(proto: onnx.ModelProto, config: QuantizeConfig, dialect: Dialect) -> None:
+def check_kept(proto: onnx.ModelProto, job: Job) -> None:
     """Plan the network once, and refuse names of nodes that it does not have.
 
     Raises:
         BadInput: no such node; a network that cannot be quantized.
     """
-    model, _ = planned(proto, Choice(keep_float=frozenset(config.keep_float)), dialect)
-    unknown = set(config.keep_float) - {node.name for node in model.graph}
+    keep = job.config.keep_float
+    model, _ = planned(proto, Choice(keep_float=frozenset(keep)), job.dialect)
+    unknown = set(keep) - {node.name for node in model.graph}
     if unknown:
         raise BadInput(f"no node is called {sorted(unknown)[0]!r}", fix="`deploykit inspect --layers` lists them.")
 
 
-def recovery_of(
-    config: QuantizeConfig,
-    images: Calibration,
-    preprocessing: Preprocessing,
-    x: np.ndarray,
-    logits: np.ndarray,
-    opened: Opened,
-    progress: Progress,
-) -> Recovery:
-    """The ways of recovery for this network, judged on ``x``, whose float logits are given."""
-    again = config.model_copy(update={"ranges": None})  # a range file holds the network as it came
+def recovery_of(seen: Seen, job: Job) -> Recovery:
+    """The ways of recovery for this network, judged on ``seen.x``."""
+    again = replace(job, config=job.config.model_copy(update={"ranges": None}))  # a file holds the network as it came
 
     def snr(proto: onnx.ModelProto) -> float:
-        return nearness_db(logits, opened.logits(proto, x))
+        return nearness_db(seen.logits, job.opened.logits(proto, seen.x))
 
     def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
-        wide = prepare(proto)
-        return observed(ir.to_proto(wide), observed_values(wide), images, preprocessing, again, opened, progress)
+        return observed(prepare(proto), seen.preprocessing, again)
 
-    batches = kept_batches(lambda: images.batches(config.batch, preprocessing))
-    return Recovery(config, snr, observe, batches, opened.graph, progress)
+    batches = kept_batches(lambda: job.images.batches(job.config.batch, seen.preprocessing))
+    return Recovery(job.config, snr, observe, batches, job.opened.graph, job.progress)
 
 
-def choose(
-    quantizer: Quantizer, config: QuantizeConfig, x: np.ndarray, logits: np.ndarray, opened: Opened, progress: Progress
-) -> tuple[Choice, dict[str, float]]:
+def choose(quantizer: Quantizer, seen: Seen, job: Job) -> tuple[Choice, dict[str, float]]:
     """What stays float and how ranges are chosen, by measured time and error; with the SNR in dB of each method."""
+    config, logits, progress = job.config, seen.logits, job.progress
     base = Choice(keep_float=frozenset(config.keep_float))
 
     def run(proto: onnx.ModelProto) -> np.ndarray:
-        return opened.logits(proto, x)
+        return job.opened.logits(proto, seen.x)
 
     def time_graphs(protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return opened.times(protos, x, config.seed)
+        return job.opened.times(protos, seen.x, config.seed)
 
     timed = quantizer.dialect.timed and not config.force_int8
     if timed:
@@ -202,57 +172,27 @@ def refuse_float(
     )
 
 
-def judge(
-    reference: Runner,
-    candidate: Path,
-    images: Sequence[np.ndarray],
-    x: np.ndarray,
-    opened: Opened,
-    dialect: Dialect,
-    progress: Progress,
-    *,
-    right: Runner | None = None,
-) -> Judged:
+def judge(reference: Runner, candidate: Path, x: np.ndarray, job: Job, *, right: Runner | None = None) -> Judged:
     """Parity, the audit of what runs on integers, and the speed-up measured here.
 
-    Args:
-        reference: the float network in the same engine.
-        candidate: the int8 file.
-        images: to compare on, uint8 [H, W, 3] each.
-        x: prepared pictures, the first of which is timed.
-        opened: opens the candidate.
-        dialect: of the candidate.
-        progress: where it shows.
-        right: what the candidate should answer; None: ``reference``.
-
-    A file for another engine on the CPU is judged there, where that is installed. A dialect of an engine that is not is
-    executed as it stands, in float: its answers are checked, its speed is not claimed, and the audit counts what the file
-    offers the engine.
+    ``reference``: the float network in the same engine. ``x``: prepared pictures, the first of which is timed. ``right``:
+    what the candidate should answer; None: ``reference``. A file for another engine on the CPU is judged there, where
+    that is installed. A dialect of an engine that is not is executed as it stands, in float: its answers are checked, its
+    speed is not claimed, and the audit counts what the file offers the engine.
     """
+    name, opened, target = "float" if right is None else "trained", job.opened, job.dialect.target
+    right = right or reference
     with opened.runner(candidate) as runner:
-        name = "float" if right is None else "trained"
-        if target_of(dialect.target).on_cpu and not dialect.timed:
-            there = judged_there(
-                dialect.target,
-                right or reference,
-                name,
-                reference.spec.path,
-                candidate,
-                images,
-                x,
-                progress,
-                threads=opened.threads,
-                size=opened.size,
-            )
+        if target_of(target).on_cpu and not job.dialect.timed:
+            there = judged_there(right, name, reference.spec.path, candidate, x, job)
             if there is not None:
                 return there
-        parity = parity_of(right or reference, runner, images, BATCHES, "int8", progress, name=name)
-        if not dialect.timed:
+        parity = parity_of(right, runner, job.images.chosen, BATCHES, "int8", job.progress, name=name)
+        if not job.dialect.timed:
             offered = offered_int8(onnx.load(str(candidate)))
             return {"parity": parity.to_dict(), "audit": offered, "measured": False, "speedup": None}
-        times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
+        speedup = speedup_of(reference, runner, x)
         audit = share_of_int8(opened.optimized(candidate))
-    speedup = round(times["float"] / times["int8"], 3)
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
 
 
@@ -277,8 +217,4 @@ def write_int8(
     """Write the file whole or not at all, what the report shows of it, and its manifest, which is returned."""
     write_bytes(target, made.SerializeToString(deterministic=True), claimed(target))
     attach(target, attachments)
-    described = replace(
-        manifest, files=files_of(target), preprocessing=preprocessing.to_dict(), classes=classes, facts=facts
-    )
-    write_manifest(target, described)
-    return described
+    return write_model_manifest([target], manifest, preprocessing, classes, facts)

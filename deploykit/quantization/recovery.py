@@ -1,7 +1,4 @@
-"""What brings the accuracy of an int8 network back, applied to a quantizer and one choice of it.
-
-Accuracy recovery inside ``deploykit quantize``: what is tried, what is kept, and why it is said.
-"""
+"""What brings the accuracy of an int8 network back: each way is tried, and kept where the logits come nearer to float."""
 
 from __future__ import annotations
 
@@ -45,11 +42,7 @@ def equalized(proto: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
 
 
 def corrected(
-    quantizer: Quantizer,
-    choice: Choice,
-    batches: Batches,
-    open_graph: OpenGraph,
-    progress: Progress = SILENT,
+    quantizer: Quantizer, choice: Choice, batches: Batches, open_graph: OpenGraph, progress: Progress = SILENT
 ) -> Quantizer:
     """The quantizer with corrected biases for ``choice``."""
     reference, layers = _reference(quantizer, choice)

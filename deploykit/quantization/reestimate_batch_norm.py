@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Progress
-from deploykit.config.quantize import QuantizeConfig
+from deploykit.data import map_classes, prepare
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.job import Job
 from deploykit.stats.paired import mcnemar
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ BATCH = 64
 SURE = 0.05
 
 
-def with_batch_norm(
-    source: Path, scratch: Path, config: QuantizeConfig, images: Calibration, progress: Progress
-) -> tuple[Path, dict[str, object]]:
+def with_batch_norm(source: Path, job: Job) -> tuple[Path, dict[str, object]]:
     """The model file to go on with, and what was decided.
 
     ``reestimate`` always takes the new statistics, ``auto`` only where they answer significantly better on ``select``.
@@ -30,6 +28,7 @@ def with_batch_norm(
     Raises:
         BadInput: an ONNX file or exported program, whose BatchNorm is folded or frozen; a network without BatchNorm.
     """
+    config, images = job.config, job.images
     if config.batch_norm == "keep":
         return source, {}
     if source.suffix.lower() in (".onnx", ".pt2"):
@@ -52,10 +51,10 @@ def with_batch_norm(
         facts |= {"top1_before": round(float(old.mean()), 6), "top1_after": round(float(new.mean()), 6)}
     facts["kept"] = config.batch_norm == "reestimate" or _clearly_better(old, new)
     shown = f", top-1 on select {old.mean():.4f} → {new.mean():.4f}" if old is not None and new is not None else ""
-    progress.say(f"BatchNorm {'re-estimated' if facts['kept'] else 'stays as it is'} ({layers} layers){shown}")
+    job.progress.say(f"BatchNorm {'re-estimated' if facts['kept'] else 'stays as it is'} ({layers} layers){shown}")
     if not facts["kept"]:
         return source, facts
-    target = scratch / f"{source.stem}.pt"
+    target = job.scratch / f"{source.stem}.pt"
     classes = loaded.classes or tuple(str(i) for i in range(_outputs(loaded)))
     save_model(
         target,
@@ -74,8 +73,6 @@ def with_batch_norm(
 def _logits(loaded: LoadedModel, images: Calibration) -> np.ndarray:
     import torch
 
-    from deploykit.data import prepare
-
     assert loaded.preprocessing is not None
     found = []
     with torch.no_grad():
@@ -87,14 +84,11 @@ def _logits(loaded: LoadedModel, images: Calibration) -> np.ndarray:
 
 def _right(loaded: LoadedModel, images: Calibration) -> np.ndarray | None:
     """Which pictures of ``select`` are answered right, or None where they have no labels."""
-    from deploykit.data import map_classes
-
     if images.labels is None:
         return None
     logits = _logits(loaded, images)
     order, _ = map_classes(loaded.classes, images.classes)
-    right: np.ndarray = (logits if order is None else logits[:, order]).argmax(axis=1) == images.labels
-    return right
+    return (logits if order is None else logits[:, order]).argmax(axis=1) == images.labels
 
 
 def _clearly_better(old: np.ndarray | None, new: np.ndarray | None) -> bool:

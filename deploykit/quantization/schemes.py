@@ -1,7 +1,4 @@
-"""How real numbers become 8-bit integers: ``real = (q − zero_point) · scale`` (Jacob et al. 2018, section 2.1).
-
-Weights and biases as integers.
-"""
+"""Activations, weights and biases as integers: ``real = (q − zero_point) · scale`` (Jacob et al. 2018, section 2.1)."""
 
 from __future__ import annotations
 

@@ -1,14 +1,8 @@
-"""How much each layer alone costs: its weights and activations are rounded, all else is float, and the logits are compared.
+"""What int8 costs each layer alone: it is rounded as its dialect would, all else is float, and the logits are compared.
 
 "Only this layer quantized" ranks layers even where several are bad, which "all but this" cannot. Every candidate uses
 the statistics of one calibration. A candidate is not run from the picture on: what lies before the layer is float in all
 of them, so it is computed once, up to the last place before the layer where a single activation carries the network.
-
-One layer of a float network rounded as its target's dialect would, the rest untouched.
-
-A network cut where a single activation carries it.
-
-What a layer's tensors look like, for people who ask why int8 hurts it.
 """
 
 from __future__ import annotations
@@ -21,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
+from scipy.special import log_softmax
 
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.calibrate import OpenGraph, parameters
@@ -201,13 +196,8 @@ class LayerScore:
 
 def divergence(reference: np.ndarray, other: np.ndarray) -> float:
     """Mean KL divergence in nats of the softmax of ``other`` from that of ``reference``; both logits [N, C]."""
-    first, second = _log_softmax(reference), _log_softmax(other)
+    first, second = (log_softmax(one.astype(np.float64), axis=1) for one in (reference, other))
     return max(0.0, float((np.exp(first) * (first - second)).sum(axis=1).mean()))
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def score(layer: str, mode: str, reference: np.ndarray, other: np.ndarray) -> LayerScore:
@@ -244,14 +234,10 @@ def sweep(
                     scores.append(score(layer, mode, reference, logits_of(made, source, open_graph)))
                     bar.advance(1)
         for layer in names if "left-out" in modes else ():
-            made = quantizer.make(_without(choice, layer))
+            made = quantizer.make(replace(choice, keep_float=choice.keep_float | {layer}))
             scores.append(score(layer, "left-out", reference, logits_of(made, x, open_graph)))
             bar.advance(1)
     return sorted(scores, key=lambda one: (modes.index(one.mode), -one.kl if one.mode != "left-out" else one.kl))
-
-
-def _without(choice: Choice, layer: str) -> Choice:
-    return replace(choice, keep_float=choice.keep_float | {layer})
 
 
 def _rounded(tail: onnx.ModelProto, how: Rounding, mode: str) -> onnx.ModelProto:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
+
+import numpy as np
+import onnx
 
 from deploykit.base.errors import Unavailable
-from deploykit.base.progress import Progress
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
-    from deploykit.base.runner import Runner
+from deploykit.base.runner import Runner
+from deploykit.base.spec import Spec
+from deploykit.engines import open_runner
+from deploykit.engines.batching import one_batch
+from deploykit.evaluation.compare_runners import BATCHES, parity_of
+from deploykit.latency.interleave import interleaved_s
+from deploykit.quantization.job import Job
+from deploykit.quantization.lint.explain_audit import audited
 
 FLOAT_CONVS = ("Conv", "FusedConv")
 FLOAT_PRODUCTS = ("Gemm", "MatMul", "FusedGemm", "FusedMatMul")
@@ -36,46 +40,32 @@ class Judged(TypedDict):
     speedup: float | None
 
 
-def judged_there(
-    target: str,
-    right: Runner,
-    name: str,
-    plain: Path,
-    candidate: Path,
-    images: Sequence[np.ndarray],
-    x: np.ndarray,
-    progress: Progress,
-    *,
-    threads: int,
-    size: int | None,
-) -> Judged | None:
-    """Parity, audit and speed-up on a target; None where it is not installed, which is said.
+def judged_there(right: Runner, name: str, plain: Path, candidate: Path, x: np.ndarray, job: Job) -> Judged | None:
+    """Parity, audit and speed-up on the job's target; None where it is not installed, which is said.
 
-    ``target``: that runs both files. ``right``: what the candidate should answer. ``plain``: the float file, which the
-    speed-up is over. ``x``: prepared pictures, the first of which is timed. ``size``: of pictures, where the files do
-    not carry it.
+    ``right``: what the candidate should answer, called ``name``. ``plain``: the float file, which the speed-up is over.
+    ``x``: prepared pictures, the first of which is timed.
     """
-    from deploykit.base.spec import Spec
-    from deploykit.engines import open_runner
-    from deploykit.engines.batching import one_batch
-    from deploykit.evaluation.compare_runners import BATCHES, parity_of
-    from deploykit.latency.interleave import interleaved_s
-    from deploykit.quantization.lint.explain_audit import audited
+    target, opened = job.dialect.target, job.opened
 
-    def opened(path: Path) -> Runner:
-        return open_runner(Spec(path.stem, path, target), threads=threads, size=size)
+    def runner_of(path: Path) -> Runner:
+        return open_runner(Spec(path.stem, path, target), threads=opened.threads, size=opened.size)
 
     try:
-        runner = opened(candidate)
+        runner = runner_of(candidate)
     except Unavailable as error:
-        progress.warn(f"not measured on {target}: {error.line()}")
+        job.progress.warn(f"not measured on {target}: {error.line()}")
         return None
-    with runner, opened(plain) as reference:
-        parity = parity_of(right, runner, images, BATCHES, "int8", progress, name=name)
-        times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
-        audit = audited(runner)
-    speedup = round(times["float"] / times["int8"], 3)
+    with runner, runner_of(plain) as reference:
+        parity = parity_of(right, runner, job.images.chosen, BATCHES, "int8", job.progress, name=name)
+        speedup, audit = speedup_of(reference, runner, x), audited(runner)
     return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
+
+
+def speedup_of(reference: Runner, runner: Runner, x: np.ndarray) -> float:
+    """Time of ``reference`` over that of ``runner``, measured in turns on the first of ``x``."""
+    times = interleaved_s({"float": reference, "int8": runner}, one_batch(reference, x), rounds=30)
+    return round(times["float"] / times["int8"], 3)
 
 
 class OfferedInt8(TypedDict):

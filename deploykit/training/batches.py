@@ -1,28 +1,21 @@
-"""Batches of training pictures: shuffled by seed and epoch, read ahead, shared out over processes.
-
-Epochs of another length: rounds of so many steps, after each of which the loop looks at ``select``.
-"""
+"""Batches of training pictures: shuffled by seed and epoch, read ahead, shared out over processes, cut into epochs or rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from lightning_fabric import Fabric
 
 from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.config.train import LoopConfig
+from deploykit.data import Split, prepare
 from deploykit.training.augment import resized_crop_box
 from deploykit.training.randomness import seed_of, uniform
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
-    from deploykit.data import Split
 
 AHEAD = 3
 READERS = 4
@@ -105,8 +98,6 @@ class Batches:
                     future.cancel()
 
     def _read(self, whole: np.ndarray, epoch: int) -> Batch:
-        from deploykit.data import prepare
-
         indices = whole[self.rank :: self.world]
         images = [self.split.image(int(i)) for i in indices]
         preprocessing = self.preprocessing
@@ -131,16 +122,7 @@ class Rounds(Batches):
     """The batches of ``batches``, epoch after epoch, cut into rounds."""
 
     def __init__(self, batches: Batches, steps: int) -> None:
-        super().__init__(
-            batches.split,
-            batches.preprocessing,
-            batches.batch,
-            seed=batches.seed,
-            crop=batches.crop,
-            rank=batches.rank,
-            world=batches.world,
-            readers=batches.readers,
-        )
+        vars(self).update(vars(batches))
         self.whole, self.images = batches, round(len(batches.split) * steps / batches.per_epoch)
         self.per_epoch = steps
 

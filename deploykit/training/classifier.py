@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from torch import Tensor, nn
+
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.config.train import TrainConfig
-from deploykit.training.model_file import Run, check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.data import DataSource, Split
+from deploykit.training.batches import shared_batches
+from deploykit.training.loop import Training, fit
+from deploykit.training.model_file import Lesson, Run, check_forward, course_facts, kept_when_diverged, write_trained
 from deploykit.training.resume import Outcome, ResumeFile
+from deploykit.training.start_model import Start
+from deploykit.training.step import cross_entropy_step, penalised_step, top1_on
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from deploykit.data import DataSource, Split
-    from deploykit.training.start_model import Start
-
     Penalty = Callable[[nn.Module], Tensor]
     PenaltyFor = Callable[[nn.Module, tuple[int, int]], Penalty]
 
@@ -46,46 +48,37 @@ def train_classifier(
     check_forward(start, preprocessing, len(data.classes))
     if config.early_stop is not None and len(splits["select"]) == 0:
         raise BadInput("early_stop needs select pictures", got=f"{len(splits['train'])} pictures in all")
+    lesson = Lesson(run, start, splits, preprocessing)
     resume = ResumeFile(run.target, run.manifest.key, run.manifest.config)
     resume.check_writable()
     penalty = None if penalty_for is None else penalty_for(start.module, preprocessing.size)
-    with kept_when_diverged(run, start, preprocessing, splits, resume):
-        outcome = _fit(run, config, start, splits, preprocessing, penalty, resume)
+    with kept_when_diverged(lesson, resume):
+        outcome = _fit(lesson, config, penalty, resume)
     facts = course_facts(outcome.course, len(splits["select"]), run.fabric)
     if run.fabric.global_rank != 0:
         return replace(run.manifest, facts=facts)
-    described = write_trained(run, outcome, start, preprocessing, splits, facts)
+    described = write_trained(lesson, outcome, facts)
     resume.remove()
     return described
 
 
-def _fit(
-    run: Run,
-    config: TrainConfig,
-    start: Start,
-    splits: dict[str, Split],
-    preprocessing: Preprocessing,
-    penalty: Penalty | None,
-    resume: ResumeFile,
-) -> Outcome:
-    from deploykit.training.batches import shared_batches
-    from deploykit.training.loop import fit
-    from deploykit.training.step import cross_entropy_step, penalised_step, top1_on
-
+def _fit(lesson: Lesson, config: TrainConfig, penalty: Penalty | None, resume: ResumeFile) -> Outcome:
+    run, splits, preprocessing = lesson.run, lesson.splits, lesson.preprocessing
     step = cross_entropy_step(config.label_smoothing)
-    return fit(
-        start.module,
+    training = Training(
+        lesson.start.module,
         shared_batches(splits["train"], preprocessing, config, run.fabric),
         config,
         step if penalty is None else penalised_step(step, penalty, config.sparsify_strength),
-        fabric=run.fabric,
+        run.fabric,
         num_classes=len(splits["select"].classes),
         validate=top1_on(splits["select"], preprocessing, config.batch, run.fabric),
         resume=resume,
         stop=run.stop,
-        masks=start.masks,
+        masks=lesson.start.masks or {},
         progress=run.progress,
     )
+    return fit(training)
 
 
 def _preprocessing(config: TrainConfig, start: Start, data: DataSource) -> Preprocessing:

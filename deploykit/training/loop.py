@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,26 +36,11 @@ LOOK_EVERY_GPU = 10
 PROBE_IMAGES = 64
 
 
-def fit(
-    module: nn.Module,
-    batches: Batches,
-    config: LoopConfig,
-    step: Step,
-    *,
-    fabric: Fabric,
-    num_classes: int,
-    validate: Validate | None = None,
-    resume: ResumeFile | None = None,
-    stop: Stop | None = None,
-    progress: Progress = SILENT,
-    masks: Mapping[str, Tensor] | None = None,
-    announce: Announce | None = None,
-) -> Outcome:
-    """Train ``module`` in place and return the best epoch's weights.
+@dataclass(frozen=True)
+class Training:
+    """What is trained, on what and how.
 
-    The epoch that is best on ``select`` is kept, of equals the last one; without ``select`` pictures the last.
-
-    Args:
+    Attributes:
         module: on any device; parameters that need no gradient stay as they are.
         batches: the train split.
         config: the loop's settings.
@@ -67,57 +53,61 @@ def fit(
         progress: shows loss and accuracy, says decisions.
         masks: parameter name → bool mask of the weights that may be other than zero.
         announce: told epoch and indices of the pictures before each step; the thread probe's steps are not announced.
+    """
+
+    module: nn.Module
+    batches: Batches
+    config: LoopConfig
+    step: Step
+    fabric: Fabric
+    num_classes: int
+    validate: Validate | None = None
+    resume: ResumeFile | None = None
+    stop: Stop = field(default_factory=Stop)
+    progress: Progress = SILENT
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    announce: Announce | None = None
+
+
+def fit(training: Training) -> Outcome:
+    """Train the module in place and return the best epoch's weights.
+
+    The epoch that is best on ``select`` is kept, of equals the last one; without ``select`` pictures the last.
 
     Raises:
         Diverged: the loss became NaN or infinite.
         BadInput: nothing to train, or a batch too small for BatchNorm.
         KeyboardInterrupt: ``stop`` was asked for.
     """
-    stored = resume.load(progress) if resume is not None else None
+    stored = training.resume.load(training.progress) if training.resume is not None else None
     threads_before = torch.get_num_threads()
-    stop = stop or Stop()
     try:
-        run = _Run(module, batches, config, step, fabric, num_classes, validate, resume, stop, progress)
-        run.masks, run.announce = masks or {}, announce
+        run = _Run(training)
         run.begin(stored)
-        stop.patient = True
+        training.stop.patient = True
         return run.train()
     finally:
-        stop.patient = False
+        training.stop.patient = False
         torch.set_num_threads(threads_before)
 
 
 class _Run:
-    def __init__(
-        self,
-        module: nn.Module,
-        batches: Batches,
-        config: LoopConfig,
-        step: Step,
-        fabric: Fabric,
-        num_classes: int,
-        validate: Validate | None,
-        resume: ResumeFile | None,
-        stop: Stop,
-        progress: Progress,
-    ) -> None:
-        self.batches, self.config, self.step, self.fabric = batches, config, step, fabric
-        self.num_classes, self.validate, self.resume = num_classes, validate, resume
-        self.stop, self.progress = stop, progress
-        self.masks: Mapping[str, Tensor] = {}
-        self.announce: Announce | None = None
+    def __init__(self, given: Training) -> None:
+        self.batches, self.config, self.step, self.fabric = given.batches, given.config, given.step, given.fabric
+        self.num_classes, self.validate, self.resume = given.num_classes, given.validate, given.resume
+        self.stop, self.progress, self.masks, self.announce = given.stop, given.progress, given.masks, given.announce
         self.course = Course()
         self.best: BestEpoch | None = None
-        device = fabric.device.type
-        self.layout, said = training_layout(module, device, channels_last=config.channels_last)
-        self.module, note = share_statistics(module, fabric)
+        fabric, config = self.fabric, self.config
+        self.layout, said = training_layout(given.module, fabric.device.type, channels_last=config.channels_last)
+        self.module, note = share_statistics(given.module, fabric)
         for one in (note, said):
             if one:
-                progress.say(one)
+                self.progress.say(one)
         self.module = self.module.to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.mean, self.std = (
             torch.tensor(values, device=fabric.device).view(1, 3, 1, 1)
-            for values in (batches.preprocessing.mean, batches.preprocessing.std)
+            for values in (self.batches.preprocessing.mean, self.batches.preprocessing.std)
         )
 
     def begin(self, stored: RunState | None) -> None:

@@ -1,7 +1,4 @@
-"""What every command that trains does before and after the loop: try the network, tell the course, write the file.
-
-What a training stage shows in the report: its learning curves, and what each step so far was worth on ``select``.
-"""
+"""What every command that trains does before and after the loop: try the network, tell the course, show and write the file."""
 
 from __future__ import annotations
 
@@ -9,23 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
-from deploykit.base.artifact import LineageEntry, Manifest, already_made, files_of, lineage_entry, write_manifest
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from deploykit.base.artifact import LineageEntry, Manifest, already_made, lineage_entry, write_model_manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.data import Split, prepare
+from deploykit.models import save_model
+from deploykit.reporting.attachments import Attachment, series, table
 from deploykit.reporting.attachments.files import attach
-
-if TYPE_CHECKING:
-    import numpy as np
-    from lightning_fabric import Fabric
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.data import Split
-    from deploykit.reporting.attachments import Attachment
-    from deploykit.training.resume import Course, Outcome, ResumeFile
-    from deploykit.training.signals import Stop
-    from deploykit.training.start_model import Start
+from deploykit.training.distributed import rank_from_environment
+from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
+from deploykit.training.signals import Stop
+from deploykit.training.start_model import Start
 
 MOST_POINTS = 2000
 MOST_TEACHERS = 8
@@ -48,6 +46,16 @@ class Run:
     progress: Progress
 
 
+@dataclass(frozen=True)
+class Lesson:
+    """What a network learns in a run: the splits by name, at the size of ``preprocessing``."""
+
+    run: Run
+    start: Start
+    splits: dict[str, Split]
+    preprocessing: Preprocessing
+
+
 def attachments_of(
     stage: str, course: Course, facts: Mapping[str, Any], lineage: Sequence[LineageEntry]
 ) -> list[Attachment]:
@@ -56,8 +64,6 @@ def attachments_of(
     ``course``: how training went. ``facts``: of this stage; ``top1_select_before`` and ``teachers`` are shown where
     they are there. ``lineage``: of the file that it started from, oldest first.
     """
-    from deploykit.reporting.attachments import series, table
-
     kept = facts["best_epoch"]
     select = _thin([(epoch, top1) for epoch, top1 in enumerate(course.top1, start=1) if top1 is not None])
     if facts.get("top1_select_before") is not None:
@@ -140,8 +146,6 @@ def check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> N
     Raises:
         BadInput: it does not take pictures of this size, or does not give one logit per class.
     """
-    import torch
-
     height, width = preprocessing.size
     start.module.eval()
     try:
@@ -200,26 +204,16 @@ def course_facts(course: Course, select_images: int, fabric: Fabric) -> CourseFa
 
 
 def write_trained(
-    run: Run,
-    outcome: Outcome,
-    start: Start,
-    preprocessing: Preprocessing,
-    splits: dict[str, Split],
-    facts: Mapping[str, object],
-    *,
-    place: Path | None = None,
+    lesson: Lesson, outcome: Outcome, facts: Mapping[str, object], *, place: Path | None = None
 ) -> Manifest:
     """Write the best epoch as a model file, what the report shows of it, and its manifest last.
 
     The manifest names the stage of its lineage entry.
 
-    ``run``: whose outcome it is. ``start``: the network, which gets the outcome's tensors. ``place``: another file than
-    the run's. Returns the manifest as written.
+    The network gets the outcome's tensors. ``place``: another file than the run's. Returns the manifest as written.
     """
-    from deploykit.models import save_model
-
-    target, manifest = place or run.target, run.manifest
-    classes = splits["train"].classes
+    run, start, preprocessing = lesson.run, lesson.start, lesson.preprocessing
+    target, manifest, classes = place or run.target, run.manifest, lesson.splits["train"].classes
     start.module.load_state_dict(outcome.tensors)
     save_model(
         target,
@@ -229,22 +223,16 @@ def write_trained(
         classes,
         ema=outcome.ema,
         lineage=[*start.lineage, lineage_entry(manifest, facts)],
-        samples=samples_of_split(splits["test"], preprocessing),
+        samples=samples_of_split(lesson.splits["test"], preprocessing),
         masks=start.masks,
         claim=True,
     )
     attach(target, attachments_of(manifest.stage, outcome.course, facts, start.lineage), force=run.force)
-    described = replace(
-        manifest, files=files_of(target), preprocessing=preprocessing.to_dict(), classes=tuple(classes), facts=facts
-    )
-    write_manifest(target, described)
-    return described
+    return write_model_manifest([target], manifest, preprocessing, classes, facts)
 
 
 def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.ndarray] | None:
     """Test pictures spread over the split, at the network's size: they let a lone file be verified on real input."""
-    from deploykit.data import prepare
-
     if len(test) == 0:
         return None
     indices = test.chosen(SAMPLES, "ends")
@@ -253,28 +241,24 @@ def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.
 
 
 @contextmanager
-def kept_when_diverged(
-    run: Run, start: Start, preprocessing: Preprocessing, splits: dict[str, Split], resume: ResumeFile
-) -> Iterator[None]:
+def kept_when_diverged(lesson: Lesson, resume: ResumeFile) -> Iterator[None]:
     """Where the loss becomes NaN, keep the best epoch before it as ``model.best.pt`` and say so in the error.
 
     The state goes: to go on from it would end in the same way.
     """
-    from deploykit.training.distributed import rank_from_environment
-    from deploykit.training.resume import Diverged
-
     try:
         yield
     except Diverged as error:
         if rank_from_environment() != 0:
             raise
         resume.remove()
+        run = lesson.run
         if error.kept is not None:
             place = run.target.with_name(f"{run.target.stem}.best.pt")
             already_made(place, "", force=run.force)
             facts = {"diverged": error.what, "best_epoch": error.kept.course.best + 1}
             facts["top1_select"] = error.kept.course.top1[error.kept.course.best]
-            write_trained(run, error.kept, start, preprocessing, splits, facts, place=place)
+            write_trained(lesson, error.kept, facts, place=place)
             error.what += f"; the weights of epoch {facts['best_epoch']} are kept in {place}"
             error.args = (error.line(),)
         raise

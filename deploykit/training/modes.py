@@ -1,7 +1,4 @@
-"""What of a network is trained, and in which mode its parts run meanwhile.
-
-The memory format of a training: channels last, except where PyTorch's own kernels cannot be trusted with it.
-"""
+"""What of a network is trained, and in which mode and memory format its parts run meanwhile."""
 
 from __future__ import annotations
 
@@ -54,10 +51,7 @@ def training_layout(module: nn.Module, device: str, *, channels_last: bool) -> t
         return torch.contiguous_format, None
     if device == "cpu":
         for name, layer in module.named_modules():
-            if isinstance(layer, nn.Conv2d) and _unsafe(layer):
+            narrow = isinstance(layer, nn.Conv2d) and layer.in_channels < _NARROW
+            if narrow and set(layer.kernel_size) == {1} and max(layer.stride) > 1:
                 return torch.contiguous_format, f"channels first: {name} is too narrow for the kernels of channels last"
     return torch.channels_last, None
-
-
-def _unsafe(layer: nn.Conv2d) -> bool:
-    return set(layer.kernel_size) == {1} and max(layer.stride) > 1 and layer.in_channels < _NARROW

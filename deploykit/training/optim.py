@@ -1,8 +1,7 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state.
+"""The optimizers, the learning rate and the exponential moving average of the weights.
 
-The exponential moving average of the weights (Polyak averaging, as in Tarvainen & Valpola 2017).
-
-Optimizers, with weight decay where it belongs.
+The rate is a pure function of the step, so that a resumed run needs no scheduler state. The average is Polyak's, as in
+Tarvainen & Valpola 2017.
 """
 
 from __future__ import annotations

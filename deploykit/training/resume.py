@@ -1,7 +1,4 @@
-"""The state of an unfinished run, beside its output: ``model.pt`` → ``.model.pt.resume``.
-
-How far a training run has come, and how it ends.
-"""
+"""How far a training run has come, and its state beside its output: ``model.pt`` → ``.model.pt.resume``."""
 
 from __future__ import annotations
 

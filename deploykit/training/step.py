@@ -1,12 +1,9 @@
-"""The training step of a classifier: from a batch to its loss.
-
-Top-1 on ``select``, the split by which training makes its choices.
-"""
+"""The training step of a classifier, from a batch to its loss, and top-1 on ``select``, by which training makes its choices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.data import Split, prepare
 from deploykit.training.distributed import summed
-
-if TYPE_CHECKING:
-    from deploykit.data import Split
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
 AUXILIARY_WEIGHT = 0.3
@@ -76,8 +71,6 @@ def top1_on(split: Split, preprocessing: Preprocessing, batch: int, fabric: Fabr
 
     Each process judges every ``world``-th picture and the counts are added up, so the answer is exact.
     """
-    from deploykit.data import prepare
-
     mine = np.arange(fabric.global_rank, len(split), fabric.world_size)
     share = max(1, batch // fabric.world_size)
 

@@ -144,6 +144,7 @@ def _ours(source: Path, path: Path) -> None:
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.job import Job
     from deploykit.quantization.ptq import choose, recovery_of, see
     from deploykit.quantization.qdq.dialects import dialect_of
     from deploykit.quantization.search import Choice
@@ -154,14 +155,14 @@ def _ours(source: Path, path: Path) -> None:
     config = QuantizeConfig(
         data=str(data_file()), images=CALIBRATION, select_images=SELECT, threads=1, bias_correction="off"
     )
-    images, dialect = calibration_pictures(config, SILENT), dialect_of(config.target)
     with TemporaryDirectory() as scratch:
         opened = Opened(Path(scratch), threads=1, size=None)
+        job = Job(config, dialect_of(config.target), calibration_pictures(config, SILENT), opened, SILENT)
         with opened.runner(source) as reference:
-            seen = see(source, reference, config, dialect, images, opened, SILENT)
-        recovery = recovery_of(config, images, seen.preprocessing, seen.x, seen.logits, opened, SILENT)
+            seen = see(source, reference, job)
+        recovery = recovery_of(seen, job)
         quantizer = recovery.equalized(seen.quantizer, Choice())
-        choice, snr = choose(quantizer, config, seen.x, seen.logits, opened, SILENT)
+        choice, snr = choose(quantizer, seen, job)
         made = recovery.adapted(quantizer, choice).make(choice)
     onnx.save(made, path)
     facts = {"choice": choice.said(), "snr_db": snr, "recovery": recovery.facts}

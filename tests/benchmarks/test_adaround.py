@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-import onnx_ir as ir
 import pytest
 
 from tests.benchmarks.test_collapse import DATA, EPOCHS, NETWORK, RESULTS, _logits, _trained
@@ -24,8 +23,9 @@ def test_adaround(request, tmp_path):
     from deploykit.config.quantize import QuantizeConfig
     from deploykit.data import open_data
     from deploykit.evaluation.graph_runner import Opened
-    from deploykit.quantization.calibrate import observed, observed_values
+    from deploykit.quantization.calibrate import observed
     from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.job import Job
     from deploykit.quantization.qdq.dialects import ORT_CPU
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.recovery import adapted, corrected
@@ -38,8 +38,7 @@ def test_adaround(request, tmp_path):
     proto, choice = onnx.load(source), Choice()
     with opened.runner(source) as reference:
         preprocessing = reference.preprocessing
-    wide = prepare(proto)
-    seen = observed(ir.to_proto(wide), observed_values(wide), images, preprocessing, config, opened, SILENT)
+    seen = observed(prepare(proto), preprocessing, Job(config, ORT_CPU, images, opened, SILENT))
     batches = list(images.batches(config.batch, preprocessing))
     floats = _logits(source, split)
     right = floats.argmax(1) == split.labels

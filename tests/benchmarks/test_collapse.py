@@ -65,8 +65,10 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     from deploykit.config.registries import RANGE_METHODS
     from deploykit.data import prepare as prepare_pictures
     from deploykit.evaluation.graph_runner import Opened
-    from deploykit.quantization.calibrate import observed, observed_values
+    from deploykit.quantization.calibrate import observed
     from deploykit.quantization.calibration_images import calibration_pictures
+    from deploykit.quantization.job import Job
+    from deploykit.quantization.qdq.dialects import ORT_CPU
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer, choose_ranges
 
@@ -74,8 +76,8 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     images = calibration_pictures(config, SILENT)
     with opened.runner(source) as reference:
         proto, wide = onnx.load(source), prepare(onnx.load(source))
-        values, preprocessing = observed_values(wide), reference.preprocessing
-        seen = observed(ir.to_proto(wide), values, images, preprocessing, config, opened, SILENT)
+        preprocessing = reference.preprocessing
+        seen = observed(wide, preprocessing, Job(config, ORT_CPU, images, opened, SILENT))
         x = prepare_pictures(images.chosen, preprocessing)
         logits = reference(x)
     quantizer = Quantizer(proto, seen)

@@ -142,7 +142,7 @@ def test_where_int8_gains_nowhere_it_is_said_and_nothing_is_written(tiny_model, 
     from deploykit.quantization import int8_file as command
     from deploykit.quantization.search import Choice, prepare
 
-    def all_float(quantizer, config, x, logits, opened, progress):
+    def all_float(quantizer, seen, job):
         names = frozenset(node.name for node in prepare(quantizer.proto).graph)
         return Choice(prefix=names, method="minmax"), {"minmax": 100.0}
 

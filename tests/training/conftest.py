@@ -45,24 +45,26 @@ def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
     from deploykit.config.train import LoopConfig
     from deploykit.training.batches import Batches
     from deploykit.training.distributed import open_fabric
-    from deploykit.training.loop import fit
+    from deploykit.training.loop import Training, fit
+    from deploykit.training.signals import Stop
     from deploykit.training.step import cross_entropy_step, top1_on
 
     def go(module=None, step=None, resume=None, stop=None, progress=SILENT, **fields: Any) -> Any:
         fields = {"epochs": 2, "batch": 32, "threads": 1, "device": "cpu", "lr": 0.02, **fields}
         config = LoopConfig(**fields)
         fabric = open_fabric(config)
-        return fit(
+        training = Training(
             module if module is not None else network(),
             Batches(splits["train"], preprocessing, config.batch, seed=config.seed, crop=config.augment.crop),
             config,
             step or cross_entropy_step(0.1),
-            fabric=fabric,
+            fabric,
             num_classes=10,
             validate=top1_on(splits["select"], preprocessing, 64, fabric),
             resume=resume,
-            stop=stop,
+            stop=stop or Stop(),
             progress=progress,
         )
+        return fit(training)
 
     return go

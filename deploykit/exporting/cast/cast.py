@@ -10,23 +10,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
+
+import numpy as np
+import onnx
+import onnx_ir as ir
 
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
+from deploykit.data import prepare
+from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.evaluation.parity import Parity
+from deploykit.exporting.cast.cast_plan import Plan, is_float_value, plan
+from deploykit.exporting.cast.formats import Format, Seen, emulated, format_of
+from deploykit.exporting.cast.insert_casts import cast, opened
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.taps import with_outputs
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-    import onnx_ir as ir
-
-    from deploykit.base.preprocessing import Preprocessing
-    from deploykit.evaluation.parity import Parity
-    from deploykit.exporting.cast.cast_plan import Plan
-    from deploykit.exporting.cast.formats import Format, Seen
 
 WORST = (4, 4, 16)
 """How many nodes more go back to float32, those that lose most, where the cast graph is too far from the float one."""
@@ -93,11 +94,6 @@ def cast_graph(
         AnswerNo: no choice of nodes keeps the cast graph within the precision's budget; nothing overflows in what is
             returned.
     """
-    import onnx
-
-    from deploykit.exporting.cast.formats import format_of
-    from deploykit.exporting.cast.insert_casts import opened
-
     low = format_of(precision)
     proto = onnx.load(str(source))
     model = opened(proto, low, str(source))
@@ -134,12 +130,6 @@ class _Work:
 
     def make(self, seen: Mapping[str, Seen], also: Mapping[str, str]) -> tuple[onnx.ModelProto, Plan]:
         """The graph cast by what was seen, with ``also`` kept in float32."""
-        import onnx
-        import onnx_ir as ir
-
-        from deploykit.exporting.cast.cast_plan import plan
-        from deploykit.exporting.cast.insert_casts import cast
-
         found = plan(self.model, seen, self.low, keep_float=self.keep_float, also=also)
         copy = ir.from_proto(ir.to_proto(self.model))
         proto = ir.to_proto(cast(copy, found, self.low, keep_io=self.keep_io))
@@ -155,8 +145,6 @@ class _Work:
 
     def facts(self, made: onnx.ModelProto, plan: Plan, images: int, parity: Parity | None) -> CastFacts:
         """What the manifest keeps."""
-        from deploykit.exporting.cast.cast_plan import is_float_value
-
         casts = sum(node.op_type == "Cast" for node in made.graph.node)
         before = sum(node.op_type == "Cast" for node in self.model.graph)
         floats = [node for node in self.model.graph if any(map(is_float_value, (*node.inputs, *node.outputs)))]
@@ -184,9 +172,6 @@ def _measured(
     held: Sequence[np.ndarray],
     preprocessing: Preprocessing | None,
 ) -> Cast:
-    from deploykit.evaluation.compare_runners import BATCHES, parity_of
-    from deploykit.exporting.cast.formats import emulated
-
     with runs.runner(work.source) as reference:
         reference.preprocessing = known = reference.preprocessing or preprocessing
         if known is None:
@@ -216,15 +201,11 @@ def _measured(
 
 def _inputs(images: Sequence[np.ndarray], preprocessing: Preprocessing, batch: int) -> Iterator[np.ndarray]:
     """Prepared batches; the last one is filled by repeating pictures."""
-    from deploykit.data import prepare
-
     for start in range(0, len(images), batch):
         yield prepare([images[i % len(images)] for i in range(start, start + batch)], preprocessing)
 
 
 def _float_values(work: _Work) -> list[str]:
-    from deploykit.exporting.cast.cast_plan import is_float_value
-
     return [value.name or "" for node in work.model.graph for value in node.outputs if is_float_value(value)]
 
 
@@ -232,11 +213,6 @@ def _observe(
     work: _Work, runs: Opened, images: Sequence[np.ndarray], preprocessing: Preprocessing, batch: int
 ) -> dict[str, Seen]:
     """Every float value of the graph on the pictures, one batch at a time: memory does not grow with the pictures."""
-    import numpy as np
-    import onnx_ir as ir
-
-    from deploykit.exporting.cast.formats import Seen
-
     names = _float_values(work)
     run = runs.graph(with_outputs(ir.to_proto(work.model), names, alone=True))
     seen = {name: Seen() for name in [*names, *(value.name or "" for value in work.model.graph.inputs)]}
@@ -256,13 +232,7 @@ def _observe(
 
 
 def _more(
-    work: _Work,
-    runs: Opened,
-    made: onnx.ModelProto,
-    plan: Plan,
-    also: dict[str, str],
-    step: float,
-    x: np.ndarray,
+    work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, also: dict[str, str], step: float, x: np.ndarray
 ) -> dict[str, str]:
     """What stays float32 beside the plan's in the next attempt: ``step`` nodes more, or that share of all."""
     if step < 1:
@@ -277,10 +247,6 @@ def _more(
 
 def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.ndarray) -> dict[str, float]:
     """Node → decibels between the SNR of its worst input and of its output in the cast graph; 800 where it overflows."""
-    import onnx_ir as ir
-
-    from deploykit.exporting.cast.formats import emulated
-
     rounded = emulated(made)
     there = {name for node in rounded.graph.node for name in node.output}
     names = sorted(set(_float_values(work)) & there)
@@ -297,8 +263,6 @@ def _lost(work: _Work, runs: Opened, made: onnx.ModelProto, plan: Plan, x: np.nd
 
 
 def _snr_db(exact: np.ndarray, found: np.ndarray) -> float:
-    import numpy as np
-
     with np.errstate(invalid="ignore", over="ignore"):
         noise = float(((exact.astype(np.float64) - found) ** 2).sum())
         power = float((exact.astype(np.float64) ** 2).sum())

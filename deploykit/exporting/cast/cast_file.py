@@ -8,8 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 
-from deploykit.base.artifact import Manifest, files_of, write_manifest
+from deploykit.base.artifact import Manifest, write_model_manifest
 from deploykit.base.atomic import scratch
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
@@ -18,6 +20,7 @@ from deploykit.engines.metadata import Knowledge, of_file
 from deploykit.evaluation.split_images import pictures_for, samples_of
 from deploykit.exporting.cast.cast import cast_graph
 from deploykit.exporting.onnx_file import float_graph
+from deploykit.exporting.write_onnx import check_data_file, place, write
 
 HELD = 32
 
@@ -53,10 +56,6 @@ def cast_file(
         BadInput: no float32 graph, no pictures or preprocessing.
         AnswerNo: the cast graph is too far from the float one, whatever is kept in float32.
     """
-    import onnx_ir as ir
-
-    from deploykit.exporting.write_onnx import check_data_file, place, write
-
     check_data_file(target, force=force)
     if config.precision == "bf16" and not config.keep_io:
         progress.say("inputs and outputs stay float32: numpy has no bf16")
@@ -84,21 +83,14 @@ def cast_file(
     with scratch(target) as place_in:
         files = [one.name for one in write(ir.from_proto(cast.proto), place_in / target.name)]
         written = place(place_in, target, files)
-    described = replace(
-        manifest,
-        precision="int8" if known.precision == "int8" else config.precision,
-        files=files_of(*written),
-        preprocessing=known.preprocessing.to_dict(),
-        classes=known.classes,
-        facts={
-            **({"export": exported} if exported else {}),
-            "cast": facts,
-            "parity": cast.facts["parity"],
-            "verified_on": images.source,
-        },
-    )
-    write_manifest(target, described)
-    return described
+    told = {
+        **({"export": exported} if exported else {}),
+        "cast": facts,
+        "parity": cast.facts["parity"],
+        "verified_on": images.source,
+    }
+    manifest = replace(manifest, precision="int8" if known.precision == "int8" else config.precision)
+    return write_model_manifest(written, manifest, known.preprocessing, known.classes, told)
 
 
 def first_kept(kept: dict[str, str]) -> str:
@@ -108,8 +100,6 @@ def first_kept(kept: dict[str, str]) -> str:
 
 
 def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
-    import onnx
-
     model = onnx.load(str(path), load_external_data=False)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     embedded = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8

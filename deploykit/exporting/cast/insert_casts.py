@@ -136,7 +136,8 @@ def _as(
         if wanted == ir.DataType.FLOAT:
             return value
         if (value, wanted) not in made:
-            array = _clipped(value.const_value.numpy(), low).astype(low.dtype)
+            # Finite numbers that the format cannot hold (a mask's −1e9, a Clip's bound) become its largest.
+            array = np.clip(value.const_value.numpy(), -low.largest, low.largest).astype(low.dtype)
             fresh = ir.Value(
                 name=f"{value.name}.{low.name}", const_value=ir.tensor(array, name=f"{value.name}.{low.name}")
             )
@@ -157,11 +158,6 @@ def _as(
             graph.insert_before(graph[0], node)
         made[value, wanted] = node.outputs[0]
     return made[value, wanted]
-
-
-def _clipped(array: np.ndarray, low: Format) -> np.ndarray:
-    """Finite numbers that the format cannot hold (a mask's −1e9, a Clip's bound) become its largest."""
-    return np.clip(array, -low.largest, low.largest)
 
 
 def _set_outputs(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from deploykit.pruning.group_cost import Costs, Counter, LayerCost
 from deploykit.pruning.latency.table import LatencyTable, LayerShape
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from deploykit.pruning.group_cost import Costs, Counter, LayerCost
-    from deploykit.pruning.widths import Ladder
+from deploykit.pruning.widths import Ladder
 
 
 def layer_shapes(module: nn.Module, size: tuple[int, int]) -> dict[str, LayerShape]:
@@ -24,9 +22,6 @@ def layer_shapes(module: nn.Module, size: tuple[int, int]) -> dict[str, LayerSha
     ``module``: on the CPU; it is run in eval mode and left in the mode it was in. ``size``: (height, width) of the
     input in pixels.
     """
-    import torch
-    from torch import nn
-
     found: dict[str, LayerShape] = {}
 
     def note(name: str) -> Any:

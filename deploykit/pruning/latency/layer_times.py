@@ -1,7 +1,4 @@
-"""Milliseconds of single convolutions on a target, for the latency table of pruning; kept in the user's cache.
-
-Networks and single convolutions on the targets whose engines tell the time of each of their layers.
-"""
+"""Milliseconds of single convolutions on a target whose engine tells each layer's time, for the latency table; kept in the cache."""
 
 from __future__ import annotations
 
@@ -10,9 +7,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.atomic import write_json
 from deploykit.base.engine_layers import TimedLayer
@@ -24,18 +23,14 @@ from deploykit.base.runner import Profiled, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import ORT_CPU, WITH_LAYER_TIMES, target_of
 from deploykit.base.user_cache import cache_folder, tell_unkept
+from deploykit.config.build import BuildConfig
+from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.profile import kernel_times
 from deploykit.engines.onnxruntime.session import create_session
 from deploykit.engines.open import lacking
 from deploykit.pruning.latency.table import LayerShape
 
-if TYPE_CHECKING:
-    import onnx
-
-    from deploykit.config.build import BuildConfig
-
-    BuildPlan = Callable[[Path, BuildConfig], Path]
-
+BuildPlan = Callable[[Path, BuildConfig], Path]
 SESSION_SHAPES = 24
 CALLS = 21
 COPIES = 8
@@ -129,7 +124,6 @@ def _timed(
         return _profiled(part, threads, scratch)
     if target_of(target).layer_times == "copies":
         return _copied(part[0], target, scratch)
-
     path = scratch / "layer.onnx"
     path.write_bytes(conv_graph(part).SerializeToString())
     return [max(layer_ms(path, target, threads, ("layer0.node", "layer0.relu"), build), 1e-4)]
@@ -179,8 +173,6 @@ def _copied(shape: LayerShape, target: str, scratch: Path) -> list[float]:
 
 def conv_graph(shapes: Sequence[LayerShape], *, shared: bool = False) -> onnx.ModelProto:
     """Convolutions side by side, their outputs named ``layerI.out``; ``shared``: all read one input."""
-    from onnx import TensorProto, helper, numpy_helper
-
     draw = np.random.default_rng(0)
     nodes, weights, inputs, outputs = [], [], [], []
     for i, shape in enumerate(shapes):
@@ -235,12 +227,8 @@ def open_on(path: Path, target: str, threads: int, build: BuildPlan | None) -> R
         AnswerNo: the builder failed.
         Unavailable: this machine lacks the target.
     """
-    from deploykit.engines import open_runner
-
     if not target_of(target).needs_build:
         return open_runner(Spec(path.stem, path, target), threads=threads)
-    from deploykit.config.build import BuildConfig
-
     config = BuildConfig(target=target, precision="fp32", batch=1, beside="none")
     assert build is not None, f"{target} runs plans only"
     return open_runner(Spec(path.stem, build(path, config), target))

@@ -10,23 +10,28 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import nn
 
 from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
 from deploykit.config.prune import PruneConfig
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import nn
-
-    from deploykit.base.runner import Runner
-    from deploykit.pruning.allocation import Allocation
-    from deploykit.pruning.channel_graph import Graph
-    from deploykit.pruning.group_cost import Costs
-    from deploykit.pruning.importance import Scores
-    from deploykit.pruning.latency.layer_times import BuildPlan
-    from deploykit.pruning.prune_channels import Plan
+from deploykit.exporting.exporters import export_with
+from deploykit.latency.interleave import interleaved_s
+from deploykit.pruning.allocation import Allocation, allocate, choices
+from deploykit.pruning.channel_graph import Graph
+from deploykit.pruning.group_cost import Costs
+from deploykit.pruning.importance import Scores
+from deploykit.pruning.latency.cost import LatencyCost, layer_shapes
+from deploykit.pruning.latency.layer_times import BuildPlan, keep_times, known_times, measure_on, open_on, table_file
+from deploykit.pruning.latency.table import LatencyTable
+from deploykit.pruning.prune_channels import Plan, narrow, too_small
+from deploykit.pruning.widths import TooSmall
 
 TRIES = 8
 NEAR = 0.97
@@ -100,10 +105,6 @@ class LatencySearch:
         Raises:
             BadInput: the table's narrowest widths take longer than what is asked; the floor is said.
         """
-        from deploykit.pruning.latency.cost import LatencyCost, layer_shapes
-        from deploykit.pruning.latency.layer_times import keep_times, known_times, measure_on, table_file
-        from deploykit.pruning.latency.table import LatencyTable
-
         measure = measure_on(self.target, self.threads, self.progress, self.build)
         place = table_file(self.target, self.threads)
         known = known_times(place)
@@ -118,16 +119,11 @@ class LatencySearch:
             keep_times(place, known, self.target, self.threads, self.progress)
             self.measured_shapes = len(known) - before
             self.full = self.cost.total(self.costs.widths.tolist())
-            self._check_floor(self.cost.total([one.widths[0] for one in self.how.ladders]))
+            floor_ms = self.cost.total([one.widths[0] for one in self.how.ladders])
+            if floor_ms > self.asked * self.full:
+                raise too_small(TooSmall(floor_ms), self.asked, "latency", self.full)
             self.stack = guard.pop_all()
         return self
-
-    def _check_floor(self, floor_ms: float) -> None:
-        from deploykit.pruning.prune_channels import too_small
-        from deploykit.pruning.widths import TooSmall
-
-        if floor_ms > self.asked * self.full:
-            raise too_small(TooSmall(floor_ms), self.asked, "latency", self.full)
 
     def __exit__(self, *reason: object) -> None:
         """Close the input network's runner."""
@@ -147,10 +143,6 @@ class LatencySearch:
         Raises:
             AnswerNo: no try measured within the budget.
         """
-        import numpy as np
-
-        from deploykit.pruning.allocation import allocate, choices
-
         offered = choices(graph, self.how, scores)
         tries: list[Try] = []
         aim, low, high = fraction, 0.0, inf
@@ -202,10 +194,6 @@ class LatencySearch:
         }
 
     def _tried(self, found: Allocation, module: nn.Module, graph: Graph, scores: Scores) -> Try:
-        import numpy as np
-
-        from deploykit.pruning.prune_channels import narrow
-
         candidate = copy.deepcopy(module)
         narrow(candidate, graph, self.how, scores, np.array(found.widths, dtype=np.int64))
         path = self.scratch / "try.onnx"
@@ -216,12 +204,6 @@ class LatencySearch:
         return Try(found.widths, found.cost / self.full, ratio, times["pruned"], times["input"], found.loss)
 
     def _runner(self, module: nn.Module, path: Path) -> Runner:
-        import onnx_ir as ir
-        import torch
-
-        from deploykit.exporting.exporters import export_with
-        from deploykit.pruning.latency.layer_times import open_on
-
         example = torch.zeros(1, 3, *self.size)
         training = module.training
         try:
@@ -242,14 +224,10 @@ class LatencySearch:
         return 1e3 * min(times)
 
     def _picture(self) -> np.ndarray:
-        import numpy as np
-
         return np.random.default_rng(0).standard_normal((1, 3, *self.size), dtype=np.float32)
 
     def _times(self, runners: dict[str, Runner]) -> dict[str, float]:
         """Milliseconds a call."""
-        from deploykit.latency.interleave import interleaved_s
-
         times_s = interleaved_s(runners, self._picture(), rounds=ROUNDS)
         return {name: 1e3 * time_s for name, time_s in times_s.items()}
 

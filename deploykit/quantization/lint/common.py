@@ -18,13 +18,8 @@ INTEGER_OPERATORS = (
 def nothing_on_integers(view: View) -> Iterator[Finding]:
     """A file with no Q/DQ and no integer operator is a float model."""
     if not any(node.op_type in (*INTEGER_OPERATORS, DQ) or node.op_type.startswith("QLinear") for node in view.nodes):
-        yield Finding(
-            "float-model",
-            True,
-            view.graph.name or "graph",
-            "holds no Q/DQ: nothing runs on integers",
-            "Quantize it: deploykit quantize FILE --data D --target T.",
-        )
+        mend = "Quantize it: deploykit quantize FILE --data D --target T."
+        yield Finding("float-model", True, view.graph.name or "graph", "holds no Q/DQ: nothing runs on integers", mend)
 
 
 def bad_scales(view: View) -> Iterator[Finding]:
@@ -32,13 +27,8 @@ def bad_scales(view: View) -> Iterator[Finding]:
     for node in view.pairs:
         scale = parameters(node).scale
         if scale is not None and not (np.isfinite(scale).all() and (scale > 0).all()):
-            yield Finding(
-                "scale",
-                True,
-                node.name or "",
-                "has a scale that is not a positive number",
-                "Calibrate again; a dead channel needs any positive scale.",
-            )
+            mend = "Calibrate again; a dead channel needs any positive scale."
+            yield Finding("scale", True, node.name or "", "has a scale that is not a positive number", mend)
 
 
 def float_convolutions(view: View) -> Iterator[Finding]:
@@ -46,12 +36,10 @@ def float_convolutions(view: View) -> Iterator[Finding]:
     for node in view.anchors:
         why = _why_float(node)
         if why is not None:
+            message = f"{node.op_type} stays float: {why}"
+            mend = "Leave it where that was chosen (--keep-float, measured slower); else quantize both its inputs."
             yield Finding(
-                "float-conv" if node.op_type == "Conv" else "float-product",
-                False,
-                node.name or "",
-                f"{node.op_type} stays float: {why}",
-                "Leave it where that was chosen (--keep-float, measured slower); else quantize both its inputs.",
+                "float-conv" if node.op_type == "Conv" else "float-product", False, node.name or "", message, mend
             )
 
 
@@ -75,13 +63,9 @@ def activations_per_channel(view: View) -> Iterator[Finding]:
         scale = parameters(node).scale
         stored = node.op_type == DQ and reads_constant(node)
         if not stored and constant(node.inputs[0]) is None and scale is not None and scale.size > 1:
-            yield Finding(
-                "per-channel-activation",
-                False,
-                node.name or "",
-                "quantizes an activation with a scale for each channel, so that what reads it stays float",
-                "Use one scale for the whole activation.",
-            )
+            message = "quantizes an activation with a scale for each channel, so that what reads it stays float"
+            mend = "Use one scale for the whole activation."
+            yield Finding("per-channel-activation", False, node.name or "", message, mend)
 
 
 def weight_axes(view: View) -> Iterator[Finding]:
@@ -101,13 +85,8 @@ def weight_axes(view: View) -> Iterator[Finding]:
             message = f"has its scales along axis {axis}, where only those of output channels (axis {wanted}) fuse"
         else:
             continue
-        yield Finding(
-            "weight-axis",
-            False,
-            dq.name or "",
-            f"the weight of {node.op_type} {node.name} {message}",
-            "Quantize weights per output channel.",
-        )
+        mend = "Quantize weights per output channel."
+        yield Finding("weight-axis", False, dq.name or "", f"the weight of {node.op_type} {node.name} {message}", mend)
 
 
 def odd_channels(view: View, multiple: int, why: str, depthwise_only: bool = False) -> Iterator[Finding]:
@@ -124,10 +103,6 @@ def odd_channels(view: View, multiple: int, why: str, depthwise_only: bool = Fal
         odd = [n for n in ({shape[0]} if depthwise else {shape[0], shape[1]}) if n % multiple and n > 4]
         if odd:
             numbers = " and ".join(str(n) for n in sorted(odd))
-            yield Finding(
-                "channels",
-                False,
-                node.name or "",
-                f"has {numbers} channels, no multiple of {multiple}: {why}",
-                f"Choose widths that are multiples of {multiple} in training or pruning.",
-            )
+            message = f"has {numbers} channels, no multiple of {multiple}: {why}"
+            mend = f"Choose widths that are multiples of {multiple} in training or pruning."
+            yield Finding("channels", False, node.name or "", message, mend)

@@ -19,7 +19,7 @@ from deploykit.base.targets import ORT_CPU, target_names, target_of
 from deploykit.exporting.check_onnx import described
 from deploykit.quantization.lint import common, ort_cpu, tensorrt
 from deploykit.quantization.lint.view import Finding, View
-from deploykit.quantization.qdq.dialects import ARM, SUMS_IN_INT32, int8_targets
+from deploykit.quantization.qdq.dialects import ARM, SUMS_IN_INT32, dialect_of, int8_targets
 
 Rule = Callable[[View], Iterator[Finding]]
 
@@ -122,8 +122,6 @@ def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
     Raises:
         BadInput: no ONNX file, or a target without int8.
     """
-    from deploykit.quantization.qdq.dialects import dialect_of
-
     dialect_of(target)
     path = check_file(Path(model))
     return LintResult(path, target, tuple(findings_of(_loaded(path), target)))

@@ -8,16 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from deploykit.base.targets import ORT_CPU
-from deploykit.quantization.lint.view import (
-    DQ,
-    Finding,
-    Q,
-    View,
-    dequantizer,
-    parameters,
-    reads_constant,
-    through_pair,
-)
+from deploykit.quantization.lint.view import DQ, Finding, Q, View, dequantizer, parameters, reads_constant, through_pair
 from deploykit.quantization.qdq.graph import constant, only_reader
 from deploykit.quantization.qdq.placement_ort_cpu import is_clamp_at_zero
 
@@ -77,13 +68,9 @@ def biases(view: View) -> Iterator[Finding]:
         if picture is None or weight is None or bias is None:
             continue
         if picture.size == 1 and not np.allclose(bias, picture * weight, rtol=1e-4, atol=0):
-            yield Finding(
-                "bias-scale",
-                False,
-                node.name or "",
-                f"{node.op_type} stays float: its bias has another scale than input scale times weight scale",
-                "Quantize the bias with that product, or leave it float.",
-            )
+            message = f"{node.op_type} stays float: its bias has another scale than input scale times weight scale"
+            mend = "Quantize the bias with that product, or leave it float."
+            yield Finding("bias-scale", False, node.name or "", message, mend)
 
 
 def float_islands(view: View) -> Iterator[Finding]:
@@ -93,13 +80,9 @@ def float_islands(view: View) -> Iterator[Finding]:
             continue
         behind = [use.node for use in node.outputs[0].uses() if use.node.op_type == Q]
         if behind and not (is_clamp_at_zero(node) and all(_clamps_at_zero(q) for q in behind)):
-            yield Finding(
-                "float-island",
-                False,
-                node.name or "",
-                f"{node.op_type} has no integer kernel and computes in float between DQ and Q",
-                f"Quantize the float model for {ORT_CPU}, which rewrites it for integers.",
-            )
+            message = f"{node.op_type} has no integer kernel and computes in float between DQ and Q"
+            mend = f"Quantize the float model for {ORT_CPU}, which rewrites it for integers."
+            yield Finding("float-island", False, node.name or "", message, mend)
 
 
 def slow_types(view: View) -> Iterator[Finding]:
@@ -127,10 +110,6 @@ def saturating_weights(view: View) -> Iterator[Finding]:
         dq = dequantizer(node.inputs[1])
         stored = constant(dq.inputs[0]) if dq is not None else None
         if stored is not None and stored.dtype == np.int8 and np.abs(stored.astype(np.int16)).max() >= SMALL:
-            yield Finding(
-                "saturation",
-                True,
-                node.name or "",
-                "has 8-bit weights; this CPU has no VNNI and its sums of two u8 by s8 products overflow 16 bits",
-                "Quantize it on this machine (7-bit weights), or run it on a CPU with VNNI.",
-            )
+            message = "has 8-bit weights; this CPU has no VNNI and its sums of two u8 by s8 products overflow 16 bits"
+            mend = "Quantize it on this machine (7-bit weights), or run it on a CPU with VNNI."
+            yield Finding("saturation", True, node.name or "", message, mend)

@@ -94,23 +94,15 @@ def _residual(node: ir.Node) -> Iterator[Finding]:
     before = [through_pair(value) for value in inputs]
     if all(before):
         if any(makes(value, ("Conv",)) is not None for value in before):
-            yield Finding(
-                "residual-both",
-                False,
-                node.name or "",
-                "reads both inputs rounded, so that the sum cannot join the convolution before it",
-                "Quantize only the skip.",
-            )
+            message = "reads both inputs rounded, so that the sum cannot join the convolution before it"
+            mend = "Quantize only the skip."
+            yield Finding("residual-both", False, node.name or "", message, mend)
         return
     fusing = [value for value in inputs if _fuses(value)]
     if fusing and not any(before):
-        yield Finding(
-            "residual-float",
-            False,
-            node.name or "",
-            "reads its skip unrounded, which costs the convolution that joins it memory traffic in float",
-            "Quantize the skip, if it was not kept float on purpose.",
-        )
+        message = "reads its skip unrounded, which costs the convolution that joins it memory traffic in float"
+        mend = "Quantize the skip, if it was not kept float on purpose."
+        yield Finding("residual-float", False, node.name or "", message, mend)
 
 
 def _fuses(value: ir.Value) -> bool:

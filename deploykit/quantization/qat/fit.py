@@ -14,25 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.train import AugmentConfig, LoopConfig
 from deploykit.data import DataSource, map_classes
 from deploykit.distillation.distillation_step import view_of
 from deploykit.distillation.losses.kd import kd
 from deploykit.models import LoadedModel, load_model
+from deploykit.quantization.job import Job
 from deploykit.quantization.ptq import Seen
 from deploykit.quantization.qat.module import FakeQuantized
 from deploykit.quantization.qat.points import Ranges
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized
-from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice
 from deploykit.training.batches import Batches, Rounds
 from deploykit.training.distributed import open_fabric
-from deploykit.training.loop import fit
+from deploykit.training.loop import Training, fit
 from deploykit.training.model_file import course_facts
-from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
+from deploykit.training.resume import Course, Diverged, ResumeFile
 from deploykit.training.signals import Stop
 from deploykit.training.step import Step, top1_on
 
@@ -65,15 +64,7 @@ class Fitted:
 
 
 def fitted(
-    loaded: LoadedModel,
-    seen: Seen,
-    choice: Choice,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    data: DataSource,
-    resume: ResumeFile,
-    stop: Stop,
-    progress: Progress,
+    loaded: LoadedModel, seen: Seen, choice: Choice, data: DataSource, resume: ResumeFile, stop: Stop, job: Job
 ) -> Fitted:
     """Train ``loaded`` for ``choice``; where the loss becomes NaN, the best round before it is what is left.
 
@@ -82,6 +73,7 @@ def fitted(
         KeyboardInterrupt: ``stop`` was asked for; the state is kept.
     """
     assert loaded.preprocessing is not None
+    config, dialect, progress = job.config, job.dialect, job.progress
     start = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
     order, said = map_classes(loaded.classes, data.classes)
     if said:
@@ -100,22 +92,22 @@ def fitted(
         progress.warn(f"{len(left)} layers keep their weights, which are no module's own: {', '.join(left[:3])}")
     select = data.split("select")
     judge = top1_on(select, loaded.preprocessing, config.qat_batch, fabric)
-    step = step_towards(teacher, config.qat_labels, order)
+    training = Training(
+        network,
+        batches,
+        loop,
+        step_towards(teacher, config.qat_labels, order),
+        fabric,
+        num_classes=len(data.classes),
+        validate=lambda module: judge(Ordered(module, order).to(fabric.device)),
+        resume=resume,
+        stop=stop,
+        progress=progress,
+        masks={f"net.{name}": mask for name, mask in (loaded.masks or {}).items()},
+    )
     diverged, outcome = None, None
     try:
-        outcome = fit(
-            network,
-            batches,
-            loop,
-            step,
-            fabric=fabric,
-            num_classes=len(data.classes),
-            validate=lambda module: judge(Ordered(module, order).to(fabric.device)),
-            resume=resume,
-            stop=stop,
-            progress=progress,
-            masks={f"net.{name}": mask for name, mask in (loaded.masks or {}).items()},
-        )
+        outcome = fit(training)
     except Diverged as error:
         diverged, outcome = error.what, error.kept
         progress.warn(f"{error.what}: the best round before is judged")
@@ -124,13 +116,9 @@ def fitted(
         network.net.load_state_dict(start)
     else:
         network.load_state_dict(outcome.tensors)
-    facts = {} if outcome is None else _course_facts(outcome, len(select), fabric)
+    told = [] if outcome is None else course_facts(outcome.course, len(select), fabric).items()
+    facts = {key: value for key, value in told if not key.startswith("top1")}
     return Fitted(network.eval(), start, ranges, order, outcome.course if outcome else None, facts, diverged)
-
-
-def _course_facts(outcome: Outcome, select_images: int, fabric: Fabric) -> dict[str, object]:
-    facts = course_facts(outcome.course, select_images, fabric)
-    return {key: value for key, value in facts.items() if not key.startswith("top1")}
 
 
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:

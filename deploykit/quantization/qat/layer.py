@@ -76,8 +76,7 @@ def fake(x: Tensor, step: Tensor, low: int, high: int, features: int) -> Tensor:
     ``high``: largest integer, as ``low``. ``features``: values that share one step (of an activation: in one picture),
     for LSQ's gradient scale.
     """
-    rounded: Tensor = Rounded.apply(x, step, low, high, (features * max(high, 1)) ** -0.5)
-    return rounded
+    return Rounded.apply(x, step, low, high, (features * max(high, 1)) ** -0.5)
 
 
 def grown(start: Tensor, theta: Tensor) -> Tensor:
@@ -105,8 +104,7 @@ def weight_limits(weight: np.ndarray, axis: int, bits: int) -> np.ndarray:
     for shrink in SHRINK:
         step = limits[:, None] * shrink / largest
         errors.append(((np.clip(np.rint(flat / step), -largest, largest) * step - flat) ** 2).sum(axis=1))
-    best: np.ndarray = (limits * SHRINK[np.argmin(errors, axis=0)]).astype(np.float32)
-    return best
+    return (limits * SHRINK[np.argmin(errors, axis=0)]).astype(np.float32)
 
 
 LEAST_FACTOR = 1e-8

@@ -113,8 +113,7 @@ def _reduce(function: Callable[..., Tensor]) -> Function:
     def run(attributes: Attributes, inputs: Inputs) -> Tensor:
         axes = _axes(attributes, inputs)
         if not axes and attributes.get("noop_with_empty_axes", 0):
-            given: Tensor = inputs[0]
-            return given
+            return inputs[0]
         keep = bool(attributes.get("keepdims", 1))
         return function(inputs[0], dim=axes or list(range(inputs[0].dim())), keepdim=keep)
 
@@ -125,14 +124,12 @@ def _reshape(attributes: Attributes, inputs: Inputs) -> Tensor:
     x, shape = inputs[0], [int(one) for one in inputs[1]]
     if not attributes.get("allowzero", 0):
         shape = [x.shape[i] if one == 0 else one for i, one in enumerate(shape)]
-    reshaped: Tensor = x.reshape(shape)
-    return reshaped
+    return x.reshape(shape)
 
 
 def _squeeze(attributes: Attributes, inputs: Inputs) -> Tensor:
     x, axes = inputs[0], _axes(attributes, inputs)
-    squeezed: Tensor = x.squeeze(axes) if axes else x.squeeze()
-    return squeezed
+    return x.squeeze(axes) if axes else x.squeeze()
 
 
 def _unsqueeze(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -189,8 +186,7 @@ def _gather(attributes: Attributes, inputs: Inputs) -> Tensor:
     x, index = inputs[0], inputs[1]
     axis = int(attributes.get("axis", 0)) % max(x.dim(), 1)
     flat = x.index_select(axis, index.reshape(-1).to(x.device))
-    gathered: Tensor = flat.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
-    return gathered
+    return flat.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
 
 def _cast(attributes: Attributes, inputs: Inputs) -> Tensor:
@@ -198,23 +194,12 @@ def _cast(attributes: Attributes, inputs: Inputs) -> Tensor:
     to = int(attributes["to"])
     if to not in kinds:
         raise BadInput("a cast that cannot be trained through", got=f"ONNX type {to}")
-    cast: Tensor = inputs[0].to(kinds[to])
-    return cast
+    return inputs[0].to(kinds[to])
 
 
 def _shape(attributes: Attributes, inputs: Inputs) -> Tensor:
     sizes = list(inputs[0].shape)[int(attributes.get("start", 0)) : attributes.get("end")]
     return torch.tensor(sizes, dtype=torch.int64)
-
-
-def _flatten(attributes: Attributes, inputs: Inputs) -> Tensor:
-    x, axis = inputs[0], int(attributes.get("axis", 1))
-    flat: Tensor = x.reshape(math.prod(x.shape[:axis]), -1)
-    return flat
-
-
-def _gelu(attributes: Attributes, inputs: Inputs) -> Tensor:
-    return functional.gelu(inputs[0], approximate=attributes.get("approximate", "none"))
 
 
 def _variadic(function: Callable[[Any, Any], Any]) -> Function:
@@ -241,9 +226,9 @@ OPERATORS: dict[str, Function] = {
     "Erf": lambda a, i: torch.erf(i[0]),
     "Exp": lambda a, i: torch.exp(i[0]),
     "Expand": lambda a, i: i[0] * torch.ones([int(one) for one in i[1]], dtype=i[0].dtype, device=i[0].device),
-    "Flatten": _flatten,
+    "Flatten": lambda a, i: i[0].reshape(math.prod(i[0].shape[: int(a.get("axis", 1))]), -1),
     "Gather": _gather,
-    "Gelu": _gelu,
+    "Gelu": lambda a, i: functional.gelu(i[0], approximate=a.get("approximate", "none")),
     "Gemm": lambda a, i: product("Gemm", a, i[0], i[1], i[2] if len(i) > 2 else None),
     "GlobalAveragePool": lambda a, i: i[0].mean(dim=(2, 3), keepdim=True),
     "GlobalMaxPool": lambda a, i: i[0].amax(dim=(2, 3), keepdim=True),

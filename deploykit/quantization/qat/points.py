@@ -87,12 +87,7 @@ def points_of(plan: Plan, ranges: Ranges, scheme: Scheme) -> Points:
 
 
 def _group(
-    plan: Plan,
-    value: ir.Value,
-    ranges: Ranges,
-    scheme: Scheme,
-    absorbed: Mapping[ir.Value, ir.Node],
-    swish: bool,
+    plan: Plan, value: ir.Value, ranges: Ranges, scheme: Scheme, absorbed: Mapping[ir.Value, ir.Node], swish: bool
 ) -> tuple[object, Group]:
     source = plan.shared.get(value, value)
     if source in plan.joined:

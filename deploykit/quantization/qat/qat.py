@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from deploykit.base.artifact import Manifest, files_of, lineage_entry, write_manifest
+from deploykit.base.artifact import LineageEntry, Manifest, lineage_entry, write_model_manifest
 from deploykit.base.atomic import write_text
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import DataSource
-from deploykit.evaluation.graph_runner import Opened
-from deploykit.models import LoadedModel, save_model
+from deploykit.models import LoadedModel, load_model, save_model
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.job import Job, graphs
 from deploykit.quantization.ptq import Seen, choose, float_onnx, see
 from deploykit.quantization.qat.fit import Fitted, fitted
 from deploykit.quantization.qat.qat_network import equalized_start
@@ -78,54 +76,33 @@ def train_for_int8(
         BadInput: a network that cannot be trained through.
         KeyboardInterrupt: the state is kept.
     """
-    with TemporaryDirectory(prefix="deploykit-") as scratch:
-        return _train(source, target, config, dialect, manifest, data, images, stop, Path(scratch), force, progress)
-
-
-def _train(
-    source: Path,
-    target: Path,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    manifest: Manifest,
-    data: DataSource,
-    images: Calibration,
-    stop: Stop,
-    scratch: Path,
-    force: bool,
-    progress: Progress,
-) -> Manifest:
-    from deploykit.models import load_model
-
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     resume = ResumeFile(target, manifest.key, manifest.config)
     resume.check_writable()
-    path = float_onnx(source, scratch, config, progress)
-    opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
-    with opened.runner(path) as reference:
-        calibrated = see(path, reference, config, dialect, images, opened, progress)
-    seen = equalized_start(loaded, calibrated, config, images, opened, progress)
-    if seen is not calibrated:  # its BatchNorm's statistics are not those of a batch any more
-        config = config.model_copy(update={"qat_freeze": 0.0})
-    choice = _decided(target, manifest.key, seen, config, resume, opened, progress)
-    found = fitted(loaded, seen, choice, config, dialect, data, resume, stop, progress)
-    final = verdict(loaded, found, seen, choice, config, dialect, data, images, opened, scratch, progress)
+    with graphs(config, integer_kernels=dialect.timed) as opened:
+        job = Job(config, dialect, images, opened, progress)
+        path = float_onnx(source, job.scratch, config, progress)
+        with opened.runner(path) as reference:
+            calibrated = see(path, reference, job)
+        seen = equalized_start(loaded, calibrated, job)
+        if seen is not calibrated:  # its BatchNorm's statistics are not those of a batch any more
+            job = replace(job, config=config.model_copy(update={"qat_freeze": 0.0}))
+        choice = _decided(target, manifest.key, seen, resume, job)
+        found = fitted(loaded, seen, choice, data, resume, stop, job)
+        final = verdict(loaded, found, seen, choice, data, job)
     facts = _facts(final, found, config, dialect) | {"equalized": seen is not calibrated}
-    described = _write(target, loaded, found, final, manifest, facts, data, force)
+    classes = loaded.classes or tuple(data.classes)
+    _save(target, loaded, final, classes, [*loaded.lineage, lineage_entry(manifest, facts)], data)
+    if found.course is not None:
+        attach(target, attachments_of("quantize", found.course, facts, loaded.lineage), force=force)
+    assert loaded.preprocessing is not None
+    described = write_model_manifest([target], manifest, loaded.preprocessing, classes, facts)
     resume.remove()
     _place_of_choice(target).unlink(missing_ok=True)
     return described
 
 
-def _decided(
-    target: Path,
-    key: str,
-    seen: Seen,
-    config: QuantizeConfig,
-    resume: ResumeFile,
-    opened: Opened,
-    progress: Progress,
-) -> Choice:
+def _decided(target: Path, key: str, seen: Seen, resume: ResumeFile, job: Job) -> Choice:
     """What stays float; a run that is gone on with keeps what its beginning measured."""
     place = _place_of_choice(target)
     if resume.path.exists() and place.exists():
@@ -136,7 +113,7 @@ def _decided(
         if isinstance(kept, dict) and kept.get("key") == key:
             fields = kept["choice"]
             return Choice(**fields | {name: frozenset(fields[name]) for name in ("prefix", "keep_float")})
-    choice, _ = choose(seen.quantizer, config, seen.x, seen.logits, opened, progress)
+    choice, _ = choose(seen.quantizer, seen, job)
     fields = vars(choice) | {"prefix": sorted(choice.prefix), "keep_float": sorted(choice.keep_float)}
     write_text(place, json.dumps({"key": key, "choice": fields}) + "\n")
     return choice
@@ -160,19 +137,17 @@ def _facts(final: Verdict, found: Fitted, config: QuantizeConfig, dialect: Diale
     }
 
 
-def _write(
+def _save(
     target: Path,
     loaded: LoadedModel,
-    found: Fitted,
     final: Verdict,
-    manifest: Manifest,
-    facts: Mapping[str, object],
+    classes: tuple[str, ...],
+    lineage: list[LineageEntry],
     data: DataSource,
-    force: bool,
-) -> Manifest:
+) -> None:
     assert loaded.preprocessing is not None
     loaded.module.load_state_dict(final.tensors)
-    classes, samples = loaded.classes or tuple(data.classes), loaded.samples
+    samples = loaded.samples
     if samples is None and tuple(data.classes) == classes:
         samples = samples_of_split(data.split("test"), loaded.preprocessing)
     save_model(
@@ -181,16 +156,9 @@ def _write(
         loaded.arch,
         loaded.preprocessing,
         classes,
-        lineage=[*loaded.lineage, lineage_entry(manifest, facts)],
+        lineage=lineage,
         samples=samples,
         masks=loaded.masks,
         ranges=final.record.to_dict(),
         claim=True,
     )
-    if found.course is not None:
-        attach(target, attachments_of("quantize", found.course, facts, loaded.lineage), force=force)
-    described = replace(
-        manifest, files=files_of(target), preprocessing=loaded.preprocessing.to_dict(), classes=classes, facts=facts
-    )
-    write_manifest(target, described)
-    return described

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
+import torch
 
 from deploykit.base.artifact import Manifest
 from deploykit.base.errors import AnswerNo, BadInput
@@ -17,39 +17,24 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.data import prepare
 from deploykit.evaluation.compare_runners import parity_of
-from deploykit.evaluation.graph_runner import Opened
 from deploykit.evaluation.split_images import pictures_for
-from deploykit.quantization.ptq import (
-    check_kept,
-    describe,
-    float_onnx,
-    judge,
-    linted,
-    write_int8,
-)
+from deploykit.exporting.reference import ModuleRunner
+from deploykit.models import LoadedModel, load_model
+from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.job import Job, graphs
+from deploykit.quantization.ptq import check_kept, describe, float_onnx, judge, linted, write_int8
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized, needed_ranges, refuse_missing
 from deploykit.quantization.qat.record import Record, read_record
 from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.search import Choice, Quantizer, choose_prefix
 
-if TYPE_CHECKING:
-    from deploykit.exporting.reference import ModuleRunner
-    from deploykit.models import LoadedModel
-
 AGREED = 0.995
 OF_A_CALIBRATION = (
-    "method",
-    "percentile",
-    "ranges",
-    "bias_correction",
-    "equalize",
-    "rounding",
-    "batch_norm",
-    "max_drop",
-    "weight_bits",
-    "synthetic",
-)
+    "method", "percentile", "ranges", "bias_correction", "equalize", "rounding", "batch_norm", "max_drop",
+    "weight_bits", "synthetic",
+)  # fmt: skip
 """Options that a file with trained ranges leaves nothing to decide for."""
 
 
@@ -98,54 +83,36 @@ def emit(
         BadInput: weights that were changed since, an unknown node.
         AnswerNo: the file does not answer as the trained network.
     """
-    from deploykit.models import load_model
-
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     assert loaded.ranges is not None
     record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
     dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
-    with TemporaryDirectory(prefix="deploykit-") as scratch:
-        return _emit(source, target, config, dialect, loaded, record, manifest, Path(scratch), progress)
-
-
-def _emit(
-    source: Path,
-    target: Path,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    loaded: LoadedModel,
-    record: Record,
-    manifest: Manifest,
-    scratch: Path,
-    progress: Progress,
-) -> Manifest:
-    from deploykit.data import prepare
-
-    path = float_onnx(source, scratch, config, progress)
-    opened = Opened(scratch, threads=config.threads, size=config.size, integer_kernels=dialect.timed)
-    with opened.runner(path) as reference:
-        preprocessing = _preprocessing(reference, path)
-        pictures = pictures_for(
-            data=config.data,
-            samples=None if loaded.samples is None else loaded.samples["images"],
-            size=preprocessing.size,
-            limit=config.select_images,
-            seed=config.seed,
-            require_real=False,
-            split="select",
-            allow_code=config.allow_code,
-            progress=progress,
-        )
-        x = prepare(pictures.images, preprocessing)
-        proto = onnx.load(str(path))
-        check_kept(proto, config, dialect)
-        emission = emission_of(proto, loaded, record, config, dialect, opened, x, progress)
-        describe(emission.made, proto)
-        onnx.checker.check_model(emission.made, full_check=True)
-        candidate = scratch / target.name
-        onnx.save(emission.made, str(candidate))
-        judged = judge(reference, candidate, pictures.images, x, opened, dialect, progress, right=emission.trained)
-        against_float = _against_float(reference, opened, candidate, pictures.images, progress)
+    with graphs(config, integer_kernels=dialect.timed) as opened:
+        path = float_onnx(source, opened.scratch, config, progress)
+        with opened.runner(path) as reference:
+            preprocessing = _preprocessing(reference, path)
+            pictures = pictures_for(
+                data=config.data,
+                samples=None if loaded.samples is None else loaded.samples["images"],
+                size=preprocessing.size,
+                limit=config.select_images,
+                seed=config.seed,
+                require_real=False,
+                split="select",
+                allow_code=config.allow_code,
+                progress=progress,
+            )
+            job = Job(config, dialect, Calibration((), pictures.images, "", pictures.source), opened, progress)
+            x = prepare(pictures.images, preprocessing)
+            proto = onnx.load(str(path))
+            check_kept(proto, job)
+            emission = emission_of(proto, loaded, record, x, job)
+            describe(emission.made, proto)
+            onnx.checker.check_model(emission.made, full_check=True)
+            candidate = job.scratch / target.name
+            onnx.save(emission.made, str(candidate))
+            judged = judge(reference, candidate, x, job, right=emission.trained)
+            against_float = _against_float(reference, candidate, job)
     check_agreement(judged["parity"], source.name)
     facts = {
         "choice": {**emission.choice.said(), "method": "trained"},
@@ -166,16 +133,7 @@ def _preprocessing(reference: Runner, path: Path) -> Preprocessing:
     return reference.preprocessing
 
 
-def emission_of(
-    proto: onnx.ModelProto,
-    loaded: LoadedModel,
-    record: Record,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    opened: Opened,
-    x: np.ndarray,
-    progress: Progress,
-) -> Emission:
+def emission_of(proto: onnx.ModelProto, loaded: LoadedModel, record: Record, x: np.ndarray, job: Job) -> Emission:
     """The Q/DQ graph of a trained model, and the network it must agree with.
 
     On the target it was trained for, what stays float is what did so in training. On another, measured time decides
@@ -183,13 +141,10 @@ def emission_of(
 
     ``proto``: the exported float graph.
     """
-    import torch
-
-    from deploykit.exporting.reference import ModuleRunner
-
     assert loaded.preprocessing is not None
+    dialect = job.dialect
     quantizer = Quantizer(proto, {}, dialect=dialect, ranges=record.ranges, limits=record.limits)
-    choice = _choice(quantizer, record, config, opened, x, progress)
+    choice = _choice(quantizer, record, x, job)
     refuse_missing(needed_ranges(proto, choice, dialect) - set(record.ranges), "the model file")
     wanted = Wanted(choice, dialect, record.ranges, record.limits, learned=bool(record.limits))
     network = fake_quantized(loaded, proto, wanted)
@@ -198,9 +153,8 @@ def emission_of(
     return Emission(proto, quantizer.make(choice), choice, trained)
 
 
-def _choice(
-    quantizer: Quantizer, record: Record, config: QuantizeConfig, opened: Opened, x: np.ndarray, progress: Progress
-) -> Choice:
+def _choice(quantizer: Quantizer, record: Record, x: np.ndarray, job: Job) -> Choice:
+    config = job.config
     kept = frozenset(config.keep_float)
     if config.target == record.target:
         return Choice(
@@ -211,7 +165,7 @@ def _choice(
         )
     choice = Choice(keep_float=kept)
     if quantizer.dialect.timed and not config.force_int8:
-        return choose_prefix(quantizer, choice, lambda protos: opened.times(protos, x, config.seed), progress)
+        return choose_prefix(quantizer, choice, lambda protos: job.opened.times(protos, x, config.seed), job.progress)
     return choice
 
 
@@ -230,10 +184,8 @@ def check_agreement(parity: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _against_float(
-    reference: Runner, opened: Opened, candidate: Path, images: Sequence[np.ndarray], progress: Progress
-) -> dict[str, object]:
+def _against_float(reference: Runner, candidate: Path, job: Job) -> dict[str, object]:
     """How near the int8 file is to its own weights in float; after training with few bits that is not the point."""
-    with opened.runner(candidate) as runner:
-        parity = parity_of(reference, runner, images, (8,), "int8", progress, name="float").to_dict()
+    with job.opened.runner(candidate) as runner:
+        parity = parity_of(reference, runner, job.images.chosen, (8,), "int8", job.progress, name="float").to_dict()
     return {key: parity[key] for key in ("n", "snr_db", "top1_agreement")}

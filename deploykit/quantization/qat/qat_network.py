@@ -1,34 +1,28 @@
-"""From a model file and its exported graph to the network that training for int8 changes, and back to ranges.
-
-The network that training for int8 starts from: rescaled between its layers where int8 is far from float.
-"""
+"""From a model file and its graph to the network that training for int8 starts from: equalized where int8 is far from float."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.base.progress import Progress
-from deploykit.config.quantize import QuantizeConfig
-from deploykit.evaluation.graph_runner import Opened
 from deploykit.exporting.names import module_of
-from deploykit.quantization.calibration_images import Calibration
+from deploykit.models import LoadedModel
+from deploykit.quantization.job import Job
 from deploykit.quantization.ptq import Seen, recovery_of
+from deploykit.quantization.qat.binding import Bound, bind, write_back
+from deploykit.quantization.qat.module import FakeQuantized
 from deploykit.quantization.qat.points import Ranges, points_of
 from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.graph import constant
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import Choice, planned
-
-if TYPE_CHECKING:
-    from deploykit.models import LoadedModel
-    from deploykit.quantization.qat.module import FakeQuantized
 
 
 @dataclass(frozen=True)
@@ -61,19 +55,12 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
     Raises:
         BadInput: an operator that cannot be trained through, or a missing range.
     """
-    import torch
-
-    from deploykit.quantization.qat.binding import bind
-    from deploykit.quantization.qat.module import FakeQuantized
-
-    assert loaded.preprocessing is not None
     dialect = wanted.dialect
     model, plan = planned(proto, wanted.choice, dialect, padded=False)
-    example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
     return FakeQuantized(
         model.graph,
         loaded.module,
-        bind(model.graph, loaded.module, example, module_of),
+        _bound(model.graph, loaded),
         points_of(plan, wanted.ranges, dialect.activations),
         bits=dialect.weight_bits,
         integer_bias=dialect.integer_bias,
@@ -81,6 +68,12 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
         limits=wanted.limits,
         freeze_after=wanted.freeze_after,
     ).eval()
+
+
+def _bound(graph: ir.Graph, loaded: LoadedModel) -> dict[str, Bound]:
+    assert loaded.preprocessing is not None
+    example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    return bind(graph, loaded.module, example, module_of)
 
 
 def needed_ranges(proto: onnx.ModelProto, choice: Choice, dialect: Dialect) -> set[str]:
@@ -102,44 +95,35 @@ def refuse_missing(missing: set[str], where: str) -> None:
 WAY = "channels equalized"
 
 
-def equalized_start(
-    loaded: LoadedModel, seen: Seen, config: QuantizeConfig, images: Calibration, opened: Opened, progress: Progress
-) -> Seen:
+def equalized_start(loaded: LoadedModel, seen: Seen, job: Job) -> Seen:
     """``seen``, or the equalized network where that is better, which is then written into the tensors of ``loaded``.
 
     Only where a model file can hold it: not where an upper bound (ReLU6) would become one a channel.
 
     ``loaded``: the model file; its module changes. ``seen``: its graph, calibrated.
     """
-    plain = config.model_copy(update={"method": "auto"})
-    recovery = recovery_of(plain, images, seen.preprocessing, seen.x, seen.logits, opened, progress)
-    better = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(config.keep_float)))
+    recovery = recovery_of(seen, replace(job, config=job.config.model_copy(update={"method": "auto"})))
+    better = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(job.config.keep_float)))
     if better is seen.quantizer:
         return seen
     if recovery.facts["equalization"] == WAY and _written_back(loaded, seen.proto, better.proto):
-        progress.say("training starts from the equalized network; BatchNorm keeps its statistics from the start")
+        job.progress.say("training starts from the equalized network; BatchNorm keeps its statistics from the start")
         return replace(seen, proto=better.proto, quantizer=better)
-    progress.say("training starts from the network as it is: a model file cannot hold this equalization")
+    job.progress.say("training starts from the network as it is: a model file cannot hold this equalization")
     return seen
 
 
 def _written_back(loaded: LoadedModel, old: onnx.ModelProto, new: onnx.ModelProto) -> bool:
     """Change the tensors of ``loaded`` from those of ``old`` to those of ``new``; False, and nothing done, where that fails."""
-    import torch
-
-    from deploykit.quantization.qat.binding import bind, write_back
-
-    assert loaded.preprocessing is not None
-    example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
     before = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
-    bound = bind(prepare(old).graph, loaded.module, example, module_of)
+    bound = _bound(prepare(old).graph, loaded)
     graph = prepare(new).graph
     layers = [node for node in graph if node.op_type in ANCHORS]
     for node in layers:
         weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
         if (node.name or "") in bound and weight is not None and bias is not None:
             write_back(loaded.module, bound[node.name or ""], weight, bias)
-    if bind(graph, loaded.module, example, module_of).keys() >= {node.name for node in layers}:
+    if _bound(graph, loaded).keys() >= {node.name for node in layers}:
         return True
     loaded.module.load_state_dict(before)
     return False

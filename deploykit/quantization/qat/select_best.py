@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import torch
+from scipy.special import log_softmax
+from torch import Tensor
 
 from deploykit.base.errors import AnswerNo
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.progress import Progress
-from deploykit.config.quantize import QuantizeConfig
+from deploykit.data import DataSource, Split
 from deploykit.evaluation.graph_runner import Opened, logits_of
-from deploykit.quantization.calibrate import observed, observed_values
-from deploykit.quantization.calibration_images import Calibration
+from deploykit.models import LoadedModel, save_model
+from deploykit.quantization.calibrate import observed
+from deploykit.quantization.job import Job
 from deploykit.quantization.ptq import Seen, float_onnx
 from deploykit.quantization.qat.fit import Fitted
 from deploykit.quantization.qat.points import learned_ranges
 from deploykit.quantization.qat.record import Record, weights_sha256
-from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.reporting.format import percent
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from deploykit.data import DataSource, Split
-    from deploykit.models import LoadedModel
 
 BATCH = 32
 ENOUGH_AGREEMENT = 0.995
@@ -65,28 +59,16 @@ class Verdict:
     facts: VerdictFacts
 
 
-def verdict(
-    loaded: LoadedModel,
-    found: Fitted,
-    seen: Seen,
-    choice: Choice,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    data: DataSource,
-    images: Calibration,
-    opened: Opened,
-    scratch: Path,
-    progress: Progress,
-) -> Verdict:
+def verdict(loaded: LoadedModel, found: Fitted, seen: Seen, choice: Choice, data: DataSource, job: Job) -> Verdict:
     """Judge both on all pictures of ``select``: more right answers win, of equals the lower cross-entropy."""
-    select = data.split("select")
+    select, opened, dialect, progress = data.split("select"), job.opened, job.dialect, job.progress
     floats = _score(opened, seen.proto, select, seen.preprocessing, found)
     before = _score(opened, seen.quantizer.make(choice), select, seen.preprocessing, found)
     agreement: float | None = None
     won, tensors, ranges, limits = "ptq", found.start, found.ranges, {}
     after: _Score | None = None
     if found.course is not None:
-        trained, after_ranges = _trained(loaded, found, choice, config, dialect, images, opened, scratch, progress)
+        trained, after_ranges = _trained(loaded, found, choice, job)
         after_limits = found.network.limits() if found.network.learned else {}
         made = Quantizer(trained, {}, dialect=dialect, ranges=after_ranges, limits=after_limits).make(choice)
         try:
@@ -109,7 +91,7 @@ def verdict(
         "top1_select": after.top1 if won == "qat" and after is not None else before.top1,
     }
     record = Record(
-        target=config.target,
+        target=job.config.target,
         bits=dialect.weight_bits,
         ranges=ranges,
         limits=limits,
@@ -129,48 +111,28 @@ def verdict(
 
 
 def _trained(
-    loaded: LoadedModel,
-    found: Fitted,
-    choice: Choice,
-    config: QuantizeConfig,
-    dialect: Dialect,
-    images: Calibration,
-    opened: Opened,
-    scratch: Path,
-    progress: Progress,
+    loaded: LoadedModel, found: Fitted, choice: Choice, job: Job
 ) -> tuple[onnx.ModelProto, dict[str, tuple[float, float]]]:
     """The trained network as a float graph, and the range of every activation that any dialect may round.
 
     Those that were trained are the training's; the others are calibrated on the trained weights.
     """
-    from deploykit.models import save_model
-
     assert loaded.preprocessing is not None
-    folder = scratch / "after"
+    folder, config = job.scratch / "after", job.config
     folder.mkdir()
     path = folder / "trained.pt"
-    outputs = int(found.network(_blank(loaded)).shape[1])
+    outputs = int(found.network(torch.zeros(2, 3, *loaded.preprocessing.size)).shape[1])
     classes = loaded.classes or tuple(str(i) for i in range(outputs))
     save_model(path, loaded.module, loaded.arch, loaded.preprocessing, classes, samples=loaded.samples)
-    proto = onnx.load(str(float_onnx(path, folder, config, progress)))
-    wide = prepare(proto)
-    plain = config.model_copy(update={"ranges": None})
-    values = observed_values(wide)
-    seen = observed(ir.to_proto(wide), values, images, loaded.preprocessing, plain, opened, progress)
-    fresh = {
-        name: choose_range(one, choice.method, dialect.activations, config.percentile) for name, one in seen.items()
-    }
+    proto = onnx.load(str(float_onnx(path, folder, config, job.progress)))
+    plain = replace(job, config=config.model_copy(update={"ranges": None}))
+    seen = observed(prepare(proto), loaded.preprocessing, plain)
+    scheme = job.dialect.activations
+    fresh = {name: choose_range(one, choice.method, scheme, config.percentile) for name, one in seen.items()}
     points = found.network.points
     in_training = {name: found.ranges[name] for group in points.groups for name in group.values}
     steps = [float(one) for one in found.network.steps().detach()]
     return proto, learned_ranges(points, steps, fresh | in_training)
-
-
-def _blank(loaded: LoadedModel) -> Tensor:
-    import torch
-
-    assert loaded.preprocessing is not None
-    return torch.zeros(2, 3, *loaded.preprocessing.size)
 
 
 @dataclass(frozen=True)
@@ -185,8 +147,6 @@ class _Score:
 def _score(
     opened: Opened, proto: onnx.ModelProto, select: Split, preprocessing: Preprocessing, found: Fitted
 ) -> _Score:
-    from scipy.special import log_softmax
-
     with opened.proto(proto) as runner:
         logits = np.concatenate([logits_of(runner, x) for x, _ in select.batches(BATCH, preprocessing)])
     if found.order is not None:
@@ -198,8 +158,6 @@ def _score(
 
 def _agreement(found: Fitted, after: _Score, select: Split, preprocessing: Preprocessing) -> float:
     """Share of ``select`` on which the fake-quantized network and its written graph say the same class."""
-    import torch
-
     same = []
     with torch.inference_mode():
         for number, (x, _) in enumerate(select.batches(BATCH, preprocessing)):

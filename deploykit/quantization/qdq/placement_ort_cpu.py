@@ -48,11 +48,7 @@ class Plan:
 
 
 def plan_ort_cpu(
-    graph: ir.Graph,
-    keep_float: frozenset[str] = frozenset(),
-    *,
-    float_adds: bool = False,
-    float_head: bool = False,
+    graph: ir.Graph, keep_float: frozenset[str] = frozenset(), *, float_adds: bool = False, float_head: bool = False
 ) -> Plan:
     """Decide for every node of a prepared float graph.
 
