@@ -37,9 +37,7 @@ def claim_path(output: Path) -> Path:
 def write_claim(output: Path, files: Mapping[str, str]) -> None:
     """State what is about to come.
 
-    Args:
-        output: the artifact's main file.
-        files: file name (in the folder of ``output``) → sha256.
+    ``output``: the artifact's main file. ``files``: file name (in the folder of ``output``) → sha256.
     """
     write_json(claim_path(output), {"schema": CLAIM_SCHEMA, "files": dict(files)})
 
@@ -47,9 +45,8 @@ def write_claim(output: Path, files: Mapping[str, str]) -> None:
 def is_claimed(output: Path, before: Mapping[str, str]) -> bool:
     """Whether everything that lies at ``output`` is what a claim states, or what was there before.
 
-    Args:
-        output: the artifact's main file.
-        before: file name → sha256 of the manifest that is there; empty without one.
+    ``output``: the artifact's main file. ``before``: file name → sha256 of the manifest that is there; empty without
+    one.
     """
     try:
         fields = json.loads(claim_path(output).read_text(encoding="utf-8"))
@@ -74,11 +71,9 @@ SCHEMA = "deploykit.manifest/1"
 class Parent:
     """What an artifact was made from.
 
-    Attributes:
-        role: ``model``, ``data``, ``teacher`` …
-        sha256: of the parent file, or of the data set.
-        path: of the parent relative to the artifact's folder, a hint that may have gone stale; None for data.
-        name: how the user named it.
+    ``role``: ``model``, ``data``, ``teacher`` …. ``sha256``: of the parent file, or of the data set. ``path``: of the
+    parent relative to the artifact's folder, a hint that may have gone stale; None for data. ``name``: how the user
+    named it.
     """
 
     role: str
@@ -135,10 +130,8 @@ class Manifest:
 class Made(Result):
     """One artifact, made now or there already.
 
-    Attributes:
-        output: the artifact.
-        made: False where the identical file was there already.
-        facts: what was found out while it was made, as the command's own result says.
+    ``made``: False where the identical file was there already. ``facts``: what was found out while it was made, as the
+    command's own result says.
     """
 
     output: Path
@@ -321,8 +314,7 @@ def artifact_of(path: Path, folder: Path | None) -> ArtifactFile:
 def write_artifact(output: Path, content: bytes, manifest: Manifest) -> Manifest:
     """Write a file and its manifest, which gets the file's hash.
 
-    Returns:
-        The manifest as written.
+    Returns the manifest as written.
     """
     write_bytes(output, content, claimed(output))
     described = replace(manifest, files=files_of(output))

@@ -67,9 +67,7 @@ def atomic_path(output: Path, before: Callable[[Path], None] | None = None) -> I
 
     The temporary name keeps the suffixes of ``output``, because some writers look at them.
 
-    Args:
-        output: the final path.
-        before: called with the temporary path, complete, before it takes its place.
+    ``output``: the final path. ``before``: called with the temporary path, complete, before it takes its place.
 
     Raises:
         BadInput: the folder is missing or not writable.

@@ -28,11 +28,9 @@ Kwargs = dict[str, Any]
 class Arch:
     """How to build the network: ``source:name`` with arguments, then reshaped to ``shapes``.
 
-    Attributes:
-        source: ``deploykit``, ``torchvision``, ``timm`` or ``module``.
-        name: within the source (``resnet``, ``resnet18``, ``package.module:factory``).
-        kwargs: plain keyword arguments of the builder, the number of classes included.
-        shapes: tensor name → shape where it differs from the stock network's (pruned); empty otherwise.
+    ``source``: ``deploykit``, ``torchvision``, ``timm`` or ``module``. ``name``: within the source (``resnet``,
+    ``resnet18``, ``package.module:factory``). ``kwargs``: plain keyword arguments of the builder, the number of classes
+    included. ``shapes``: tensor name → shape where it differs from the stock network's (pruned); empty otherwise.
     """
 
     source: str
@@ -74,10 +72,8 @@ class ModelFile:
 def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> None:
     """Write the safe file at ``path`` (atomically); every tensor is stored contiguous on the CPU.
 
-    Args:
-        path: of the file.
-        model: what it holds.
-        claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.artifact`).
+    ``model``: what it holds. ``claim``: a manifest follows; until then a claim tells whose the file is
+    (:mod:`deploykit.base.artifact`).
 
     Raises:
         BadInput: the folder is missing or not writable.
@@ -137,8 +133,7 @@ def save_tensors(content: Any, path: Path) -> None:
 def read_tensors(path: Path) -> Any:
     """The plain content of a ``.pt``/``.pth``/``.ckpt``/``.safetensors`` file, on the CPU.
 
-    Returns:
-        Whatever plain containers the file holds: a state dict, or a dictionary around one.
+    Returns whatever plain containers the file holds: a state dict, or a dictionary around one.
 
     Raises:
         BadInput: missing, empty, truncated, no tensor file, TorchScript, or holding objects (the class is named).

@@ -10,11 +10,8 @@ from collections.abc import Iterable
 class DeploykitError(Exception):
     """An error with one clear line: what, got, expected, how to mend it.
 
-    Args:
-        what: what is wrong, naming the file, flag or layer.
-        got: what was found, if that is not plain from ``what``.
-        expected: what would have been right.
-        fix: what the user can do now.
+    ``what``: what is wrong, naming the file, flag or layer. ``got``: what was found, if that is not plain from
+    ``what``. ``expected``: what would have been right. ``fix``: what the user can do now.
     """
 
     exit_code = 70

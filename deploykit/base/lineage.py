@@ -45,9 +45,7 @@ class Chain:
 def chain_of(path: Path, folder: Path | None = None) -> Chain:
     """Follow the parents of ``path`` that have a path (the ``model`` before others); each must still have its hash.
 
-    Args:
-        path: of the artifact.
-        folder: what paths in the steps are relative to; None: only names.
+    ``folder``: what paths in the steps are relative to; None: only names.
     """
     steps: list[StepRow] = []
     notes: list[str] = []
@@ -76,12 +74,7 @@ def chain_of(path: Path, folder: Path | None = None) -> Chain:
 
 def _step(path: Path, manifest: Manifest, folder: Path | None) -> StepRow:
     shown = path.name if folder is None else Path(os.path.relpath(path, folder)).as_posix()
-    return {
-        "stage": manifest.stage,
-        "output": shown,
-        "sha256": artifact_sha256(path),
-        "config": dict(manifest.config),
-    }
+    return {"stage": manifest.stage, "output": shown, "sha256": artifact_sha256(path), "config": dict(manifest.config)}
 
 
 def _parent(path: Path, manifest: Manifest, notes: list[str]) -> Path | None:

@@ -25,9 +25,7 @@ def alone_with(output: Path, progress: Progress = SILENT) -> Iterator[None]:
     The lock lies in the user's cache folder, so that nothing is left beside the output; where that folder cannot be
     written there is no lock, which is said.
 
-    Args:
-        output: the file that is being made; it need not exist.
-        progress: hears of the waiting.
+    ``output``: the file that is being made; it need not exist.
     """
     lock = _acquired(output, progress)
     try:

@@ -17,10 +17,7 @@ from deploykit.base.errors import BadInput, unknown
 class Entry:
     """One line of a table.
 
-    Attributes:
-        name: as users write it.
-        place: ``module:attribute`` of what it stands for.
-        help: one sentence.
+    ``name``: as users write it. ``place``: ``module:attribute`` of what it stands for. ``help``: one sentence.
     """
 
     name: str
@@ -34,13 +31,8 @@ E = TypeVar("E", bound=Entry)
 class Registry(Mapping[str, E]):
     """Name → entry, in the order of the lines.
 
-    Attributes:
-        kind: what the entries are, in one or two words, for messages.
-        entries: the table; a test adds a line to it.
-
-    Args:
-        kind: see above.
-        lines: one for each entry.
+    ``kind``: what the entries are, in one or two words, for messages. ``entries``: the table; a test adds a line to it.
+    ``kind``: see above. ``lines``: one for each entry.
 
     Raises:
         ValueError: two entries of one name.

@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 class TensorSpec:
     """What an engine declares of one input or output.
 
-    Attributes:
-        name: in the engine.
-        dtype: numpy name, ``float32`` or ``uint8`` for pictures.
-        shape: with a string (``batch``) where a dimension is dynamic.
-        layout: ``NCHW``, ``NHWC``, ``NC``, or None where it is none of these.
+    ``name``: in the engine. ``dtype``: numpy name, ``float32`` or ``uint8`` for pictures. ``shape``: with a string
+    (``batch``) where a dimension is dynamic. ``layout``: ``NCHW``, ``NHWC``, ``NC``, or None where it is none of these.
     """
 
     name: str
@@ -48,8 +45,7 @@ class Runner(Protocol):
     ``r(x)`` takes exactly what ``inputs[0]`` declares (float32 NCHW normalised, or uint8 NHWC where preprocessing is
     inside) and returns a new float32 array ``[N, C]`` for classifiers (the raw first output otherwise).
 
-    Attributes:
-        preprocessing: of its input; None where nothing tells it, and a caller that knows may state it.
+    ``preprocessing``: of its input; None where nothing tells it, and a caller that knows may state it.
     """
 
     preprocessing: Preprocessing | None
@@ -181,9 +177,8 @@ class Engine(Protocol):
 def fed_batch(runner: Runner, wanted: int) -> int | None:
     """The batch size that every call must have, the last one filled up; None: any size goes.
 
-    Args:
-        runner: an open engine.
-        wanted: pictures a call, where the engine takes them; else the nearest that it takes.
+    ``runner``: an open engine. ``wanted``: pictures a call, where the engine takes them; else the nearest that it
+    takes.
     """
     if (fixed := runner.inputs[0].fixed_batch) is not None:
         return fixed

@@ -14,11 +14,9 @@ from deploykit.base.targets import check_target
 class Spec:
     """``[NAME=]PATH[@TARGET[:key=value,…]]`` taken apart: one thing to run or to measure.
 
-    Attributes:
-        name: of the variant; the file's stem where none was given.
-        path: of the artifact.
-        target: None where not named: the manifest's or the file's natural one.
-        options: of the target, as given (``use_tf32=0``); a value that holds a comma stands in double quotes.
+    ``name``: of the variant; the file's stem where none was given. ``target``: None where not named: the manifest's or
+    the file's natural one. ``options``: of the target, as given (``use_tf32=0``); a value that holds a comma stands in
+    double quotes.
     """
 
     name: str

@@ -25,12 +25,8 @@ _MARK_TEXT = "deploykit keeps results of stages here; `deploykit cache clean` em
 class Entry:
     """One stored result.
 
-    Attributes:
-        folder: that holds its files.
-        stage: what made it.
-        files: path relative to the folder → sha256.
-        facts: what its stage wants to know again.
-        created: UTC time in ISO format.
+    ``folder``: that holds its files. ``stage``: what made it. ``files``: path relative to the folder → sha256.
+    ``facts``: what its stage wants to know again. ``created``: UTC time in ISO format.
     """
 
     folder: Path
@@ -48,8 +44,7 @@ class Entry:
 class Store:
     """A folder of results, one subfolder per key.
 
-    Args:
-        root: of the store; made, with its mark, when the first result is kept.
+    ``root``: of the store; made, with its mark, when the first result is kept.
     """
 
     def __init__(self, root: Path) -> None:

@@ -24,13 +24,9 @@ Goes = Callable[[bool, float], bool]
 class StoredResult:
     """One stored result.
 
-    Attributes:
-        place: its folder or file.
-        stage: that made it; ``cache`` for the user's cache.
-        size_bytes: on disk; files that a run folder shares by hard link count here too.
-        age_s: since it was made.
-        used: the run folder holds exactly these files now.
-        removed: by this call, or what would be without ``yes``.
+    ``place``: its folder or file. ``stage``: that made it; ``cache`` for the user's cache. ``size_bytes``: on disk;
+    files that a run folder shares by hard link count here too. ``age_s``: since it was made. ``used``: the run folder
+    holds exactly these files now. ``removed``: by this call, or what would be without ``yes``.
     """
 
     place: Path

@@ -236,9 +236,8 @@ def target_of(name: str) -> Target:
 def target_names(which: Callable[[Target], bool] | None = None) -> tuple[str, ...]:
     """Names of the targets, those of other packages last.
 
-    Args:
-        which: says of a row whether it counts; None: all do, and no package is imported. One that does not load is left
-            out, as its own name tells why.
+    ``which``: says of a row whether it counts; None: all do, and no package is imported. One that does not load is left
+    out, as its own name tells why.
     """
     others = [name for name in _claims() if name not in _ROWS]
     if which is None:

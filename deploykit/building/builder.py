@@ -34,16 +34,7 @@ class Builder(Protocol):
     ) -> Manifest:
         """Write the file and its manifest.
 
-        Args:
-            source: the ``.onnx``.
-            target: where the file goes.
-            config: of the build.
-            manifest: what is known before.
-            force: replace what is not ours.
-            progress: where it shows.
-
-        Returns:
-            The manifest as written.
+        ``source``: the ``.onnx``. ``target``: where the file goes. Returns the manifest as written.
         """
 
 

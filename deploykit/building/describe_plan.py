@@ -28,11 +28,8 @@ def describe_plan(
 ) -> Described:
     """Facts and layers of a plan.
 
-    Args:
-        path: of it.
-        timed: measures the time of each layer, where that is asked for and the plan opens here.
-        size: input size in pixels where nothing else tells it.
-        allow_code: a runtime inside a version-compatible plan may run.
+    ``timed``: measures the time of each layer, where that is asked for and the plan opens here. ``size``: input size in
+    pixels where nothing else tells it.
 
     Raises:
         BadInput: no plan, or truncated.

@@ -54,11 +54,7 @@ class Graph:
     def described(self, manifest: Manifest, facts: Mapping[str, Any]) -> Manifest:
         """``manifest`` of what was built of it, with what is known of it and ``facts``, whose precision counts."""
         return replace(
-            manifest,
-            preprocessing=self.preprocessing,
-            classes=self.classes,
-            precision=facts["precision"],
-            facts=facts,
+            manifest, preprocessing=self.preprocessing, classes=self.classes, precision=facts["precision"], facts=facts
         )
 
 

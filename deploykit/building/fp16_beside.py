@@ -67,14 +67,7 @@ def build_beside(
 ) -> Beside:
     """Build the fp16 engine beside an int8 one and name the faster that keeps its accuracy.
 
-    Args:
-        source: the Q/DQ file.
-        target: the int8 engine, in place.
-        config: of its build.
-        manifest: of its build.
-        force: replace what is not ours.
-        progress: where it shows.
-        build_engine: builds one plan.
+    ``source``: the Q/DQ file. ``target``: the int8 engine, in place. ``build_engine``: builds one plan.
     """
     place = beside_name(target)
     with TemporaryDirectory(prefix="deploykit-") as scratch:

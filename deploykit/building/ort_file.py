@@ -106,11 +106,7 @@ def refuse_foreign_options(config: BuildConfig) -> None:
 def provider_options(made: onnx.ModelProto, path: Path, config: BuildConfig, rest: str) -> dict[str, str]:
     """Options of the spec that the runner takes from the manifest where the user names none.
 
-    Args:
-        made: the file that is written.
-        path: of it, for messages.
-        config: the build.
-        rest: precision of its float part.
+    ``made``: the file that is written. ``path``: of it, for messages. ``rest``: precision of its float part.
     """
     options: dict[str, str] = {}
     if config.target == ORT_CUDA:

@@ -23,10 +23,7 @@ ROUNDS = 50
 def fastest(plans: Sequence[bytes], target: Path, config: BuildConfig) -> tuple[int, list[float]]:
     """Index of the fastest plan, and the milliseconds a call of each.
 
-    Args:
-        plans: of one network.
-        target: the file that one of them will become, for its name.
-        config: of their build.
+    ``plans``: of one network. ``target``: the file that one of them will become, for its name.
     """
     with TemporaryDirectory(prefix="deploykit-") as folder:
         files = {}

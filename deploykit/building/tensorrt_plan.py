@@ -67,8 +67,7 @@ def build_engine(
 ) -> Manifest:
     """Build ``source`` into the plan ``target``, whose manifest says unfinished until the caller writes the one returned.
 
-    Returns:
-        The manifest to write when all that belongs to the build is there.
+    Returns the manifest to write when all that belongs to the build is there.
     """
     from deploykit.engines.tensorrt.hardware import gpu_or_none, make_current
     from deploykit.engines.tensorrt.network import check_precision, describe_network, refuse_up_cast, stated
@@ -162,10 +161,7 @@ def refuse_impossible(api: Api, gpu: Gpu | None, config: BuildConfig) -> None:
         raise BadInput("--builds times the plans, which --strip leaves without weights", fix="Leave one of them away.")
     if gpu is not None:
         return
-    needs = {
-        "refit": config.refit,
-        "strip": config.strip,
-    }
+    needs = {"refit": config.refit, "strip": config.strip}
     wanted = [f"--{name}" for name, on in needs.items() if on] + (["--builds"] if config.builds > 1 else [])
     if flavour.ahead_of_time and not wanted:
         return

@@ -24,13 +24,9 @@ def map_classes(
 
     Names that are all plain numbers count as no names: they say no more than the index.
 
-    Args:
-        model_classes: names in the order of the outputs, or None.
-        data_classes: names in the order of the labels, or None.
-
-    Returns:
-        int64 ``[len(data_classes)]``, the model's output for each class of the data, or None where the order is the
-        same already; and what was done, for people (empty where there was nothing to do).
+    ``data_classes``: names in the order of the labels, or None. Returns int64 ``[len(data_classes)]``, the model's
+    output for each class of the data, or None where the order is the same already; and what was done, for people (empty
+    where there was nothing to do).
 
     Raises:
         BadInput: a class of the data is none of the model's, or the counts differ without names.

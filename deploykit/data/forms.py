@@ -19,12 +19,9 @@ _CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 class Asked:
     """What a form is opened with.
 
-    Attributes:
-        name: of the data, as it was given.
-        path: the folder or file in it; of a form that reads its text itself, that text as a path.
-        allow_code: ``module:function`` may run.
-        skip_broken: leave out pictures that cannot be read, with a warning that names them.
-        progress: told how the data were split and what was checked.
+    ``name``: of the data, as it was given. ``path``: the folder or file in it; of a form that reads its text itself,
+    that text as a path. ``skip_broken``: leave out pictures that cannot be read, with a warning that names them.
+    ``progress``: told how the data were split and what was checked.
     """
 
     name: str
@@ -42,11 +39,7 @@ def open_data(
 ) -> DataSource:
     """Open data by name. Pictures are read when they are asked for, not now.
 
-    Args:
-        name: in one of the forms of :data:`deploykit.config.registries.DATA_FORMS`.
-        allow_code: see :class:`Asked`.
-        skip_broken: see :class:`Asked`.
-        progress: see :class:`Asked`.
+    ``name``: in one of the forms of :data:`deploykit.config.registries.DATA_FORMS`.
 
     Raises:
         BadInput: unknown name, or data that cannot be used.

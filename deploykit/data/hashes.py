@@ -24,8 +24,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS {table} (path TEXT PRIMARY KEY, size INT, m
 def file_hashes(paths: Sequence[str], progress: Progress = SILENT) -> np.ndarray:
     """The sha256 of each file's content.
 
-    Returns:
-        ``S64`` ``[n]``, hex.
+    Returns ``S64`` ``[n]``, hex.
 
     Raises:
         BadInput: a file cannot be read.

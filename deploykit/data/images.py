@@ -25,8 +25,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Grey, palette and CMYK pictures are converted, transparency is dropped (as torchvision's loader does), 16-bit and
     float values are scaled to 8 bit, the EXIF rotation is applied.
 
-    Returns:
-        uint8 ``[H, W, 3]``, RGB.
+    Returns uint8 ``[H, W, 3]``, RGB.
 
     Raises:
         BadInput: missing, no picture, truncated, or larger than 178,956,970 pixels.
@@ -91,9 +90,7 @@ def labelled(pixels: np.ndarray, text: str) -> Image:
 
     Pictures narrower than 192 pixels are enlarged by a whole factor, so that the text fits.
 
-    Args:
-        pixels: uint8 ``[H, W, 3]``.
-        text: one line; shortened where it does not fit.
+    ``pixels``: uint8 ``[H, W, 3]``. ``text``: one line; shortened where it does not fit.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -123,13 +120,7 @@ def labelled(pixels: np.ndarray, text: str) -> Image:
 def synthetic_images(n: int, size: tuple[int, int], seed: int) -> np.ndarray:
     """Clouds of colour whose amplitude falls with frequency, as in natural pictures (Field, 1987).
 
-    Args:
-        n: number of pictures.
-        size: height and width in pixels.
-        seed: picture ``i`` depends on ``(seed, i, size)`` alone.
-
-    Returns:
-        uint8 ``[n, H, W, 3]``.
+    ``n``: number of pictures. ``size``: height and width in pixels. Returns uint8 ``[n, H, W, 3]``.
     """
     height, width = size
     result = np.empty((n, height, width, 3), dtype=np.uint8)

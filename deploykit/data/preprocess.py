@@ -16,12 +16,8 @@ def prepare(images: Sequence[np.ndarray] | np.ndarray, preprocessing: Preprocess
 
     Equals ``Resize`` (antialiased), ``CenterCrop``, ``ToTensor`` and ``Normalize`` of torchvision on PIL images.
 
-    Args:
-        images: uint8 ``[H, W, 3]`` each, of any sizes, or one array ``[N, H, W, 3]``.
-        preprocessing: what to do.
-
-    Returns:
-        float32 ``[N, 3, h, w]``, C-contiguous; uint8 ``[N, h, w, 3]`` where ``preprocessing.embedded``.
+    ``images``: uint8 ``[H, W, 3]`` each, of any sizes, or one array ``[N, H, W, 3]``. ``preprocessing``: what to do.
+    Returns float32 ``[N, 3, h, w]``, C-contiguous; uint8 ``[N, h, w, 3]`` where ``preprocessing.embedded``.
 
     Raises:
         BadInput: no pictures, or arrays of another shape or dtype.

@@ -28,10 +28,8 @@ _READERS = 2
 class Split:
     """Pictures with labels, in a fixed order.
 
-    Attributes:
-        name: ``train``, ``select`` or ``test``.
-        classes: names in the order of the labels.
-        labels: int64 ``[n]``.
+    ``name``: ``train``, ``select`` or ``test``. ``classes``: names in the order of the labels. ``labels``: int64
+    ``[n]``.
     """
 
     def __init__(
@@ -80,13 +78,8 @@ class Split:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The pictures in order, prepared; only two batches are in memory at a time.
 
-        Args:
-            batch: pictures at a time; the last batch may be smaller.
-            preprocessing: see :func:`deploykit.data.prepare`.
-            limit: number of pictures at most, as :meth:`chosen` chooses them.
-
-        Yields:
-            x as :func:`deploykit.data.prepare` gives it, and int64 labels ``[N]``.
+        ``batch``: pictures at a time; the last batch may be smaller. ``limit``: number of pictures at most, as
+        :meth:`chosen` chooses them. Yields x as :func:`deploykit.data.prepare` gives it, and int64 labels ``[N]``.
 
         Raises:
             BadInput: batch 0, or a picture that cannot be read.
@@ -131,10 +124,8 @@ class Split:
 class DataSource:
     """Data by name.
 
-    Attributes:
-        name: as it was given.
-        classes: names in the order of the labels.
-        natural_size: height and width that all pictures have, where they are small and of one size; else None.
+    ``name``: as it was given. ``classes``: names in the order of the labels. ``natural_size``: height and width that
+    all pictures have, where they are small and of one size; else None.
 
     Args:
         parts: ``train``, ``test`` and where declared ``select``; or ``pool``, from which the test split is chosen by

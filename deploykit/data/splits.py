@@ -28,13 +28,7 @@ _WORDS = {
 def split_of(words: Sequence[str], where: str, lines: Sequence[int] | None = None) -> np.ndarray:
     """Splits as declared → ``train``, ``select`` or ``test``; ``val`` is the test split where there is no other.
 
-    Args:
-        words: one per picture.
-        where: the file, for messages.
-        lines: of the words in the file, or None.
-
-    Returns:
-        str ``[n]``.
+    ``words``: one per picture. ``lines``: of the words in the file, or None. Returns str ``[n]``.
 
     Raises:
         BadInput: an unknown word, or no train and no test pictures.
@@ -55,13 +49,8 @@ def draw(hashes: np.ndarray, purpose: str, share: float) -> np.ndarray:
 
     Of few pictures none may fall below the share: then the one nearest to it is chosen.
 
-    Args:
-        hashes: ``S64`` ``[n]``.
-        purpose: decorrelates several draws from the same hashes.
-        share: 0…1.
-
-    Returns:
-        bool ``[n]``; equal hashes have equal answers.
+    ``hashes``: ``S64`` ``[n]``. ``purpose``: decorrelates several draws from the same hashes. ``share``: 0…1. Returns
+    bool ``[n]``; equal hashes have equal answers.
     """
     if len(hashes) == 0:
         return np.zeros(0, dtype=bool)
@@ -81,15 +70,10 @@ Order = Literal["spread", "ends", "drawn", "drawn-sorted"]
 def sample(size: int, count: int | None, order: Order = "spread", seed: int | np.random.Generator = 0) -> np.ndarray:
     """The images of a split that are looked at.
 
-    Args:
-        size: number of images in the split.
-        count: how many at most; None: all.
-        order: ``spread``: evenly from the first one on; ``ends``: evenly, the first and the last one among them; ``drawn``: at
-            random without replacement, in the order of the draw; ``drawn-sorted``: the same ones in the order of the split.
-        seed: of what is drawn; a generator is drawn from where it stands.
-
-    Returns:
-        Indices int64 ``[min(count, size)]``, each once.
+    ``size``: number of images in the split. ``count``: how many at most; None: all. ``order``: ``spread``: evenly from
+    the first one on; ``ends``: evenly, the first and the last one among them; ``drawn``: at random without replacement,
+    in the order of the draw; ``drawn-sorted``: the same ones in the order of the split. Returns indices int64
+    ``[min(count, size)]``, each once.
     """
     count = size if count is None else min(count, size)
     if order == "spread":

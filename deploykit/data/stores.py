@@ -81,9 +81,8 @@ class Files:
 class Array:
     """Pictures of one size in one array, which may be memory-mapped.
 
-    Args:
-        pixels: uint8 ``[n, H, W, 3]``, or ``[n, 3, H, W]`` with ``channels_first``.
-        channels_first: layout of ``pixels``.
+    ``pixels``: uint8 ``[n, H, W, 3]``, or ``[n, 3, H, W]`` with ``channels_first``. ``channels_first``: layout of
+    ``pixels``.
     """
 
     def __init__(self, pixels: np.ndarray, *, channels_first: bool = False) -> None:

@@ -25,12 +25,8 @@ def one_batch(runner: Runner, x: np.ndarray) -> np.ndarray:
 def in_whole_batches(run: Run, size: int) -> Run:
     """``run``, which takes only ``size`` rows, for any number of them.
 
-    Args:
-        run: from an input to all outputs by name.
-        size: rows of each call.
-
-    Returns:
-        The same function, whose outputs have rows for the input's alone; an output without such rows is the last call's.
+    ``run``: from an input to all outputs by name. ``size``: rows of each call. Returns the same function, whose outputs
+    have rows for the input's alone; an output without such rows is the last call's.
     """
 
     def whole(x: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -37,13 +37,8 @@ class _Tensor(ctypes.Structure):
 class Viewed:
     """An array as DLPack tells it.
 
-    Attributes:
-        place: address of its first element.
-        shape: of it.
-        dtype: numpy name (``bfloat16`` for what numpy lacks).
-        size: in bytes.
-        device: kind and index.
-        owner: what must live as long as the memory is read.
+    ``place``: address of its first element. ``dtype``: numpy name (``bfloat16`` for what numpy lacks). ``size``: in
+    bytes. ``device``: kind and index. ``owner``: what must live as long as the memory is read.
     """
 
     place: int
@@ -62,9 +57,8 @@ def is_on_device(x: Any) -> bool:
 def view(x: Any, stream: int | None = None) -> Viewed:
     """Look at an array's memory without copying it.
 
-    Args:
-        x: with ``__dlpack__``.
-        stream: on which it will be read; its owner makes that safe. None: for memory of the host.
+    ``x``: with ``__dlpack__``. ``stream``: on which it will be read; its owner makes that safe. None: for memory of the
+    host.
 
     Raises:
         BadInput: it is not contiguous, its type is none that networks take, or its owner does not give it.

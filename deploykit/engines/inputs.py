@@ -17,10 +17,7 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
 
     Pictures are prepared in float32: an engine that declares float16 takes them and rounds them on their way in.
 
-    Args:
-        x: what the caller gave.
-        spec: of the engine's input.
-        target: for the message.
+    ``x``: what the caller gave. ``spec``: of the engine's input.
 
     Raises:
         BadInput: no array, or another dtype, rank, size or batch; names expected and got.
@@ -36,11 +33,7 @@ def check_input(x: Any, spec: TensorSpec, target: str) -> None:
 def check_shape(shape: tuple[int, ...], dtype: str, spec: TensorSpec, target: str) -> None:
     """Refuse an input whose rank, size or batch the engine does not take, wherever its memory lies.
 
-    Args:
-        shape: of it.
-        dtype: for the message.
-        spec: of the engine's input.
-        target: for the message.
+    ``spec``: of the engine's input.
 
     Raises:
         BadInput: names expected and got.
@@ -71,10 +64,7 @@ def fits(dtype: np.dtype[Any], spec: TensorSpec) -> bool:
 def refuse_options(options: dict[str, str], known: dict[str, str], target: str) -> None:
     """Refuse options that a target does not have.
 
-    Args:
-        options: as given in the spec.
-        known: name → what it does.
-        target: for the message.
+    ``options``: as given in the spec. ``known``: name → what it does.
 
     Raises:
         BadInput: with the list of known ones and the nearest.
@@ -109,10 +99,7 @@ SHOWN = 6
 def unsupported(path: Path, ops: Collection[str], engine: str) -> BadInput:
     """Name the nodes of ``ops`` in an ``.onnx`` file.
 
-    Args:
-        path: of the file.
-        ops: operators that the engine does not know, without their domain.
-        engine: its name, for people.
+    ``ops``: operators that the engine does not know, without their domain. ``engine``: its name, for people.
     """
     nodes = _nodes(path, ops)
     shown = "; ".join(nodes[:SHOWN]) or ", ".join(sorted(ops))

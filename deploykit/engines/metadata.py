@@ -27,11 +27,8 @@ class Knowledge:
 def of_file(path: Path, metadata: Mapping[str, str], *, size: int | None, embedded: bool) -> Knowledge:
     """Put together what is known of ``path``.
 
-    Args:
-        path: of the artifact.
-        metadata: ``deploykit.*`` entries inside the file.
-        size: the flag, or None.
-        embedded: the engine takes uint8 NHWC; only used where nothing else is known.
+    ``metadata``: ``deploykit.*`` entries inside the file. ``size``: the flag, or None. ``embedded``: the engine takes
+    uint8 NHWC; only used where nothing else is known.
 
     Raises:
         BadInput: manifest or metadata cannot be read.

@@ -70,15 +70,9 @@ def open_runner(
 ) -> Runner:
     """Load an artifact into the engine of its target.
 
-    Args:
-        spec: ``[NAME=]PATH[@TARGET[:key=value,…]]``, or taken apart.
-        threads: of the CPU; None: the engine's default. Torch has one setting for the whole process.
-        device: ``auto``, ``cpu`` or ``cuda``, of torch targets and where no target is named; the others name theirs.
-        size: input size in pixels, which wins over what the file says.
-        allow_code: ``module:…`` architectures inside model files may run.
-
-    Returns:
-        An open runner; use it in a ``with`` block.
+    ``spec``: ``[NAME=]PATH[@TARGET[:key=value,…]]``, or taken apart. ``device``: ``auto``, ``cpu`` or ``cuda``, of
+    torch targets and where no target is named; the others name theirs. ``size``: input size in pixels, which wins over
+    what the file says. Returns an open runner; use it in a ``with`` block.
 
     Raises:
         BadInput: the file is missing, broken or foreign to the target, or an option is unknown.

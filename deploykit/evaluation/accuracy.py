@@ -65,10 +65,7 @@ def predictions(logits: np.ndarray) -> np.ndarray:
 def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
     """The share of images whose label is among the ``k`` largest logits; ties go to the lower class index.
 
-    Args:
-        logits: [N, C].
-        labels: int64 [N].
-        k: at least 1.
+    ``logits``: [N, C]. ``labels``: int64 [N]. ``k``: at least 1.
     """
     hits = 0
     for start in range(0, len(labels), ROWS):
@@ -85,14 +82,8 @@ def top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> float:
 def per_class(predicted: np.ndarray, labels: np.ndarray, classes: int) -> dict[str, np.ndarray]:
     """Images, precision, recall and F1 of each class; a ratio without a denominator is 0.
 
-    Args:
-        predicted: int64 [N].
-        labels: int64 [N].
-        classes: C.
-
-    Returns:
-        ``n`` int64 [C] and ``precision``, ``recall``, ``f1`` float64 [C], and ``occurs`` bool [C]: the class is a label
-        or a prediction of at least one image.
+    ``predicted``, ``labels``: int64 [N]. ``classes``: C. Returns ``n`` int64 [C] and ``precision``, ``recall``, ``f1``
+    float64 [C], and ``occurs`` bool [C]: the class is a label or a prediction of at least one image.
     """
     n = np.bincount(labels, minlength=classes)
     claimed = np.bincount(predicted, minlength=classes)
@@ -111,10 +102,7 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, ci_level: float = 0.95) -> 
 
     The macro scores average over the classes that occur as a label or as a prediction, as scikit-learn does.
 
-    Args:
-        logits: [N, C], finite.
-        labels: int64 [N] in 0…C-1.
-        ci_level: of the interval.
+    ``logits``: [N, C], finite. ``labels``: int64 [N] in 0…C-1.
     """
     n, classes = logits.shape
     predicted = predictions(logits)
@@ -155,10 +143,7 @@ def class_table(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]
 def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """How many images of each label were given each answer: int64 [C labels, C answers].
 
-    Args:
-        predicted: int64 [N].
-        labels: int64 [N].
-        classes: C.
+    ``predicted``, ``labels``: int64 [N]. ``classes``: C.
     """
     return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
 
@@ -166,10 +151,7 @@ def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 def most_confused(matrix: np.ndarray, names: tuple[str, ...], most: int = 20) -> list[Mistaken]:
     """The pairs of classes that are mistaken most often, the worst first.
 
-    Args:
-        matrix: of :func:`confusion`.
-        names: of the classes.
-        most: number of pairs.
+    ``most``: number of pairs.
     """
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
@@ -187,14 +169,8 @@ def changed_by_class(
 ) -> dict[str, np.ndarray]:
     """Agreement with a baseline and negative flips of the images of each class; a class without images has 1 and 0.
 
-    Args:
-        predicted: int64 [N], of the model.
-        base: int64 [N], of the baseline.
-        labels: int64 [N].
-        classes: C.
-
-    Returns:
-        ``agreement`` and ``negative_flips``, float64 [C], as shares of the class's images.
+    ``predicted``: int64 [N], of the model. ``base``: int64 [N], of the baseline. ``labels``: int64 [N]. ``classes``: C.
+    Returns ``agreement`` and ``negative_flips``, float64 [C], as shares of the class's images.
     """
     n = np.maximum(np.bincount(labels, minlength=classes), 1)
     differ = np.bincount(labels[predicted != base], minlength=classes)
@@ -205,11 +181,8 @@ def changed_by_class(
 def negative_flips(logits: np.ndarray, base: np.ndarray, labels: np.ndarray, most: int) -> list[NegativeFlip]:
     """The images that the baseline gets right and the model wrong, those first about which it is most sure.
 
-    Args:
-        logits: [N, C] of the model.
-        base: int64 [N], the baseline's answers.
-        labels: int64 [N].
-        most: number of images.
+    ``logits``: [N, C] of the model. ``base``: int64 [N], the baseline's answers. ``labels``: int64 [N]. ``most``:
+    number of images.
     """
     predicted = logits.argmax(axis=1)
     rows = np.flatnonzero((base == labels) & (predicted != labels))

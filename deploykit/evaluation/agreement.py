@@ -38,12 +38,8 @@ def agreement(
     ``FEW_DISCORDANT`` images changed sides it is Tango's score interval instead, because the bootstrap of a handful of
     events is too narrow (without any it would claim certainty), and its upper bound is what a budget is held against.
 
-    Args:
-        logits: [N, C] of the model.
-        base_logits: [N, C] of the baseline, the same images in the same order.
-        labels: int64 [N].
-        ci_level: of the interval.
-        seed: of the bootstrap.
+    ``logits``: [N, C] of the model. ``base_logits``: [N, C] of the baseline, the same images in the same order.
+    ``labels``: int64 [N].
     """
     same = logits is base_logits or np.array_equal(logits, base_logits)
     return compare(predictions(logits), predictions(base_logits), labels, ci_level, seed, identical=same)
@@ -60,13 +56,8 @@ def compare(
 ) -> Difference:
     """What :func:`agreement` finds, from the answers alone.
 
-    Args:
-        ours: int64 [N], answers of the model.
-        base: int64 [N], of the baseline.
-        labels: int64 [N].
-        ci_level: of the interval.
-        seed: of the bootstrap.
-        identical: the logits themselves are equal, so that the drop is 0 beyond doubt.
+    ``ours``: int64 [N], answers of the model. ``base``: int64 [N], of the baseline. ``labels``: int64 [N].
+    ``identical``: the logits themselves are equal, so that the drop is 0 beyond doubt.
     """
     n = len(labels)
     method: Literal["bootstrap", "score", "exact"]

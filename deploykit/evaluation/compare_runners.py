@@ -33,15 +33,10 @@ def parity_of(
     The largest batch size runs all pictures, the others the first 16. A batch size larger than the number of
     pictures is filled by repeating them. An engine with a fixed batch runs only that one.
 
-    Args:
-        reference: what is right.
-        candidate: what is judged; that it does not run at a batch size is a failed answer, not an error.
-        images: uint8 ``[H, W, 3]`` each, of any size.
-        batches: batch sizes of the candidate.
-        precision: whose budget applies.
-        progress: where it shows.
-        name: of the reference, for the report.
-        columns: order of the candidate's classes that gives the reference's, or None.
+    ``reference``: what is right. ``candidate``: what is judged; that it does not run at a batch size is a failed
+    answer, not an error. ``images``: uint8 ``[H, W, 3]`` each, of any size. ``batches``: batch sizes of the candidate.
+    ``precision``: whose budget applies. ``name``: of the reference, for the report. ``columns``: order of the
+    candidate's classes that gives the reference's, or None.
 
     Raises:
         BadInput: no pictures, a batch below 1, different outputs, no preprocessing.

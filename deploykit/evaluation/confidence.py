@@ -29,10 +29,8 @@ class Bin(TypedDict):
 class Reliability:
     """Sums over equally wide bins of confidence over (0, 1].
 
-    Attributes:
-        images: float64 [bins], how many fell into each.
-        confidence: float64 [bins], the sum of their confidences.
-        right: float64 [bins], how many of them are right.
+    ``images``: float64 [bins], how many fell into each. ``confidence``: float64 [bins], the sum of their confidences.
+    ``right``: float64 [bins], how many of them are right.
     """
 
     images: np.ndarray
@@ -62,10 +60,7 @@ class Reliability:
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = ECE_BINS) -> Reliability:
     """Confidence against accuracy. Rows that are probabilities already are taken as they are.
 
-    Args:
-        logits: [N, C].
-        labels: int64 [N].
-        bins: number of bins over (0, 1].
+    ``logits``: [N, C]. ``labels``: int64 [N]. ``bins``: number of bins over (0, 1].
     """
     ready = are_probabilities(logits)
     images, confidence, right = np.zeros(bins), np.zeros(bins), np.zeros(bins)

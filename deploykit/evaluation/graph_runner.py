@@ -29,11 +29,8 @@ PROFILED_CALLS = 12
 class Opened:
     """Opens graphs as runners of ONNX Runtime's CPU provider, through files in a scratch folder.
 
-    Args:
-        scratch: folder.
-        threads: of each runner.
-        size: of pictures, where a file does not carry it.
-        integer_kernels: False computes Q and DQ in float as they stand, as another engine's file means them.
+    ``scratch``: folder. ``size``: of pictures, where a file does not carry it. ``integer_kernels``: False computes Q
+    and DQ in float as they stand, as another engine's file means them.
     """
 
     def __init__(self, scratch: Path, *, threads: int, size: int | None, integer_kernels: bool = True) -> None:

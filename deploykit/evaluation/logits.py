@@ -18,11 +18,8 @@ _KEYS = ("logits", "labels", "data_sha256", "classes")
 class SavedLogits:
     """What a logits file holds.
 
-    Attributes:
-        logits: float32 [N, C].
-        labels: int64 [N].
-        data_sha256: of the split they were computed on.
-        classes: names in the order of the columns; empty where not known.
+    ``logits``: float32 [N, C]. ``labels``: int64 [N]. ``data_sha256``: of the split they were computed on. ``classes``:
+    names in the order of the columns; empty where not known.
     """
 
     logits: np.ndarray
@@ -74,10 +71,7 @@ def load_logits(path: Path) -> SavedLogits:
 def check_logits(logits: np.ndarray, labels: np.ndarray, name: str) -> None:
     """Refuse what accuracy cannot be computed from.
 
-    Args:
-        logits: what the model gave for N images.
-        labels: int64 [N].
-        name: of the model, for the message.
+    ``logits``: what the model gave for N images. ``labels``: int64 [N]. ``name``: of the model, for the message.
 
     Raises:
         BadInput: no images, outputs that are no [N, C], one logit, several labels per image, labels outside the head.

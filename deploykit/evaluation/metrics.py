@@ -58,10 +58,8 @@ def _load(name: str) -> Metric:
 def apply_metrics(metrics: Mapping[str, Metric], logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
     """The value of each metric; None where it is NaN or infinite.
 
-    Args:
-        metrics: as :func:`load_metrics` returns them; each gets copies that it may change.
-        logits: float32 [N, C].
-        labels: int64 [N].
+    ``metrics``: as :func:`load_metrics` returns them; each gets copies that it may change. ``logits``: float32 [N, C].
+    ``labels``: int64 [N].
 
     Raises:
         BadInput: a metric failed, or returned something else than one number.

@@ -174,10 +174,7 @@ class _Votes:
 class ParityMeter:
     """Collects outputs batch by batch and answers with a :class:`Parity`.
 
-    Args:
-        reference: its name.
-        precision: whose budget applies.
-        names: of the outputs, in the reference's order.
+    ``precision``: whose budget applies. ``names``: of the outputs, in the reference's order.
 
     Raises:
         BadInput: an unknown precision.
@@ -202,11 +199,8 @@ class ParityMeter:
     ) -> None:
         """Add the outputs of the same pictures.
 
-        Args:
-            reference: one array per output, ``[N, …]``; the first is ``[N, C]`` for classifiers.
-            candidate: the same of the candidate.
-            batch: the batch size the candidate ran with.
-            first: index of the first picture.
+        ``reference``: one array per output, ``[N, …]``; the first is ``[N, C]`` for classifiers. ``candidate``: the
+        same of the candidate. ``batch``: the batch size the candidate ran with. ``first``: index of the first picture.
 
         Raises:
             BadInput: numbers of outputs or shapes differ. Another number of rows is no bad input but a failure of this
@@ -341,12 +335,8 @@ def compare(
 ) -> Parity:
     """The parity of two arrays of outputs.
 
-    Args:
-        reference: ``[N, C]`` (or ``[N, …]``), any float dtype.
-        candidate: the same shape.
-        precision: whose budget applies.
-        name: of the reference.
-        batch: the batch size the candidate ran with; default N.
+    ``reference``: ``[N, C]`` (or ``[N, …]``), any float dtype. ``candidate``: the same shape. ``precision``: whose
+    budget applies. ``batch``: the batch size the candidate ran with; default N.
 
     Raises:
         BadInput: shapes differ, no rows, or an unknown precision.

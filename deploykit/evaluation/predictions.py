@@ -31,9 +31,7 @@ _SURE_OF_SIGMOID = 16  # so many outputs in [0, 1] are no accident
 class Answer:
     """What one picture shows.
 
-    Attributes:
-        file: the picture.
-        top: (name, index of the output, probability 0…1), the most probable first.
+    ``top``: (name, index of the output, probability 0…1), the most probable first.
     """
 
     file: str
@@ -72,12 +70,7 @@ def _paths(images: Sequence[str | Path]) -> list[str]:
 def answers_of(runner: Runner, split: Split, path: Path, config: PredictConfig, progress: Progress) -> list[Answer]:
     """What each picture of ``split`` shows, in order.
 
-    Args:
-        runner: of a classifier.
-        split: the pictures.
-        path: of the artifact, for messages.
-        config: batch, how many classes are told, and the size where the artifact does not say it.
-        progress: shows one bar.
+    ``path``: of the artifact, for messages.
 
     Raises:
         BadInput: no classifier (detection, one logit, multi-label).

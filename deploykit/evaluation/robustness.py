@@ -70,12 +70,7 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarr
 def corrupt(image: np.ndarray, name: str, strength: int, seed: int, number: int) -> np.ndarray:
     """One corrupted picture; the same arguments give the same picture, whoever asks and in whatever order.
 
-    Args:
-        image: uint8 ``[H, W, 3]``.
-        name: of :data:`CORRUPTIONS`.
-        strength: 1, 2 or 3.
-        seed: of all.
-        number: of the picture; each has its own noise.
+    ``image``: uint8 ``[H, W, 3]``. ``strength``: 1, 2 or 3. ``number``: of the picture; each has its own noise.
     """
     generator = np.random.default_rng([seed, list(CORRUPTIONS).index(name), strength, number])
     return CORRUPTIONS[name](image, strength, generator)
@@ -98,18 +93,9 @@ def corrupted_answers(
 ) -> Answers:
     """Run a classifier over corrupted pictures; only one batch of them is in memory at a time.
 
-    Args:
-        runner: an open engine.
-        split: whose pictures; ``images`` of them, spread evenly.
-        preprocessing: of the engine.
-        images: number of pictures at most, each corrupted in every way.
-        batch: pictures per call.
-        seed: of the corruptions.
-        progress: one bar.
-        name: of the variant, for the bar and messages.
-
-    Returns:
-        The answers in the data's class order.
+    ``runner``: an open engine. ``split``: whose pictures; ``images`` of them, spread evenly. ``images``: number of
+    pictures at most, each corrupted in every way. ``batch``: pictures per call. ``name``: of the variant, for the bar
+    and messages. Returns the answers in the data's class order.
 
     Raises:
         AnswerNo: NaN or infinite logits.
@@ -143,12 +129,7 @@ def judge_corrupted(
 ) -> list[Robustness]:
     """The report's ``robustness``: top-1 on each corruption, and the drop against the baseline on the same pictures.
 
-    Args:
-        answers: of the variant.
-        base: of the baseline; None leaves the drop out.
-        labels: int64 [n] of the pictures.
-        ci_level: of all intervals.
-        seed: of the bootstrap.
+    ``base``: of the baseline; None leaves the drop out. ``labels``: int64 [n] of the pictures.
     """
     found = []
     for (kind, strength), predicted in answers.items():

@@ -29,6 +29,8 @@ def collect_logits(
 ) -> np.ndarray:
     """Run a classifier over a split; images are streamed, only the logits stay.
 
+    Returns float32 [N, C] in the order of the split's images and of the data's classes.
+
     Args:
         runner: an open engine.
         split: of a data source.
@@ -37,9 +39,6 @@ def collect_logits(
         progress: shows one bar, and says how the classes were mapped.
         name: of the variant, for messages.
         preprocessing: in place of the runner's own, for engines that carry none.
-
-    Returns:
-        float32 [N, C] in the order of the split's images and of the data's classes.
 
     Raises:
         BadInput: the model is no classifier, or its classes do not fit the data's.

@@ -27,14 +27,9 @@ if TYPE_CHECKING:
 class Scoring:
     """How variants are scored.
 
-    Attributes:
-        split: whose images.
-        batch: images per call.
-        limit: number of images at most, spread evenly; None: all.
-        ci_level: of all intervals.
-        seed: of the bootstrap and the corruptions.
-        metrics: custom ones, by name.
-        corruption_images: number of images that are corrupted; 0: none.
+    ``split``: whose images. ``batch``: images per call. ``limit``: number of images at most, spread evenly; None: all.
+    ``seed``: of the bootstrap and the corruptions. ``metrics``: custom ones, by name. ``corruption_images``: number of
+    images that are corrupted; 0: none.
     """
 
     split: Split
@@ -55,10 +50,8 @@ class Scoring:
 class Scored:
     """What a variant answered.
 
-    Attributes:
-        accuracy: as of the report.
-        logits: float32 [N, C] in the data's class order.
-        corrupted: its answers to corrupted images, where these were asked for.
+    ``accuracy``: as of the report. ``logits``: float32 [N, C] in the data's class order. ``corrupted``: its answers to
+    corrupted images, where these were asked for.
     """
 
     accuracy: Accuracy

@@ -26,10 +26,8 @@ SYNTHETIC_BYTES = 8 * 3 * 224 * 224
 class Pictures:
     """Pictures and where they come from.
 
-    Attributes:
-        images: uint8 ``[H, W, 3]`` each.
-        source: ``data``, ``samples`` or ``synthetic``.
-        files: file names where they have any.
+    ``images``: uint8 ``[H, W, 3]`` each. ``source``: ``data``, ``samples`` or ``synthetic``. ``files``: file names
+    where they have any.
     """
 
     images: Sequence[np.ndarray]
@@ -55,16 +53,9 @@ def pictures_for(
 ) -> Pictures:
     """Choose the pictures.
 
-    Args:
-        data: a data name, or None.
-        samples: uint8 ``[N, H, W, 3]`` that a file carries, or None.
-        size: of the network's input, for synthetic pictures.
-        limit: number of pictures at most; spread evenly over the split.
-        seed: of synthetic pictures.
-        require_real: synthetic pictures are an error.
-        split: of the data.
-        allow_code: ``module:function`` data may run.
-        progress: a warning is given where the pictures are synthetic.
+    ``data``: a data name, or None. ``samples``: uint8 ``[N, H, W, 3]`` that a file carries, or None. ``size``: of the
+    network's input, for synthetic pictures. ``limit``: number of pictures at most; spread evenly over the split.
+    ``require_real``: synthetic pictures are an error.
 
     Raises:
         BadInput: the data cannot be read or are empty; or only synthetic pictures are left with ``require_real``.

@@ -20,11 +20,9 @@ SPIN_S = 0.001
 class Arrivals:
     """A stream of requests.
 
-    Attributes:
-        at_s: float64 [n], ascending: when each is scheduled, from the start of the stream.
-        sizes: numbers of waiting pictures that may be answered together, ascending, the first 1.
-        bound_ms: latency that is to be kept.
-        most_late: the stream ends when more than so many were answered later than that.
+    ``at_s``: float64 [n], ascending: when each is scheduled, from the start of the stream. ``sizes``: numbers of
+    waiting pictures that may be answered together, ascending, the first 1. ``bound_ms``: latency that is to be kept.
+    ``most_late``: the stream ends when more than so many were answered later than that.
     """
 
     at_s: np.ndarray
@@ -41,12 +39,8 @@ def poisson(rate_per_s: float, n: int, seed: int) -> np.ndarray:
 def answer(arrivals: Arrivals, call: Callable[[str], Callable[[], object]]) -> np.ndarray:
     """Answer the requests in order, as many waiting ones together as may be.
 
-    Args:
-        arrivals: the stream.
-        call: makes the call of a name, ``compute/4`` for four pictures.
-
-    Returns:
-        Latencies from the scheduled time to the answer, float64 [n] in ms; fewer than arrived when too many were late.
+    ``call``: makes the call of a name, ``compute/4`` for four pictures. Returns latencies from the scheduled time to
+    the answer, float64 [n] in ms; fewer than arrived when too many were late.
     """
     calls = [call(f"compute/{size}") for size in arrivals.sizes]
     for one in calls:

@@ -23,14 +23,8 @@ def time_block(
 
     The garbage collector rests during the block. Reading the clock costs some 0.1 µs a call.
 
-    Args:
-        call: runs one batch and returns when its answer is complete.
-        block_ms: length of the block.
-        least: number of calls.
-        clock: monotonic, in ns.
-
-    Returns:
-        Milliseconds of each timed call, in order.
+    ``call``: runs one batch and returns when its answer is complete. ``block_ms``: length of the block. ``least``:
+    number of calls. ``clock``: monotonic, in ns. Returns milliseconds of each timed call, in order.
 
     Raises:
         SystemTrouble: the clock went backwards or stood still.
@@ -59,8 +53,7 @@ def time_block_on_device(
 ) -> tuple[array[float], array[float]]:
     """As :func:`time_block`, for a call that returns what the device's clock counted: both times of every call.
 
-    Returns:
-        Milliseconds by the host's clock and by the device's, call by call.
+    Returns milliseconds by the host's clock and by the device's, call by call.
 
     Raises:
         SystemTrouble: a clock went backwards or stood still.

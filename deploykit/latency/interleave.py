@@ -66,10 +66,7 @@ def schedule(names: Sequence[str], timed: Sequence[str], seed: int) -> Iterator[
     them, also has one of each further kind. The order within a round is random, so that no variant always follows the
     same one.
 
-    Args:
-        names: of the variants.
-        timed: what is timed, the primary kind first.
-        seed: equal seeds give equal orders.
+    ``timed``: what is timed, the primary kind first.
     """
     generator = np.random.default_rng(seed)
     number = 0

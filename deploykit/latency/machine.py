@@ -25,8 +25,7 @@ CLOCK_CHANGE = 0.10
 class Watch:
     """Looks at the machine now and then; :meth:`finish` says what disturbed it.
 
-    Attributes:
-        root: of the kernel's CPU tree.
+    ``root``: of the kernel's CPU tree.
     """
 
     root: Path = CPUS
@@ -57,8 +56,7 @@ class Watch:
     def finish(self, own_cpu_s: float) -> tuple[dict[str, Condition], list[str]]:
         """What was seen, and the warnings that follow from it.
 
-        Args:
-            own_cpu_s: processor time of the measurement itself, its workers included.
+        ``own_cpu_s``: processor time of the measurement itself, its workers included.
         """
         facts: dict[str, Condition | None] = {}
         busy, steal = self._shares(own_cpu_s)
@@ -91,8 +89,7 @@ class Watch:
 def warnings_of(facts: Mapping[str, Any]) -> list[str]:
     """The sentences for a report.
 
-    Args:
-        facts: as :meth:`Watch.finish` collects them.
+    ``facts``: as :meth:`Watch.finish` collects them.
     """
     found = []
     if facts.get("load_of_others", 0) > BUSY:
@@ -176,10 +173,7 @@ def quietest_core(seconds: float = 0.2) -> int | None:
 def load_warnings(share: float, threads: int, available: int) -> list[str]:
     """Warnings about what was seen before anything was timed.
 
-    Args:
-        share: from :func:`busy_share`.
-        threads: of each variant.
-        available: cores.
+    ``share``: from :func:`busy_share`. ``available``: cores.
     """
     found = []
     if share > BUSY:
@@ -199,8 +193,7 @@ def load_warnings(share: float, threads: int, available: int) -> list[str]:
 def drift(medians: np.ndarray) -> float:
     """How much slower (above 0) the last quarter of the blocks is than the first, as a ratio.
 
-    Args:
-        medians: [blocks] of one variant, in order of time.
+    ``medians``: [blocks] of one variant, in order of time.
     """
     quarter = max(1, len(medians) // 4)
     return float(np.median(medians[-quarter:]) / np.median(medians[:quarter]) - 1)

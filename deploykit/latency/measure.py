@@ -40,16 +40,9 @@ def measure(
     crashes, hangs or answers NaN is recorded as failed and the others go on. Scenarios and sweeps follow; what goes wrong
     in them is noted and leaves the primary figures as they are.
 
-    Args:
-        openers: variant → how its worker makes it.
-        baseline: name among them.
-        settings: how.
-        progress: one bar of seconds.
-        threaded: makes the openers of the thread sweep.
-        pairs: variant and its own reference: speed-ups that must be tight as well, beside those over the baseline.
-
-    Returns:
-        All samples with their rounds; speed-ups are computed from them by :func:`ratio`.
+    ``openers``: variant → how its worker makes it. ``baseline``: name among them. ``threaded``: makes the openers of
+    the thread sweep. ``pairs``: variant and its own reference: speed-ups that must be tight as well, beside those over
+    the baseline. Returns all samples with their rounds; speed-ups are computed from them by :func:`ratio`.
     """
     found = Measured({name: Times() for name in openers})
     share = noise.busy_share()

@@ -49,8 +49,7 @@ class Gpu:
 
     def clock_mhz(self) -> int | None:
         """Clock of the multiprocessors now."""
-        found: int | None = self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)
-        return found
+        return self._ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM)
 
     def throttled_by(self) -> list[str]:
         """Why the clock is held down just now."""
@@ -79,8 +78,7 @@ POWERCAP = Path("/sys/class/powercap")
 class Meters:
     """All meters that can be read here; idle draw counts, and so does what others do meanwhile.
 
-    Args:
-        root: of the kernel's powercap tree.
+    ``root``: of the kernel's powercap tree.
     """
 
     def __init__(self, root: Path = POWERCAP) -> None:

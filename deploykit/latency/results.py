@@ -20,10 +20,8 @@ Status = Literal["ok", "failed", "skipped"]
 class Block:
     """What one block gave.
 
-    Attributes:
-        host: float64 [n] ms by the host's clock.
-        device: float64 [n] ms by the device's own clock, or None.
-        energy_mj: of one call, or None.
+    ``host``: float64 [n] ms by the host's clock. ``device``: float64 [n] ms by the device's own clock, or None.
+    ``energy_mj``: of one call, or None.
     """
 
     host: np.ndarray
@@ -35,11 +33,9 @@ class Block:
 class Series:
     """Everything that was timed of one call of one variant.
 
-    Attributes:
-        blocks: round → host times [n] in ms.
-        device: round → device times [n] in ms; empty where the device has no clock.
-        energy_mj: of one call, one figure per block; empty without a meter.
-        warmup: calls made before the first block.
+    ``blocks``: round → host times [n] in ms. ``device``: round → device times [n] in ms; empty where the device has no
+    clock. ``energy_mj``: of one call, one figure per block; empty without a meter. ``warmup``: calls made before the
+    first block.
     """
 
     blocks: dict[int, np.ndarray] = field(default_factory=dict)
@@ -60,14 +56,9 @@ class Series:
 class Extra:
     """A measurement beside the primary ones.
 
-    Attributes:
-        scenario: ``multi_stream``, ``offline``, ``server``, or ``single_stream`` in a sweep.
-        batch: pictures of a call.
-        threads: of the CPU.
-        series: its samples; of ``server`` one block of latencies from the scheduled time.
-        sweep: ``batch`` or ``threads`` where it belongs to one.
-        rate_per_s: of ``server``.
-        bound_ms: of ``server``.
+    ``scenario``: ``multi_stream``, ``offline``, ``server``, or ``single_stream`` in a sweep. ``batch``: pictures of a
+    call. ``series``: its samples; of ``server`` one block of latencies from the scheduled time. ``sweep``: ``batch`` or
+    ``threads`` where it belongs to one.
     """
 
     scenario: str
@@ -127,13 +118,9 @@ class Ratio:
 class Measured:
     """The whole measurement.
 
-    Attributes:
-        times: variant → what was measured.
-        stop_reason: ``interval`` or ``time limit``; None where nothing could be timed.
-        noise_floor_ratio: of the two copies of the baseline; None where there is no interval.
-        warnings: what disturbed it.
-        conditions: what the machine did meanwhile.
-        rounds: number of rounds.
+    ``times``: variant → what was measured. ``stop_reason``: ``interval`` or ``time limit``; None where nothing could be
+    timed. ``noise_floor_ratio``: of the two copies of the baseline; None where there is no interval. ``warnings``: what
+    disturbed it. ``conditions``: what the machine did meanwhile. ``rounds``: number of rounds.
     """
 
     times: dict[str, Times]

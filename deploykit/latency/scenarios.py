@@ -29,10 +29,8 @@ MOST_PROBES = 12
 class Served:
     """What the search found.
 
-    Attributes:
-        rate_per_s: the highest rate that kept the bound; None where none did.
-        latencies_ms: float64 [n] of the requests at that rate.
-        note: why there is no rate, or why it may be higher; None where neither is so.
+    ``rate_per_s``: the highest rate that kept the bound; None where none did. ``latencies_ms``: float64 [n] of the
+    requests at that rate. ``note``: why there is no rate, or why it may be higher; None where neither is so.
     """
 
     rate_per_s: float | None
@@ -53,13 +51,9 @@ def highest_rate(
     The rate is bisected on a logarithmic scale, down from one answer after the other without a pause, until the best
     that held and the least that failed are within 5 % of each other. A probe that cannot end in time is not begun.
 
-    Args:
-        probe: lets the requests arrive at the variant; fewer latencies than requests mean that it failed.
-        answer_ms: what one answer to one picture takes.
-        bound_ms: of p99, from the scheduled time.
-        sizes: numbers of pictures that may be answered together.
-        limit_s: of the whole search.
-        seed: of the arrivals; every probe has its own.
+    ``probe``: lets the requests arrive at the variant; fewer latencies than requests mean that it failed.
+    ``answer_ms``: what one answer to one picture takes. ``bound_ms``: of p99, from the scheduled time. ``sizes``:
+    numbers of pictures that may be answered together. ``limit_s``: of the whole search.
     """
     n = least_queries(LATE, CONFIDENCE)
     best, worst = 0.0, 1e3 / answer_ms * (1.0 if len(sizes) == 1 else sizes[-1])
@@ -131,24 +125,12 @@ def _scenario(
 
 
 def interleaved(
-    crew: Crew,
-    calls: Mapping[str, str],
-    what: str,
-    rounds: int,
-    block_ms: float,
-    limit_s: float,
-    progress: Progress,
+    crew: Crew, calls: Mapping[str, str], what: str, rounds: int, block_ms: float, limit_s: float, progress: Progress
 ) -> dict[str, Series]:
     """``rounds`` rounds in random order, fewer where the time is over, after one warm-up block of each.
 
-    Args:
-        crew: the workers; one that fails is taken out, with a note.
-        calls: variant → name of its call.
-        what: is measured, for notes and progress.
-        rounds: number of rounds.
-        block_ms: length of a block.
-        limit_s: of all.
-        progress: one bar.
+    ``crew``: the workers; one that fails is taken out, with a note. ``calls``: variant → name of its call. ``what``: is
+    measured, for notes and progress. ``rounds``: number of rounds. ``block_ms``: length of a block.
     """
     generator = np.random.default_rng(crew.settings.seed)
     series = {name: Series() for name in calls}

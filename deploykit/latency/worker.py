@@ -105,11 +105,8 @@ def serve(connection: Connection, environment: dict[str, str], opener: bytes, co
     ``("served", ms)`` per stream of arrivals, ``("checked", facts)``, ``("done", facts)`` at the end, or
     ``("failed", status, reason)``.
 
-    Args:
-        connection: to the parent.
-        environment: set before anything heavy is imported (threads).
-        opener: a pickled :class:`Opener`.
-        core: where the thread that computes stays once it is loaded; None: anywhere.
+    ``connection``: to the parent. ``environment``: set before anything heavy is imported (threads). ``opener``: a
+    pickled :class:`Opener`. ``core``: where the thread that computes stays once it is loaded; None: anywhere.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     sys.stdout.flush()
@@ -305,10 +302,7 @@ class TimedRunner:
 def open_timed(spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: Opening) -> TimedRunner:
     """The function that a worker calls by name.
 
-    Args:
-        spec: with its target.
-        images: uint8 ``[H, W, 3]``, one batch.
-        preprocessing: of the engine.
-        options: keyword arguments of ``open_runner``.
+    ``spec``: with its target. ``images``: uint8 ``[H, W, 3]``, one batch. ``options``: keyword arguments of
+    ``open_runner``.
     """
     return TimedRunner(spec, images, preprocessing, options)

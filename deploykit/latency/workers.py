@@ -34,12 +34,9 @@ class WorkerFailed(Exception):
 class Worker:
     """One spawned process with one open variant. Use it in a ``with`` block: leaving it ends the process.
 
-    Args:
-        name: of the variant, for messages.
-        opener: how the process makes its subject.
-        threads: of the CPU, set in the process before any library loads.
-        limit_s: how long one answer may take before the worker counts as hung.
-        core: where its one thread stays once it is loaded; None: where the system puts it.
+    ``name``: of the variant, for messages. ``opener``: how the process makes its subject. ``limit_s``: how long one
+    answer may take before the worker counts as hung. ``core``: where its one thread stays once it is loaded; None:
+    where the system puts it.
     """
 
     def __init__(
@@ -59,8 +56,7 @@ class Worker:
         Raises:
             WorkerFailed: it did not load, crashed, or answered NaN.
         """
-        facts: Ready = self._answer("ready")[1]
-        return facts
+        return self._answer("ready")[1]
 
     def block(self, name: str, block_ms: float) -> Block:
         """Grant one block of the call ``name`` and wait for its samples.
@@ -89,8 +85,7 @@ class Worker:
             WorkerFailed: it crashed, or its answer holds NaN.
         """
         self._send(("check",))
-        facts: Checked = self._answer("checked")[1]
-        return facts
+        return self._answer("checked")[1]
 
     def finish(self) -> float:
         """Let it end; returns the processor time that it took, in seconds.
@@ -182,12 +177,8 @@ def is_stationary(medians: list[float]) -> bool:
 def warm_up(block: Callable[[], np.ndarray], limit_s: float) -> tuple[int, bool]:
     """Run blocks until they are stationary; at most 20, and none begins after ``limit_s`` seconds.
 
-    Args:
-        block: times one block and returns its samples in ms.
-        limit_s: of the whole warm-up.
-
-    Returns:
-        The number of calls made, and whether the times had become stationary.
+    ``block``: times one block and returns its samples in ms. ``limit_s``: of the whole warm-up. Returns the number of
+    calls made, and whether the times had become stationary.
     """
     start, calls, medians = time.monotonic(), 0, list[float]()
     while len(medians) < MOST_BLOCKS and (not medians or time.monotonic() - start < limit_s):

@@ -40,12 +40,8 @@ def reestimate_batch_norm(module: nn.Module, batches: Iterable[np.ndarray]) -> i
 
     Only BatchNorm layers run in training mode, so that dropout stays off; no weight changes.
 
-    Args:
-        module: in eval mode; it is left so.
-        batches: prepared inputs, float32 [N, C, H, W], of more than one picture each.
-
-    Returns:
-        The number of BatchNorm layers.
+    ``module``: in eval mode; it is left so. ``batches``: prepared inputs, float32 [N, C, H, W], of more than one
+    picture each. Returns the number of BatchNorm layers.
 
     Raises:
         BadInput: no layer with running statistics; no batch of two pictures or more.

@@ -83,12 +83,9 @@ def build(
 ) -> nn.Module:
     """A freshly initialised network in training mode; ``arch.shapes`` are applied.
 
-    Args:
-        arch: ``SOURCE:NAME`` or a parsed one.
-        num_classes: outputs; None: what ``arch.kwargs`` says, else the network's own default.
-        kwargs: further arguments of the builder, over those of ``arch``.
-        download: fetch the library's pretrained weights; the head is replaced where ``num_classes`` differs.
-        allow_code: ``module:…`` may run.
+    ``arch``: ``SOURCE:NAME`` or a parsed one. ``num_classes``: outputs; None: what ``arch.kwargs`` says, else the
+    network's own default. ``kwargs``: further arguments of the builder, over those of ``arch``. ``download``: fetch the
+    library's pretrained weights; the head is replaced where ``num_classes`` differs.
 
     Raises:
         BadInput: an unknown name, arguments the network does not take, or user code that may not run.

@@ -16,8 +16,7 @@ class RawHeads(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Run backbone and head; resizing, anchors, decoding and NMS stay outside."""
         features = self.backbone(x)
-        raw: dict[str, Tensor] = self.head(list(features.values()) if isinstance(features, dict) else [features])
-        return raw
+        return self.head(list(features.values()) if isinstance(features, dict) else [features])
 
 
 def is_single_stage(module: nn.Module) -> bool:

@@ -36,9 +36,8 @@ _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...], tuple[int, ...]]:
     """Open a ``.pt2`` file.
 
-    Returns:
-        The ``ExportedProgram``, a module that runs it, and the shapes of its one
-        input and of its first output, with −1 where a dimension is dynamic.
+    Returns the ``ExportedProgram``, a module that runs it, and the shapes of its one input and of its first output,
+    with −1 where a dimension is dynamic.
 
     Raises:
         BadInput: no ``.pt2``, one that would need unpickling, in training mode, or with several inputs.

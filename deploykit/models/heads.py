@@ -38,8 +38,7 @@ def output_size(module: nn.Module) -> int:
 def replace_head(module: nn.Module, num_classes: int) -> str:
     """Put a freshly initialised head with ``num_classes`` outputs in place of the old one.
 
-    Returns:
-        The name of the head layer.
+    Returns the name of the head layer.
 
     Raises:
         BadInput: no single head, or ``num_classes`` below 1.

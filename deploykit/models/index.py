@@ -58,11 +58,9 @@ INDEX = Path(__file__).with_name("index.json.gz")
 class Group:
     """Networks that share all names and shapes.
 
-    Attributes:
-        names: digest of the tensors' names.
-        shapes: digest of names and shapes, the head's number of classes left free.
-        head: tensors whose first dimension is the number of classes.
-        classes: members as ``SOURCE:NAME[:arguments]``; those in one list gave equal outputs.
+    ``names``: digest of the tensors' names. ``shapes``: digest of names and shapes, the head's number of classes left
+    free. ``head``: tensors whose first dimension is the number of classes. ``classes``: members as
+    ``SOURCE:NAME[:arguments]``; those in one list gave equal outputs.
     """
 
     names: str

@@ -150,21 +150,13 @@ class RunsModel(Protocol):
 
 
 def load_model(
-    path: Path | str,
-    *,
-    arch: str | None = None,
-    size: int | None = None,
-    allow_code: bool = False,
-    finite: bool = True,
+    path: Path | str, *, arch: str | None = None, size: int | None = None, allow_code: bool = False, finite: bool = True
 ) -> LoadedModel:
     """Load a deploykit ``.pt``, a bare or wrapped state dict, a ``.safetensors`` or a ``.pt2`` file.
 
-    Args:
-        path: of the file.
-        arch: what the tensors are, where recognition cannot tell (``torchvision:resnet18``).
-        size: input size in pixels, where the file does not carry it or another one is wanted.
-        allow_code: ``module:…`` networks may run.
-        finite: refuse weights that are NaN or infinite.
+    ``arch``: what the tensors are, where recognition cannot tell (``torchvision:resnet18``). ``size``: input size in
+    pixels, where the file does not carry it or another one is wanted. ``finite``: refuse weights that are NaN or
+    infinite.
 
     Raises:
         BadInput: not a model file, not recognised, ambiguous, not strictly loadable, or with NaN weights.
@@ -178,10 +170,7 @@ def load_model(
         file = parse_model_file(content, path)
         if arch is not None and _contradicts(parse_arch(arch), file.arch):
             raise BadInput(
-                f"{path} carries its own architecture",
-                got=arch,
-                expected=arch_text(file.arch),
-                fix="Leave --arch out.",
+                f"{path} carries its own architecture", got=arch, expected=arch_text(file.arch), fix="Leave --arch out."
             )
         return _own(path, file, size, allow_code, finite)
     return _foreign(path, content, arch, size, allow_code, finite)

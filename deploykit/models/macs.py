@@ -25,10 +25,8 @@ class LayerCount:
 class Counts:
     """The counts of one network for one picture.
 
-    Attributes:
-        params: all parameters.
-        macs: multiply-accumulates of convolutions, linear layers and attention; element-wise work is not counted.
-        layers: in the order in which they ran.
+    ``params``: all parameters. ``macs``: multiply-accumulates of convolutions, linear layers and attention;
+    element-wise work is not counted. ``layers``: in the order in which they ran.
     """
 
     params: int

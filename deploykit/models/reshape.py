@@ -31,9 +31,7 @@ def reshape(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> nn.Module
     The new tensors are zero: load a state dict next. A depthwise convolution stays one (groups follow its channels);
     a grouped one keeps its groups, so that its inputs are ``weight.shape[1] · groups``.
 
-    Args:
-        module: a stock network.
-        shapes: tensor name → new shape; names that already fit are left alone.
+    ``shapes``: tensor name → new shape; names that already fit are left alone.
 
     Raises:
         BadInput: a name is not in the network, or the number of dimensions differs.

@@ -103,8 +103,7 @@ def from_module(name: str, kwargs: Kwargs, allow_code: bool) -> nn.Module:
     """
     if not allow_code:
         raise BadInput(
-            f"the network {name} is user code, which may not run here",
-            fix="Pass --allow-code if you trust it.",
+            f"the network {name} is user code, which may not run here", fix="Pass --allow-code if you trust it."
         )
     place, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 class Tested:
     """One of several tests.
 
-    Attributes:
-        rejected: whether its hypothesis is rejected with all tests taken together.
-        alpha: the level that its own p-value was compared with; where a smaller p-value stopped the procedure before
-            its turn, the level at which that happened.
+    ``rejected``: whether its hypothesis is rejected with all tests taken together. ``alpha``: the level that its own
+    p-value was compared with; where a smaller p-value stopped the procedure before its turn, the level at which that
+    happened.
     """
 
     rejected: bool
@@ -29,12 +28,8 @@ def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[Tested]:
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
 
-    Args:
-        p_values: in any order, each in [0, 1].
-        alpha: of the whole family.
-
-    Returns:
-        One result per test, in the order given.
+    ``p_values``: in any order, each in [0, 1]. ``alpha``: of the whole family. Returns one result per test, in the
+    order given.
 
     Raises:
         ValueError: a p-value or a level out of range.
@@ -57,12 +52,9 @@ MOST_FACTOR = 1e6
 def factor_needed(p_value: Callable[[float], float], alpha: float) -> float | None:
     """The smallest multiple of the sample, of the same rates, whose p-value is at most ``alpha``.
 
-    Args:
-        p_value: of a sample that is ``factor`` times as large; falls as it grows.
-        alpha: level that must be reached.
-
-    Returns:
-        A factor of at least 1; None where a million times as much would not do: the estimate lies on the limit.
+    ``p_value``: of a sample that is ``factor`` times as large; falls as it grows. ``alpha``: level that must be
+    reached. Returns a factor of at least 1; None where a million times as much would not do: the estimate lies on the
+    limit.
     """
     low, high = 1.0, 1.0
     while p_value(high) > alpha:

@@ -12,11 +12,7 @@ _BESIDE = 1e-9
 
 
 def bootstrap_mean(
-    differences: np.ndarray,
-    level: float = 0.95,
-    *,
-    seed: int = 0,
-    resamples: int = 10_000,
+    differences: np.ndarray, level: float = 0.95, *, seed: int = 0, resamples: int = 10_000
 ) -> tuple[float, float]:
     """The bootstrap interval of the mean of paired differences, whole pairs being resampled.
 
@@ -25,14 +21,8 @@ def bootstrap_mean(
 
     Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13 (percentile intervals).
 
-    Args:
-        differences: [n], one per image.
-        level: of confidence, two-sided.
-        seed: equal seeds give equal intervals.
-        resamples: number of bootstrap samples.
-
-    Returns:
-        Low and high, in the unit of ``differences``.
+    ``differences``: [n], one per image. ``level``: of confidence, two-sided. ``resamples``: number of bootstrap
+    samples. Returns low and high, in the unit of ``differences``.
 
     Raises:
         ValueError: no differences, or a value that is not finite.
@@ -69,14 +59,9 @@ def score_interval(only_first: int, only_second: int, n: int, level: float = 0.9
     Source: T. Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
     design", Statistics in Medicine 17 (1998), eqs. 7-10.
 
-    Args:
-        only_first: number of images that only the first classifier gets right.
-        only_second: number of images that only the second gets right.
-        n: number of images.
-        level: of confidence, two-sided.
-
-    Returns:
-        Low and high, ratios in [-1, 1].
+    ``only_first``: number of images that only the first classifier gets right. ``only_second``: number of images that
+    only the second gets right. ``n``: number of images. ``level``: of confidence, two-sided. Returns low and high,
+    ratios in [-1, 1].
 
     Raises:
         ValueError: counts below 0 or above ``n``.
@@ -108,12 +93,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Source: Q. McNemar, Psychometrika 12 (1947); Fagerland, Lydersen and Laake, "The McNemar test for binary
     matched-pairs data: mid-p and asymptotic are better than exact conditional", BMC Med. Res. Methodol. 13:91 (2013).
 
-    Args:
-        only_first: number of images that only the first classifier gets right.
-        only_second: number of images that only the second gets right.
-
-    Returns:
-        p in [0, 1]; 1 where they never disagree.
+    ``only_first``: number of images that only the first classifier gets right. ``only_second``: number of images that
+    only the second gets right. Returns p in [0, 1]; 1 where they never disagree.
 
     Raises:
         ValueError: a negative count.

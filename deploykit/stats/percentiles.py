@@ -27,9 +27,7 @@ def percentile(samples: np.ndarray, share: float) -> float:
 
     Source: Hyndman and Fan, "Sample quantiles in statistical packages", The American Statistician 50 (1996).
 
-    Args:
-        samples: [n], pooled over all blocks, outliers included.
-        share: in (0, 1]; 0.99 for p99.
+    ``samples``: [n], pooled over all blocks, outliers included. ``share``: in (0, 1]; 0.99 for p99.
 
     Raises:
         ValueError: no samples, one that is not finite, or a share out of range.
@@ -54,12 +52,8 @@ def percentile_interval(
     Source: Davison and Hinkley, *Bootstrap Methods and their Application* (1997), sections 3.8 (hierarchical data) and
     5.2.1 (percentile method); :mod:`deploykit.stats.ratio`.
 
-    Args:
-        blocks: samples of each block in the order of time, each of any length of at least 1.
-        share: in (0, 1].
-        level: of confidence, two-sided.
-        seed: equal seeds give equal intervals.
-        resamples: number of bootstrap samples.
+    ``blocks``: samples of each block in the order of time, each of any length of at least 1. ``share``: in (0, 1].
+    ``level``: of confidence, two-sided. ``resamples``: number of bootstrap samples.
 
     Raises:
         ValueError: fewer than two blocks.
@@ -92,11 +86,9 @@ CONFIDENCE = 0.99
 class Estimate:
     """A percentile that holds with the wished confidence.
 
-    Attributes:
-        value: the sample that is claimed as the percentile, in the unit of the samples; None with too few of them.
-        over: t, how many of the highest samples the claim allows over it; 0 where there is no value.
-        n: number of samples.
-        needed: how many samples would have allowed a first claim.
+    ``value``: the sample that is claimed as the percentile, in the unit of the samples; None with too few of them.
+    ``over``: t, how many of the highest samples the claim allows over it; 0 where there is no value. ``n``: number of
+    samples. ``needed``: how many samples would have allowed a first claim.
     """
 
     value: float | None
@@ -110,14 +102,8 @@ def least_queries(over: int, share: float, confidence: float = CONFIDENCE, toler
 
     Published counts for one call over: 64 for p90, 662 for p99.
 
-    Args:
-        over: t, number of calls above the bound, at least 0.
-        share: p in (0, 1); 0.99 for p99.
-        confidence: c in (0, 1).
-        tolerance: d, how far the share may be missed; in [0, share).
-
-    Returns:
-        n = h + t.
+    ``over``: t, number of calls above the bound, at least 0. ``share``: p in (0, 1); 0.99 for p99. ``confidence``: c in
+    (0, 1). ``tolerance``: d, how far the share may be missed; in [0, share). Returns n = h + t.
 
     Raises:
         ValueError: a negative count, or numbers out of range.
@@ -146,14 +132,9 @@ def percentile_estimate(samples: np.ndarray, share: float, confidence: float = C
     """The percentile that LoadGen reports for ``single_stream`` and ``multi_stream``: never below the true one, with
     the wished confidence, because it gives up as many of the highest samples as the count allows and no more.
 
-    Args:
-        samples: [n] latencies, all of them; outliers too.
-        share: p in (0, 1); 0.9 for p90.
-        confidence: c in (0, 1).
-
-    Returns:
-        The t-th largest sample, t being the most calls over the bound that n calls allow; no value below the least
-        number of samples.
+    ``samples``: [n] latencies, all of them; outliers too. ``share``: p in (0, 1); 0.9 for p90. ``confidence``: c in
+    (0, 1). Returns the t-th largest sample, t being the most calls over the bound that n calls allow; no value below
+    the least number of samples.
 
     Raises:
         ValueError: a sample that is not finite, or numbers out of range.

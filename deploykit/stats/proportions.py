@@ -17,13 +17,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927);
     recommended by Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", Statistical Science 16 (2001).
 
-    Args:
-        successes: how many of ``n`` succeeded.
-        n: number of trials, at least 1.
-        level: of confidence, two-sided.
-
-    Returns:
-        Low and high, ratios in [0, 1].
+    ``successes``: how many of ``n`` succeeded. ``n``: number of trials, at least 1. ``level``: of confidence,
+    two-sided. Returns low and high, ratios in [0, 1].
 
     Raises:
         ValueError: no trials, or successes outside 0…n.
@@ -46,10 +41,8 @@ def proportion_p(successes: float, n: float, share: float) -> float:
 
     Source: E. B. Wilson, JASA 22 (1927).
 
-    Args:
-        successes: of ``n`` trials; need not be whole, so that larger samples of the same rate can be asked for.
-        n: number of trials, above 0.
-        share: the limit, in [0, 1].
+    ``successes``: of ``n`` trials; need not be whole, so that larger samples of the same rate can be asked for. ``n``:
+    number of trials, above 0. ``share``: the limit, in [0, 1].
 
     Raises:
         ValueError: no trials, or successes outside 0…n.
@@ -69,11 +62,8 @@ def paired_p(only_first: float, only_second: float, n: float, difference: float)
 
     Source: T. Tango, Statistics in Medicine 17 (1998), eqs. 7-10.
 
-    Args:
-        only_first: images that only the first classifier gets right; need not be whole.
-        only_second: images that only the second gets right.
-        n: number of images, above 0.
-        difference: the limit, in [-1, 1].
+    ``only_first``: images that only the first classifier gets right; need not be whole. ``only_second``: images that
+    only the second gets right. ``n``: number of images, above 0. ``difference``: the limit, in [-1, 1].
 
     Raises:
         ValueError: counts below 0 or above ``n``.
@@ -102,12 +92,8 @@ def unpaired_p(right_first: float, n_first: float, right_second: float, n_second
     The statistic uses the rates as estimated, each with half a success added (Agresti and Caffo, The American
     Statistician 54, 2000, add one to each cell), so that it stays finite at 0 and 1.
 
-    Args:
-        right_first: successes of the first, of ``n_first``.
-        n_first: above 0.
-        right_second: successes of the second, of ``n_second``.
-        n_second: above 0.
-        difference: the limit.
+    ``right_first``: successes of the first, of ``n_first``. ``n_first``, ``n_second``: above 0. ``right_second``:
+    successes of the second, of ``n_second``.
     """
     if min(n_first, n_second) <= 0:
         raise ValueError("unpaired_p needs trials of both")

@@ -24,9 +24,8 @@ def expanded_tail(tail: float, n: int) -> float:
     Source: Hesterberg, "What teachers should know about the bootstrap", The American Statistician 69 (2015), section
     4.5 (expanded percentile interval).
 
-    Args:
-        tail: wished on each side, in (0, 0.5); 0.025 for 95 %.
-        n: of independent units that are resampled, at least 2.
+    ``tail``: wished on each side, in (0, 0.5); 0.025 for 95 %. ``n``: of independent units that are resampled, at least
+    2.
     """
     from scipy.special import ndtr, stdtrit
 
@@ -54,9 +53,8 @@ def speed_up(baseline: np.ndarray, candidate: np.ndarray) -> float:
     Both blocks of a round were measured within moments of each other, so whatever slows the machine for longer than a
     round cancels in their ratio, which it does not in a ratio of medians taken from different minutes.
 
-    Args:
-        baseline: [rounds], typical time of each round's block, above 0, any unit.
-        candidate: [rounds], of the same rounds and unit.
+    ``baseline``: [rounds], typical time of each round's block, above 0, any unit. ``candidate``: [rounds], of the same
+    rounds and unit.
 
     Raises:
         ValueError: no rounds, different numbers of them, or a time that is not above 0 and finite.
@@ -65,12 +63,7 @@ def speed_up(baseline: np.ndarray, candidate: np.ndarray) -> float:
 
 
 def speed_up_interval(
-    baseline: np.ndarray,
-    candidate: np.ndarray,
-    level: float = 0.95,
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
+    baseline: np.ndarray, candidate: np.ndarray, level: float = 0.95, *, seed: int = 0, resamples: int = 2000
 ) -> tuple[float, float]:
     """The interval of :func:`speed_up`: circular block bootstrap over rounds.
 
@@ -78,12 +71,8 @@ def speed_up_interval(
     narrow with so few runs (they covered 88 % instead of 95 % at 20 rounds in the simulation of the tests), so the tails
     are those of Student's t with as many runs (:func:`deploykit.stats.ratio.expanded_tail`).
 
-    Args:
-        baseline: [rounds].
-        candidate: [rounds], of the same rounds.
-        level: of confidence, two-sided.
-        seed: equal seeds give equal intervals.
-        resamples: number of bootstrap samples.
+    ``baseline``: [rounds]. ``candidate``: [rounds], of the same rounds. ``level``: of confidence, two-sided.
+    ``resamples``: number of bootstrap samples.
 
     Raises:
         ValueError: as :func:`speed_up`, and fewer than 5 rounds.
@@ -124,11 +113,9 @@ _CHUNK = 8_000_000
 class LogRatio:
     """A log speed-up with its bootstrap distribution.
 
-    Attributes:
-        estimate: log of the speed-up.
-        draws: float64 [resamples], sorted; empty below five rounds.
-        runs: of neighbouring rounds in each resample, the independent units (degrees of freedom and one).
-        rounds: that it was measured in, all measurements together.
+    ``estimate``: log of the speed-up. ``draws``: float64 [resamples], sorted; empty below five rounds. ``runs``: of
+    neighbouring rounds in each resample, the independent units (degrees of freedom and one). ``rounds``: that it was
+    measured in, all measurements together.
     """
 
     estimate: float
@@ -192,11 +179,8 @@ class LogRatio:
 def log_ratio(baseline: np.ndarray, candidate: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> LogRatio:
     """The bootstrap distribution of the log of :func:`deploykit.stats.ratio.speed_up`.
 
-    Args:
-        baseline: [rounds], typical time of each round's block.
-        candidate: [rounds], of the same rounds and unit.
-        seed: equal seeds give equal draws.
-        resamples: number of bootstrap samples.
+    ``baseline``: [rounds], typical time of each round's block. ``candidate``: [rounds], of the same rounds and unit.
+    ``resamples``: number of bootstrap samples.
 
     Raises:
         ValueError: as :func:`deploykit.stats.ratio.speed_up`.
@@ -223,9 +207,7 @@ def pooled(parts: Sequence[LogRatio], *, seed: int = 0) -> LogRatio:
     estimate of the variance between studies; Satterthwaite, Biometrics Bulletin 2 (1946): the degrees of freedom of both
     variances together, so that two measurements that disagree claim little.
 
-    Args:
-        parts: at least one; those below five rounds are left out where others are known.
-        seed: of the pairing of draws.
+    ``parts``: at least one; those below five rounds are left out where others are known.
     """
     known = [one for one in parts if one.known]
     if len(known) < 2:
@@ -270,12 +252,7 @@ def change(new: LogRatio, old: LogRatio, *, seed: int = 0) -> LogRatio:
 def normal_ratio(estimate: float, low: float, high: float, level: float, rounds: int) -> LogRatio:
     """A distribution for a ratio of which only the interval is known: log-normal, as wide as the interval.
 
-    Args:
-        estimate: of the speed-up.
-        low: of its interval, above 0.
-        high: of its interval.
-        level: of the interval.
-        rounds: that it came from, at least 2.
+    ``low``: of its interval, above 0. ``rounds``: that it came from, at least 2.
     """
     from scipy.special import ndtri
 

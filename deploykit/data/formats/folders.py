@@ -64,11 +64,9 @@ def pictures_below(folder: Path) -> list[str]:
 def source_of(asked: Asked, places: dict[str, Path], *, published: bool = False, natural: bool = True) -> DataSource:
     """Class folders as data.
 
-    Args:
-        asked: the name, and what to do about pictures that cannot be read.
-        places: split → its folder of class folders; ``pool``: the test split is chosen from it.
-        published: see :class:`deploykit.data.source.DataSource`.
-        natural: pictures may be small and of one size, which is looked at.
+    ``asked``: the name, and what to do about pictures that cannot be read. ``places``: split → its folder of class
+    folders; ``pool``: the test split is chosen from it. ``natural``: pictures may be small and of one size, which is
+    looked at.
 
     Raises:
         BadInput: no class folders, one class only, or no pictures.

@@ -64,13 +64,8 @@ TEXTURE_CONTRAST = (0.2, 0.4)
 def draw_shapes(key: np.ndarray, labels: np.ndarray, side: int) -> np.ndarray:
     """One textured shape a picture, rotated by any angle, partly covered by a bar, on a shaded ground, with noise.
 
-    Args:
-        key: uint64 ``[n]``, decides everything but the class.
-        labels: int64 ``[n]``, shape × 3 + texture.
-        side: pixels.
-
-    Returns:
-        uint8 ``[n, side, side, 3]``.
+    ``key``: uint64 ``[n]``, decides everything but the class. ``labels``: int64 ``[n]``, shape × 3 + texture. ``side``:
+    pixels. Returns uint8 ``[n, side, side, 3]``.
     """
     r = uniforms(key, 24)
     axis = (np.arange(side, dtype=np.float32) + np.float32(0.5)) * np.float32(2 / side) - 1

@@ -18,10 +18,8 @@ _CONVS = ("Conv", "FusedConv", "NhwcFusedConv", "QLinearConv", "ConvInteger")
 def audit(session: Any, spec: Spec, threads: int | None) -> EngineAudit:
     """Nodes per provider, what kinds of nodes the optimized graph has, and the Q and DQ left in it.
 
-    Args:
-        session: that was opened with the assignment recorded.
-        spec: of the artifact; it is opened once more to write the optimized graph.
-        threads: of the session.
+    ``session``: that was opened with the assignment recorded. ``spec``: of the artifact; it is opened once more to
+    write the optimized graph.
 
     Returns:
         ``nodes_by_provider``, ``memcpy_nodes``, ``nodes``, ``convs``, ``int8_convs``, ``ops`` (type → count) and ``qdq_left``

@@ -54,14 +54,8 @@ def bind(
     The shapes of the outputs come from one plain run. An output whose shape depends on more than the input's shape is
     left to ONNX Runtime to allocate at every call.
 
-    Args:
-        session: open.
-        inputs: of it.
-        outputs: of it.
-        x: of the shape to bind.
-        device: ``cpu`` or ``cuda``.
-        graph_id: number of the CUDA graph that is captured for this shape; None: none is captured.
-        index: of the GPU.
+    ``session``: open. ``x``: of the shape to bind. ``device``: ``cpu`` or ``cuda``. ``graph_id``: number of the CUDA
+    graph that is captured for this shape; None: none is captured.
     """
     import onnxruntime as ort
 
@@ -113,15 +107,8 @@ def run_where_it_lies(
 ) -> dict[str, np.ndarray]:
     """Run an array of another library without copying it: it lies on the session's own device.
 
-    Args:
-        session: open.
-        inputs: of it.
-        outputs: of it.
-        seen: the array, of the type and a shape that the session takes.
-        device: ``cpu`` or ``cuda``.
-
-    Returns:
-        Every output by name, new arrays; floating ones as float32.
+    ``session``: open. ``seen``: the array, of the type and a shape that the session takes. ``device``: ``cpu`` or
+    ``cuda``. Returns every output by name, new arrays; floating ones as float32.
     """
     binding = session.io_binding()
     binding.bind_input(inputs[0].name, device, seen.device[1], np.dtype(seen.dtype), list(seen.shape), seen.place)

@@ -99,9 +99,8 @@ class _Source:
 def left_over(ran: onnx.GraphProto, nodes_of: Mapping[str, list[str]]) -> list[UnfusedQdq]:
     """The Q and DQ that became part of no integer kernel and run on their own, each with what keeps it.
 
-    Returns:
-        ``name``, ``type``, ``why``, ``needed`` (at the border: a picture or an answer is float, as it must be) and ``beside``
-        (nodes of the file around it that compute in float).
+    Returns ``name``, ``type``, ``why``, ``needed`` (at the border: a picture or an answer is float, as it must be) and
+    ``beside`` (nodes of the file around it that compute in float).
     """
     makers = {output: node for node in ran.node for output in node.output if output}
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -133,14 +132,7 @@ def left_over(ran: onnx.GraphProto, nodes_of: Mapping[str, list[str]]) -> list[U
 
 RUNS = 30
 _KERNEL = "_kernel_time"
-_KINDS = {
-    "float": "fp32",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "double": "fp64",
-    "int8": "int8",
-    "uint8": "int8",
-}
+_KINDS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64", "int8": "int8", "uint8": "int8"}
 
 
 def optimized_graph(spec: Spec, threads: int | None) -> onnx.GraphProto | None:
@@ -173,15 +165,9 @@ def kernel_times(path: Path, statistic: Callable[[Sequence[float]], Any] = np.me
 def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUNS) -> list[TimedLayer]:
     """Profile a session of its own.
 
-    Args:
-        spec: of the artifact.
-        threads: intra-op.
-        x: one batch, as the engine takes it.
-        runs: calls; the first of them is left out.
-
-    Returns:
-        In the order they run: ``name``, ``type``, ``precision`` (of the first input), ``time_us`` (median of the calls),
-        ``provider``, ``shape`` (of the first output), ``nodes`` (of the file).
+    ``x``: one batch, as the engine takes it. ``runs``: calls; the first of them is left out. Returns in the order they
+    run: ``name``, ``type``, ``precision`` (of the first input), ``time_us`` (median of the calls), ``provider``,
+    ``shape`` (of the first output), ``nodes`` (of the file).
     """
     import onnx
 

@@ -15,10 +15,7 @@ from deploykit.base.errors import Unavailable
 from deploykit.base.targets import ORT_CPU, ORT_CUDA, ORT_TRT, target_of
 
 CPU, CUDA, TENSORRT = (str(target_of(name).provider) for name in (ORT_CPU, ORT_CUDA, ORT_TRT))
-_LIBRARY = {
-    CUDA: "libonnxruntime_providers_cuda.so",
-    TENSORRT: "libonnxruntime_providers_tensorrt.so",
-}
+_LIBRARY = {CUDA: "libonnxruntime_providers_cuda.so", TENSORRT: "libonnxruntime_providers_tensorrt.so"}
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-training")
 CUDA_MEND = f"{target_of(ORT_CUDA).install}, or use @{ORT_CPU}."
 TRT_MEND = (
@@ -36,8 +33,7 @@ def mend_of(provider: str) -> str:
 def preload() -> str:
     """Load CUDA libraries that came with pip (nvidia-*) so that providers find them.
 
-    Returns:
-        What the preloading said, for the doctor; it prints to stdout by itself, which is caught here.
+    Returns what the preloading said, for the doctor; it prints to stdout by itself, which is caught here.
     """
     import onnxruntime
 

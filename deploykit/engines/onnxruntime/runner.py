@@ -60,10 +60,7 @@ class OrtRunner:
         self._dtype = np.dtype(self._input.dtype)
         self._taken = tuple(kind for kind in (self._dtype, np.dtype(np.float32)) if fits(kind, self._input))
         known = of_file(
-            spec.path,
-            session.get_modelmeta().custom_metadata_map,
-            size=size,
-            embedded=self._input.dtype == "uint8",
+            spec.path, session.get_modelmeta().custom_metadata_map, size=size, embedded=self._input.dtype == "uint8"
         )
         self.preprocessing, self.classes = known.preprocessing, known.classes
         self.notes = list(known.notes)

@@ -26,9 +26,7 @@ _NOISE = (
 def plain_words(error: object, most: int = MOST) -> str:
     """The message of an error of ONNX Runtime on one line, with neither C++ signatures nor source lines.
 
-    Args:
-        error: the exception, or its text.
-        most: characters; what is longer ends at a word, with an ellipsis.
+    ``error``: the exception, or its text. ``most``: characters; what is longer ends at a word, with an ellipsis.
     """
     text = " ".join(str(error).split())
     for noise in _NOISE:
@@ -87,13 +85,8 @@ def create_session(
 
     Threads wait without spinning unless ``spinning=1``; results are deterministic where kernels allow it.
 
-    Args:
-        path: of the ``.onnx``.
-        target: with a provider of ONNX Runtime.
-        options: of the spec.
-        threads: intra-op; None: ONNX Runtime's default, one per core.
-        optimized_to: where to write the graph that really runs, for audits.
-        profile_to: record a profile of every run, in a file whose name begins so.
+    ``path``: of the ``.onnx``. ``target``: with a provider of ONNX Runtime. ``optimized_to``: where to write the graph
+    that really runs, for audits. ``profile_to``: record a profile of every run, in a file whose name begins so.
 
     Raises:
         BadInput: the file is broken, too new or lacks its external data; an option is unknown or refused.
@@ -167,10 +160,7 @@ def _providers(path: Path, target: str, options: dict[str, str]) -> list[tuple[s
             own["enable_cuda_graph"] = own.pop("cuda_graph")
         return [(provider, own)]
     device = {"device_id": own.pop("device_id", "0")}
-    return [
-        (provider, {**device, **provider_fields(path, own, _gpu_of(options))}),
-        (CUDA, device),
-    ]
+    return [(provider, {**device, **provider_fields(path, own, _gpu_of(options))}), (CUDA, device)]
 
 
 def ort_errors() -> tuple[type[BaseException], ...]:

@@ -54,10 +54,7 @@ _NAMES = {
 def provider_fields(path: Path, options: dict[str, str], gpu: GpuInfo | None) -> dict[str, str]:
     """The provider's own options for ours, with engine and timing caches of this file.
 
-    Args:
-        path: of the ONNX file.
-        options: of the spec.
-        gpu: name and compute capability of the GPU, for the key; None where there is none.
+    ``gpu``: name and compute capability of the GPU, for the key; None where there is none.
     """
     fields = {_NAMES[key]: value for key, value in options.items() if key in _NAMES}
     if "workspace_mib" in options:
@@ -78,10 +75,7 @@ def provider_fields(path: Path, options: dict[str, str], gpu: GpuInfo | None) ->
 def alone_in_cache(path: Path, options: dict[str, str], gpu: GpuInfo | None) -> Iterator[None]:
     """Let one process at a time build engines of a file: the provider writes them in place, where others would read halves.
 
-    Args:
-        path: of the ONNX file.
-        options: of the spec.
-        gpu: as for :func:`provider_fields`.
+    ``gpu``: as for :func:`provider_fields`.
     """
     if options.get("cache", "1") != "1":
         yield

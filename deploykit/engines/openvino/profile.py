@@ -69,13 +69,7 @@ def timed_layers(
 ) -> list[TimedLayer]:
     """Profile a request of its own.
 
-    Args:
-        model: as it was read.
-        x: one batch, as the model takes it.
-        options: of the spec.
-        threads: of the request.
-        path: of the file.
-        runs: calls; the first of them is left out.
+    ``model``: as it was read. ``x``: one batch, as the model takes it. ``runs``: calls; the first of them is left out.
 
     Returns:
         In the order they run: ``name``, ``type``, ``precision``, ``time_us`` (median of the calls), ``kernel``, ``shape`` (of
@@ -119,12 +113,8 @@ def origin(told: str, names: Collection[str]) -> list[str]:
 def left_over(made: Any, path: Path) -> list[UnfusedQdq]:
     """Layers that only quantize, part of no other kernel, each with what it stands behind.
 
-    Args:
-        made: the compiled model.
-        path: of its file; an ``.xml`` does not tell its Q and DQ.
-
-    Returns:
-        ``name``, ``type``, ``why``, ``needed`` (the picture or the answer is float, as it must be) and ``beside``.
+    ``path``: of its file; an ``.xml`` does not tell its Q and DQ. Returns ``name``, ``type``, ``why``, ``needed`` (the
+    picture or the answer is float, as it must be) and ``beside``.
     """
     names = _names(path)
     pairs = {name for name, op in names.items() if op in ("QuantizeLinear", "DequantizeLinear")}

@@ -48,13 +48,8 @@ class PlanAudit(TypedDict):
 def audit_engine(api: Api, engine: Any, pairs: Collection[str] = ()) -> PlanAudit:
     """Layers of an engine, and counts of what matters.
 
-    Args:
-        api: the library.
-        engine: opened.
-        pairs: names of the ONNX nodes that quantize and dequantize, where they are known.
-
-    Returns:
-        The layers, and counts over them.
+    ``pairs``: names of the ONNX nodes that quantize and dequantize, where they are known. Returns the layers, and
+    counts over them.
     """
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(api.member("LayerInformationFormat", "JSON"))

@@ -35,10 +35,8 @@ _DRIVER = re.compile(r"driver version is insufficient|no CUDA-capable device|cud
 class Plan:
     """A built engine.
 
-    Attributes:
-        content: the serialized plan.
-        timing_cache: what the builder measured, to be kept; None where the flavour keeps nothing.
-        settings: the builder's settings as they were set, JSON-able.
+    ``content``: the serialized plan. ``timing_cache``: what the builder measured, to be kept; None where the flavour
+    keeps nothing. ``settings``: the builder's settings as they were set, JSON-able.
     """
 
     content: bytes
@@ -58,14 +56,8 @@ def build_plan(
 ) -> Plan:
     """Build once.
 
-    Args:
-        api: the library.
-        parsed: the network.
-        profiles: for its dynamic inputs.
-        config: the settings.
-        gpu: the one at hand, or None.
-        timing_cache: what earlier builds measured; None: none is used.
-        progress: one bar.
+    ``profiles``: for its dynamic inputs. ``gpu``: the one at hand, or None. ``timing_cache``: what earlier builds
+    measured; None: none is used.
 
     Raises:
         AnswerNo: the builder failed; the reason is its first error.

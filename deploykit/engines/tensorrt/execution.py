@@ -85,9 +85,8 @@ class Execution:
     A recorded graph holds addresses, shapes and scratch memory of the moment it was recorded, so that it is dropped
     when any of them changes; going back to an earlier shape records again, which takes about as long as a few runs.
 
-    Attributes:
-        graphs: whether runs are recorded as CUDA graphs; false after the engine has shown that it cannot be.
-        recorded: how many graphs were recorded so far.
+    ``graphs``: whether runs are recorded as CUDA graphs; false after the engine has shown that it cannot be.
+    ``recorded``: how many graphs were recorded so far.
     """
 
     def __init__(

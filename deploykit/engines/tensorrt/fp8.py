@@ -25,13 +25,8 @@ Q, DQ = "QuantizeLinear", "DequantizeLinear"
 def to_fp8(model: onnx.ModelProto, name: str, target: str) -> tuple[onnx.ModelProto, int]:
     """Turn a graph's int8 Q/DQ into fp8.
 
-    Args:
-        model: with Q/DQ whose zero points are 0, as the TensorRT dialect has them.
-        name: of the file, for messages.
-        target: that is built for, for the mend.
-
-    Returns:
-        A new graph, and how many Q and DQ were turned.
+    ``model``: with Q/DQ whose zero points are 0, as the TensorRT dialect has them. ``name``: of the file, for messages.
+    ``target``: that is built for, for the mend. Returns a new graph, and how many Q and DQ were turned.
 
     Raises:
         BadInput: no int8 Q/DQ, a zero point that is not 0, or an opset that does not know fp8.

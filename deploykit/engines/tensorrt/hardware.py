@@ -20,12 +20,8 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, …_MIN
 class Gpu:
     """One GPU.
 
-    Attributes:
-        index: as CUDA counts it (``CUDA_VISIBLE_DEVICES`` holds).
-        name: of the product.
-        compute_capability: ``9.0``.
-        memory_bytes: all of it.
-        cuda: the newest CUDA that the driver serves, ``13.0``.
+    ``index``: as CUDA counts it (``CUDA_VISIBLE_DEVICES`` holds). ``compute_capability``: ``9.0``. ``memory_bytes``:
+    all of it. ``cuda``: the newest CUDA that the driver serves, ``13.0``.
     """
 
     index: int

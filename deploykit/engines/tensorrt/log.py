@@ -17,8 +17,7 @@ from deploykit.engines.tensorrt.version import Api
 class Said(list[str]):
     """Errors, oldest first.
 
-    Attributes:
-        warnings: beside them.
+    ``warnings``: beside them.
     """
 
     def __init__(self) -> None:

@@ -124,15 +124,8 @@ def check_precision(
 ) -> str | None:
     """Refuse a network that does not hold the precision asked for.
 
-    Args:
-        wanted: as asked, or None.
-        network: its description.
-        allow_fallback: accept it anyway.
-        path: of the file, for the message.
-        target: that is built for, for the mend.
-
-    Returns:
-        What to say where it is accepted nevertheless.
+    ``wanted``: as asked, or None. ``allow_fallback``: accept it anyway. ``path``: of the file, for the message.
+    ``target``: that is built for, for the mend. Returns what to say where it is accepted nevertheless.
 
     Raises:
         AnswerNo: nothing in the network computes in that precision.

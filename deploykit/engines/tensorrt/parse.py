@@ -47,11 +47,8 @@ MOST = 200
 class Parsed:
     """A network definition with the objects that it lives in.
 
-    Attributes:
-        builder: that made it.
-        network: the definition.
-        parser: holds the weights that the network points to; it must live as long as the network.
-        warnings: what the parser said beside (64-bit floats taken as 32-bit ones, clamped constants).
+    ``parser``: holds the weights that the network points to; it must live as long as the network. ``warnings``: what
+    the parser said beside (64-bit floats taken as 32-bit ones, clamped constants).
     """
 
     builder: Any
@@ -68,9 +65,7 @@ class Parsed:
 def parse(api: Api, path: Path) -> Parsed:
     """Parse an ONNX file into a strongly typed network.
 
-    Args:
-        api: the library.
-        path: of the file; external data are found beside it.
+    ``path``: of the file; external data are found beside it.
 
     Raises:
         BadInput: the parser refuses it; names each node, its operator and what to use instead.

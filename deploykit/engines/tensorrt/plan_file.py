@@ -22,10 +22,8 @@ _MASK = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 class Header:
     """What the first bytes of a plan tell.
 
-    Attributes:
-        target: whose plan it is.
-        version: of the library that built it, ``1.7.1.116``.
-        capabilities: that it was built for, where the header tells; empty: it does not.
+    ``target``: whose plan it is. ``version``: of the library that built it, ``1.7.1.116``. ``capabilities``: that it
+    was built for, where the header tells; empty: it does not.
     """
 
     target: str
@@ -71,14 +69,9 @@ def _capabilities(head: bytes) -> tuple[str, ...]:
 def open_plan(api: Api, path: Path, rebuild: str, *, host_code: bool = False) -> tuple[Any, Any]:
     """Deserialize a plan.
 
-    Args:
-        api: the library.
-        path: of the plan.
-        rebuild: the command that makes it again, for the message.
-        host_code: let the plan run the lean runtime inside it, as version-compatible ones need.
-
-    Returns:
-        The runtime, which must live as long as the engine, and the engine.
+    ``rebuild``: the command that makes it again, for the message. ``host_code``: let the plan run the lean runtime
+    inside it, as version-compatible ones need. Returns the runtime, which must live as long as the engine, and the
+    engine.
 
     Raises:
         BadInput: malformed, or of another version of the library.

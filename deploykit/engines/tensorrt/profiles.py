@@ -66,13 +66,8 @@ class Profile:
 def make_profiles(texts: Sequence[str], inputs: Sequence[Declared], batch: int = 8) -> list[Profile]:
     """The profiles of an engine.
 
-    Args:
-        texts: as the user gave them; empty: one from 1 to 32 or ``batch`` where only the batch is dynamic.
-        inputs: of the network.
-        batch: that the profile serves best where ``texts`` names none.
-
-    Returns:
-        Empty where no input is dynamic, else at least one.
+    ``texts``: as the user gave them; empty: one from 1 to 32 or ``batch`` where only the batch is dynamic. ``batch``:
+    that the profile serves best where ``texts`` names none. Returns empty where no input is dynamic, else at least one.
 
     Raises:
         BadInput: a form that cannot be read, a name or rank that the network does not have, sizes that do not rise or are too large, a

@@ -39,10 +39,7 @@ class TensorRTRunner:
 
     ``r(x)`` takes host arrays, and arrays on the GPU that speak DLPack (PyTorch, CuPy), which are copied on the GPU.
 
-    Attributes:
-        gpu: that it runs on.
-        profiles: that the engine was built with.
-        notes: what had to be assumed.
+    ``gpu``: that it runs on. ``profiles``: that the engine was built with. ``notes``: what had to be assumed.
     """
 
     def __init__(

@@ -27,9 +27,7 @@ Makers = dict[str, Any]
 def left_over(layers: list[Any]) -> list[UnfusedQdq]:
     """Q and DQ that are expected to run on their own.
 
-    Args:
-        layers: of the network definition.
-
+    ``layers``: of the network definition.
     """
     graph = _Graph(layers)
     found: list[UnfusedQdq] = []
@@ -149,12 +147,8 @@ class _Graph:
 class PlanLayer:
     """One layer as a plan's inspector tells it.
 
-    Attributes:
-        row: as it is shown.
-        conv: a convolution.
-        only_qdq: it only quantizes or dequantizes.
-        inputs: names of the tensors that it reads.
-        outputs: names of the tensors that it writes.
+    ``row``: as it is shown. ``only_qdq``: it only quantizes or dequantizes. ``inputs``: names of the tensors that it
+    reads. ``outputs``: names of the tensors that it writes.
     """
 
     row: EngineLayer

@@ -56,9 +56,7 @@ FLAVOURS = {one.target: one for one in _BOTH}
 class Api:
     """The loaded library.
 
-    Attributes:
-        flavour: which one.
-        trt: its module.
+    ``flavour``: which one.
     """
 
     flavour: Flavour

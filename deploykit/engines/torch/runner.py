@@ -61,9 +61,7 @@ OPTIONS = {
 class TorchRunner:
     """One module on one device; see :class:`deploykit.base.runner.Runner`.
 
-    Attributes:
-        loaded: the model file, with its module, samples and lineage.
-        notes: what had to be assumed.
+    ``loaded``: the model file, with its module, samples and lineage. ``notes``: what had to be assumed.
     """
 
     def __init__(self, spec: Spec, loaded: LoadedModel, device: str, threads: int | None) -> None:

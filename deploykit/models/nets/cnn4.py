@@ -13,10 +13,8 @@ HIDDEN = 512
 class CNN4(nn.Module):
     """Four times conv 3×3 – ReLU – 2×2 max-pooling, then Linear – ReLU – Dropout – Linear.
 
-    Args:
-        num_classes: outputs.
-        size: height and width of the input in pixels, a multiple of 16: the first linear layer depends on it.
-        dropout: between the linear layers.
+    ``num_classes``: outputs. ``size``: height and width of the input in pixels, a multiple of 16: the first linear
+    layer depends on it. ``dropout``: between the linear layers.
     """
 
     def __init__(self, num_classes: int = 10, size: int = 32, dropout: float = 0.5) -> None:

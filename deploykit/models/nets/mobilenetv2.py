@@ -79,11 +79,8 @@ def _rounded(channels: float) -> int:
 def mobilenetv2(num_classes: int = 10, width: float = 1.0, dropout: float = 0.2, stem_stride: int = 1) -> MobileNetV2:
     """The network, its arguments checked.
 
-    Args:
-        num_classes: outputs.
-        width: multiplier of all channel counts, rounded to multiples of 8.
-        dropout: before the linear layer.
-        stem_stride: 1, or 2 for larger images.
+    ``num_classes``: outputs. ``width``: multiplier of all channel counts, rounded to multiples of 8. ``dropout``:
+    before the linear layer. ``stem_stride``: 1, or 2 for larger images.
 
     Raises:
         BadInput: an argument is out of range.

@@ -33,11 +33,8 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     """Stem, three stages of :class:`BasicBlock`, global average pooling, one linear layer.
 
-    Args:
-        num_classes: outputs.
-        depth: 6n + 2 layers (8, 14, 20, 56 …).
-        widths: channels of the three stages.
-        stem_stride: 1, or 2 to halve the resolution at once (a quarter of the MACs).
+    ``num_classes``: outputs. ``depth``: 6n + 2 layers (8, 14, 20, 56 …). ``widths``: channels of the three stages.
+    ``stem_stride``: 1, or 2 to halve the resolution at once (a quarter of the MACs).
     """
 
     def __init__(
