@@ -75,8 +75,7 @@ class ResumeFile:
         if content["key"] != self.key:
             progress.warn(f"starting over, {self.path.name} is the state of another run ({self._difference(content)})")
             return None
-        state: RunState = content["state"]
-        return state
+        return content["state"]
 
     def save(self, state: RunState) -> None:
         """Replace the stored state, whole or not at all.
