@@ -17,34 +17,34 @@ from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.targets import ORT_CPU, target_names, target_of
 from deploykit.exporting.check_onnx import described
-from deploykit.quantization.lint import common, ort_cpu, tensorrt
+from deploykit.quantization.lint import storage, tensorrt, why_float
 from deploykit.quantization.lint.view import Finding, View
 from deploykit.quantization.qdq.dialects import ARM, SUMS_IN_INT32, dialect_of, int8_targets
 
 Rule = Callable[[View], Iterator[Finding]]
 
 EVERYWHERE: tuple[Rule, ...] = (
-    common.bad_scales,
-    common.float_convolutions,
-    common.activations_per_channel,
-    common.weight_axes,
+    storage.bad_scales,
+    why_float.float_convolutions,
+    why_float.activations_per_channel,
+    storage.weight_axes,
 )
 INTEGER_KERNELS: tuple[Rule, ...] = (
-    ort_cpu.convolutions_without_q,
-    ort_cpu.biases,
-    ort_cpu.float_islands,
+    why_float.convolutions_without_q,
+    why_float.biases,
+    why_float.float_islands,
     partial(
-        common.odd_channels, multiple=16, why="the depthwise kernel is up to three times slower", depthwise_only=True
+        storage.odd_channels, multiple=16, why="the depthwise kernel is up to three times slower", depthwise_only=True
     ),
 )
-X86: tuple[Rule, ...] = (ort_cpu.slow_types,)
+X86: tuple[Rule, ...] = (storage.slow_types,)
 SIGNED_INPUTS: tuple[Rule, ...] = (
     tensorrt.zero_points,
     tensorrt.integer_types,
     tensorrt.integer_operators,
     tensorrt.cut_fusions,
     tensorrt.concat_scales,
-    partial(common.odd_channels, multiple=16, why="int8 tensor cores work on groups of 16, the rest is padding"),
+    partial(storage.odd_channels, multiple=16, why="int8 tensor cores work on groups of 16, the rest is padding"),
 )
 RULES: dict[str, tuple[Rule, ...]] = {
     "integer-kernels": INTEGER_KERNELS,
@@ -69,13 +69,13 @@ def lint_graph(
     if dialect is None:
         raise unknown("int8 target", target, int8_targets())
     view = View(proto)
-    if float_model := list(common.nothing_on_integers(view)):
+    if float_model := list(why_float.nothing_on_integers(view)):
         return float_model
     rules = [*EVERYWHERE, *RULES[dialect]]
     if dialect == "integer-kernels" and not arm:
         rules += X86
         if not set(isa) & set(SUMS_IN_INT32):
-            rules.append(ort_cpu.saturating_weights)
+            rules.append(storage.saturating_weights)
     found = [finding for rule in rules for finding in rule(view)]
     return sorted(found, key=lambda finding: not finding.breaks)
 

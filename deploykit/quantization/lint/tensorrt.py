@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from deploykit.quantization.lint.common import INTEGER_OPERATORS
 from deploykit.quantization.lint.view import (
     DQ,
     Finding,
@@ -19,6 +18,7 @@ from deploykit.quantization.lint.view import (
     reads_constant,
     through_pair,
 )
+from deploykit.quantization.lint.why_float import INTEGER_OPERATORS
 from deploykit.quantization.qdq.graph import activation_inputs, only_reader
 
 AGAIN = "Quantize the float model again with this --target."

@@ -1,4 +1,4 @@
-"""Lint rules that hold for every target."""
+"""Lint rules on how numbers are stored: scales and their axes, integer types, channels that fill the kernels."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from deploykit.quantization.lint.view import DQ, Finding, View, dequantizer, parameters, reads_constant, weight_shape
+from deploykit.quantization.lint.view import DQ, Finding, Q, View, dequantizer, parameters, reads_constant, weight_shape
 from deploykit.quantization.qdq.graph import attribute, constant
 
-INTEGER_OPERATORS = (
-    "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear",
-)  # fmt: skip
-
-
-def nothing_on_integers(view: View) -> Iterator[Finding]:
-    """A file with no Q/DQ and no integer operator is a float model."""
-    if not any(node.op_type in (*INTEGER_OPERATORS, DQ) or node.op_type.startswith("QLinear") for node in view.nodes):
-        mend = "Quantize it: deploykit quantize FILE --data D --target T."
-        yield Finding("float-model", True, view.graph.name or "graph", "holds no Q/DQ: nothing runs on integers", mend)
+SMALL = 2**6
 
 
 def bad_scales(view: View) -> Iterator[Finding]:
@@ -29,43 +20,6 @@ def bad_scales(view: View) -> Iterator[Finding]:
         if scale is not None and not (np.isfinite(scale).all() and (scale > 0).all()):
             mend = "Calibrate again; a dead channel needs any positive scale."
             yield Finding("scale", True, node.name or "", "has a scale that is not a positive number", mend)
-
-
-def float_convolutions(view: View) -> Iterator[Finding]:
-    """Convolutions and matrix products that stay float, and why."""
-    for node in view.anchors:
-        why = _why_float(node)
-        if why is not None:
-            message = f"{node.op_type} stays float: {why}"
-            mend = "Leave it where that was chosen (--keep-float, measured slower); else quantize both its inputs."
-            yield Finding(
-                "float-conv" if node.op_type == "Conv" else "float-product", False, node.name or "", message, mend
-            )
-
-
-def _why_float(node: ir.Node) -> str | None:
-    weight = dequantizer(node.inputs[1])
-    picture = dequantizer(node.inputs[0])
-    if weight is None and constant(node.inputs[1]) is None:
-        return None if node.op_type != "Conv" else "its weight is computed at run time"
-    if weight is None and picture is None:
-        return "neither its input nor its weight is quantized"
-    if weight is None:
-        return "its weight is not quantized"
-    if picture is None:
-        return "its input is not quantized"
-    return None
-
-
-def activations_per_channel(view: View) -> Iterator[Finding]:
-    """A scale for each channel of an activation: no engine multiplies integers that way."""
-    for node in view.pairs:
-        scale = parameters(node).scale
-        stored = node.op_type == DQ and reads_constant(node)
-        if not stored and constant(node.inputs[0]) is None and scale is not None and scale.size > 1:
-            message = "quantizes an activation with a scale for each channel, so that what reads it stays float"
-            mend = "Use one scale for the whole activation."
-            yield Finding("per-channel-activation", False, node.name or "", message, mend)
 
 
 def weight_axes(view: View) -> Iterator[Finding]:
@@ -106,3 +60,33 @@ def odd_channels(view: View, multiple: int, why: str, depthwise_only: bool = Fal
             message = f"has {numbers} channels, no multiple of {multiple}: {why}"
             mend = f"Choose widths that are multiples of {multiple} in training or pruning."
             yield Finding("channels", False, node.name or "", message, mend)
+
+
+def slow_types(view: View) -> Iterator[Finding]:
+    """uint8 weights, and signed activations where the CPU multiplies unsigned by signed."""
+    for node in view.pairs:
+        of = parameters(node)
+        if node.op_type == DQ and reads_constant(node) and of.kind == ir.DataType.UINT8:
+            message, mend = (
+                "stores a constant as uint8, up to three times slower than int8",
+                "Quantize weights to int8.",
+            )
+        elif node.op_type == Q and of.kind == ir.DataType.INT8:
+            message, mend = (
+                "writes int8 activations; x86 multiplies uint8 by int8, and what reads them may stay float",
+                "Quantize activations to uint8, except for Arm.",
+            )
+        else:
+            continue
+        yield Finding("slow-type", False, node.name or "", message, mend)
+
+
+def saturating_weights(view: View) -> Iterator[Finding]:
+    """8-bit weights on a CPU that adds two u8·s8 products in 16 bits."""
+    for node in view.anchors:
+        dq = dequantizer(node.inputs[1])
+        stored = constant(dq.inputs[0]) if dq is not None else None
+        if stored is not None and stored.dtype == np.int8 and np.abs(stored.astype(np.int16)).max() >= SMALL:
+            message = "has 8-bit weights; this CPU has no VNNI and its sums of two u8 by s8 products overflow 16 bits"
+            mend = "Quantize it on this machine (7-bit weights), or run it on a CPU with VNNI."
+            yield Finding("saturation", True, node.name or "", message, mend)
