@@ -25,13 +25,22 @@ from deploykit.training.distributed import broadcast_buffers, local_world, share
 from deploykit.training.modes import train_mode, training_layout
 from deploykit.training.optim import MovingAverage, learning_rate, make_optimizer
 from deploykit.training.randomness import seed_of
-from deploykit.training.resume import BestEpoch, Course, Diverged, Outcome, ResumeFile, RunState
+from deploykit.training.resume import (
+    SAVE_EVERY_S,
+    BestEpoch,
+    Course,
+    Diverged,
+    Outcome,
+    ResumeFile,
+    RunState,
+    state_of,
+    take_up,
+)
 from deploykit.training.signals import Stop
 from deploykit.training.step import Step, Validate
 from deploykit.training.threads import fixed_threads, probe_threads
 
 Announce = Callable[[int, np.ndarray], None]
-SAVE_EVERY_S = 30.0
 LOOK_EVERY_GPU = 10
 PROBE_IMAGES = 64
 
@@ -123,7 +132,9 @@ class _Run:
         self.average = MovingAverage(self.module, self.config.ema) if self.config.ema else None
         self.shadow = copy.deepcopy(self.module) if self.average and self.validate else None
         if stored:
-            self._restore(stored)
+            self.course, self.best = take_up(
+                stored, self.module, self.optimizer, self.average, self.fabric.strategy.precision
+            )
             done = self.course.epoch
             self.progress.say(f"going on after epoch {done} of {self.config.epochs}, step {self.course.step}")
         self.started = self.saved = time.monotonic()
@@ -272,25 +283,8 @@ class _Run:
         if self.resume is None or self.fabric.global_rank != 0:
             return
         self.resume.save(
-            {
-                "course": dict(vars(self.course)),
-                "module": self.module.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "average": self.average.state() if self.average else None,
-                "precision": self.fabric.strategy.precision.state_dict(),
-                "best": self.best,
-            }
+            state_of(self.course, self.module, self.optimizer, self.average, self.fabric.strategy.precision, self.best)
         )
-
-    def _restore(self, stored: RunState) -> None:
-        self.course = Course(**stored["course"])
-        self.module.load_state_dict(stored["module"])
-        self.optimizer.load_state_dict(stored["optimizer"])
-        average = stored["average"]
-        if self.average is not None and average is not None:
-            self.average.restore(average["updates"], average["tensors"])
-        self.fabric.strategy.precision.load_state_dict(dict(stored["precision"]))
-        self.best = stored["best"]
 
     def _threads(self) -> int:
         """The number of CPU threads: as fixed, else by a probe of process 0 on real steps of a copy."""

@@ -1,4 +1,4 @@
-"""How far a training run has come, and its state beside its output: ``model.pt`` → ``.model.pt.resume``."""
+"""How an interrupted training goes on: its state beside its output (``model.pt`` → ``.model.pt.resume``), kept and taken up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from deploykit.base.atomic import atomic_path
 from deploykit.base.checkpoint import read_tensors, save_tensors
@@ -14,9 +14,13 @@ from deploykit.base.errors import AnswerNo, BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from deploykit.training.optim import MovingAverage
 
 FORMAT = "deploykit.resume/1"
+SAVE_EVERY_S = 30.0
+"""Between two states that are kept inside an epoch; one is kept at the end of each, and when somebody asks to stop."""
 
 
 class BestEpoch(TypedDict):
@@ -137,6 +141,47 @@ class Course:
         """Finished epochs since ``select`` was last better than ever before."""
         top1 = [value or 0.0 for value in self.top1]
         return len(top1) - 1 - top1.index(max(top1)) if top1 else 0
+
+
+class Stateful(Protocol):
+    """What can tell its state and take one up: optimizers, and what scales the losses of 16-bit training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it needs to go on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def state_of(
+    course: Course,
+    module: nn.Module,
+    optimizer: Stateful,
+    average: MovingAverage | None,
+    precision: Stateful,
+    best: BestEpoch | None,
+) -> RunState:
+    """Everything that the run needs to go on from here; its tensors are those of the run, not copies."""
+    return {
+        "course": dict(vars(course)),
+        "module": module.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.state() if average else None,
+        "precision": precision.state_dict(),
+        "best": best,
+    }
+
+
+def take_up(
+    stored: RunState, module: nn.Module, optimizer: Stateful, average: MovingAverage | None, precision: Stateful
+) -> tuple[Course, BestEpoch | None]:
+    """Put a kept state into the parts of a run, in place; how far it had come, and its best epoch."""
+    module.load_state_dict(stored["module"])
+    optimizer.load_state_dict(dict(stored["optimizer"]))
+    if average is not None and stored["average"] is not None:
+        average.restore(stored["average"]["updates"], stored["average"]["tensors"])
+    precision.load_state_dict(dict(stored["precision"]))
+    return Course(**stored["course"]), stored["best"]
 
 
 @dataclass(frozen=True)
