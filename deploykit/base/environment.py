@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypedDict
 
+from deploykit.base.errors import Unavailable
+
 LIBRARIES = (
     "deploykit",
     "torch",
@@ -29,6 +31,7 @@ LIBRARIES = (
 )
 MEASURED_BY = ("torch", "onnxruntime", "onnxruntime-gpu", "numpy")
 """The libraries whose versions a report's numbers depend on."""
+GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "dxg", "kfd")
 _ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "sve")
 
 
@@ -102,6 +105,27 @@ def memory_bytes() -> int:
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         total = min(total, int(text))
     return total
+
+
+def chosen_device(device: str) -> str:
+    """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``; torch is asked only where the system shows a GPU.
+
+    Raises:
+        Unavailable: ``cuda`` is asked for and there is none.
+    """
+    there = device != "cpu" and _gpu_may_be_there()
+    if there:
+        import torch
+
+        there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise Unavailable("no CUDA GPU can be used", fix="`deploykit doctor` tells why; or pass --device cpu.")
+    return "cuda" if there else "cpu"
+
+
+def _gpu_may_be_there() -> bool:
+    """Whether a driver has made a device file; elsewhere than on Linux only torch can tell."""
+    return platform.system() != "Linux" or any(any(Path("/dev").glob(name)) for name in GPU_FILES)
 
 
 def gpus() -> list[GpuInfo]:

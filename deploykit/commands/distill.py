@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from deploykit.base.artifact import Made, Manifest
+from deploykit.base.environment import chosen_device
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import parse_spec
@@ -24,10 +25,7 @@ from deploykit.commands.stage import (
 )
 from deploykit.config.distill import DistillConfig
 from deploykit.config.keywords import by_keywords
-from deploykit.distillation.distill_student import distill_student, start_student
-from deploykit.distillation.open_teachers import open_teachers
 from deploykit.reporting.format import percent
-from deploykit.training.model_file import Run
 from deploykit.training.signals import Stop
 
 STAGE = Stage("distill", 1, ("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu"))
@@ -88,7 +86,10 @@ def distill(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
+    from deploykit.distillation.distill_student import distill_student, start_student
+    from deploykit.distillation.open_teachers import open_teachers
     from deploykit.training.distributed import agreed, leave, open_fabric, rank_from_environment
+    from deploykit.training.model_file import Run
 
     if config is None:
         raise BadInput("nothing to learn from", expected="a DistillConfig with teachers and data")
@@ -126,8 +127,6 @@ def distill(
 
 def planned(source: Path | None, target: Path, config: DistillConfig, data: Opener) -> Manifest:
     """The manifest of the model file ``target`` of the student ``source`` before it is made."""
-    from deploykit.models.device import chosen_device
-
     parents = data_parents(config.data, data(), "train", "select", "test")
     if source is not None:
         parents.append(replace(file_parent(source, target), name=source.name))

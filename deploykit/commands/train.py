@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Made, Manifest, Parent, artifact_sha256
 from deploykit.base.checkpoint import check_file
+from deploykit.base.environment import chosen_device
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.stage import Opener, Planned, Stage, data_parents, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
 from deploykit.config.train import TrainConfig
 from deploykit.reporting.format import percent
-from deploykit.training.classifier import train_classifier
-from deploykit.training.model_file import Run
 from deploykit.training.signals import Stop
 
 if TYPE_CHECKING:
@@ -78,7 +77,9 @@ def train(
         SystemTrouble: the disk is full; the state of the last finished epoch is kept.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the state is kept.
     """
+    from deploykit.training.classifier import train_classifier
     from deploykit.training.distributed import agreed, leave, open_fabric, rank_from_environment
+    from deploykit.training.model_file import Run
     from deploykit.training.start_model import start_network
 
     if config is None:
@@ -114,8 +115,6 @@ def train(
 
 def planned(source: None, target: Path, config: TrainConfig, data: Opener) -> Manifest:
     """The manifest of the model file ``target`` before it is made."""
-    from deploykit.models.device import chosen_device
-
     parents = data_parents(config.data, data(), "train", "select", "test")
     fields = recorded(config)
     if config.model.weights is not None:

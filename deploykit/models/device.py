@@ -1,4 +1,4 @@
-"""Where a network computes: the device that is meant, and being on it for a while."""
+"""Where a network computes: being on a device for a while, and tensors beside its parameters."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from deploykit.base.errors import Unavailable
-
-
-def chosen_device(device: str) -> str:
-    """``cpu`` or ``cuda`` for ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        Unavailable: ``cuda`` is asked for and there is none.
-    """
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
-        raise Unavailable("no CUDA GPU can be used", fix="`deploykit doctor` tells why; or pass --device cpu.")
-    return ("cuda" if there else "cpu") if device == "auto" else device
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TypedDict
 import numpy as np
 from torch import Tensor
 
+from deploykit.base.environment import chosen_device
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.targets import ORT_CPU
@@ -17,7 +18,7 @@ from deploykit.config.prune import PruneConfig
 from deploykit.config.registries import CRITERIA
 from deploykit.models import Counts, LoadedModel, count
 from deploykit.models.batch_norm import BatchNorm, reestimate_batch_norm
-from deploykit.models.device import chosen_device, placed
+from deploykit.models.device import placed
 from deploykit.pruning.allocation import allocated_widths
 from deploykit.pruning.channel_graph import Graph
 from deploykit.pruning.check_graph import prunable_graph

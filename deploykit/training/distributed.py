@@ -11,10 +11,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from deploykit.base.environment import chosen_device
 from deploykit.base.errors import BadInput
 from deploykit.config.train import LoopConfig
 from deploykit.models.batch_norm import BatchNorm
-from deploykit.models.device import chosen_device
 
 _PRECISION: dict[str, Literal["32-true", "16-mixed", "bf16-mixed"]] = {
     "fp32": "32-true",
