@@ -12,8 +12,8 @@ from deploykit.reporting.charts.latency import latency_chart
 from deploykit.reporting.charts.pareto import pareto_chart, points_of
 from deploykit.reporting.pages import render
 from deploykit.reporting.pick import primary
+from deploykit.reporting.read import primary_samples
 from deploykit.reporting.rows import Row
-from deploykit.reporting.samples import primary_samples
 from deploykit.reporting.schema import Report
 
 CLASSES_SHOWN = 100

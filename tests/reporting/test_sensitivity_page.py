@@ -1,7 +1,6 @@
 import pytest
 
-from deploykit.reporting.attachments.sensitivity_analysis import Sensitivity, headline, to_page
-from deploykit.reporting.charts.sparks import histogram, log_bar
+from deploykit.reporting.attachments.sensitivity_analysis import Sensitivity, headline, histogram, log_bar, to_page
 
 
 def layer(name, kl):
