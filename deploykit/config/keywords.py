@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from deploykit.config.common import Config, build
+from deploykit.config.common import Config, Mistake, WrongConfig, build
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,7 +17,8 @@ def by_keywords(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]
     """Let a function with a parameter ``config`` take the fields of ``kind`` as keywords, too.
 
     Beside a ``config`` they change it. They are checked as a configuration's are wherever it is written. Type checkers see
-    them in ``deploykit/__init__.pyi``, :func:`inspect.signature` at run time.
+    them in ``deploykit/__init__.pyi``, :func:`inspect.signature` at run time. A ``config`` of another type is
+    :class:`WrongConfig`.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -27,8 +28,11 @@ def by_keywords(kind: type[Config]) -> Callable[[Callable[P, R]], Callable[P, R]
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             fields = {key: kwargs.pop(key) for key in list(kwargs) if key not in signature.parameters}
             bound = signature.bind(*args, **kwargs)
+            config = bound.arguments.get("config")
+            if not isinstance(config, kind | None):
+                got = repr(config) if isinstance(config, str) else type(config).__name__
+                raise WrongConfig([Mistake("config", got, f"{kind.__name__}, or its fields as keywords")])
             if fields:
-                config = bound.arguments.get("config")
                 bound.arguments["config"] = build(kind, {**(config.model_dump() if config else {}), **fields})
             return function(*bound.args, **bound.kwargs)
 

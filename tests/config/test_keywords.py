@@ -68,3 +68,14 @@ def test_what_is_required_is_told() -> None:
 
     with pytest.raises(BadInput, match="missing key 'data'"):
         measured(seed=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("config", "got"),
+    [({"opset": 18}, "dict"), ("o.onnx", "'o.onnx'"), (BenchmarkConfig(data="digits"), "BenchmarkConfig")],
+)
+@pytest.mark.parametrize("fields", [{}, {"opset": 18}])
+def test_a_configuration_of_another_type_is_told(config: Any, got: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(BadInput) as caught:
+        told("m.pt", None, config, **fields)
+    assert caught.value.line() == f"config: got {got}, expected ExportConfig, or its fields as keywords"
