@@ -26,7 +26,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         BadInput: the report does not fit its schema, or the folder cannot be written.
         SystemTrouble: the disk is full.
     """
-    checked = validate(plain(report.model_dump(by_alias=True)))
+    checked = validate(plain(report.model_dump(by_alias=True, warnings=False)))
     write_json(folder / "report.json", checked.plain())
     return [folder / "report.json", *write_pages(checked, folder, folder)]
 
