@@ -5,7 +5,7 @@ import pytest
 
 from deploykit.data import synthetic_images
 from deploykit.quantization.calibrate import observe
-from deploykit.quantization.lint.lint import lint
+from deploykit.quantization.lint.lint import lint_graph
 from deploykit.quantization.qdq.dialects import dialect_for
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.prepare import prepare
@@ -53,7 +53,7 @@ def test_resnet18_builds_in_tensorrt_rtx_at_less_than_half_the_size_and_stays_ne
     x = pictures(16, 3)
     made = Quantizer(resnet18, seen, dialect=dialect_for("tensorrt-rtx")).make(Choice(method="mse"))
     assert snr_db(run(resnet18, x), run(made, x, integer_kernels=False)) > 20
-    assert lint(made, "tensorrt-rtx") == []
+    assert lint_graph(made, "tensorrt-rtx") == []
     sources = {out: node for node in made.graph.node for out in node.output}
     adds = [node for node in made.graph.node if node.op_type == "Add"]
     assert len(adds) == 8
