@@ -155,7 +155,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def remove_leftovers_of(output: Path) -> None:
     """Remove what a killed command on ``output`` left under temporary names; its lock must be held."""
-    for ending in ("", ".manifest.json", ".attachments.json"):
+    for ending in ("", ".manifest.json", ".attachments.json", ".choices.json"):
         for left in output.parent.glob(f".????????.tmp.{escape(output.name)}{ending}"):
             _remove(left)
 

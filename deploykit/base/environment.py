@@ -96,6 +96,23 @@ def cpu() -> CpuInfo:
     return {"model": model, "cores": cores(), "isa": [name for name in _ISA if name in flags]}
 
 
+ISAS = ("avx2", "avx512", "vnni", "arm64")
+"""What integer kernels are chosen by: u8·s8 products summed in pairs in int16 (avx2, avx512), in int32 (vnni), Arm's."""
+_ARM = ("arm64", "aarch64", "armv8l", "armv7l")
+_SUMS_IN_INT32 = ("avx512_vnni", "avx_vnni", "amx_int8")
+
+
+@cache
+def isa() -> str:
+    """This machine's of :data:`ISAS`; an x86 without any of them counts as ``avx2``."""
+    if platform.machine().lower() in _ARM:
+        return "arm64"
+    found = cpu()["isa"]
+    if any(name in found for name in _SUMS_IN_INT32):
+        return "vnni"
+    return "avx512" if "avx512f" in found else "avx2"
+
+
 def memory_bytes() -> int:
     """Physical memory, or this container's limit where that is smaller."""
     import psutil
