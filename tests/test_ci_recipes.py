@@ -20,7 +20,7 @@ model: {arch: "deploykit:resnet", kwargs: {depth: 8, widths: [4, 8, 16], stem_st
 data: digits
 train: {epochs: 1, threads: 1}
 variants: {fp32: {target: ort-cpu}, copy: {target: ort-cpu}}
-benchmark: {limit: 60, max_time_s: 0.5, min_blocks: 5, block_ms: 3, end_to_end: false}
+benchmark: {images: 60, max_time_s: 0.5, min_blocks: 5, block_ms: 3, end_to_end: false}
 """
 POLICIES = {"pass": "max_latency_ratio: 100", "fail": "max_latency_ratio: 0.01", "tell": "min_agreement: 0.99"}
 GH = """#!{python}

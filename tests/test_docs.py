@@ -21,7 +21,7 @@ TINY = [
     "train.threads=1",
     "model.kwargs={depth: 8, widths: [4, 8, 16], stem_stride: 2}",
     "variants={eager: {target: torch-eager}, fp32: {target: ort-cpu}}",
-    "benchmark={limit: 60, max_time_s: 0.5, min_blocks: 2, block_ms: 5}",
+    "benchmark={images: 60, max_time_s: 0.5, min_blocks: 2, block_ms: 5}",
 ]
 
 

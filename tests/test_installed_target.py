@@ -87,7 +87,7 @@ def test_it_is_measured_beside_others(installed: None, tiny_onnx: Path, digits_n
 
     quick = {"max_time_s": 1.5, "min_blocks": 5, "block_ms": 3.0, "until": 0.3}
     specs = [f"fp32={tiny_onnx}", f"other={tiny_onnx}@madeup"]
-    benchmark(specs, tmp_path / "run", BenchmarkConfig(data=str(digits_npz), limit=16, **quick))
+    benchmark(specs, tmp_path / "run", BenchmarkConfig(data=str(digits_npz), images=16, **quick))
     _, other = read_report(tmp_path / "run").variants
     assert (other.target, other.status, other.audit) == ("madeup", "ok", None)
     assert other.parity.ok

@@ -52,7 +52,7 @@ def accuracy_report(
     """
     corrupted = config.corruption_images if config.corruptions else 0
     how = Scoring(
-        source.split(config.split), config.batch, config.limit, config.ci_level, config.seed, metrics, corrupted
+        source.split(config.split), config.batch, config.images, config.ci_level, config.seed, metrics, corrupted
     )
     variants: dict[str, Variant] = {}
     base: Scored | None = None

@@ -185,10 +185,10 @@ def build_report(
     variants = [_variant(one, measured, baseline, config, seen_from, files_to) for one in judged]
     if against is not None:
         known = {one.spec.name: one for one in judged}
-        labels = split.labels[split.chosen(config.limit)]
+        labels = split.labels[split.chosen(config.images)]
         for variant, one in zip(variants, judged, strict=True):
             variant.against = _against(one, known.get(variant.name + OTHER_SIDE), measured, labels, config)
-    n = len(split) if config.limit is None else min(config.limit, len(split))
+    n = len(split) if config.images is None else min(config.images, len(split))
     report = Report(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

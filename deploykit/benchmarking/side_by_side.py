@@ -70,7 +70,7 @@ def side_by_side(
     if len(split) == 0:
         raise BadInput(f"there are no pictures in the {config.split} split of {config.data}")
     corrupted = config.corruption_images if config.corruptions else 0
-    how = Scoring(split, config.eval_batch, config.limit, config.ci_level, config.seed, metrics, corrupted)
+    how = Scoring(split, config.eval_batch, config.images, config.ci_level, config.seed, metrics, corrupted)
     with _beside(folder) as place:
         with closing(Judge(config, source, how, max(config.threads, cores() // 2), progress)) as judge:
             judged = _judge_all(specs, baseline, judge, folder, place, progress)

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from deploykit.base.errors import BadInput
+from deploykit.base.progress import Progress
 from deploykit.cli import own
 from deploykit.cli.flags import Given, Parameter
 from deploykit.cli.own import Fields
@@ -30,6 +32,7 @@ def call(name: str, parameters: list[Parameter], given: Given) -> None:
     with running(name, quiet=quiet or not speaks, debug=debug, as_json=as_json and speaks) as run:
         import deploykit
 
+        take_former(parameters, given, run.progress)
         fields, flags = fields_of(command, parameters, given), flags_of(parameters)
         result = own.mode(name, fields, given, flags, run.progress)
         if result is None:
@@ -57,6 +60,22 @@ def _arguments(name: str, command: Command, fields: Fields, flags: dict[str, str
         if info.is_required():
             own.needed(fields.get(key), flags[key])
     return {**taken, "config": build(command.config, fields, flags=flags), **force}
+
+
+def take_former(parameters: list[Parameter], given: Given, progress: Progress) -> None:
+    """What was given by a former flag is given by its present one, which is said.
+
+    Raises:
+        BadInput: both were given.
+    """
+    for one in parameters:
+        former = given.pop(f"old_{one['name']}", None)
+        if former is None:
+            continue
+        if given[one["name"]] is not None:
+            raise BadInput(f"{one['old']} and {shown(one)} are one option", fix=f"Give {shown(one)} only.")
+        progress.warn(f"{one['old']} is called {shown(one)} now")
+        given[one["name"]] = former
 
 
 def fields_of(command: Command, parameters: list[Parameter], given: Given) -> Fields:

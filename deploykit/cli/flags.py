@@ -25,13 +25,14 @@ class Parameter(TypedDict):
     """One word or option of a command.
 
     ``field`` is the dotted name in the command's configuration, left out for what the function takes beside it; ``kind`` is
-    text, list or switch; a default stands only in the help: what was not given is the configuration's to decide.
+    text, list or switch; ``old`` is a former flag, which is taken but not shown; a default stands only in the help: what was not given is the configuration's to decide.
     """
 
     name: str
     kind: str
     help: str
     flags: NotRequired[list[str]]
+    old: NotRequired[str]
     field: NotRequired[str]
     metavar: NotRequired[str]
     panel: NotRequired[str]
@@ -77,7 +78,9 @@ def typer_command(name: str, described: CommandFlags, call: Callable[[Given], No
     def command(**given: Any) -> None:
         call(given)
 
-    vars(command)["__signature__"] = inspect.Signature([_declared(one) for one in described["parameters"]])
+    declared = [_declared(one) for one in described["parameters"]]
+    declared += [_former(one) for one in described["parameters"] if "old" in one]
+    vars(command)["__signature__"] = inspect.Signature(declared)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name=name, cls=_Panelled, help=described["help"], context_settings=SETTINGS)(command)
     return typer.main.get_command(app)
@@ -96,6 +99,12 @@ def _declared(one: Parameter) -> inspect.Parameter:
         default=... if one.get("required") else None,
         annotation=Annotated[kind, info],
     )
+
+
+def _former(one: Parameter) -> inspect.Parameter:
+    kind, info = _KINDS[one["kind"]], typer.Option(one["old"], hidden=True)
+    name = f"old_{one['name']}"
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info])
 
 
 def told(one: Parameter) -> str:

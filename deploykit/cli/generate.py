@@ -108,6 +108,7 @@ def _field(path: str, info: FieldInfo, flag: Flag) -> dict[str, object]:
         "name": path.replace(".", "_"),
         "field": path,
         "flags": [] if flag.positional else [named],
+        "old": flag.old or None,
         "kind": "list" if many else "switch" if switch else "text",
         "metavar": None
         if switch

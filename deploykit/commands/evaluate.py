@@ -93,7 +93,7 @@ def _again(
 ) -> EvaluateResult:
     from deploykit.benchmarking.reevaluate import rejudge, write_rejudged
 
-    if config.data is not None or config.corruptions or config.limit is not None:
+    if config.data is not None or config.corruptions or config.images is not None:
         raise BadInput(
             f"{run} is a run folder, whose saved logits are judged again",
             got="--data, --limit or --corruptions, which need inference",

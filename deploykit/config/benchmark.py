@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
@@ -39,7 +39,9 @@ class BenchmarkConfig(Config):
         default=None,
         description="Run folder, bundle (.zip, .tar), or git REVISION[:PATH]: measure its variants of the same names too.",
     )
-    max_drop_pt: float = Field(default=1.0, ge=0, description="How much top-1 the pick may lose, in percentage points.")
+    max_drop_pt: Annotated[float, Flag("--max-drop", old="--max-drop-pt")] = Field(
+        default=1.0, ge=0, description="How much top-1 the pick may lose, in percentage points."
+    )
     batch: Annotated[Batch, Panel("Timing")] = 1
     threads: int = Field(default=1, ge=1, description="CPU threads of each timed variant.")
     until: Annotated[float, Flag(metavar="RATIO", parse=ratio)] = Field(
@@ -75,8 +77,11 @@ class BenchmarkConfig(Config):
         default=(),
         description="1, 2, 4 …: batch until the throughput gains less than 5 % or memory ends, threads up to the cores.",
     )
-    limit: Annotated[int | None, Panel("Accuracy")] = Field(
-        default=None, ge=1, description="Number of pictures for accuracy; default: all."
+    images: Annotated[int | None, Panel("Accuracy"), Flag(old="--limit")] = Field(
+        default=None,
+        ge=1,
+        description="Images for accuracy at most; default: all.",
+        validation_alias=AliasChoices("images", "limit"),
     )
     eval_batch: int = Field(default=64, ge=1, description="Batch size of the accuracy runs.")
     metrics: Metrics = ()

@@ -67,7 +67,7 @@ STORED = Argument(
 )
 FORCE = Argument("force", "Replace an output that deploykit did not make.", "--force")
 ALWAYS = (
-    Argument("quiet", "Only results and errors.", "--quiet"),
+    Argument("quiet", "Only results and errors.", "-q, --quiet"),
     Argument("debug", "Show the traceback of an error.", "--debug"),
     Argument("json", "Print one JSON object on stdout, and nothing else there.", "--json"),
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
-from deploykit.config.flag import Panel
+from deploykit.config.flag import Flag, Panel
 from deploykit.config.options import (
     AllowCode,
     Batch,
@@ -34,7 +34,12 @@ class EvaluateConfig(Config):
         description=data_help("The pictures; left out only where the saved logits of a run folder are judged again"),
     )
     split: Split = "test"
-    limit: int | None = Field(default=None, ge=1, description="Number of pictures at most; default: all.")
+    images: Annotated[int | None, Flag(old="--limit")] = Field(
+        default=None,
+        ge=1,
+        description="Images at most; default: all.",
+        validation_alias=AliasChoices("images", "limit"),
+    )
     skip_broken: SkipBroken = False
     baseline: Annotated[str | None, Panel("Judging")] = Field(
         default=None, description="Name of the artifact the others are compared with; default: the first."

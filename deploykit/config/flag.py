@@ -35,6 +35,8 @@ class Flag:
         many: it may be repeated; None: if the field is a tuple of any length.
         parse: makes the field's plain value of all that was given; it takes the texts and the flag's name. None: one text
             is read as the field's type reads it.
+        old: a former flag, still taken without a word in the help; the field's former name, for files and keywords, is
+            one of its ``validation_alias`` choices.
         positional: it is no flag but the next word.
         hidden: the command line has no flag for this field.
         allows_code: naming user code by this flag allows it to run.
@@ -45,6 +47,7 @@ class Flag:
     choices: Collection[str] = ()
     many: bool | None = None
     parse: Callable[[list[str], str], Any] | None = None
+    old: str = ""
     positional: bool = False
     hidden: bool = False
     allows_code: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from deploykit.config.command import Argument, Command
 from deploykit.config.common import Config
@@ -27,7 +27,9 @@ class VerifyConfig(Config):
         description=data_help("Compare on this, instead of either file's own samples or else synthetic pictures"),
     )
     split: Split = "test"
-    limit: int = Field(default=256, ge=1, description="Number of pictures at most.")
+    images: Annotated[int, Flag(old="--limit")] = Field(
+        default=256, ge=1, description="Images at most.", validation_alias=AliasChoices("images", "limit")
+    )
     require_real: bool = Field(default=False, description="Refuse synthetic pictures.")
     seed: Seed = 0
     size: Annotated[Size, Panel("Running")] = None

@@ -127,7 +127,7 @@ def pictures_of_pair(
         data=config.data,
         samples=samples,
         size=known[0].size,
-        limit=config.limit,
+        limit=config.images,
         seed=config.seed,
         require_real=config.require_real,
         split=config.split,

@@ -72,7 +72,7 @@ def measure_again(
         baseline=baseline,
         max_time_s=config.retry_time_s,
         until=0.001,  # go on to the limit of time: what decides is the gate's level, not the report's
-        limit=min(asked.limit or FEW_IMAGES, FEW_IMAGES),  # accuracy is known already
+        images=min(asked.images or FEW_IMAGES, FEW_IMAGES),  # accuracy is known already
         seed=asked.seed + number,
         **_asked_measurement(policy),
     )

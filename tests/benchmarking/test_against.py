@@ -19,7 +19,7 @@ from deploykit.commands.benchmark import benchmark
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.reporting import read_report
 
-QUICK = {"max_time_s": 0.5, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "end_to_end": False, "limit": 20}
+QUICK = {"max_time_s": 0.5, "min_blocks": 5, "block_ms": 2.0, "until": 0.9, "end_to_end": False, "images": 20}
 
 
 def _git(folder: Path, *words: str) -> None:

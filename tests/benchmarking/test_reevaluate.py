@@ -118,7 +118,7 @@ def test_speed_ups_over_another_baseline_come_from_the_raw_samples(tiny_onnx, di
     from deploykit.config.benchmark import BenchmarkConfig
 
     config = BenchmarkConfig(
-        data=str(digits_npz), max_time_s=0.5, min_blocks=5, block_ms=2, until=0.9, end_to_end=False, limit=16
+        data=str(digits_npz), max_time_s=0.5, min_blocks=5, block_ms=2, until=0.9, end_to_end=False, images=16
     )
     benchmark([f"a={tiny_onnx}", f"b={tiny_onnx}@ort-cpu:optimization=none"], tmp_path / "run", config)
     before = read_report(tmp_path / "run")

@@ -128,9 +128,9 @@ def test_no_field_takes_the_place_of_the_schema(capsys: pytest.CaptureFixture[st
 
 
 def test_a_value_out_of_range_names_the_command_once() -> None:
-    done = cli("verify", "a.pt", "b.onnx", "--limit", "0")
+    done = cli("verify", "a.pt", "b.onnx", "--images", "0")
     assert done.exit_code == 2
-    assert done.stderr == "deploykit verify: --limit: got 0, expected greater than or equal to 1\n"
+    assert done.stderr == "deploykit verify: --images: got 0, expected greater than or equal to 1\n"
 
 
 def test_a_missing_recipe_through_the_whole_frame(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_one_json_object_and_nothing_else(tiny_model: Path, digits_npz: Path) ->
 
 
 def test_a_table_for_people_and_a_folder(tiny_model: Path, digits_npz: Path, tmp_path: Path) -> None:
-    code, out, err = call(tiny_model, "--data", digits_npz, "--threads", 1, "-o", tmp_path / "out", "--limit", 20)
+    code, out, err = call(tiny_model, "--data", digits_npz, "--threads", 1, "-o", tmp_path / "out", "--images", 20)
     assert code == 0, err
     assert out.splitlines()[0] == "20 images of digits.npz (test), 95 % intervals"
     assert out.splitlines()[1].split()[:3] == ["variant", "target", "top-1"]

@@ -60,7 +60,7 @@ def test_no_parity_is_exit_1_with_the_worst_pictures_and_the_layer(files: tuple[
         (["--batch", "0"], "batch"),
         (["--precision", "fp61"], "precision: got 'fp61'"),
         (["--split", "middle"], "split: got 'middle'"),
-        (["--limit", "0"], "limit: got 0"),
+        (["--images", "0"], "images: got 0"),
     ],
 )
 def test_bad_use_is_exit_2_with_one_line(files: tuple[str, str], arguments: list[str], line: str) -> None:

@@ -219,7 +219,7 @@ def test_a_variant_too_large_to_be_judged_is_its_own_failure(onnx_path, digits_n
         return collect(*args, name=name, **rest)
 
     monkeypatch.setattr(score, "collect_logits", collecting)
-    config = BenchmarkConfig(data=str(digits_npz), end_to_end=False, limit=16, **{**QUICK, "max_time_s": 0.5})
+    config = BenchmarkConfig(data=str(digits_npz), end_to_end=False, images=16, **{**QUICK, "max_time_s": 0.5})
     result = benchmark([f"fp32={onnx_path}", f"big={onnx_path}"], None, config)
     found = _by_name(result.report)
     assert found["big"].status == "failed"

@@ -107,7 +107,7 @@ def test_the_same_again_does_nothing(
     assert again.report == first.report
     assert (folder / "report.json").stat().st_mtime_ns == before
     assert any("was done before" in message for message in listening.said)
-    other = evaluate([str(tiny_model)], folder, config.but(limit=10))
+    other = evaluate([str(tiny_model)], folder, config.but(images=10))
     assert other.report.data.n == 10
 
 

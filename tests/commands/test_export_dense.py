@@ -41,7 +41,7 @@ def test_raw_outputs_export_and_verify_and_are_not_evaluated(
     result = export(model, config=ExportConfig(arch=arch, size=size))
     assert result.facts["parity"]["ok"]
     assert {value.name for value in onnx.load(result.output).graph.output} == outputs
-    again = verify(f"{model}@torch-eager:arch={arch}", result.output, VerifyConfig(size=size, limit=8, batches=(1, 3)))
+    again = verify(f"{model}@torch-eager:arch={arch}", result.output, VerifyConfig(size=size, images=8, batches=(1, 3)))
     assert again.ok
     assert {one["name"] for one in again.parity.outputs} == (outputs if len(outputs) > 1 else set())
     with pytest.raises(BadInput, match="is no classifier"):

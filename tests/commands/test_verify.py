@@ -218,7 +218,7 @@ def test_other_classes_are_refused(files: tuple[Path, Path]) -> None:
 
 def test_data_name_the_worst_pictures(files: tuple[Path, Path], image_folder: Path) -> None:
     faulty = changed(files[1], scale(layers(files[1])[0], 3.0))
-    result = verify(files[0], faulty, VerifyConfig(data=str(image_folder), split="train", limit=10))
+    result = verify(files[0], faulty, VerifyConfig(data=str(image_folder), split="train", images=10))
     assert result.verified_on == "data"
     assert result.worst[0]["file"].endswith(".png")
     assert ".png)" in result.summary()

@@ -23,7 +23,7 @@ CHANGES = (
     "variants.pruned50.steps.1.distill.precision=fp32",
     "variants.int8.steps.0.quantize.images=16",
     "variants.pruned50-int8.steps.0.quantize.images=16",
-    "benchmark={limit: 16, max_time_s: 1, min_blocks: 2, block_ms: 5, end_to_end: false}",
+    "benchmark={images: 16, max_time_s: 1, min_blocks: 2, block_ms: 5, end_to_end: false}",
 )
 
 

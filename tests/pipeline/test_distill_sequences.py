@@ -27,7 +27,7 @@ variants:
       - prune: {macs: 0.7, threads: 1}
       - distill: {epochs: 1, threads: 1, teachers: [model]}
       - quantize: {images: 64, select_images: 64}
-benchmark: {limit: 100, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
+benchmark: {images: 100, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
 """
 
 

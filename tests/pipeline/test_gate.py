@@ -20,7 +20,7 @@ train: {epochs: 1, threads: 1}
 variants:
   fp32: {target: ort-cpu}
   same: {target: ort-cpu}
-benchmark: {limit: 100, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
+benchmark: {images: 100, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
 gate: {limits: {"*": {max_drop_pt: 5, max_latency_ratio: 20}}}
 """
 

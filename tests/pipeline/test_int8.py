@@ -16,7 +16,7 @@ train: {epochs: 3, threads: 1}
 variants:
   fp32: {target: ort-cpu}
   int8: {from: fp32, target: ort-cpu, steps: [{quantize: {images: 64, method: mse, force_int8: true}}]}
-benchmark: {limit: 100, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
+benchmark: {images: 100, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
 """
 
 

@@ -38,7 +38,7 @@ variants:
     target: ort-cpu
     steps: [{{quantize: {{method: qat, images: 16, select_images: 16, qat_epochs: 1, force_int8: true}}}}]
   engine: {{target: tensorrt-rtx}}
-benchmark: {{limit: 20, max_time_s: 0.5, min_blocks: 2, block_ms: 2, end_to_end: false}}
+benchmark: {{images: 20, max_time_s: 0.5, min_blocks: 2, block_ms: 2, end_to_end: false}}
 """
 CASES: list[tuple[str, str, dict[str, Any], tuple[str, ...]]] = [
     ("train", "", {"config": TrainConfig(data="digits")}, train.STAGE.libraries),
@@ -145,7 +145,7 @@ def test_a_stage_whose_key_needs_what_this_machine_lacks_is_skipped(
         f"version: 1\nname: lacking\ndata: {json.dumps(str(digits_npz))}\n"
         f"model: {{file: {json.dumps(str(tiny_onnx))}}}\n"
         "variants: {fp32: {target: ort-cpu}, engine: {target: tensorrt-rtx}}\n"
-        "benchmark: {limit: 20, max_time_s: 0.5, min_blocks: 2, block_ms: 2, end_to_end: false}\n"
+        "benchmark: {images: 20, max_time_s: 0.5, min_blocks: 2, block_ms: 2, end_to_end: false}\n"
     )
     planned = run(recipe, tmp_path / "run", RunConfig(dry_run=True))
     assert {one.name: one.status for one in planned.stages}["engine.build"] == "to do"

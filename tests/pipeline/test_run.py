@@ -33,7 +33,7 @@ model: {arch: deploykit:resnet, kwargs: {depth: 8, widths: [4, 8, 16], stem_stri
 train: {epochs: 1, threads: 1}
 variants:
   fp32: {target: ort-cpu}
-benchmark: {limit: 60, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
+benchmark: {images: 60, max_time_s: 0.5, min_blocks: 2, block_ms: 5, end_to_end: false}
 """
 
 
@@ -275,7 +275,7 @@ def test_folders_that_are_not_ours_are_left_alone(again: Path, tmp_path: Path) -
         (RECIPE.replace("deploykit:resnet", "os:system"), "tiny.yaml names Python code: model.arch: os:system"),
         (RECIPE.replace("digits", "my.module:load"), "tiny.yaml names Python code: data: my.module:load"),
         (
-            RECIPE.replace("limit: 60", "metrics: [a:b]"),
+            RECIPE.replace("images: 60", "metrics: [a:b]"),
             r"benchmark.metrics: a:b\. If you trust it, add --allow-code",
         ),
     ],
