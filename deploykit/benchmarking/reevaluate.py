@@ -18,8 +18,9 @@ from deploykit.evaluation.logits import SavedLogits, load_logits
 from deploykit.evaluation.metrics import judge, load_metrics
 from deploykit.latency.results import paired
 from deploykit.reporting.pick import primary_measurement, settle
+from deploykit.reporting.quality import Accuracy
 from deploykit.reporting.read import read_report, validate
-from deploykit.reporting.schema import Accuracy, Report, Speedup, Variant
+from deploykit.reporting.schema import Report, Speedup, Variant
 from deploykit.reporting.write import write_report
 
 STAGE_VERSION = 1
@@ -69,9 +70,9 @@ def rejudge(folder: Path, config: EvaluateConfig, progress: Progress = SILENT) -
                         images=_images(saved, report),
                     )
                 except AnswerNo as error:
-                    new.status, new.reason, new.accuracy = "failed", error.line(), None
+                    new.status, new.reason, new.accuracy, new.quality = "failed", error.line(), None, None
                     continue
-                new.accuracy = _kept(fresh, accuracy, same)
+                new.accuracy, new.quality = _kept(fresh, accuracy, same), None
                 base = saved if name == baseline else base
             elif accuracy is not None:
                 raise BadInput(f"{folder}: the logits of {name} were not saved", fix="Evaluate again with -o.")
@@ -129,7 +130,7 @@ def _kept(fresh: Accuracy, old: Accuracy, same: bool) -> Accuracy:
     if not same:
         unknown_drop = dict.fromkeys(("drop_pt", "drop_pt_low", "drop_pt_high"))
         robustness = [row.model_copy(update=unknown_drop) for row in robustness]
-    return fresh.model_copy(update={"robustness": robustness, "logits_file": old.logits_file})
+    return fresh.model_copy(update={"robustness": robustness, "logits_file": old.logits_file, "split": old.split})
 
 
 def _speedup(folder: Path, report: Report, variant: Variant, base: Variant, config: EvaluateConfig) -> Speedup | None:

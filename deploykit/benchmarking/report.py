@@ -168,7 +168,7 @@ def build_report(
     files_to: Path | None,
     made: Made | None = None,
 ) -> Report:
-    """The checked ``deploykit.report/1``.
+    """The checked ``deploykit.report/2``.
 
     Args:
         judged: all variants in order.

@@ -11,7 +11,7 @@ from deploykit.base.atomic import atomic_path
 
 if TYPE_CHECKING:
     from deploykit.data import Split
-    from deploykit.reporting.schema import Accuracy
+    from deploykit.reporting.quality import Accuracy
 
 SIDE = 64
 QUALITIES = (85, 60, 30)

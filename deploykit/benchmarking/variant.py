@@ -21,8 +21,8 @@ from deploykit.evaluation.compare_runners import parity_of
 from deploykit.evaluation.run_classifier import preprocessing_of
 from deploykit.evaluation.score import Scored, Scoring, score, score_corrupted
 from deploykit.quantization.lint.explain_audit import audited
+from deploykit.reporting.quality import Accuracy, Parity
 from deploykit.reporting.read import plain
-from deploykit.reporting.schema import Accuracy, Parity
 
 if TYPE_CHECKING:
     from deploykit.data import DataSource, Split
@@ -175,7 +175,7 @@ class Judge:
                 name=name,
                 columns=_columns(reference.classes, runner.classes),
             )
-        found.parity = Parity.model_validate(parity.to_dict())
+        found.parity = Parity.model_validate({**parity.to_dict(), "split": self.split.name})
         if not parity.ok:
             found.fail("failed", "parity: " + "; ".join(parity.reasons))
 

@@ -40,7 +40,7 @@ class BenchmarkResult(Result):
         return all(variant.status != "failed" for variant in self.report.variants)
 
     def to_dict(self) -> JsonObject:
-        """JSON-able fields: the whole report (``deploykit.report/1``), and where it is."""
+        """JSON-able fields: the whole report (``deploykit.report/2``), and where it is."""
         return {
             "report": self.report.plain(),
             "folder": None if self.folder is None else str(self.folder),

@@ -22,7 +22,7 @@ from deploykit.evaluation.accuracy import (
 )
 from deploykit.evaluation.agreement import agreement
 from deploykit.evaluation.logits import check_logits
-from deploykit.reporting.schema import Accuracy
+from deploykit.reporting.quality import Accuracy
 
 Metric = Callable[..., float]
 

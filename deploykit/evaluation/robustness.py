@@ -20,7 +20,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner, fed_batch
 from deploykit.evaluation.agreement import compare
 from deploykit.evaluation.run_classifier import in_data_order
-from deploykit.reporting.schema import Robustness
+from deploykit.reporting.quality import Robustness
 from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from deploykit.evaluation.logits import SavedLogits, save_logits
 from deploykit.evaluation.metrics import Metric, judge
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
 from deploykit.evaluation.run_classifier import collect_logits
-from deploykit.reporting.schema import Accuracy
+from deploykit.reporting.quality import Accuracy
 
 if TYPE_CHECKING:
     from deploykit.data import Split
@@ -81,6 +81,7 @@ def score(
         classes=tuple(split.classes),
         images=split.chosen(how.limit),
     )
+    accuracy.split = split.name
     return Scored(accuracy, logits)
 
 

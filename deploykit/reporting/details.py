@@ -9,7 +9,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from deploykit.reporting.attachments.line_series import Axis, Line, Series, series_charts
-from deploykit.reporting.schema import Confused, Flip, Report, Robustness, Variant
+from deploykit.reporting.quality import Confused, Flip, Robustness
+from deploykit.reporting.schema import Report, Variant
 
 PICTURE_BYTES = 16_384
 PICTURES_BYTES = 1_000_000

@@ -8,7 +8,8 @@ from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from deploykit.reporting.schema import Accuracy, Against, Of, Parity, Robustness
+    from deploykit.reporting.quality import Accuracy, Parity, Quality, Robustness
+    from deploykit.reporting.schema import Against, Of
 
 NONE = "–"
 MINUS = "−"
@@ -59,7 +60,12 @@ def _signed(value: float) -> str:
     return "0.00" if text == "0.00" else f"{MINUS if value < 0 else '+'}{text}"
 
 
-def drop_interval(of: Accuracy | Against | Robustness | None) -> str:
+def metric_word(metric: str) -> str:
+    """A quality's metric for people: ``top-1``."""
+    return {"top1": "top-1", "map": "mAP", "miou": "mIoU"}.get(metric, metric)
+
+
+def drop_interval(of: Accuracy | Against | Quality | Robustness | None) -> str:
     """``−0.22 … +0.89 pt``, or nothing."""
     if of is None or of.drop_pt_low is None or of.drop_pt_high is None:
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 from deploykit.base.targets import REFERENCE
-from deploykit.reporting.format import drop_interval, percent, points, times
+from deploykit.reporting.format import drop_interval, metric_word, percent, points, times
 from deploykit.reporting.schema import Budget, Measurement, Of, Pick, Report, Variant
 
 
@@ -26,9 +26,11 @@ def primary_measurement(report: Report, variant: Variant) -> Measurement | None:
 
 
 def verified(variant: Variant) -> bool:
-    """Whether the variant's answers were checked against their reference, and hold; eager PyTorch is the reference."""
+    """Whether the variant's answers were checked against their reference, and hold or are accepted; eager PyTorch is the
+    reference.
+    """
     if variant.status != "ok":
-        return False
+        return variant.usable
     parity = variant.parity
     return bool(parity.ok) if parity else variant.target == REFERENCE
 
@@ -38,8 +40,8 @@ def other_sides(report: Report) -> set[str]:
     return {one.against.name for one in report.variants if one.against}
 
 
-def _top1(variant: Variant) -> float | None:
-    return variant.accuracy.top1 if variant.accuracy else None
+def _value(variant: Variant) -> float | None:
+    return variant.quality.value if variant.quality else None
 
 
 def _p50(report: Report, variant: Variant) -> float | None:
@@ -48,14 +50,14 @@ def _p50(report: Report, variant: Variant) -> float | None:
 
 
 def pareto(report: Report) -> list[str]:
-    """Names of the verified variants that no other one beats in both latency and top-1, the fastest first.
+    """Names of the verified variants that no other one beats in both latency and quality, the fastest first.
 
     A variant without latency or accuracy takes no part. Of two equal ones both stay.
     """
     known = [
-        (p50, -top1, variant.name)
+        (p50, -value, variant.name)
         for variant in report.variants
-        if verified(variant) and (p50 := _p50(report, variant)) is not None and (top1 := _top1(variant)) is not None
+        if verified(variant) and (p50 := _p50(report, variant)) is not None and (value := _value(variant)) is not None
     ]
     beaten = {
         name for p50, loss, name in known if any(a <= p50 and b <= loss and (a, b) != (p50, loss) for a, b, _ in known)
@@ -65,12 +67,9 @@ def pareto(report: Report) -> list[str]:
 
 def _drop_high(report: Report, variant: Variant) -> float | None:
     """The upper bound of the drop; the baseline's own is 0 by definition."""
-    accuracy = variant.accuracy
-    if accuracy is None:
+    if variant.quality is None:
         return None
-    if variant.name == report.baseline:
-        return 0.0
-    return accuracy.drop_pt_high
+    return 0.0 if variant.name == report.baseline else variant.quality.drop_pt_high
 
 
 def _speed(report: Report, variant: Variant) -> float | None:
@@ -136,11 +135,13 @@ def pick(report: Report, max_drop_pt: float = 1.0) -> Pick | None:
         return Pick(name=base[1].name, why=_why_the_baseline(report, fit, max_drop_pt))
     speed, best = max(clear, key=lambda one: one[0])
     faster = times(speed, best.speedup, report.ci_level)
-    accuracy = best.accuracy
+    quality = best.quality
+    assert quality is not None
+    taken = "" if best.status == "ok" else f" ({best.status}, accepted)"
     why = (
-        f"the fastest verified variant whose drop stays within {max_drop_pt:g} pt: {faster} the speed of "
-        f"{report.baseline}, top-1 {percent(_top1(best))}, drop {points(accuracy.drop_pt if accuracy else None)} "
-        f"({drop_interval(accuracy)})"
+        f"the fastest verified variant{taken} whose drop stays within {max_drop_pt:g} pt: {faster} the speed of "
+        f"{report.baseline}, {metric_word(quality.metric)} {percent(quality.value)}, drop {points(quality.drop_pt)} "
+        f"({drop_interval(quality)})"
     )
     return Pick(name=best.name, why=why)
 
@@ -150,12 +151,12 @@ def why_no_pick(report: Report, max_drop_pt: float = 1.0) -> str:
     lacks = []
     for variant in report.variants:
         bound = _drop_high(report, variant)
-        if variant.status != "ok":
+        if not variant.usable:
             lacks.append(f"{variant.name} {variant.status}")
         elif not verified(variant):
             lacks.append(f"{variant.name} is not verified")
         elif bound is None:
-            lacks.append(f"{variant.name} has no accuracy to compare")
+            lacks.append(f"{variant.name} has no quality to compare")
         elif bound > max_drop_pt:
             lacks.append(f"{variant.name} may lose up to {bound:.2f} pt")
         else:

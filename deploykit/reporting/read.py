@@ -17,7 +17,25 @@ from deploykit.reporting.pick import primary_measurement
 from deploykit.reporting.schema import SCHEMA, Report
 
 VERSION = int(SCHEMA.rpartition("/")[2])
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def _from_1(report: dict[str, Any]) -> dict[str, Any]:
+    """/2 names the task, and the split of each figure; the quality follows from the accuracy."""
+    data = report.get("data")
+    split = data.get("split") if isinstance(data, dict) else None
+    variants = report.get("variants")
+    found = {**report, "schema": "deploykit.report/2", "task": "classify"}
+    if isinstance(variants, list):
+        found["variants"] = [_with_split(one, split) if isinstance(one, dict) else one for one in variants]
+    return found
+
+
+def _with_split(variant: dict[str, Any], split: Any) -> dict[str, Any]:
+    named = {key: variant[key] for key in ("accuracy", "parity") if isinstance(variant.get(key), dict)}
+    return {**variant, **{key: {**block, "split": split} for key, block in named.items()}}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
 """version → a function that turns a report of that version into one of the next."""
 
 _ERRORS_SHOWN = 5

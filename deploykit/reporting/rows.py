@@ -8,7 +8,8 @@ from typing import Any
 from deploykit.base.targets import REFERENCE
 from deploykit.reporting import format as t
 from deploykit.reporting.pick import primary, primary_measurement
-from deploykit.reporting.schema import Accuracy, Against, Measurement, Report, Variant
+from deploykit.reporting.quality import Accuracy
+from deploykit.reporting.schema import Against, Measurement, Report, Variant
 
 
 def headline(report: Report) -> str:

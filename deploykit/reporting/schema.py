@@ -1,4 +1,4 @@
-"""The report's shape, ``deploykit.report/1``: what ``report.json`` holds, field by field.
+"""The report's shape, ``deploykit.report/2``: what ``report.json`` holds, field by field.
 
 Ratios are 0…1, ``_pt`` are percentage points (a drop is positive when worse), paths are relative to the report. What is
 not known is null. :data:`SCHEMA_FILE` is the JSON Schema made from these models, for readers in other languages.
@@ -6,53 +6,29 @@ not known is null. :data:`SCHEMA_FILE` is the JSON Schema made from these models
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from deploykit.base.targets import TARGETS, Precision, target_names
+from deploykit.reporting.part import (
+    Count,
+    InsidePath,
+    NotNegative,
+    Part,
+    Points,
+    Positive,
+    Ratio,
+    RelativePath,
+    ordered,
+)
+from deploykit.reporting.quality import Accuracy, JudgedAmong, Parity, Quality, Verdict, quality_of
 
-SCHEMA: Final = "deploykit.report/1"
+SCHEMA: Final = "deploykit.report/2"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
-
-
-def _relative(path: str) -> str:
-    if not path or path.startswith("/") or "\\" in path or path[1:2] == ":":
-        raise ValueError(f"got {path!r}, expected a path relative to the report, with forward slashes")
-    return path
-
-
-def _inside(path: str) -> str:
-    if ".." in PurePosixPath(_relative(path)).parts:
-        raise ValueError(f"got {path!r}, expected a path inside the report's folder")
-    return path
-
-
-RelativePath = Annotated[str, AfterValidator(_relative)]
-InsidePath = Annotated[str, AfterValidator(_inside)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Points = Annotated[float, Field(ge=-100, le=100)]
-Count = Annotated[int, Field(ge=0)]
-
-
-class Part(BaseModel):
-    """A part of the report: strict types, no NaN, unknown keys refused."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    def plain(self) -> dict[str, Any]:
-        """JSON-able, every field present."""
-        return self.model_dump(mode="json", by_alias=True)
-
-
-def _ordered(place: str, *values: float | None) -> None:
-    known = [value for value in values if value is not None]
-    if any(low > high + 1e-9 * max(abs(low), abs(high)) for low, high in itertools.pairwise(known)):
-        raise ValueError(f"{place} are not in order: {', '.join(f'{value:g}' for value in known)}")
+Status = Literal["ok", "unsure", "failed", "skipped"]
+Task = Literal["classify", "none"]
 
 
 class Data(Part):
@@ -124,8 +100,8 @@ class Measurement(Of):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _ordered("p50_ms, p90_ms, p99_ms", self.p50_ms, self.p90_ms, self.p99_ms)
-        _ordered("p50_ms_low, p50_ms, p50_ms_high", self.p50_ms_low, self.p50_ms, self.p50_ms_high)
+        ordered("p50_ms, p90_ms, p99_ms", self.p50_ms, self.p90_ms, self.p99_ms)
+        ordered("p50_ms_low, p50_ms, p50_ms_high", self.p50_ms_low, self.p50_ms, self.p50_ms_high)
         return self
 
 
@@ -139,117 +115,8 @@ class Speedup(Part):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        _ordered("speedup low, high", self.low, self.high)
+        ordered("speedup low, high", self.low, self.high)
         return self
-
-
-class ClassScore(Part):
-    """One class: its images and scores; agreement and flips compare its images with the baseline's answers."""
-
-    name: str
-    n: Count
-    precision: Ratio
-    recall: Ratio
-    f1: Ratio
-    agreement: Ratio | None = None
-    negative_flips: Ratio | None = None
-
-
-class Bin(Part):
-    """Images whose confidence lies in (low, high]: how sure the model was of them, and how often right."""
-
-    low: Ratio
-    high: Ratio
-    n: Count
-    confidence: Ratio
-    accuracy: Ratio
-
-
-class Confused(Part):
-    """How often images of ``label`` were taken for ``predicted``."""
-
-    label: str
-    predicted: str
-    n: Count
-
-
-class Flip(Part):
-    """An image that the baseline gets right and the variant wrong; ``image`` is its number in the split."""
-
-    image: Count
-    label: str
-    base: str
-    predicted: str
-    confidence: Ratio
-    picture: InsidePath | None = None
-
-
-class Robustness(Part):
-    """Accuracy on corrupted images, and the drop against the baseline on the same ones."""
-
-    corruption: str
-    strength: Annotated[int, Field(ge=1)]
-    n: Count
-    top1: Ratio
-    top1_low: Ratio | None = None
-    top1_high: Ratio | None = None
-    drop_pt: Points | None = None
-    drop_pt_low: Points | None = None
-    drop_pt_high: Points | None = None
-
-
-class Accuracy(Part):
-    """Accuracy on ``n`` images; drop, agreement, flips and p compare with the baseline on the same images."""
-
-    n: Count
-    top1: Ratio
-    top1_low: Ratio | None = None
-    top1_high: Ratio | None = None
-    top5: Ratio | None = None
-    macro_f1: Ratio | None = None
-    macro_precision: Ratio | None = None
-    macro_recall: Ratio | None = None
-    ece: Ratio | None = None
-    drop_pt: Points | None = None
-    drop_pt_low: Points | None = None
-    drop_pt_high: Points | None = None
-    drop_interval: Literal["bootstrap", "score", "exact"] | None = None
-    agreement: Ratio | None = None
-    negative_flips: Ratio | None = None
-    mcnemar_p: Ratio | None = None
-    metrics: dict[str, float | None] = Field(default_factory=dict)
-    per_class: list[ClassScore] | None = None
-    confusion: list[list[Count]] | None = None
-    confused: list[Confused] = Field(default_factory=list)
-    reliability: list[Bin] = Field(default_factory=list)
-    flips: list[Flip] | None = None
-    robustness: list[Robustness] = Field(default_factory=list)
-    logits_file: InsidePath | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _ordered("top1_low, top1, top1_high", self.top1_low, self.top1, self.top1_high)
-        _ordered("drop_pt_low, drop_pt_high", self.drop_pt_low, self.drop_pt_high)
-        if self.confusion is not None and any(len(row) != len(self.confusion) for row in self.confusion):
-            raise ValueError("confusion is no square matrix of labels by answers")
-        return self
-
-
-class Parity(Part):
-    """How close the outputs are to eager fp32 of the same network; an infinite SNR is null with ``identical``."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-    reference: str
-    n: Count
-    max_abs: NotNegative | None = None
-    mean_abs: NotNegative | None = None
-    cosine: float | None = None
-    snr_db: float | None = None
-    identical: bool | None = None
-    top1_agreement: Ratio | None = None
-    by_batch: list[dict[str, Any]] = Field(default_factory=list)
-    ok: bool
 
 
 class Attachment(Part):
@@ -286,14 +153,19 @@ def _known(target: str) -> str:
 
 
 class Variant(Part):
-    """One thing that was measured, or the reason why not."""
+    """One thing that was measured, or the reason why not.
+
+    ``failed`` and ``unsure`` speak of its answers: where it could be run, it was timed all the same. ``accepted`` says
+    that a person takes such a one; its status stays.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     target: Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(TARGETS)})]
     precision: Precision | None = None
     steps: list[Step] = Field(default_factory=list)
-    status: Literal["ok", "failed", "skipped"]
+    status: Status
     reason: str | None = None
+    accepted: bool = False
     artifact: ArtifactFile | None = None
     params: Count | None = None
     macs: Count | None = None
@@ -303,9 +175,12 @@ class Variant(Part):
     builds: Annotated[int, Field(ge=1)] | None = None
     measurements: list[Measurement] = Field(default_factory=list)
     speedup: Speedup | None = None
+    quality: Quality | None = None
+    judged_among: JudgedAmong | None = None
     accuracy: Accuracy | None = None
     against: Against | None = None
     parity: Parity | None = None
+    verdict: Verdict | None = None
     audit: dict[str, Any] | None = None
     attachments: list[Attachment] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
@@ -314,7 +189,14 @@ class Variant(Part):
     def _check(self) -> Self:
         if self.status != "ok" and not self.reason:
             raise ValueError(f"variant {self.name!r} is {self.status} without a reason")
+        if self.quality is None and self.accuracy is not None:
+            self.quality = quality_of(self.accuracy)
         return self
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be deployed as far as its status goes: it is ok, or a person took it as it is."""
+        return self.status == "ok" or (self.accepted and self.status in ("unsure", "failed"))
 
 
 class Pick(Part):
@@ -333,8 +215,9 @@ class Budget(Part):
 class Report(Part):
     """The whole report."""
 
-    schema_: Literal["deploykit.report/1"] = Field(alias="schema")
+    schema_: Literal["deploykit.report/2"] = Field(alias="schema")
     created: str
+    task: Task = "classify"
     recipe: str | None = None
     environment: dict[str, Any] = Field(default_factory=dict)
     data: Data | None = None
@@ -365,7 +248,7 @@ class Report(Part):
                 if name not in names:
                     raise ValueError(f"{place} names {name!r}, which is no variant; variants: {', '.join(names)}")
         picked = self.variant(self.pick.name) if self.pick else None
-        if picked is not None and picked.status != "ok":
+        if picked is not None and not picked.usable:
             raise ValueError(f"pick names {picked.name!r}, whose status is {picked.status}")
         return self
 

@@ -166,7 +166,7 @@ def test_judging(tmp_path):
         for name, found in judging.pop("judged").items()
     ]
     data = {"name": "made", "split": "test", "n": IMAGES, "sha256": sha256}
-    report = {"schema": "deploykit.report/1", "created": "2026-11-20T12:00:00+00:00", "baseline": "v0"}
+    report = {"schema": "deploykit.report/2", "created": "2026-11-20T12:00:00+00:00", "baseline": "v0"}
     write_report(validate({**report, "data": data, "variants": variants}), tmp_path)
     gating = _alone(GATE, str(tmp_path))
     shown = sample.report(VARIANTS)

@@ -31,9 +31,9 @@ def test_pages_are_written_again(tmp_path: Path) -> None:
     [
         (None, "does not exist"),
         ("", "it is empty"),
-        ('{"schema": "deploykit.report/1"', "it is no JSON"),
+        ('{"schema": "deploykit.report/2"', "it is no JSON"),
         ('{"schema": "deploykit.report/9"}', "made by a newer deploykit"),
-        ('{"schema": "deploykit.report/1", "created": "", "variants": []}', "variants: got []"),
+        ('{"schema": "deploykit.report/2", "created": "", "variants": []}', "variants: got []"),
     ],
 )
 def test_reports_that_cannot_be_read_are_exit_2(tmp_path: Path, content: str | None, message: str) -> None:

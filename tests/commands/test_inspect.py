@@ -191,7 +191,7 @@ def test_report(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(json.dumps(report))
     result = inspect(path)
-    assert (result.kind, result.facts["format"]) == ("report", "deploykit.report/1")
+    assert (result.kind, result.facts["format"]) == ("report", "deploykit.report/2")
     first = report["variants"][0]
     assert [result.facts["variants"][0][key] for key in ("name", "target")] == [first["name"], first["target"]]
     assert first["target"] in result.summary()

@@ -107,7 +107,7 @@ def run_folder(
                 fields["speedup"] = {"estimate": speed, "low": low, "high": high, "of": OF}
         made.append({**fields, **one.get("fields", {})})
     report = {
-        "schema": "deploykit.report/1",
+        "schema": "deploykit.report/2",
         "created": "2026-03-14T09:26:53+00:00",
         "data": {"name": "digits", "split": "test", "n": n, "sha256": sha256} if n else None,
         "baseline": baseline if baseline in variants else None,

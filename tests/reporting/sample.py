@@ -102,7 +102,7 @@ def report(count: int = 6, *, samples: bool = True) -> dict[str, Any]:
     baseline = "fp32" if count > 1 else rows[0][0]
     variants = [variant(row, None if row[0] == baseline else 0.981, samples) for row in rows]
     made = {
-        "schema": "deploykit.report/1",
+        "schema": "deploykit.report/2",
         "created": "2026-03-14T09:26:53+00:00",
         "recipe": "quickstart",
         "environment": {

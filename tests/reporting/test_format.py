@@ -4,7 +4,8 @@ import pytest
 
 from deploykit.reporting import format as t
 from deploykit.reporting.compare import Ratio
-from deploykit.reporting.schema import Against, Parity
+from deploykit.reporting.quality import Parity
+from deploykit.reporting.schema import Against
 
 
 @pytest.mark.parametrize(

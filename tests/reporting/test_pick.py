@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploykit.reporting import pareto, pick, primary, primary_measurement, settle, why_no_pick
+from deploykit.reporting import pareto, pick, primary, primary_measurement, settle, validate, why_no_pick
 from deploykit.reporting.schema import Against, Of, Report, Variant
 from tests.reporting import sample
 
@@ -48,7 +48,7 @@ def test_the_front_equals_its_definition(pairs: list[tuple[int, int]]) -> None:
     made = report(len(pairs))
     for variant, (p50, top1) in zip(made.variants, pairs, strict=True):
         variant.measurements[0].p50_ms = float(p50)
-        variant.accuracy.top1 = top1 / 10
+        variant.quality.value = top1 / 10
     names = [variant.name for variant in made.variants]
     expected = {
         name
@@ -58,7 +58,7 @@ def test_the_front_equals_its_definition(pairs: list[tuple[int, int]]) -> None:
     assert set(pareto(made)) == expected
 
 
-@pytest.mark.parametrize("change", [{"status": "failed"}, {"measurements": []}, {"accuracy": None}, {"parity": None}])
+@pytest.mark.parametrize("change", [{"status": "failed"}, {"measurements": []}, {"quality": None}, {"parity": None}])
 def test_what_failed_or_was_not_measured_is_not_on_the_front(change: dict[str, Any]) -> None:
     made = report(6)
     change_of(made, change)
@@ -81,7 +81,8 @@ def test_the_pick_is_the_fastest_whose_bound_fits() -> None:
         ({"status": "failed", "reason": "NaN"}, "int8 failed"),
         ({"status": "skipped", "reason": "no GPU"}, "int8 skipped"),
         ({"parity": None}, "int8 is not verified"),
-        ({"accuracy": None}, "int8 has no accuracy to compare"),
+        ({"quality": None}, "int8 has no quality to compare"),
+        ({"status": "unsure", "reason": "25 of 27 confident answers kept"}, "int8 unsure"),
         ({"measurements": [], "speedup": None}, "int8 was not timed"),
     ],
 )
@@ -128,6 +129,26 @@ def test_without_a_timed_baseline_the_fastest_is_the_pick() -> None:
     assert pick(made, 1.0).name == "int8"
 
 
+@pytest.mark.parametrize("status", ["unsure", "failed"])
+def test_what_a_person_accepts_may_be_the_pick_and_is_named_as_such(status: str) -> None:
+    made = report(6)
+    change_of(made, {"status": status, "reason": "9.1 dB", "accepted": True})
+    by_name(made, "int8").parity.ok = False
+    chosen = pick(made, 1.0)
+    assert (chosen.name, f"({status}, accepted)" in chosen.why) == ("int8", True)
+    assert "int8" in pareto(made)
+    assert validate(settle(made).plain()).pick.name == "int8"
+    assert pick(made, 0.5).name == "fp32"  # accepting says nothing of the budget
+
+
+@pytest.mark.parametrize("change", [{"status": "ok"}, {"status": "skipped", "reason": "no GPU"}])
+def test_accepting_changes_nothing_of_what_is_ok_or_was_not_run(change: dict[str, Any]) -> None:
+    made = report(6)
+    before = pick(made, 1.0)
+    change_of(made, {**change, "accepted": True})
+    assert (pick(made, 1.0) == before) == (change["status"] == "ok")
+
+
 def test_a_failed_parity_rules_out() -> None:
     made = report(6)
     by_name(made, "int8").parity.ok = False
@@ -144,7 +165,7 @@ def test_the_reference_needs_no_parity_with_itself() -> None:
 
 def test_a_bound_that_was_not_measured_is_no_pass() -> None:
     made = report(6)
-    by_name(made, "int8").accuracy.drop_pt_high = None
+    by_name(made, "int8").quality.drop_pt_high = None
     assert pick(made, 1.0).name != "int8"
 
 

@@ -33,7 +33,7 @@ def test_a_report_comes_back_from_file_and_folder(tmp_path: Path) -> None:
 
 def test_what_was_left_out_is_null_or_empty() -> None:
     least = {
-        "schema": "deploykit.report/1",
+        "schema": "deploykit.report/2",
         "created": "2026-01-01",
         "variants": [{"name": "a", "target": "ort-cpu", "status": "skipped", "reason": "no GPU"}],
     }
@@ -47,16 +47,16 @@ def test_what_was_left_out_is_null_or_empty() -> None:
     ("content", "message"),
     [
         (b"", "is no report: it is empty"),
-        (b'{"schema": "deploykit.report/1", "vari', "is no report: it is no JSON"),
+        (b'{"schema": "deploykit.report/2", "vari', "is no report: it is no JSON"),
         (b"\xff\xfe\x00", "it is no UTF-8 text"),
         (b"[1, 2]", "is no deploykit report; got a JSON list"),
         (b"null", "is no deploykit report; got a JSON NoneType"),
         (b'{"schema": "deploykit.manifest/1"}', "got schema 'deploykit.manifest/1'"),
         (b'{"schema": 1}', "is no deploykit report; got schema '1'"),
         (b'{"schema": "deploykit.report/\xc2\xb2"}', "is no deploykit report"),
-        (b'{"schema": "deploykit.report/2"}', "made by a newer deploykit; got deploykit.report/2; expected"),
+        (b'{"schema": "deploykit.report/3"}', "made by a newer deploykit; got deploykit.report/3; expected"),
         (b'{"schema": "deploykit.report/0"}', "of a schema we no longer read; got deploykit.report/0"),
-        (b'{"schema": "deploykit.report/1", "ci_level": NaN}', r"it is no JSON \(it holds NaN\)"),
+        (b'{"schema": "deploykit.report/2", "ci_level": NaN}', r"it is no JSON \(it holds NaN\)"),
         (b"[" * 200_000, "is no report"),
     ],
 )
@@ -98,7 +98,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("variants.3.measurements.0.samples_file", "/etc/passwd", "expected a path relative to the report"),
         ("variants.3.artifact.path", "C:/x.onnx", "expected a path relative to the report"),
         ("variants.3.speedup.low", 99.0, "speedup low, high are not in order"),
-        ("variants.3.status", "fine", "status: got 'fine', expected 'ok', 'failed' or 'skipped'"),
+        ("variants.3.status", "fine", "status: got 'fine', expected 'ok', 'unsure', 'failed' or 'skipped'"),
         ("variants.3.status", "failed", "variant 'int8' is failed without a reason"),
         ("variants.3.target", "gpu", "target: got 'gpu'"),
         ("variants.3.name", "fp32", "variant names occur twice: fp32"),
@@ -142,7 +142,51 @@ def test_older_reports_are_migrated_step_by_step(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(read.MIGRATIONS, 0, rename)
     old = sample.report()
     old["schema"], old["base"] = "deploykit.report/0", old.pop("baseline")
-    assert validate(old) == validate(sample.report())
+    assert validate(old) == validate({**sample.report(), "schema": "deploykit.report/1"})
+
+
+STORED = Path(__file__).parent / "stored" / "report_1.json"
+
+
+def test_a_stored_report_of_version_1_is_read_as_one_of_today(tmp_path: Path) -> None:
+    """It was written by a deploykit of its time: a benchmark of five variants, one failed and one skipped."""
+    old = json.loads(STORED.read_text(encoding="utf-8"))
+    report = read_report(write(tmp_path, old))
+    assert (report.plain()["schema"], report.task) == ("deploykit.report/2", "classify")
+    assert [one.status for one in report.variants] == [one["status"] for one in old["variants"]]
+    assert not any(one.accepted or one.judged_among or one.verdict for one in report.variants)
+    known = 0
+    for variant, before in zip(report.variants, old["variants"], strict=True):
+        accuracy, quality = before["accuracy"], variant.quality
+        if accuracy is None:
+            assert quality is None
+            continue
+        known += 1
+        assert (quality.metric, quality.value, quality.n, quality.split) == ("top1", accuracy["top1"], 64, "test")
+        assert (quality.low, quality.high) == (accuracy["top1_low"], accuracy["top1_high"])
+        assert [getattr(quality, key) for key in ("drop_pt", "drop_pt_low", "drop_pt_high")] == [
+            accuracy[key] for key in ("drop_pt", "drop_pt_low", "drop_pt_high")
+        ]
+        assert variant.accuracy.split == "test"
+        assert variant.parity is None or variant.parity.split == "test"
+    assert known == 4
+    again = report.plain()
+    assert validate(again) == report
+    assert {key: again[key] for key in ("pick", "pareto", "baseline")} == {
+        key: old[key] for key in ("pick", "pareto", "baseline")
+    }
+
+
+def test_the_shipped_result_of_version_1_is_read() -> None:
+    report = read_report(Path(__file__).parents[2] / "recipes" / "results" / "gpu_h200.json")
+    assert all(one.quality is not None for one in report.variants if one.accuracy)
+
+
+@pytest.mark.parametrize("broken", [{"variants": 1}, {"data": []}, {"variants": [None]}, {"variants": [{"parity": 3}]}])
+def test_a_broken_report_of_version_1_is_still_one_line(broken: dict[str, Any]) -> None:
+    old = json.loads(STORED.read_text(encoding="utf-8"))
+    with pytest.raises(BadInput, match="does not fit"):
+        validate({**old, **broken})
 
 
 JSON = st.recursive(

@@ -47,14 +47,13 @@ def test_every_field_that_the_design_names_is_there() -> None:
         "Accuracy": "n top1 top1_low top1_high top5 macro_f1 macro_precision macro_recall ece drop_pt drop_pt_low "
         "drop_pt_high agreement negative_flips mcnemar_p logits_file",
         "Parity": "reference n max_abs mean_abs cosine snr_db identical top1_agreement by_batch ok",
-        "Variant": "name target precision steps status reason artifact params macs cold_start_ms peak_memory_bytes "
-        "measurements speedup accuracy parity audit attachments notes",
+        "Variant": "name target precision steps status reason accepted artifact params macs cold_start_ms "
+        "peak_memory_bytes measurements speedup quality judged_among accuracy parity verdict audit attachments notes",
+        "Quality": "metric value low high drop_pt drop_pt_low drop_pt_high n split",
         "Speedup": "estimate low high of",
     }
     for name, words in wanted.items():
         assert set(words.split()) <= set(fields[name]["properties"])
-    top = (
-        "schema created recipe environment data ci_level seed noise_floor_ratio stop_reason warnings baseline variants"
-    )
+    top = "schema created task recipe environment data ci_level seed noise_floor_ratio stop_reason warnings baseline variants"
     assert {*top.split(), "pareto", "pick"} <= set(json_schema()["properties"])
     assert Report.model_config["extra"] == "forbid"

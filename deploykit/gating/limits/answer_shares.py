@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from deploykit.gating.evidence import Evidence
 from deploykit.gating.question import Case, Question
-from deploykit.reporting.schema import Accuracy
+from deploykit.reporting.quality import Accuracy
 from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.proportions import proportion_p, wilson
 
