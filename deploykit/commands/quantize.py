@@ -7,10 +7,10 @@ from pathlib import Path
 
 from deploykit.base.artifact import Made, Manifest
 from deploykit.base.checkpoint import check_file
-from deploykit.base.environment import cpu, library_versions
+from deploykit.base.environment import library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.targets import ORT_CPU
+from deploykit.base.targets import ORT_CPU, target_of
 from deploykit.commands.export import STAGE as EXPORT
 from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
 from deploykit.config.keywords import by_keywords
@@ -22,7 +22,7 @@ from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.reporting.format import percent
 from deploykit.training.signals import Stop
 
-STAGE = Stage("quantize", 8, ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"))
+STAGE = Stage("quantize", 9, ("deploykit", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy"))
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,6 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
         parents.append(file_parent(teacher, target, "teacher"))
         fields["qat_teacher"] = teacher.name
     dialect = _dialect(config)
-    timed = dialect.timed and not config.force_int8
     trains = config.method == "qat"
     return STAGE.manifest(
         "model" if trains else "onnx",
@@ -199,7 +198,7 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
         precision="fp32" if trains else "int8",
         target=None if trains else config.target,
         versions={} if source.suffix.lower() == ".onnx" else library_versions(EXPORT.libraries),
-        hardware={"cpu": cpu()} if timed else {"weight_bits": dialect.weight_bits},
+        hardware={"isa": dialect.isa} if target_of(config.target).on_cpu else {},
     )
 
 
@@ -211,7 +210,7 @@ def default_name(source: Path, target: str) -> str:
 def _dialect(config: QuantizeConfig) -> Dialect:
     from deploykit.quantization.qdq.dialects import dialect_of
 
-    dialect = dialect_of(config.target)
+    dialect = dialect_of(config.target, config.isa)
     return dialect if config.weight_bits is None else replace(dialect, weight_bits=config.weight_bits)
 
 

@@ -36,6 +36,9 @@ class QuantizeConfig(Config):
         description="Width of weights, 2…8, stored as int8; default: what the target computes exactly (8, or 7 where the "
         "CPU's int8 sums would saturate).",
     )
+    isa: Literal["native", "avx2", "avx512", "vnni", "arm64"] = Field(
+        default="native", description="Instruction set of the CPU that will run it; native: this machine's."
+    )
     keep_float: tuple[str, ...] = Field(default=(), description="Name of a node that stays float.")
     force_int8: bool = Field(default=False, description="Quantize all that can be, even where it is slower.")
     data: Annotated[str | None, Panel("Calibration")] = Field(
@@ -109,7 +112,7 @@ class QuantizeConfig(Config):
     qat_device: Device = "auto"
     size: Annotated[Size, Panel("Model and machine")] = None
     arch: Arch = None
-    threads: int = Field(default=1, ge=1, description="CPU threads of calibration and of the measured candidates.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of calibration.")
     seed: Seed = 0
     allow_code: AllowCode = False
 

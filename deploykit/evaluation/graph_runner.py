@@ -94,12 +94,12 @@ class Opened:
         finally:
             place.unlink()
 
-    def optimized(self, path: Path) -> onnx.ModelProto:
+    def optimized(self, graph: onnx.ModelProto | Path) -> onnx.ModelProto:
         """The graph that ONNX Runtime really runs."""
         import onnx
 
         place = self.scratch / "optimized.onnx"
-        self._session(path, optimized_model_filepath=str(place))
+        self._session(graph, optimized_model_filepath=str(place))
         return onnx.load(str(place))
 
     def _session(self, graph: onnx.ModelProto | Path, **settings: object) -> Any:

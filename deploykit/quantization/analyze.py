@@ -117,7 +117,7 @@ def analyze(
         BadInput: no data, a target without int8, a model that is quantized already or cannot be read.
     """
     config = config or AnalyzeConfig()
-    dialect = dialect_of(config.target)
+    dialect = dialect_of(config.target, config.isa)
     source = check_file(Path(model))
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.analysis.json")
     if target.suffix != ".json":

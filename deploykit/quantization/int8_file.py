@@ -64,7 +64,7 @@ def quantize_file(
         BadInput: a model that is quantized already or cannot be read.
         AnswerNo: the int8 file does not agree with the float one within int8's budget.
     """
-    with graphs(config, integer_kernels=dialect.timed) as opened:
+    with graphs(config, integer_kernels=dialect.costed) as opened:
         job = Job(config, dialect, images, opened, progress)
         model_file, batch_norm = with_batch_norm(source, job)
         path = float_onnx(model_file, job.scratch, config, progress)
@@ -80,14 +80,14 @@ def quantize_file(
                 choice, held = bound.choice(quantizer, choice)
             shown = _sensitivity(quantizer, choice, manifest.parents[0], seen.x, job) if config.sensitivity else []
             made = quantizer.make(choice)
-            refuse_float(made, quantizer, choice, source, opened, seen.x)
+            refuse_float(made, choice, source, dialect.target)
             describe(made, seen.proto)
             onnx.checker.check_model(made, full_check=True)
             rest = cast_rest(made, seen.preprocessing, job)
             candidate = job.scratch / target.name
             onnx.save(rest.judged, str(candidate))
             judged = judge(reference, candidate, seen.x, job)
-            slow = judged["speedup"] is not None and judged["speedup"] < 1 and dialect.timed
+            slow = judged["speedup"] is not None and judged["speedup"] < 1 and dialect.costed
             x = one_batch(reference, seen.x)
             slower = slower_layers(opened, seen.proto, rest.made, x, progress) if slow else None
     facts = {

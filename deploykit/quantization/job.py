@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import onnx
+
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.kernel_cost import cost_us
 from deploykit.quantization.qdq.dialects import Dialect
 
 
@@ -29,6 +33,10 @@ class Job:
     def scratch(self) -> Path:
         """The folder of what is needed on the way."""
         return self.opened.scratch
+
+    def cost_us(self, proto: onnx.ModelProto, x: np.ndarray) -> float:
+        """What a graph is predicted to cost for one of the prepared images ``x`` on the dialect's ISA, in microseconds."""
+        return cost_us(self.opened.optimized(proto), self.dialect.isa, x.shape[1:])
 
 
 @contextmanager

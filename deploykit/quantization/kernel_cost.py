@@ -66,7 +66,20 @@ MEASURED: dict[str, Rates] = {
 ELEMENTWISE: Rates = (1.0, 0, 0, 0, 0.1)
 """Of an operator that is not in the table."""
 TRANSCENDENTAL: Rates = (1.0, 0, 0, 0, 0.5)
-_SLOW = ("Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Erf", "Gelu", "Exp", "Softmax", "Softplus", "Elu", "Div", "Pow")
+_SLOW = (
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Erf",
+    "Gelu",
+    "Exp",
+    "Softmax",
+    "Softplus",
+    "Elu",
+    "Div",
+    "Pow",
+)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,12 @@ def _convolution(
         channels = group if integer else _whole(group)
         pixels = prod(out) / max(group, 1)
         return Kernel(
-            plain.name, f"{precision} depthwise{odd}", pixels * channels * taps, float(group * taps), 0.0, plain.elements
+            plain.name,
+            f"{precision} depthwise{odd}",
+            pixels * channels * taps,
+            float(group * taps),
+            0.0,
+            plain.elements,
         )
     pixels = prod(out) / max(weight[0], 1)
     inputs = weight[1] * taps

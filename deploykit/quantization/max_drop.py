@@ -1,7 +1,7 @@
 """``deploykit quantize --max-drop``: layers go back to float until the paired accuracy drop on ``select`` is within a bound.
 
-Layers are ranked by what quantizing them alone costs (``sensitivity``), divided by what their float version costs in
-measured time. Sets of the first k are tried for growing k: accuracy may get worse at k = 1 or 2, so a worse step ends
+Layers are ranked by what quantizing them alone costs (``sensitivity``), divided by what their float version is predicted to
+cost in time. Sets of the first k are tried for growing k: accuracy may get worse at k = 1 or 2, so a worse step ends
 nothing. Of the first set that holds the bound, members that turn out not to be needed become integers again.
 """
 
@@ -22,15 +22,15 @@ from deploykit.evaluation.run_classifier import in_data_order
 from deploykit.quantization.job import Job
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, SAME_SCALE, Plan
-from deploykit.quantization.search import Choice, Quantizer, TimeGraphs, planned
+from deploykit.quantization.search import Choice, CostOf, Quantizer, planned
 from deploykit.quantization.sensitivity import LayerScore, sweep
 
 SWEPT = 128
 
 
 class MoveRow(TypedDict):
-    """A layer that went back to float: with which nodes, what it costs alone in nats, and the measured milliseconds that
-    its float version takes more; None where not measured.
+    """A layer that went back to float: with which nodes, what it costs alone in nats, and the milliseconds that its float
+    version is predicted to take more; None where not known.
     """
 
     layer: str
@@ -92,35 +92,18 @@ class Held:
         names = [one.layer for one in few]
         weights = sweep(quantizer, base, x, self.job.opened.graph, ("weights",), self.job.progress, only=names)
         ranked = moves(quantizer, base, few, weights)
-        timed = quantizer.dialect.timed and not self.job.config.force_int8
-        if timed:
-            ranked = costed(quantizer, base, ranked, self._times)
+        if quantizer.dialect.costed and not self.job.config.force_int8:
+            ranked = costed(quantizer, base, ranked, lambda proto: self.job.cost_us(proto, self.x))
         ranked += moves(quantizer, base, alone[len(few) :], ())
         found = revert(base, first, ranked, drop_of, bound, self.job.progress)
-        self._check(quantizer, found, bound, ranked, timed)
-        return found.choice, self._facts(found.drop, [move.said() for move in found.moves], found.tried)
-
-    def _check(self, quantizer: Quantizer, found: Reverted, bound: float, ranked: Any, timed: bool) -> None:
-
         made = quantizer.make(found.choice)
         if not found.held or is_float(made):
             raise AnswerNo(
                 f"no int8 network within {bound:g} points of float: the best of {len(found.tried)} drops "
                 f"{_shown(found.drop)} with {len(found.moves)} layers float; in the way stand {blockers(ranked)}",
-                fix="Allow a larger --max-drop, calibrate on more pictures, or keep the float engine.",
+                fix="Allow a larger --max-drop, calibrate on more images, or keep the float engine.",
             )
-        if timed:
-            times = self._times({"float": quantizer.proto, "int8": made})
-            if times["int8"] >= times["float"]:
-                raise AnswerNo(
-                    f"within {bound:g} points of float nothing is faster: {len(found.moves)} layers back in float "
-                    f"({blockers(found.moves)}) take {1e3 * times['int8']:.3g} ms, all in float "
-                    f"{1e3 * times['float']:.3g} ms",
-                    fix="Allow a larger --max-drop, keep the float engine, or pass --force-int8.",
-                )
-
-    def _times(self, protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return self.job.opened.times(protos, self.x, self.job.config.seed)
+        return found.choice, self._facts(found.drop, [move.said() for move in found.moves], found.tried)
 
     def _drop(self, made: onnx.ModelProto) -> Mapping[str, Any]:
         assert self.job.images.labels is not None
@@ -170,18 +153,18 @@ class Move:
     """One layer going back to float.
 
     ``nodes``: all that become float with it; where its input hurts, also what would round that input. ``kl``: what
-    quantizing the layer alone costs, in nats. ``cost_s``: measured time that the float version takes more, in seconds a
-    picture; None where not measured.
+    quantizing the layer alone costs, in nats. ``cost_us``: what the float version is predicted to take more, in
+    microseconds an image; None where not known.
     """
 
     layer: str
     nodes: frozenset[str]
     kl: float
-    cost_s: float | None = None
+    cost_us: float | None = None
 
     def said(self) -> MoveRow:
         """For manifests."""
-        cost = None if self.cost_s is None else round(1e3 * self.cost_s, 4)
+        cost = None if self.cost_us is None else round(self.cost_us / 1e3, 4)
         return {"layer": self.layer, "nodes": sorted(self.nodes), "kl": self.kl, "cost_ms": cost}
 
 
@@ -238,16 +221,14 @@ def _writers(node: ir.Node, plan: Plan, integer: set[ir.Node], absorbed: Mapping
     return names
 
 
-def costed(quantizer: Quantizer, base: Choice, found: Sequence[Move], time_graphs: TimeGraphs) -> list[Move]:
-    """The moves with their measured cost, most accuracy per millisecond first.
+def costed(quantizer: Quantizer, base: Choice, found: Sequence[Move], cost: CostOf) -> list[Move]:
+    """The moves with their predicted cost, most accuracy per microsecond first.
 
-    A cost below ``FLOOR`` of the whole time counts as that much: it cannot be told from nothing.
+    A cost below ``FLOOR`` of the whole counts as that much: the prediction is not that fine.
     """
-    graphs = {"": quantizer.make(base)} | {one.layer: quantizer.make(applied(base, [one])) for one in found}
-    times = time_graphs(graphs)
-    least = FLOOR * times[""]
-    with_cost = [replace(one, cost_s=times[one.layer] - times[""]) for one in found]
-    return sorted(with_cost, key=lambda one: -one.kl / max(one.cost_s or 0.0, least))
+    whole = cost(quantizer.make(base))
+    with_cost = [replace(one, cost_us=cost(quantizer.make(applied(base, [one]))) - whole) for one in found]
+    return sorted(with_cost, key=lambda one: -one.kl / max(one.cost_us or 0.0, FLOOR * whole))
 
 
 def applied(base: Choice, taken: Sequence[Move]) -> Choice:

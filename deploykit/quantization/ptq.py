@@ -21,7 +21,7 @@ from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.registries import RANGE_METHODS
 from deploykit.data import prepare as prepare_images
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
-from deploykit.evaluation.graph_runner import Opened, logits_of
+from deploykit.evaluation.graph_runner import logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
 from deploykit.quantization.calibrate import observed
@@ -126,50 +126,43 @@ def recovery_of(seen: Seen, job: Job) -> Recovery:
 
 
 def choose(quantizer: Quantizer, seen: Seen, job: Job) -> tuple[Choice, dict[str, float]]:
-    """What stays float and how ranges are chosen, by measured time and error; with the SNR in dB of each method."""
+    """What stays float and how ranges are chosen, by predicted cost and error; with the SNR in dB of each method."""
     config, logits, progress = job.config, seen.logits, job.progress
     base = Choice(keep_float=frozenset(config.keep_float))
 
     def run(proto: onnx.ModelProto) -> np.ndarray:
         return job.opened.logits(proto, seen.x)
 
-    def time_graphs(protos: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
-        return job.opened.times(protos, seen.x, config.seed)
+    def near(proto: onnx.ModelProto) -> float:
+        return nearness_db(logits, run(proto))
 
-    timed = quantizer.dialect.timed and not config.force_int8
-    if timed:
-        base = choose_prefix(quantizer, base, time_graphs, progress, near=lambda proto: nearness_db(logits, run(proto)))
+    def cost(proto: onnx.ModelProto) -> float:
+        return job.cost_us(proto, seen.x)
+
+    placed = quantizer.dialect.costed and not config.force_int8
+    if placed:
+        base = choose_prefix(quantizer, base, cost, near, progress)
     methods = tuple(RANGE_METHODS) if config.method in ("auto", "qat") else (config.method,)
     base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
-    if timed:
-        base = choose_float_parts(quantizer, base, logits, run, time_graphs, progress)
+    if placed:
+        base = choose_float_parts(quantizer, base, cost, near, progress)
+        if is_float(quantizer.make(base)):
+            base = replace(base, prefix=frozenset(), float_adds=False, float_head=False)
+            progress.say("int8 is not predicted to be faster anywhere in this network: all of it is made int8")
     return base, snr
 
 
-def refuse_float(
-    made: onnx.ModelProto, quantizer: Quantizer, choice: Choice, source: Path, opened: Opened, x: np.ndarray
-) -> None:
-    """Where the choice left nothing on integers, say what was found instead of writing a float file.
+def refuse_float(made: onnx.ModelProto, choice: Choice, source: Path, target: str) -> None:
+    """Where nothing of the network can be int8, say so instead of writing a float file.
 
     ``made``: the network of ``choice``. ``source``: the model, for the message.
 
     Raises:
-        AnswerNo: int8 is nowhere faster here, or no layer can be quantized.
+        AnswerNo: no layer can be quantized.
     """
-    if not is_float(made):
-        return
-    target = quantizer.dialect.target
-    whole = quantizer.make(Choice(keep_float=choice.keep_float, method=choice.method))
-    if is_float(whole):
+    if is_float(made):
         kept = " beside those of --keep-float" if choice.keep_float else ""
         raise AnswerNo(f"{source} has no layer{kept} that can be int8 on {target}: nothing was quantized")
-    times = opened.times({"float": quantizer.proto, "int8": whole}, x)
-    raise AnswerNo(
-        f"int8 is nowhere faster than float in {source} on this machine: nothing was quantized "
-        f"(all in int8 takes {1e3 * times['int8']:.3g} ms, in float {1e3 * times['float']:.3g} ms, and no part of it "
-        "was measured to gain)",
-        fix="Keep the float engine, or quantize all the same with --force-int8.",
-    )
 
 
 def judge(reference: Runner, candidate: Path, x: np.ndarray, job: Job, *, right: Runner | None = None) -> Judged:
@@ -183,12 +176,12 @@ def judge(reference: Runner, candidate: Path, x: np.ndarray, job: Job, *, right:
     name, opened, target = "float" if right is None else "trained", job.opened, job.dialect.target
     right = right or reference
     with opened.runner(candidate) as runner:
-        if target_of(target).on_cpu and not job.dialect.timed:
+        if target_of(target).on_cpu and not job.dialect.costed:
             there = judged_there(right, name, reference.spec.path, candidate, x, job)
             if there is not None:
                 return there
         parity = parity_of(right, runner, job.images.chosen, BATCHES, "int8", job.progress, name=name)
-        if not job.dialect.timed:
+        if not job.dialect.costed:
             offered = offered_int8(onnx.load(str(candidate)))
             return {"parity": parity.to_dict(), "audit": offered, "measured": False, "speedup": None}
         speedup = speedup_of(reference, runner, x)

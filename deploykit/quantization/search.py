@@ -1,4 +1,7 @@
-"""The choices of a quantization: which part stays float by measured time, which ranges by the error of the logits."""
+"""The choices of a quantization: which part stays float by what its kernels cost, which ranges by the error of the logits.
+
+Costs are predicted (:mod:`deploykit.quantization.kernel_cost`), never measured: the same command makes the same choices.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,14 @@ from deploykit.quantization.schemes import affine
 
 PREFIX_CANDIDATES = 6
 PREFIX_NODES = 24
-WORTH = 0.97
 SLACK = 1.03
 LEAST_GAIN_DB = 0.5
 _MOST_DB = 100.0
 
-TimeGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
+CostOf = Callable[[onnx.ModelProto], float]
+"""A graph → microseconds."""
+Near = Callable[[onnx.ModelProto], float]
+"""A quantized graph → how near its answers are to float's, in dB."""
 RunLogits = Callable[[onnx.ModelProto], np.ndarray]
 
 
@@ -146,34 +151,47 @@ def cuts(proto: onnx.ModelProto) -> list[frozenset[str]]:
     return found
 
 
-def choose_prefix(
-    quantizer: Quantizer,
-    base: Choice,
-    time_graphs: TimeGraphs,
-    progress: Progress = SILENT,
-    *,
-    near: Callable[[onnx.ModelProto], float] | None = None,
-) -> Choice:
-    """Keep the first nodes float where that is measured to be faster: a stem of few channels gains little from int8.
+def choose_prefix(quantizer: Quantizer, base: Choice, cost: CostOf, near: Near, progress: Progress = SILENT) -> Choice:
+    """Keep the first nodes float where that is cheaper, or no dearer and nearer: a stem of few channels gains little."""
+    candidates = {"no float prefix": base}
+    for names in cuts(quantizer.proto):
+        candidates[f"the first {len(names)} nodes float"] = replace(base, prefix=names)
+    return _cheap_and_near(candidates, quantizer, cost, near, progress)
 
-    Among cuts that timing cannot tell from the fastest, the one of the largest ``near`` is taken, where that is given.
+
+def choose_float_parts(
+    quantizer: Quantizer, base: Choice, cost: CostOf, near: Near, progress: Progress = SILENT
+) -> Choice:
+    """Keep residual sums and the classifier float where that brings the logits nearer and costs little."""
+    candidates = {
+        "int8 sums and classifier": base,
+        "float classifier": replace(base, float_head=True),
+        "float sums": replace(base, float_adds=True),
+        "float sums and classifier": replace(base, float_adds=True, float_head=True),
+    }
+    return _cheap_and_near(candidates, quantizer, cost, near, progress)
+
+
+def _cheap_and_near(
+    candidates: Mapping[str, Choice], quantizer: Quantizer, cost: CostOf, near: Near, progress: Progress
+) -> Choice:
+    """Of the candidates that cost within ``SLACK`` of the cheapest, the nearest.
+
+    What is nearer by less than ``LEAST_GAIN_DB`` is not taken: the first candidate is, or the cheapest where that is dear.
     """
-    candidates = {str(len(names)): replace(base, prefix=names) for names in cuts(quantizer.proto)}
-    candidates = {"0": base, **candidates}
     graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
-    times = time_graphs(graphs)
-    best = min(times, key=lambda name: times[name])
-    shown = ", ".join(f"{name}: {1e3 * seconds:.3g} ms" for name, seconds in times.items())
-    if near is not None:
-        alike = [name for name in times if times[name] <= SLACK * times[best] and times[name] < WORTH * times["0"]]
-        db = {name: near(graphs[name]) for name in alike}
-        best = max(db, key=lambda name: db[name], default=best)
-        shown += "".join(f", {name}: {value:.1f} dB" for name, value in db.items())
-    if best != "0" and times[best] < WORTH * times["0"]:
-        progress.say(f"the first {best} nodes stay float, measured faster ({shown})")
-        return candidates[best]
-    progress.say(f"no float prefix: none is measured faster by {1 - WORTH:.0%} ({shown})")
-    return base
+    costs = {name: cost(graph) for name, graph in graphs.items()}
+    cheapest = min(costs, key=lambda name: costs[name])
+    cheap = [name for name in costs if costs[name] <= SLACK * costs[cheapest]]
+    best = plain = cheap[0] if cheap[0] == next(iter(costs)) else cheapest
+    db: dict[str, float] = {}
+    if len(cheap) > 1:
+        db = {name: near(graphs[name]) for name in cheap}
+        nearest = max(db, key=lambda name: db[name])
+        best = nearest if db[nearest] >= db[plain] + LEAST_GAIN_DB else plain
+    shown = (f"{name} {costs[name]:.0f} µs" + (f" {db[name]:.1f} dB" if name in db else "") for name in costs)
+    progress.say(f"{best} (predicted: {', '.join(shown)})")
+    return candidates[best]
 
 
 def choose_ranges(
@@ -190,35 +208,6 @@ def choose_ranges(
     if len(methods) > 1:
         progress.say(f"ranges by {best}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in snr.items()))
     return replace(base, method=best), snr
-
-
-def choose_float_parts(
-    quantizer: Quantizer,
-    base: Choice,
-    logits: np.ndarray,
-    run: RunLogits,
-    time_graphs: TimeGraphs,
-    progress: Progress = SILENT,
-) -> Choice:
-    """Keep residual sums and the classifier float where that brings the logits nearer and is measured to cost little.
-
-    Timing cannot tell a few percent, so what is no nearer by ``LEAST_GAIN_DB`` than the fastest is not worth them.
-    """
-    candidates = {
-        "int8 sums and classifier": base,
-        "float classifier": replace(base, float_head=True),
-        "float sums": replace(base, float_adds=True),
-        "float sums and classifier": replace(base, float_adds=True, float_head=True),
-    }
-    graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
-    times = time_graphs(graphs)
-    limit = SLACK * min(times.values())
-    snr = {name: nearness_db(logits, run(graph)) for name, graph in graphs.items() if times[name] <= limit}
-    best, fastest = max(snr, key=lambda name: snr[name]), min(snr, key=lambda name: times[name])
-    best = best if snr[best] >= snr[fastest] + LEAST_GAIN_DB else fastest
-    shown = ", ".join(f"{name} {value:.1f} dB {1e3 * times[name]:.3g} ms" for name, value in snr.items())
-    progress.say(f"{best}: {shown}")
-    return candidates[best]
 
 
 def nearness_db(reference: np.ndarray, other: np.ndarray) -> float:

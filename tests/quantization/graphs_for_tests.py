@@ -9,10 +9,10 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from deploykit.base.environment import cpu
+from deploykit.base.environment import isa
 from deploykit.quantization.qdq.dialects import DIALECTS, Dialect, dialect_for
 
-HERE = {target: dialect_for(target, cpu()["isa"]) for target in DIALECTS}
+HERE = {target: dialect_for(target, isa()) for target in DIALECTS}
 """The dialects as this CPU computes them: without VNNI, weights of 8 bits would overflow its sums."""
 
 

@@ -60,14 +60,15 @@ def residual():
     return quantizer_of(residual_net())
 
 
-def test_a_cheap_layer_goes_before_a_dear_one_that_hurts_as_much(residual):
-    times = {"": 1.0, "n_conv_3": 1.2, "n_conv_5": 1.01, "n_gemm_9": 0.999}
+def test_a_cheap_layer_goes_before_a_dear_one_that_hurts_as_much(residual, monkeypatch):
+    costs = {"": 1000.0, "n_conv_3": 1200.0, "n_conv_5": 1010.0, "n_gemm_9": 999.0}
     wanted = [
         Move(name, frozenset({name}), kl) for name, kl in [("n_conv_3", 1.0), ("n_conv_5", 0.9), ("n_gemm_9", 0.01)]
     ]
-    found = costed(residual, BASE, wanted, lambda graphs: {name: times[name] for name in graphs})
+    monkeypatch.setattr(Quantizer, "make", lambda self, choice: choice)
+    found = costed(residual, BASE, wanted, lambda choice: costs["".join(choice.keep_float)])
     assert [one.layer for one in found] == ["n_conv_5", "n_conv_3", "n_gemm_9"]
-    assert [one.cost_s for one in found] == pytest.approx([0.01, 0.2, -0.001])
+    assert [one.cost_us for one in found] == pytest.approx([10, 200, -1])
 
 
 def test_a_layer_whose_input_hurts_takes_along_what_rounds_it(residual):

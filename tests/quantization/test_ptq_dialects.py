@@ -5,7 +5,6 @@ import pytest
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import AnswerNo, BadInput
-from deploykit.commands import quantize as command
 from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.lint.lint import lint
@@ -62,11 +61,7 @@ def test_lint_of_the_command_agrees_with_what_quantize_recorded(made):
 
 
 def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(trained_onnx, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
-    monkeypatch.setattr(
-        "deploykit.quantization.qdq.dialects.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]}
-    )
-    monkeypatch.setattr("deploykit.quantization.lint.lint.cpu", lambda: {"model": "old", "cores": 1, "isa": ["avx2"]})
+    monkeypatch.setattr("deploykit.base.environment.isa", lambda: "avx2")
     config = options("ort-cpu", force_int8=True)
     narrow = quantize(trained_onnx, tmp_path / "narrow.onnx", config)
     stored = [onnx.numpy_helper.to_array(t) for t in onnx.load(narrow.output).graph.initializer if t.data_type == 3]

@@ -7,6 +7,7 @@ from deploykit.quantization.search import (
     choose_float_parts,
     choose_prefix,
     choose_ranges,
+    nearness_db,
     picture_snr_db,
     snr_db,
 )
@@ -22,23 +23,21 @@ class AsItIs:
         return choice
 
 
-def chosen(gain_db, slower):
-    """What is chosen where a float classifier brings ``gain_db`` and costs ``slower`` times the time."""
+def chosen(gain_db, dearer):
+    """What is chosen where a float classifier brings ``gain_db`` and costs ``dearer`` times as much."""
 
-    def run(choice):
-        return LOGITS + NOISE * 10 ** (-(20 + gain_db * choice.float_head) / 20)
+    def near(choice):
+        return nearness_db(LOGITS, LOGITS + NOISE * 10 ** (-(20 + gain_db * choice.float_head) / 20))
 
-    def times(choices):
-        return {name: slower if choice.float_head else 1.001 for name, choice in choices.items()} | {
-            "int8 sums and classifier": 1.0
-        }
+    def cost(choice):
+        return 1000 * dearer if choice.float_head else 1000 + choice.float_adds
 
-    return choose_float_parts(AsItIs(), Choice(), LOGITS, run, times)
+    return choose_float_parts(AsItIs(), Choice(), cost, near)
 
 
-@pytest.mark.parametrize(("gain_db", "slower", "kept"), [(3, 1.02, True), (3, 1.1, False), (0.1, 1.02, False)])
-def test_a_part_stays_float_where_it_gains_much_and_costs_little(gain_db, slower, kept):
-    found = chosen(gain_db, slower)
+@pytest.mark.parametrize(("gain_db", "dearer", "kept"), [(3, 1.02, True), (3, 1.1, False), (0.1, 1.02, False)])
+def test_a_part_stays_float_where_it_gains_much_and_costs_little(gain_db, dearer, kept):
+    found = chosen(gain_db, dearer)
     assert found.float_head is kept
     assert not found.float_adds
 
@@ -66,13 +65,23 @@ def test_snr_of_pictures_counts_each_alike():
     assert picture_snr_db(np.zeros((2, 2)), np.ones((2, 2))) == -100
 
 
-@pytest.mark.parametrize(("near", "found"), [(None, 2), ({0: 9.0, 2: 3.0, 4: 7.0, 6: 8.0}, 4)])
-def test_of_prefixes_that_timing_cannot_tell_apart_the_nearest_is_kept(monkeypatch, near, found):
+@pytest.mark.parametrize(
+    ("costs", "near", "found"),
+    [
+        ((1000, 900, 910, 950), (9.0, 3.0, 3.1, 8.0), 2),  # cheaper by itself
+        ((1000, 900, 910, 950), (9.0, 3.0, 7.0, 8.0), 4),  # as cheap, and nearer
+        ((1000, 990, 1010, 950), (9.0, 3.0, 9.4, 8.0), 6),  # one is clearly the cheapest
+        ((1000, 990, 1010, 1025), (9.0, 3.0, 9.4, 9.3), 0),  # none is clearly cheaper or nearer
+        ((1000, 990, 1010, 1015), (9.0, 3.0, 9.4, 9.6), 6),  # no dearer, and nearer
+    ],
+)
+def test_of_prefixes_that_cost_alike_the_nearest_is_kept(monkeypatch, costs, near, found):
     monkeypatch.setattr(search, "cuts", lambda proto: [frozenset("ab"), frozenset("abcd"), frozenset("abcdef")])
     AsItIs.proto = None
-    times = {"0": 1.0, "2": 0.9, "4": 0.91, "6": 0.95}
-    judge = None if near is None else lambda choice: near[len(choice.prefix)]
-    chosen = choose_prefix(AsItIs(), Choice(), lambda graphs: {name: times[name] for name in graphs}, near=judge)
+    at = {0: 0, 2: 1, 4: 2, 6: 3}
+    chosen = choose_prefix(
+        AsItIs(), Choice(), lambda one: costs[at[len(one.prefix)]], lambda one: near[at[len(one.prefix)]]
+    )
     assert len(chosen.prefix) == found
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import onnx
 
+from deploykit.base import environment
 from deploykit.base.atomic import JsonObject
 from deploykit.base.checkpoint import check_file
 from deploykit.base.command_result import Result
-from deploykit.base.environment import cpu
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.targets import ORT_CPU, target_names, target_of
 from deploykit.exporting.check_onnx import described
 from deploykit.quantization.lint import storage, tensorrt, why_float
 from deploykit.quantization.lint.view import Finding, View
-from deploykit.quantization.qdq.dialects import ARM, SUMS_IN_INT32, dialect_of, int8_targets
+from deploykit.quantization.qdq.dialects import SATURATING, dialect_of, int8_targets
 
 Rule = Callable[[View], Iterator[Finding]]
 
@@ -54,13 +53,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
 """Of each dialect of Q/DQ."""
 
 
-def lint_graph(
-    proto: onnx.ModelProto, target: str, isa: Collection[str] = SUMS_IN_INT32, *, arm: bool = False
-) -> list[Finding]:
+def lint_graph(proto: onnx.ModelProto, target: str, isa: str = "vnni") -> list[Finding]:
     """Judge a Q/DQ file.
 
-    ``isa``: instruction sets of the CPU, for a target that runs on one. ``arm``: whether that CPU is an Arm. Returns
-    those that break the target first; within each, in the order of rules and nodes. Of a float model that alone.
+    ``isa``: of the CPU, for a target that runs on one, as ``base.environment.ISAS`` names them. Returns those that break
+    the target first; within each, in the order of rules and nodes. Of a float model that alone.
 
     Raises:
         BadInput: a target that has no int8.
@@ -72,9 +69,9 @@ def lint_graph(
     if float_model := list(why_float.nothing_on_integers(view)):
         return float_model
     rules = [*EVERYWHERE, *RULES[dialect]]
-    if dialect == "integer-kernels" and not arm:
+    if dialect == "integer-kernels" and isa != "arm64":
         rules += X86
-        if not set(isa) & set(SUMS_IN_INT32):
+        if isa in SATURATING:
             rules.append(storage.saturating_weights)
     found = [finding for rule in rules for finding in rule(view)]
     return sorted(found, key=lambda finding: not finding.breaks)
@@ -129,7 +126,7 @@ def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
 
 def findings_of(proto: onnx.ModelProto, target: str) -> list[Finding]:
     """The findings in a graph for ``target`` on this machine's CPU."""
-    return lint_graph(proto, target, cpu()["isa"], arm=platform.machine().lower() in ARM)
+    return lint_graph(proto, target, environment.isa())
 
 
 def by_rule(findings: Sequence[Finding]) -> list[str]:

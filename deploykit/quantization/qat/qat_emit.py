@@ -87,7 +87,7 @@ def emit(
     assert loaded.ranges is not None
     record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
     dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
-    with graphs(config, integer_kernels=dialect.timed) as opened:
+    with graphs(config, integer_kernels=dialect.costed) as opened:
         path = float_onnx(source, opened.scratch, config, progress)
         with opened.runner(path) as reference:
             preprocessing = _preprocessing(reference, path)
@@ -136,8 +136,8 @@ def _preprocessing(reference: Runner, path: Path) -> Preprocessing:
 def emission_of(proto: onnx.ModelProto, loaded: LoadedModel, record: Record, x: np.ndarray, job: Job) -> Emission:
     """The Q/DQ graph of a trained model, and the network it must agree with.
 
-    On the target it was trained for, what stays float is what did so in training. On another, measured time decides
-    where this machine runs it.
+    On the target it was trained for, what stays float is what did so in training. On another, the predicted
+    cost decides where its kernels are known.
 
     ``proto``: the exported float graph.
     """
@@ -164,8 +164,8 @@ def _choice(quantizer: Quantizer, record: Record, x: np.ndarray, job: Job) -> Ch
             float_head=record.float_head,
         )
     choice = Choice(keep_float=kept)
-    if quantizer.dialect.timed and not config.force_int8:
-        return choose_prefix(quantizer, choice, lambda protos: job.opened.times(protos, x, config.seed), job.progress)
+    if quantizer.dialect.costed and not config.force_int8:
+        return choose_prefix(quantizer, choice, lambda proto: job.cost_us(proto, x), lambda _: 0.0, job.progress)
     return choice
 
 

@@ -16,22 +16,19 @@ Weights are int8, symmetric, with a scale for each output channel, everywhere.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import onnx_ir as ir
 
-from deploykit.base.environment import cpu
+from deploykit.base import environment
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.targets import BUILT_IN, OPENVINO, ORT_CPU, TENSORRT, target_names, target_of
 from deploykit.quantization.qdq.placement_ort_cpu import Plan, plan_ort_cpu
 from deploykit.quantization.qdq.placement_tensorrt import plan_at_inputs
 from deploykit.quantization.schemes import S8, S8_ASYMMETRIC, U8, Scheme
 
-ARM = ("arm64", "aarch64", "armv8l", "armv7l")
-SUMS_IN_INT32 = ("avx512_vnni", "avx_vnni", "amx_int8")
+SATURATING = ("avx2", "avx512")
 
 
 class MakePlan(Protocol):
@@ -54,7 +51,8 @@ class Dialect:
         weight_bits: 7 where the CPU adds pairs of u8·s8 products in 16 bits, which 8-bit weights overflow.
         integer_bias: biases are int32 behind a DQ; else float.
         padded: channels are padded to what ONNX Runtime's integer kernels are fast at.
-        timed: the machine at hand runs it, so that choices are made by measured time.
+        costed: ONNX Runtime's CPU kernels run it: what they cost is known, and the machine at hand can time it.
+        isa: of the CPU that it is written for, as ``base.environment.ISAS`` names them.
     """
 
     target: str
@@ -63,11 +61,12 @@ class Dialect:
     weight_bits: int = 8
     integer_bias: bool = False
     padded: bool = False
-    timed: bool = False
+    costed: bool = False
+    isa: str = "vnni"
 
 
 _KINDS = {
-    "integer-kernels": Dialect(ORT_CPU, plan_ort_cpu, U8, integer_bias=True, padded=True, timed=True),
+    "integer-kernels": Dialect(ORT_CPU, plan_ort_cpu, U8, integer_bias=True, padded=True, costed=True),
     "signed-inputs": Dialect(TENSORRT, plan_at_inputs, S8),
     "unsigned-inputs": Dialect(OPENVINO, plan_at_inputs, U8),
 }
@@ -81,14 +80,13 @@ def int8_targets() -> tuple[str, ...]:
     return target_names(lambda row: row.dialect is not None)
 
 
-def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str = "x86_64") -> Dialect:
+def dialect_for(target: str, isa: str = "vnni") -> Dialect:
     """The dialect of ``target`` on a CPU.
 
     x86 multiplies u8 by s8 and, without VNNI or AMX, adds two products in int16, which saturates: 7-bit weights cannot.
     Arm multiplies s8 by s8 and has no such instruction.
 
-    ``target``: of the vocabulary of targets. ``isa``: instruction sets of the CPU that will run it, as
-    ``base.environment.cpu()`` names them. ``machine``: as ``platform.machine()`` names it.
+    ``isa``: of the CPU that will run it, one of ``base.environment.ISAS``.
 
     Raises:
         BadInput: a target that has no int8.
@@ -99,15 +97,13 @@ def dialect_for(target: str, isa: Collection[str] = SUMS_IN_INT32, machine: str 
     made = replace(_KINDS[row.dialect], target=target)
     if not row.on_cpu:
         return made
-    if machine.lower() in ARM:
-        return replace(made, activations=S8_ASYMMETRIC)
-    if not set(isa) & set(SUMS_IN_INT32):
-        return replace(made, weight_bits=7)
-    return made
+    if isa == "arm64":
+        return replace(made, activations=S8_ASYMMETRIC, isa=isa)
+    return replace(made, weight_bits=7 if isa in SATURATING else 8, isa=isa)
 
 
-def dialect_of(target: str) -> Dialect:
-    """The dialect of a target on this machine's CPU.
+def dialect_of(target: str, isa: str = "native") -> Dialect:
+    """The dialect of a target on a CPU of this ``isa``; ``native``: this machine's.
 
     Raises:
         BadInput: a target that is not known, or has no int8; the line says what to use.
@@ -119,4 +115,4 @@ def dialect_of(target: str) -> Dialect:
         raise BadInput(f"int8 for {target}", expected="a target with int8 kernels", fix=row.no_int8)
     if row.dialect is None:
         raise BadInput(f"{target} has no int8 dialect", expected="one of " + ", ".join(int8_targets()))
-    return dialect_for(target, cpu()["isa"], platform.machine())
+    return dialect_for(target, environment.isa() if isa == "native" else isa)

@@ -14,8 +14,7 @@ from tests.engines.onnx_for_tests import quantized_net, small_net
 def test_what_keeps_a_q_or_dq_is_told_by_the_linter_of_its_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    new = {"model": "new", "cores": 1, "isa": ["avx512_vnni"]}  # on an old one 8-bit weights are the reason
-    monkeypatch.setattr("deploykit.quantization.lint.lint.cpu", lambda: new)
+    monkeypatch.setattr("deploykit.base.environment.isa", lambda: "vnni")  # elsewhere 8-bit weights are the reason
     with open_runner(f"{quantized_net(tmp_path / 'q.onnx')}@ort-cpu", threads=1, size=8) as runner:
         left = audited(runner)["qdq_left"]
     assert sorted(left, reverse=True) == [

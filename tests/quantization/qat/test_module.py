@@ -43,7 +43,7 @@ def fake(module, proto, seen, dialect, *, choice=None, ranges=None, limits=None,
 
 def written(proto, dialect, x, *, choice=None, **quantizer):
     made = Quantizer(proto, dialect=dialect, **{"seen": {}, **quantizer}).make(choice or Choice())
-    return session_of(made, integer_kernels=dialect.timed).run(None, {"input": x})[0]
+    return session_of(made, integer_kernels=dialect.costed).run(None, {"input": x})[0]
 
 
 @pytest.fixture(scope="module", params=NETS)

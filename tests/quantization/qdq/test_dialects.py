@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploykit.base import environment
 from deploykit.base.errors import BadInput
 from deploykit.quantization.calibrate import observe, parameters
 from deploykit.quantization.lint.lint import lint_graph
@@ -165,25 +166,34 @@ def test_tensorrt_rtx_builds_the_file(make):
 
 
 @pytest.mark.parametrize(
-    ("isa", "machine", "bits", "activations"),
+    ("isa", "bits", "activations"),
+    [("vnni", 8, U8), ("avx512", 7, U8), ("avx2", 7, U8), ("arm64", 8, S8_ASYMMETRIC)],
+)
+def test_the_cpu_decides_types_and_width(isa, bits, activations):
+    for target in ("ort-cpu", "openvino"):
+        made = dialect_for(target, isa)
+        assert (made.weight_bits, made.activations, made.isa) == (bits, activations, isa)
+    assert dialect_for("tensorrt", isa) == DIALECTS["tensorrt"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "machine", "name"),
     [
-        (["avx2", "avx512f", "avx512_vnni"], "x86_64", 8, U8),
-        (["avx2", "avx_vnni"], "AMD64", 8, U8),
-        (["avx2", "avx512f"], "x86_64", 7, U8),
-        ([], "x86_64", 7, U8),
-        (["asimddp"], "aarch64", 8, S8_ASYMMETRIC),
-        (["asimddp", "i8mm"], "arm64", 8, S8_ASYMMETRIC),
+        (["avx2", "avx512f", "avx512_vnni"], "x86_64", "vnni"),
+        (["avx2", "avx_vnni"], "AMD64", "vnni"),
+        (["avx2", "avx512f"], "x86_64", "avx512"),
+        ([], "x86_64", "avx2"),
+        (["asimddp"], "aarch64", "arm64"),
     ],
 )
-def test_the_cpu_decides_types_and_width(isa, machine, bits, activations):
-    for target in ("ort-cpu", "openvino"):
-        made = dialect_for(target, isa, machine)
-        assert (made.weight_bits, made.activations) == (bits, activations)
-    assert dialect_for("tensorrt", isa, machine) == DIALECTS["tensorrt"]
+def test_a_cpu_has_one_isa(flags, machine, name, monkeypatch):
+    monkeypatch.setattr(environment, "cpu", lambda: {"model": "", "cores": 1, "isa": flags})
+    monkeypatch.setattr(environment.platform, "machine", lambda: machine)
+    assert environment.isa.__wrapped__() == name
 
 
 def test_seven_bit_weights_stay_within_what_cannot_overflow():
-    read = Read(quantized(residual_net(), "ort-cpu", dialect_for("ort-cpu", ["avx2"])))
+    read = Read(quantized(residual_net(), "ort-cpu", dialect_for("ort-cpu", "avx2")))
     weights = [read.arrays[read.made[conv.input[1]].input[0]] for conv in read.nodes("Conv")]
     assert max(np.abs(weight).max() for weight in weights) == 63
     assert 255 * 63 * 2 < 2**15 < 255 * 127 * 2
@@ -191,7 +201,7 @@ def test_seven_bit_weights_stay_within_what_cannot_overflow():
 
 @pytest.mark.parametrize("make", NETS)
 def test_the_dialect_of_arm_runs_every_convolution_on_integers(make, tmp_path):
-    dialect = dialect_for("ort-cpu", ["asimddp"], "aarch64")
+    dialect = dialect_for("ort-cpu", "arm64")
     made = quantized(make(), "ort-cpu", dialect)
     x = pictures(16, seed=7)
     assert snr_db(run(make(), x), run(made, x, integer_kernels=False)) > 16  # x86's kernels add otherwise than Arm's
