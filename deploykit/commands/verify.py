@@ -74,15 +74,17 @@ class VerifyResult(Result):
             shown = [f"max abs {one.max_abs:.3g}", f"mean abs {one.mean_abs:.3g}"]
             shown += [] if one.cosine is None else [f"cosine {one.cosine:.9f}"]
             shown += [] if one.snr_db is None else [f"SNR {one.snr_db:.1f} dB"]
+            shown += [] if one.centred_db is None else [f"{one.centred_db:.1f} dB of what depends on the image"]
             lines.append("  " + ", ".join(shown))
         if one.top1_agreement is not None and one.top1_low is not None and one.top1_high is not None:
             ties = f", {one.ties} ties" if one.ties else ""
             lines.append(
                 f"  top-1 agreement {one.top1_agreement:.4f} ({one.top1_low:.4f} to {one.top1_high:.4f}{ties})"
             )
-        for output in one.outputs:
-            quality = "identical" if output["identical"] else f"SNR {_shown_db(output['snr_db'])}"
-            lines.append(f"  output {output['name']}: {quality}")
+        for group in one.groups if len(one.groups) > 1 else ():
+            quality = "identical" if group["identical"] else f"SNR {_shown_db(group['snr_db'])}"
+            name = f"output {group['output']}" + (f" channels {group['channels']}" if group["channels"] else "")
+            lines.append(f"  {name}: {quality}{'' if group['judged'] else ' (too faint to be judged)'}")
         for part in one.by_batch:
             quality = "identical" if part.identical else f"SNR {_shown_db(part.snr_db)}"
             lines.append(f"  batch {part.batch}: {quality}, {part.n} pictures, {'ok' if part.ok else 'FAILS'}")

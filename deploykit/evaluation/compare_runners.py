@@ -11,7 +11,8 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Ranged, Runner, fed_batch
-from deploykit.evaluation.parity import Parity, ParityMeter
+from deploykit.evaluation.parity import Parity
+from deploykit.evaluation.parity_meter import ParityMeter
 
 BATCHES = (1, 2, 8)
 FEW = 16

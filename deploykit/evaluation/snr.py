@@ -3,16 +3,14 @@
 For reference r and candidate c over all numbers: SNR in dB = 10 log10(Σ r² / Σ (c − r)²), cosine = Σ r·c / (‖r‖ ‖c‖).
 
 How close an engine of each precision must come to its reference (DESIGN, "How numbers are made").
-
-With few pictures a ratio such as 0.995 cannot be reached exactly: ``ceil((1 − budget) · n)`` disagreements are allowed, and never
-more than a quarter of the pictures.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +19,7 @@ from deploykit.base.errors import unknown
 
 @dataclass
 class Sums:
-    """Running sums of one comparison; memory does not grow with the pictures."""
+    """Running sums of one comparison; memory does not grow with the images."""
 
     numbers: int = 0
     signal: float = 0.0
@@ -84,7 +82,7 @@ class Sums:
         return max(-1.0, min(1.0, self.dot / math.sqrt(self.signal * self.other)))
 
 
-def joined(parts: Iterable[Sums]) -> Sums:
+def totals(parts: Iterable[Sums]) -> Sums:
     """The sums over several comparisons together."""
     whole = Sums()
     for part in parts:
@@ -95,10 +93,55 @@ def joined(parts: Iterable[Sums]) -> Sums:
 
 @dataclass(frozen=True)
 class Budget:
-    """The least that one precision must reach: ``snr_db`` and ``agreement`` (a ratio)."""
+    """The least that one precision must reach.
+
+    ``snr_db``: of each group of numbers. ``agreement``: share of equal numbers where the output holds integers.
+    """
 
     snr_db: float
     agreement: float
+
+    @property
+    def centred_db(self) -> float:
+        """SNR that the part of a group which depends on the image must reach.
+
+        Rounding to a float format is relative to the whole number, so that a part which is a tenth of it may lose 20 dB.
+        """
+        return max(min(self.snr_db, 10.0), self.snr_db - 20.0)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of a comparison that is held to a budget.
+
+    ``kind``: ``snr_db`` of a group, ``centred_db`` of what of it depends on the image, or ``equal``: the share of equal
+    integers. ``of``: which output and group, at which batch size; empty where there is only one. ``value``: None where
+    it is not defined.
+    """
+
+    kind: Literal["snr_db", "centred_db", "equal"]
+    of: str
+    value: float | None
+
+    def limit(self, budget: Budget) -> float:
+        """What the budget asks of it."""
+        return {"snr_db": budget.snr_db, "centred_db": budget.centred_db, "equal": budget.agreement}[self.kind]
+
+    def misses(self, budget: Budget) -> bool:
+        """Whether it is below what the budget asks."""
+        return self.value is None or self.value < self.limit(budget)
+
+    def shown(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{value:g}" if self.kind == "equal" else f"{value:g} dB"
+
+    def told(self) -> str:
+        """In words."""
+        of = f"{self.of}: " if self.of else ""
+        if self.kind == "equal":
+            return f"{of}{self.value:.4f} of the integers are equal"
+        name = "SNR" if self.kind == "snr_db" else "SNR of what depends on the image"
+        return f"{of}{name} {'undefined (the reference is all zero)' if self.value is None else f'{self.value:.1f} dB'}"
 
 
 BUDGETS = {
@@ -122,6 +165,12 @@ def budget_of(precision: str) -> Budget:
     return BUDGETS[precision]
 
 
-def allowed_disagreements(n: int, budget: Budget) -> int:
-    """How many of ``n`` pictures may change their class: the budget's share rounded up, at most a quarter."""
-    return min(math.ceil(round((1 - budget.agreement) * n, 9)), n // 4)
+def too_small(figures: Sequence[Figure], precision: str, budget: Budget) -> list[str]:
+    """What misses a budget, in words; of a group whose SNR does, what depends on the image need not be said too."""
+    missing = [one for one in figures if one.misses(budget)]
+    told = {one.of for one in missing if one.kind == "snr_db"}
+    return [
+        f"{one.told()}, expected at least {one.shown(one.limit(budget))} for {precision}"
+        for one in missing
+        if one.kind != "centred_db" or one.of not in told
+    ]

@@ -1,4 +1,4 @@
-"""The interval of a proportion.
+"""The intervals of a proportion.
 
 p-values of the score intervals: how surely a proportion, or a paired difference of two, lies on one side of a limit.
 
@@ -27,6 +27,28 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
 
     found = binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion: it leaves the true one out at most as often as it says, however few the trials.
+
+    Source: C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the
+    binomial", Biometrika 26 (1934).
+
+    ``successes``: how many of ``n`` succeeded. ``n``: number of trials, at least 1. ``level``: two-sided. Returns low and
+    high, ratios in [0, 1].
+
+    Raises:
+        ValueError: no trials, or successes outside 0…n.
+    """
+    from scipy.special import betaincinv
+
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"clopper_pearson needs 0 <= successes <= n and n >= 1, got {successes} of {n}")
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
+    return low, high
 
 
 def two_sided(z: float) -> float:

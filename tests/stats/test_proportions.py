@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
-from deploykit.stats.proportions import wilson
+from deploykit.stats.proportions import clopper_pearson, wilson
 
 
 @given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
@@ -14,6 +14,20 @@ def test_it_equals_statsmodels(n: int, share: float, level: float) -> None:
     successes = round(share * n)
     expected = proportion_confint(successes, n, alpha=1 - level, method="wilson")
     assert wilson(successes, n, level) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_the_exact_one_equals_statsmodels(n: int, share: float, level: float) -> None:
+    successes = round(share * n)
+    expected = proportion_confint(successes, n, alpha=1 - level, method="beta")
+    assert clopper_pearson(successes, n, level) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("truth", [0.88, 0.9, 0.97])
+def test_the_exact_one_misses_at_most_as_often_as_it_says(truth: float) -> None:
+    drawn = np.random.default_rng(0).binomial(60, truth, size=4000)
+    intervals = [clopper_pearson(int(kept), 60) for kept in drawn]
+    assert np.mean([low <= truth <= high for low, high in intervals]) >= 0.945
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1))

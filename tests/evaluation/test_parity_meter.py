@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deploykit.base.errors import BadInput
-from deploykit.evaluation.parity import ParityMeter, compare
-from deploykit.evaluation.snr import BUDGETS, Sums, allowed_disagreements
+from deploykit.evaluation.parity_meter import ParityMeter, compare
+from deploykit.evaluation.snr import BUDGETS, Sums
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 
@@ -66,7 +66,8 @@ def test_identical_outputs_are_json_safe() -> None:
 def test_the_report_block_has_the_keys_of_the_design() -> None:
     block = compare(logits(), logits(seed=0) + 1e-6, "fp32", name="eager").to_dict()
     assert list(block) == [
-        *("reference", "n", "max_abs", "mean_abs", "cosine", "snr_db", "identical", "top1_agreement", "by_batch", "ok")
+        *("reference", "n", "max_abs", "mean_abs", "cosine", "snr_db", "centred_db", "identical"),
+        *("top1_agreement", "by_batch", "ok"),
     ]
     assert block["reference"] == "eager"
     assert block["by_batch"][0]["batch"] == 32
@@ -96,10 +97,10 @@ def test_an_all_zero_answer_fails() -> None:
     assert not compare(np.zeros((32, 10)), logits(), "int8").ok
 
 
-def test_changed_classes_fail_although_the_snr_holds() -> None:
+def test_changed_classes_are_counted_and_shown_first() -> None:
     reference = np.tile(np.array([[100.0, 99.0] + [0.0] * 8]), (40, 1))
     candidate = reference.copy()
-    candidate[:10, 1] = 102  # 29 dB and another winner in ten pictures of forty
+    candidate[:10, 1] = 102  # 29 dB and another winner in ten images of forty
     found = compare(reference, candidate, "int8")
     assert found.snr_db is not None
     assert found.snr_db > BUDGETS["int8"].snr_db
@@ -107,7 +108,8 @@ def test_changed_classes_fail_although_the_snr_holds() -> None:
     assert found.top1_agreement == 0.75
     assert found.top1_low is not None
     assert found.top1_low < 0.75 < (found.top1_high or 0)
-    assert "top-1 differs on 10 of 40 pictures, at most 2 allowed" in found.reasons[0]
+    assert found.answers is not None
+    assert (found.answers.confident, found.answers.kept) == (40, 30)
     assert {entry["index"] for entry in found.worst} <= set(range(10))
 
 
@@ -118,13 +120,6 @@ def test_a_tie_is_no_disagreement() -> None:
     assert found.ok
     assert found.ties == 8
     assert found.top1_agreement == 0
-
-
-@pytest.mark.parametrize(
-    ("n", "precision", "allowed"), [(3, "fp32", 0), (32, "fp32", 1), (32, "int8", 2), (1000, "fp32", 5), (1, "int8", 0)]
-)
-def test_few_pictures_allow_what_the_budget_rounds_up_to(n: int, precision: str, allowed: int) -> None:
-    assert allowed_disagreements(n, BUDGETS[precision]) == allowed
 
 
 def test_other_shapes_are_refused() -> None:
@@ -140,7 +135,7 @@ def test_other_rows_fail_that_batch_as_hard_coded() -> None:
     assert not found.ok
     assert found.by_batch[0].ok
     assert not found.by_batch[1].ok
-    assert "answers 2 rows for 8 pictures: a batch size is hard-coded" in found.reasons[0]
+    assert "answers 2 rows for 8 images: a batch size is hard-coded" in found.reasons[0]
 
 
 def test_several_outputs_are_compared_one_by_one() -> None:
@@ -148,17 +143,104 @@ def test_several_outputs_are_compared_one_by_one() -> None:
     big, small = np.full((2, 3, 4, 4), 1000.0), np.full((2, 3, 4, 4), 0.01)
     meter.add([big, small], [big, small * 2], batch=2)  # lost beside the big output's signal
     found = meter.result()
-    assert found.snr_db is not None
-    assert found.snr_db > 80
-    assert found.reasons == ("output 'aux': SNR 0.0 dB, expected at least 80 dB",)
+    assert found.snr_db == pytest.approx(0)
+    assert [(one["output"], one["identical"]) for one in found.groups] == [("out", True), ("aux", False)]
+    assert found.reasons == ("batch 2: output 'aux': SNR 0.0 dB, expected at least 80 dB for fp32",)
     assert found.top1_agreement is None
 
 
 def test_no_pictures_is_an_error() -> None:
-    with pytest.raises(BadInput, match="no pictures to compare on"):
+    with pytest.raises(BadInput, match="no images to compare on"):
         ParityMeter("eager", "fp32").result()
 
 
 def test_an_unknown_precision_lists_the_known() -> None:
     with pytest.raises(BadInput, match=r"unknown precision 'fp61'.*fp32, tf32"):
         compare(logits(), logits(), "fp61")
+
+
+def detector(seed: int = 0, *, images: int = 8, anchors: int = 300) -> np.ndarray:
+    """Boxes in pixels and mostly tiny scores, as one output ``[N, 84, anchors]``."""
+    random = np.random.default_rng(seed)
+    boxes = random.uniform(0, 640, size=(images, 4, anchors))
+    scores = 1 / (1 + np.exp(-random.normal(-9, 1, size=(images, 80, anchors))))
+    for image in range(images):
+        scores[image, random.integers(80), :10] = 0.9
+    return np.concatenate([boxes, scores], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_zero_scores_fail_beside_boxes_that_hold(precision: str, turned: bool) -> None:
+    reference = detector().transpose(0, 2, 1) if turned else detector()
+    candidate = reference.copy()
+    (candidate[:, :, 4:] if turned else candidate[:, 4:])[...] = 0
+    found = compare(reference, candidate, precision)
+    assert not found.ok
+    assert found.snr_db == pytest.approx(0)
+    whole = Sums()
+    whole.add(reference, candidate)
+    assert whole.snr_db is not None
+    assert whole.snr_db > 60  # what one figure over all of it says
+
+
+def test_boxes_and_scores_that_are_near_hold_together() -> None:
+    reference = detector()
+    noise = np.random.default_rng(1).normal(size=reference.shape) * 0.05
+    assert compare(reference, reference * (1 + noise), "int8").ok
+    assert not compare(reference, reference * (1 + 20 * noise), "int8").ok
+
+
+def test_channels_of_unlike_scale_are_groups_and_faint_ones_are_only_shown() -> None:
+    random = np.random.default_rng(0)
+    scale = np.array([1000.0, 300.0, 20.0, 0.01])[None, :, None, None]
+    reference = random.normal(size=(4, 4, 5, 5)) * scale
+    candidate = reference.copy()
+    candidate[:, 3] = 0
+    found = compare(reference, candidate, "fp16")
+    assert [(one["channels"], one["judged"]) for one in found.groups] == [("0-1", True), ("2", True), ("3", False)]
+    assert found.ok
+    candidate[:, 3] = 500  # what is not judged may still not become large
+    assert not compare(reference, candidate, "fp16").ok
+    candidate = reference.copy()
+    candidate[:, 2] *= 1.1
+    assert compare(reference, candidate, "fp16").reasons == (
+        "batch 4: output 'output' channels 2: SNR 20.0 dB, expected at least 40 dB for fp16",
+    )
+
+
+def test_a_large_constant_part_does_not_hide_what_depends_on_the_image() -> None:
+    reference = logits(64) + 100 * np.arange(10)
+    candidate = np.broadcast_to(reference.mean(axis=0), reference.shape)
+    found = compare(reference, candidate, "int8")
+    assert found.snr_db is not None
+    assert found.snr_db > 40
+    assert found.centred_db == pytest.approx(0, abs=0.1)
+    assert [one.kind for one in found.figures if one.misses(BUDGETS["int8"])] == ["centred_db"]
+    assert not found.ok
+
+
+def test_a_common_constant_is_no_reason_to_refuse_a_float_format() -> None:
+    reference = logits(64).astype(np.float64) + 20
+    assert compare(reference, reference.astype(np.float16), "fp16").ok
+
+
+def test_integers_are_judged_by_how_many_are_equal() -> None:
+    maps = np.random.default_rng(0).integers(0, 21, size=(2, 32, 32))
+    other = maps.copy()
+    other[:, 0, :16] += 1  # 1.6 %
+    assert compare(maps, other, "int8").ok
+    found = compare(maps, other, "fp32")
+    assert [(one.kind, round(one.value or 0, 4)) for one in found.figures] == [("equal", 0.9844)]
+    assert not found.ok
+    assert compare(maps.astype(np.float32), maps, "fp32").ok  # eager tells them as floats
+
+
+def test_empty_outputs_fail() -> None:
+    assert compare(np.zeros((4, 0)), np.zeros((4, 0)), "int8").broken == ("batch 4: the outputs are empty",)
+
+
+def test_several_heads_are_no_answers() -> None:
+    meter = ParityMeter("eager", "int8", ("colour", "shape"))
+    meter.add([logits(), logits(seed=3)], [logits(), logits(seed=3)], batch=32)
+    assert meter.result().answers is None
