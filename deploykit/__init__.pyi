@@ -523,6 +523,7 @@ def inspect(
     threads: int | None = None,
     arch: str | None = None,
     size: int | None = None,
+    shapes: Mapping[str, Sequence[int]] = ...,
     allow_code: bool = False,
 ) -> InspectResult: ...
 

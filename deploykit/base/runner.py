@@ -5,10 +5,10 @@ What every runner has is :class:`Runner`; what only some can do are protocols of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from deploykit.base.errors import Unavailable
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.spec import Spec
+
+
+Feed: TypeAlias = "np.ndarray | Mapping[str, np.ndarray]"
+"""What an engine is given: the array of its only input, or every input by name."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Runner(Protocol):
     """One loaded engine: ``with open_runner(spec) as r: logits = r(x)``.
 
     ``r(x)`` takes exactly what ``inputs[0]`` declares (float32 NCHW normalised, or uint8 NHWC where preprocessing is
-    inside) and returns a new float32 array ``[N, C]`` for classifiers (the raw first output otherwise).
+    inside) and returns a new float32 array ``[N, C]`` for classifiers (the raw first output otherwise). A graph with
+    several inputs takes a mapping from each one's name to its array.
 
     ``preprocessing``: of its input; None where nothing tells it, and a caller that knows may state it.
     """
@@ -60,7 +65,7 @@ class Runner(Protocol):
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """One: the pictures."""
+        """One, the images, of what is evaluated; any number of what is only verified and timed."""
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
@@ -86,10 +91,10 @@ class Runner(Protocol):
     def notes(self) -> Sequence[str]:
         """What had to be assumed."""
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Feed) -> np.ndarray:
         """Run one batch ``x`` and return the first output as float32."""
 
-    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run_all(self, x: Feed) -> dict[str, np.ndarray]:
         """Run one batch and return every output by name (segmentation, detection)."""
 
     def close(self) -> None:
@@ -124,7 +129,7 @@ class Layered(Protocol):
 class Profiled(Protocol):
     """A runner whose engine tells the time of each layer."""
 
-    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
+    def timed_layers(self, x: Feed) -> list[TimedLayer]:
         """The layers for one batch ``x`` in the order they run; profiling itself takes time."""
 
 
@@ -132,7 +137,7 @@ class Profiled(Protocol):
 class Prebound(Protocol):
     """A runner that can be timed without copies and checks."""
 
-    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+    def prebound(self, x: Feed) -> Callable[[], None]:
         """A call that runs ``x``, which already lies in the engine's memory, and leaves the answer there.
 
         This is what compute time means; it returns when the answer is complete.
@@ -143,7 +148,7 @@ class Prebound(Protocol):
 class DeviceTimed(Protocol):
     """A runner whose device has a clock of its own (CUDA events)."""
 
-    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
+    def prebound_on_device(self, x: Feed) -> Callable[[], float] | None:
         """As ``prebound``: a call that runs ``x``, which lies on the device, and waits for the answer; it returns the
         milliseconds between two events recorded on the device's stream around the run. None where this engine cannot.
         """
@@ -157,8 +162,8 @@ class Ranged(Protocol):
     def batch_ranges(self) -> tuple[tuple[int, int, int], ...]:
         """Smallest, best served and largest batch size of each profile; empty where all shapes are fixed."""
 
-    def best_shape(self) -> tuple[int, ...]:
-        """The input shape that the first profile serves best; the fixed one where there is no profile."""
+    def best_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each input that the first profile serves best; the fixed one where there is no profile."""
 
 
 @runtime_checkable
@@ -188,6 +193,6 @@ def fed_batch(runner: Runner, wanted: int) -> int | None:
     return min(nearest, key=lambda size: abs(size - wanted))
 
 
-def bound_call(runner: Runner, x: np.ndarray) -> Callable[[], object]:
+def bound_call(runner: Runner, x: Feed) -> Callable[[], object]:
     """What is timed of a run of ``x``: the run alone, where the engine can bind its input before, else all of the call."""
     return runner.prebound(x) if isinstance(runner, Prebound) else lambda: runner(x)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from deploykit.base.artifact import Manifest, Parent, already_made, files_of, write_manifest
@@ -14,9 +15,10 @@ from deploykit.base.engine_layers import TimedLayer
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Profiled, Ranged
+from deploykit.base.runner import Profiled
 from deploykit.base.spec import Spec
 from deploykit.base.targets import Target, target_names, target_of
+from deploykit.engines.random_input import Shapes, input_shapes, random_input, rows_of
 from deploykit.exporting.check_onnx import refuse_unsound
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left
 
@@ -141,7 +143,7 @@ def profile(spec: Spec, threads: int) -> Times:
     from deploykit.engines import open_runner
 
     with open_runner(spec, threads=threads) as runner:
-        rows = profiled(runner).timed_layers(picture_for(runner))
+        rows = profiled(runner).timed_layers(input_for(runner, {}))
     if spec.path.suffix.lower() == ".onnx":
         return _of_nodes(spec, rows)
     return {(row["name"], ""): row["time_us"] for row in rows}  # its own names are all there is
@@ -162,24 +164,22 @@ def profiled(runner: Runner) -> Profiled:
     return runner
 
 
-def picture_for(runner: Runner) -> np.ndarray:
-    """One batch of pictures of the engine's size, the one it serves best, prepared; zeros where its preprocessing is not known.
+def input_for(runner: Runner, named: Shapes) -> dict[str, np.ndarray]:
+    """What the engine serves best: procedural images where its preprocessing is known, else random numbers.
+
+    ``named``: the shapes of its inputs, where they are free.
 
     Raises:
-        BadInput: nothing says the size.
+        BadInput: nothing says a size, or it contradicts the graph.
     """
-    import numpy as np
-
     from deploykit.data import prepare, synthetic_images
 
-    wanted = runner.inputs[0]
-    batch = runner.best_shape()[0] if isinstance(runner, Ranged) else wanted.fixed_batch or 1
-    if runner.preprocessing is not None:
-        return prepare(synthetic_images(batch, runner.preprocessing.size, 0), runner.preprocessing)
-    sizes = [size for size in wanted.shape[1:] if isinstance(size, int)]
-    if len(sizes) < len(wanted.shape) - 1:
-        raise BadInput("the engine takes pictures of any size", got=str(list(wanted.shape)), fix="Pass --size.")
-    return np.zeros([batch, *sizes], dtype=wanted.dtype)
+    shapes = input_shapes(runner, named)
+    known = runner.preprocessing
+    if known is None or len(shapes) != 1 or named:
+        return random_input(runner.inputs, shapes)
+    name, shape = next(iter(shapes.items()))
+    return {name: prepare(synthetic_images(shape[0], known.size, 0), known)}
 
 
 def _of_nodes(spec: Spec, rows: Sequence[TimedLayer]) -> Times:
@@ -205,7 +205,12 @@ class ShownLayer(TimedLayer):
 
 
 def timed(
-    path: Path, target: str | None, threads: int | None, size: int | None, allow_code: bool
+    path: Path,
+    target: str | None,
+    threads: int | None,
+    size: int | None,
+    allow_code: bool,
+    shapes: Shapes = MappingProxyType({}),
 ) -> tuple[Mapping[str, object], list[ShownLayer]]:
     """Facts of the engine, and its layers in the order they run with their time and their share of all.
 
@@ -214,6 +219,7 @@ def timed(
         target: that runs it; None: the manifest's, or the file's natural one.
         threads: of the CPU; None on a GPU.
         size: input size in pixels where the file does not carry it.
+        shapes: of inputs whose sizes are free.
         allow_code: a runtime inside a plan may run.
 
     Raises:
@@ -226,7 +232,7 @@ def timed(
         refuse_unsound(path, finite=False)
     with open_runner(Spec(path.stem, path, target), threads=threads, size=size, allow_code=allow_code) as runner:
         told = profiled(runner)
-        x = picture_for(runner)
+        x = input_for(runner, shapes)
         rows = told.timed_layers(x)
         found, left = audit_and_left(runner)
     total = sum(row["time_us"] for row in rows) or 1.0  # all below the clock's step
@@ -234,7 +240,12 @@ def timed(
         {**row, "time_us": round(row["time_us"], 2), "share": round(row["time_us"] / total, 4)} for row in rows
     ]
     facts = {
-        "timed_on": {"target": runner.target, "batch": x.shape[0], "threads": runner.threads, "layers": len(rows)},
+        "timed_on": {
+            "target": runner.target,
+            "batch": rows_of({name: one.shape for name, one in x.items()}),
+            "threads": runner.threads,
+            "layers": len(rows),
+        },
         "layers_us": round(total, 1),
         "engine": found,
         LEFT: left,

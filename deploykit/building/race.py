@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from deploykit.base.runner import Ranged
 from deploykit.base.spec import Spec
 from deploykit.latency.interleave import interleaved_s
@@ -43,6 +41,7 @@ def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
         Unavailable: there is no GPU to time them on.
     """
     from deploykit.engines import open_runner
+    from deploykit.engines.random_input import random_input
 
     with ExitStack() as stack:
         runners = {}
@@ -52,5 +51,5 @@ def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
             runners[name] = stack.enter_context(open_runner(spec, size=config.size, allow_code=True))
         first = next(iter(runners.values()))
         assert isinstance(first, Ranged)
-        x = np.zeros(first.best_shape(), first.inputs[0].dtype)
+        x = random_input(first.inputs, first.best_shapes(), config.seed)
         return {name: 1e3 * one for name, one in interleaved_s(runners, x, rounds=ROUNDS, seed=config.seed).items()}

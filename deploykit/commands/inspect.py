@@ -88,7 +88,7 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         threads = 1 if config.threads is None else config.threads
         with progress.task("time the layers"):
-            measured, found = timed(path, config.target, threads, size, config.allow_code)
+            measured, found = timed(path, config.target, threads, size, config.allow_code, config.shapes)
         facts = {**facts, **measured}
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

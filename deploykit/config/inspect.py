@@ -10,7 +10,7 @@ from deploykit.base.targets import ON_ONNX
 from deploykit.config.command import Argument, Command
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag
-from deploykit.config.options import AllowCode, Arch, Size
+from deploykit.config.options import AllowCode, Arch, Shapes, Size
 
 
 class InspectConfig(Config):
@@ -26,6 +26,7 @@ class InspectConfig(Config):
     threads: int | None = Field(default=None, description="CPU threads.")
     arch: Annotated[Arch, Flag(allows_code=True)] = None
     size: Size = None
+    shapes: Shapes = Field(default_factory=dict)
     allow_code: AllowCode = False
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from deploykit.config.flag import Flag
 from deploykit.config.registries import DATA_FORMS
+from deploykit.config.texts import shapes
 
 
 def data_help(use: str) -> str:
@@ -24,6 +25,11 @@ Size = Annotated[int | None, Field(ge=1, description="Input size in pixels, wher
 Arch = Annotated[
     str | None,
     Field(description="What the tensors are, where that cannot be recognised (torchvision:resnet18)."),
+]
+Shapes = Annotated[
+    dict[str, tuple[Annotated[int, Field(ge=1)], ...]],
+    Field(description="Shape of an input whose sizes are free, for random input: images:1x3x640x640."),
+    Flag("--shape", metavar="NAME:SIZES", many=True, parse=shapes),
 ]
 AllowCode = Annotated[bool, Field(description="Let module:… names in a recipe or file run.")]
 SkipBroken = Annotated[bool, Field(description="Leave out pictures that cannot be read, naming them.")]

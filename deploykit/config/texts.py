@@ -96,3 +96,22 @@ def fractions(texts: list[str], flag: str) -> dict[str, float]:
 def whole(texts: list[str], flag: str) -> int | str:
     """A whole number where the text is one, else the text itself."""
     return int(texts[-1]) if texts[-1].lstrip("-").isdecimal() else texts[-1]
+
+
+def shapes(texts: list[str], flag: str) -> dict[str, list[int]]:
+    """``NAME:1x3x640x640`` texts, one an input; the name of an only input may be left away.
+
+    Raises:
+        BadInput: anything else, a size of 0, or an input that is named twice.
+    """
+    found: dict[str, list[int]] = {}
+    for text in texts:
+        name, _, sizes = text.strip().rpartition(":")
+        if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", sizes):
+            raise BadInput(
+                f"cannot read {flag} {text!r}", expected="NAME:SIZES with sizes above 0, as images:1x3x640x640"
+            )
+        if name in found:
+            raise BadInput(f"{flag} names the input {name!r} twice", expected="one shape an input")
+        found[name] = [int(size) for size in sizes.split("x")]
+    return found

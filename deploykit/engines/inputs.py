@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deploykit.base.errors import BadInput, nearest
-from deploykit.base.runner import TensorSpec
+from deploykit.base.runner import Feed, TensorSpec
 
 
-def check_input(x: Any, spec: TensorSpec, target: str) -> None:
-    """Refuse an input that is not what the engine declares.
+def feed_of(x: Feed, specs: Sequence[TensorSpec], target: str) -> dict[str, np.ndarray]:
+    """Every input of an engine by name, checked; its only one may come as an array alone.
 
-    Pictures are prepared in float32: an engine that declares float16 takes them and rounds them on their way in.
+    Images are prepared in float32: an engine that declares float16 takes them and rounds them on their way in.
 
-    ``x``: what the caller gave. ``spec``: of the engine's input.
+    ``x``: what the caller gave. ``specs``: of the engine's inputs.
 
     Raises:
-        BadInput: no array, or another dtype, rank, size or batch; names expected and got.
+        BadInput: an input is missing or unknown, or is no array of the dtype, rank, size and batch declared.
     """
+    if not isinstance(x, Mapping):
+        if len(specs) != 1:
+            raise BadInput(
+                f"{target}: the network has several inputs",
+                got="one array",
+                expected=", ".join(_named(one) for one in specs),
+                fix="Only `verify` and `benchmark` without --data run such a network.",
+            )
+        x = {specs[0].name: x}
+    if x.keys() != {one.name for one in specs}:
+        raise BadInput(
+            f"{target}: not the network's inputs",
+            got=", ".join(map(repr, x)) or "none",
+            expected=", ".join(_named(one) for one in specs),
+        )
+    return {one.name: _checked(x[one.name], one, target) for one in specs}
+
+
+def check_input(x: Feed, spec: TensorSpec, target: str) -> np.ndarray:
+    """The array of an engine's only input, checked: see :func:`feed_of`."""
+    return feed_of(x, [spec], target)[spec.name]
+
+
+def _checked(x: Any, spec: TensorSpec, target: str) -> np.ndarray:
     wanted = _told(spec)
     if not isinstance(x, np.ndarray):
-        raise BadInput(f"{target}: the input is no numpy array", got=type(x).__name__, expected=wanted)
-    if not fits(x.dtype, spec):
+        raise BadInput(f"{target}: the input {spec.name!r} is no numpy array", got=type(x).__name__, expected=wanted)
+    if x.dtype not in taken(spec):
         raise BadInput(f"{target}: wrong input {spec.name!r}", got=f"{x.dtype.name} {list(x.shape)}", expected=wanted)
     check_shape(x.shape, x.dtype.name, spec, target)
+    return x
 
 
 def check_shape(shape: tuple[int, ...], dtype: str, spec: TensorSpec, target: str) -> None:
@@ -40,9 +65,9 @@ def check_shape(shape: tuple[int, ...], dtype: str, spec: TensorSpec, target: st
     """
     if len(shape) != len(spec.shape):
         raise BadInput(f"{target}: wrong input {spec.name!r}", got=f"{dtype} {list(shape)}", expected=_told(spec))
-    if shape[0] == 0:
-        raise BadInput(f"{target}: the batch is empty", got=list(shape), expected="at least one picture")
-    if spec.fixed_batch is not None and shape[0] != spec.fixed_batch:
+    if shape[:1] == (0,):
+        raise BadInput(f"{target}: the batch is empty", got=list(shape), expected="at least one image")
+    if len(shape) > 1 and spec.fixed_batch is not None and shape[0] != spec.fixed_batch:
         raise BadInput(
             f"{target}: the engine takes only batch {spec.fixed_batch}",
             got=f"batch {shape[0]}",
@@ -52,13 +77,35 @@ def check_shape(shape: tuple[int, ...], dtype: str, spec: TensorSpec, target: st
         raise BadInput(f"{target}: wrong size of input {spec.name!r}", got=list(shape), expected=_told(spec))
 
 
+def _named(spec: TensorSpec) -> str:
+    return f"{spec.name!r} {_told(spec)}"
+
+
 def _told(spec: TensorSpec) -> str:
     return f"{spec.dtype} {list(spec.shape)}" + (f" ({spec.layout})" if spec.layout else "")
 
 
-def fits(dtype: np.dtype[Any], spec: TensorSpec) -> bool:
-    """Whether an array of this type is what the engine takes."""
-    return dtype.name == spec.dtype or (dtype.name, spec.dtype) == ("float32", "float16")
+def shown(x: Feed) -> str:
+    """The shape of an input, or of each by name, for an error."""
+    if isinstance(x, Mapping):
+        return ", ".join(f"{name} {list(one.shape)}" for name, one in x.items())
+    return f"{list(x.shape)}"
+
+
+def taken(spec: TensorSpec) -> tuple[np.dtype[Any], ...]:
+    """The types that an input takes, its own first."""
+    own = np.dtype(spec.dtype)
+    return (own, np.dtype(np.float32)) if own == np.float16 else (own,)
+
+
+def key_of(x: Feed, known: Mapping[str, tuple[np.dtype[Any], ...]]) -> Hashable | None:
+    """What tells the shapes of inputs apart, fast; None where ``x`` is not of the types in ``known``, input by input."""
+    if not isinstance(x, Mapping):
+        fitting = len(known) == 1 and isinstance(x, np.ndarray) and x.dtype in next(iter(known.values()))
+        return x.shape if fitting else None
+    if x.keys() != known.keys() or not all(isinstance(x[name], np.ndarray) for name in known):
+        return None
+    return tuple(x[name].shape for name in known) if all(x[name].dtype in known[name] for name in known) else None
 
 
 def refuse_options(options: dict[str, str], known: dict[str, str], target: str) -> None:

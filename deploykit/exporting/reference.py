@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import TensorSpec
+from deploykit.base.runner import Feed, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE
+from deploykit.engines.inputs import check_input
 
 
 def check_inputs(module: nn.Module) -> None:
@@ -117,12 +118,13 @@ class ModuleRunner:
             for name, value in run_once(module, example).items()
         )
 
-    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run_all(self, x: Feed) -> dict[str, np.ndarray]:
         """Every output by name for ``x`` float32 ``[N, 3, H, W]``."""
+        x = check_input(x, self.inputs[0], self.target)
         with torch.inference_mode():
             return {name: value.float().numpy() for name, value in named_outputs(self.module(torch.tensor(x))).items()}
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Feed) -> np.ndarray:
         """The first output."""
         return next(iter(self.run_all(x).values()))
 

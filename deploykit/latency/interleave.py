@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.base.runner import Runner, bound_call
+from deploykit.base.runner import Feed, Runner, bound_call
 
 ROUNDS = 15
 BLOCK_S = 0.02
 
 
-def interleaved_s(
-    runners: Mapping[str, Runner], x: np.ndarray, *, rounds: int = ROUNDS, seed: int = 0
-) -> dict[str, float]:
+def interleaved_s(runners: Mapping[str, Runner], x: Feed, *, rounds: int = ROUNDS, seed: int = 0) -> dict[str, float]:
     """Seconds a call of each runner on the same input, as a multiple of the first one's in the same round.
 
     Every round times one block (at least three calls and 20 ms, after one untimed call) of every runner in random
@@ -33,7 +31,7 @@ def interleaved_s(
 
 
 def interleaved_blocks_s(
-    runners: Mapping[str, Runner], x: np.ndarray, *, rounds: int = ROUNDS, seed: int = 0
+    runners: Mapping[str, Runner], x: Feed, *, rounds: int = ROUNDS, seed: int = 0
 ) -> dict[str, np.ndarray]:
     """Seconds a call in every block of :func:`interleaved_s`, float64 [rounds]; equal rounds belong together."""
     calls: dict[str, Callable[[], Any]] = {name: bound_call(runner, x) for name, runner in runners.items()}

@@ -20,7 +20,7 @@ def test_openvino_overhead(tmp_path):
     path = tmp_path / "net.onnx"
     _quickstart_onnx(path)
     x = np.random.default_rng(0).normal(size=(1, 3, 32, 32)).astype(np.float32)
-    request = compiled(read(path), x.shape, {}, 1, path).create_infer_request()
+    request = compiled(read(path), [x.shape], {}, 1, path).create_infer_request()
     given = x.copy()  # the tensor does not keep it alive
     request.set_input_tensor(library().Tensor(given, shared_memory=True))
     with open_runner(f"{path}@openvino", threads=1) as runner, open_runner(path, threads=1) as ort:

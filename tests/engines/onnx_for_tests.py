@@ -101,3 +101,46 @@ def quantized_net(path: Path, *, zero: int = 0, kind=np.int8, bias: bool = False
 def pictures(n, size=8, kind=np.float32):
     """``n`` seeded inputs of these networks, ``[n, 3, size, size]``."""
     return np.random.default_rng(n).standard_normal((n, 3, size, size)).astype(kind)
+
+
+def pair_net(path: Path, *, kind=np.float32) -> Path:
+    """Two images of unlike size, a mask and a table's row to a score and a label: ``[batch, 4]`` and int64 ``[batch]``."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.standard_normal((8, 3, 3, 3)).astype(kind),
+        "table": rng.standard_normal((2, 8)).astype(kind),
+        "fw": rng.standard_normal((8, 4)).astype(kind),
+    }
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [
+        helper.make_node("Cast", ["right"], ["rf"], "cast", to=element),
+        helper.make_node("Conv", ["left", "w"], ["lc"], "left_conv"),
+        helper.make_node("Conv", ["rf", "w"], ["rc"], "right_conv"),
+        helper.make_node("GlobalMaxPool", ["lc"], ["lp"], "left_pool"),
+        helper.make_node("GlobalMaxPool", ["rc"], ["rp"], "right_pool"),
+        helper.make_node("Sub", ["lp", "rp"], ["d"], "difference"),
+        helper.make_node("Flatten", ["d"], ["v"], "flat"),
+        helper.make_node("Gather", ["table", "row"], ["g"], "look_up"),
+        helper.make_node("Add", ["v", "g"], ["s"], "sum"),
+        helper.make_node("MatMul", ["s", "fw"], ["m"], "head"),
+        helper.make_node("Where", ["mask", "m", "m2"], ["score"], "choose"),
+        helper.make_node("ArgMax", ["score"], ["label"], "best", axis=1, keepdims=0),
+        helper.make_node("Neg", ["m"], ["m2"], "minus"),
+    ]
+    nodes.insert(10, nodes.pop())
+    inputs = [
+        ("left", element, ["batch", 3, 8, 8]),
+        ("right", TensorProto.UINT8, ["batch", 3, "height", 12]),
+        ("mask", TensorProto.BOOL, ["batch", 1]),
+        ("row", TensorProto.INT64, ["batch"]),
+    ]
+    outputs = [("score", element, ["batch", 4]), ("label", TensorProto.INT64, ["batch"])]
+    graph = helper.make_graph(
+        nodes,
+        "pair",
+        [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info(*one) for one in outputs],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path

@@ -29,8 +29,9 @@ class Profiled:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def best_shape(self) -> tuple[int, ...]:
-        return (self.batch_ranges[0][1], *self._inner.inputs[0].shape[1:])
+    def best_shapes(self) -> dict[str, tuple[int, ...]]:
+        given = self._inner.inputs[0]
+        return {given.name: (self.batch_ranges[0][1], *given.shape[1:])}
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         return self.run_all(x)[self._inner.outputs[0].name]

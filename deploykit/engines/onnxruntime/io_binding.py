@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from deploykit.base.runner import TensorSpec
+from deploykit.base.runner import Feed, TensorSpec
 from deploykit.engines.dlpack import Viewed
 
 
 class Bound:
-    """A session bound to buffers for one input shape."""
+    """A session bound to buffers for one shape of its inputs, which ``fills`` puts there."""
 
     def __init__(
         self,
         names: list[str],
-        fill: Callable[[np.ndarray], None],
+        fills: Mapping[str, Callable[[np.ndarray], None]],
         rerun: Callable[[], None],
         read: Callable[[], Iterable[np.ndarray]],
     ) -> None:
-        self.names, self._fill, self.rerun, self._read = names, fill, rerun, read
+        self.names, self._fills, self.rerun, self._read = names, fills, rerun, read
 
-    def run(self, x: np.ndarray) -> np.ndarray:
+    def _fill(self, x: Feed) -> None:
+        for name, fill in self._fills.items():
+            fill(x[name] if isinstance(x, Mapping) else x)
+
+    def run(self, x: Feed) -> np.ndarray:
         """The first output for ``x``, a new float32 array."""
         self._fill(x)
         self.rerun()
         return _float32(next(iter(self._read())))
 
-    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run_all(self, x: Feed) -> dict[str, np.ndarray]:
         """Every output for ``x``, new arrays; floating ones as float32."""
         self._fill(x)
         self.rerun()
@@ -44,42 +48,27 @@ def bind(
     session: Any,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
-    x: np.ndarray,
+    feed: Mapping[str, np.ndarray],
     device: str,
     graph_id: int | None = None,
     index: int = 0,
 ) -> Bound:
-    """Allocate buffers for inputs of the shape of ``x`` and bind them.
+    """Allocate buffers for inputs of the shapes of ``feed`` and bind them.
 
-    The shapes of the outputs come from one plain run. An output whose shape depends on more than the input's shape is
+    The shapes of the outputs come from one plain run. An output whose shape depends on more than the inputs' shapes is
     left to ONNX Runtime to allocate at every call.
 
-    ``session``: open. ``x``: of the shape to bind. ``device``: ``cpu`` or ``cuda``. ``graph_id``: number of the CUDA
+    ``session``: open. ``feed``: every input by name, of the shapes and types to bind. ``device``: ``cpu`` or ``cuda``. ``graph_id``: number of the CUDA
     graph that is captured for this shape; None: none is captured.
     """
     import onnxruntime as ort
 
     names = [one.name for one in outputs]
     binding = session.io_binding()
-    dims = set(inputs[0].shape)
-    first = session.run(None, {inputs[0].name: x}, _graph(graph_id and -1))  # its buffers must not be captured
+    dims = {dim for one in inputs for dim in one.shape}
+    first = session.run(None, dict(feed), _graph(graph_id and -1))  # its buffers must not be captured
     fixed = all(isinstance(dim, int) or dim in dims for one in outputs for dim in one.shape)
-    if device == "cpu":
-        buffer = np.empty_like(x, order="C")
-        value = ort.OrtValue.ortvalue_from_numpy(buffer)
-        zero_copy = value.data_ptr() == buffer.ctypes.data
-    else:
-        value = ort.OrtValue.ortvalue_from_shape_and_type(x.shape, x.dtype, device, index)
-        zero_copy = False
-
-    def fill_buffer(given: np.ndarray) -> None:
-        np.copyto(buffer, given)
-
-    def fill_device(given: np.ndarray) -> None:
-        value.update_inplace(np.ascontiguousarray(given, dtype=x.dtype))
-
-    fill = fill_buffer if zero_copy else fill_device
-    binding.bind_ortvalue_input(inputs[0].name, value)
+    fills = {name: _bound_input(binding, name, x, device, index) for name, x in feed.items()}
     if not fixed:
         run = _rerun(session, binding, graph_id)
 
@@ -89,7 +78,7 @@ def bind(
                 binding.bind_output(name, "cpu")
             run()
 
-        return Bound(names, fill, rerun_anew, binding.copy_outputs_to_cpu)
+        return Bound(names, fills, rerun_anew, binding.copy_outputs_to_cpu)
     if device == "cpu":
         arrays = [np.empty_like(one) for one in first]
         values = [ort.OrtValue.ortvalue_from_numpy(one) for one in arrays]
@@ -98,8 +87,30 @@ def bind(
     for name, one in zip(names, values, strict=True):
         binding.bind_ortvalue_output(name, one)
     if device == "cpu" and all(one.data_ptr() == a.ctypes.data for one, a in zip(values, arrays, strict=True)):
-        return Bound(names, fill, _rerun(session, binding, graph_id), lambda: (one.copy() for one in arrays))
-    return Bound(names, fill, _rerun(session, binding, graph_id), lambda: (one.numpy() for one in values))
+        return Bound(names, fills, _rerun(session, binding, graph_id), lambda: (one.copy() for one in arrays))
+    return Bound(names, fills, _rerun(session, binding, graph_id), lambda: (one.numpy() for one in values))
+
+
+def _bound_input(binding: Any, name: str, x: np.ndarray, device: str, index: int) -> Callable[[np.ndarray], None]:
+    """Bind a buffer for an input like ``x``; what is returned fills it."""
+    import onnxruntime as ort
+
+    if device == "cpu":
+        buffer = np.empty_like(x, order="C")
+        value = ort.OrtValue.ortvalue_from_numpy(buffer)
+        zero_copy = value.data_ptr() == buffer.ctypes.data
+    else:
+        value = ort.OrtValue.ortvalue_from_shape_and_type(x.shape, x.dtype, device, index)
+        zero_copy = False
+    binding.bind_ortvalue_input(name, value)
+
+    def fill_buffer(given: np.ndarray) -> None:
+        np.copyto(buffer, given)
+
+    def fill_device(given: np.ndarray) -> None:
+        value.update_inplace(np.ascontiguousarray(given, dtype=x.dtype))
+
+    return fill_buffer if zero_copy else fill_device
 
 
 def run_where_it_lies(

@@ -162,10 +162,10 @@ def kernel_times(path: Path, statistic: Callable[[Sequence[float]], Any] = np.me
     return {key: float(statistic(times[1:] or times)) for key, times in calls.items()}
 
 
-def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUNS) -> list[TimedLayer]:
+def timed_layers(spec: Spec, threads: int | None, feed: Mapping[str, np.ndarray], runs: int = RUNS) -> list[TimedLayer]:
     """Profile a session of its own.
 
-    ``x``: one batch, as the engine takes it. ``runs``: calls; the first of them is left out. Returns in the order they
+    ``feed``: every input by name, as the engine takes it. ``runs``: calls; the first of them is left out. Returns in the order they
     run: ``name``, ``type``, ``precision`` (of the first input), ``time_us`` (median of the calls), ``provider``,
     ``shape`` (of the first output), ``nodes`` (of the file).
     """
@@ -177,9 +177,8 @@ def timed_layers(spec: Spec, threads: int | None, x: np.ndarray, runs: int = RUN
     with tempfile.TemporaryDirectory(prefix="deploykit-profile-") as folder:
         prefix = Path(folder) / "profile"
         session = create_session(spec.path, spec.target, spec.options, threads, profile_to=prefix)
-        given = {session.get_inputs()[0].name: x}
         for _ in range(max(runs, 2)):
-            session.run(None, given)
+            session.run(None, dict(feed))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     times: dict[str, list[float]] = {}
     told: dict[str, Mapping[str, Any]] = {}

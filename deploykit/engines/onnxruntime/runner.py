@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -12,11 +12,11 @@ import numpy as np
 from deploykit.base.artifact import read_manifest
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.base.targets import target_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
-from deploykit.engines.inputs import check_input, check_shape, fits
+from deploykit.engines.inputs import check_shape, feed_of, key_of, shown, taken
 from deploykit.engines.metadata import of_file
 from deploykit.engines.onnxruntime.audit import audit
 from deploykit.engines.onnxruntime.io_binding import Bound, bind, run_where_it_lies
@@ -30,7 +30,11 @@ _DTYPES = {
     "tensor(double)": "float64",
     "tensor(uint8)": "uint8",
     "tensor(int8)": "int8",
+    "tensor(uint16)": "uint16",
+    "tensor(int16)": "int16",
+    "tensor(uint32)": "uint32",
     "tensor(int32)": "int32",
+    "tensor(uint64)": "uint64",
     "tensor(int64)": "int64",
     "tensor(bool)": "bool",
 }
@@ -52,13 +56,10 @@ class OrtRunner:
         self._session: Any = session
         self.inputs = tuple(_tensor(node, "input", spec) for node in session.get_inputs())
         self.outputs = tuple(_tensor(node, "output", spec) for node in session.get_outputs())
-        if len(self.inputs) != 1:
-            raise BadInput(
-                f"{spec.path} has several inputs", got=[one.name for one in self.inputs], expected="one, the pictures"
-            )
+        if not self.inputs:
+            raise BadInput(f"{spec.path} has no inputs", expected="a network that is given something")
         self._input = self.inputs[0]
-        self._dtype = np.dtype(self._input.dtype)
-        self._taken = tuple(kind for kind in (self._dtype, np.dtype(np.float32)) if fits(kind, self._input))
+        self._taken = {one.name: taken(one) for one in self.inputs}
         known = of_file(
             spec.path, session.get_modelmeta().custom_metadata_map, size=size, embedded=self._input.dtype == "uint8"
         )
@@ -67,7 +68,7 @@ class OrtRunner:
         _refuse_other_size(self._input, self.preprocessing, spec)
         tf32 = self.device == "cuda" and known.precision == "fp32" and spec.options.get("use_tf32", "1") != "0"
         self.precision = "tf32" if tf32 else known.precision
-        self._bound: dict[tuple[int, ...], Bound] = {}
+        self._bound: dict[Hashable, Bound] = {}
         self._graphs = 0
         self._errors = ort_errors()
 
@@ -89,7 +90,7 @@ class OrtRunner:
         except self._errors as error:
             raise self._failed(error, x) from error
 
-    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+    def prebound(self, x: Feed) -> Callable[[], None]:
         """A call that runs ``x``, which already lies in the engine's memory, and leaves the answer there.
 
         This is what compute time means: no copies, no checks; it returns when the answer is complete.
@@ -102,30 +103,34 @@ class OrtRunner:
         """How the graph was placed: nodes per provider and Memcpy nodes; see :mod:`.audit`."""
         return audit(self._session, self.spec, self.threads)
 
-    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
+    def timed_layers(self, x: Feed) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a session of its own; see :mod:`.profile`."""
-        check_input(x, self._input, self.target)
+        given = self._given(x)
         try:
-            return timed_layers(self.spec, self.threads, x.astype(self._dtype, copy=False))
+            return timed_layers(self.spec, self.threads, given)
         except self._errors as error:
             raise self._failed(error, x) from error
 
-    def _binding(self, x: np.ndarray) -> Bound:
-        bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype in self._taken else None
+    def _given(self, x: Feed) -> dict[str, np.ndarray]:
+        feed = feed_of(x, self.inputs, self.target)
+        return {name: one.astype(self._taken[name][0], copy=False) for name, one in feed.items()}
+
+    def _binding(self, x: Feed) -> Bound:
+        key = key_of(x, self._taken)
+        bound = self._bound.get(key) if key is not None else None
         if bound is None:
             if self._session is None:
                 raise BadInput(f"the runner of {self.spec.path} is closed")
-            check_input(x, self._input, self.target)
+            given = self._given(x)
             graph_id = None
             if self.spec.options.get("cuda_graph") == "1":
                 self._graphs += 1
                 graph_id = self._graphs
-            given = x.astype(self._dtype, copy=False)
             with building(self.spec.path, self.target, self.spec.options):
                 bound = bind(self._session, self.inputs, self.outputs, given, self.device, graph_id, self._index)
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
-            self._bound[x.shape] = bound
+            self._bound[key] = bound
         return bound
 
     def _where_it_lies(self, x: Any) -> dict[str, np.ndarray]:
@@ -141,6 +146,8 @@ class OrtRunner:
             )
         if self.device == "cuda" and index != self._index:
             raise BadInput("the array lies on another GPU", got=index, expected=self._index)
+        if len(self.inputs) != 1:
+            feed_of(x, self.inputs, self.target)  # which says so
         seen = view(x)
         if seen.dtype != self._input.dtype:  # it is read as it is: nothing is rounded on its way in
             raise BadInput(
@@ -151,7 +158,7 @@ class OrtRunner:
 
     def _failed(self, error: BaseException, x: Any) -> Exception:
         return AnswerNo(
-            f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {plain_words(error)}"
+            f"{self.spec.path} on {self.target} does not run an input of shape {shown(x)}: {plain_words(error)}"
         )
 
     def close(self) -> None:
@@ -193,7 +200,8 @@ def lacking(target: str) -> Unavailable | None:
 def _tensor(node: Any, kind: str, spec: Spec) -> TensorSpec:
     if node.type not in _DTYPES:
         raise BadInput(f"{spec.path}: its {kind} {node.name} is {node.type}", expected="a tensor of numbers")
-    dims = tuple(dim if isinstance(dim, int | str) else f"dim{i}" for i, dim in enumerate(node.shape))
+    unknown = "?" if kind == "output" else "dim"  # it need not be that of an input
+    dims = tuple(dim if isinstance(dim, int | str) else f"{unknown}{i}" for i, dim in enumerate(node.shape))
     dtype = _DTYPES[node.type]
     layout = {2: "NC", 4: "NCHW"}.get(len(dims))
     if len(dims) == 4 and dims[3] == 3 and dims[1] != 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,20 +87,20 @@ def read(path: Path) -> Any:
 
 def compiled(
     model: Any,
-    shape: tuple[int, ...],
+    shapes: Sequence[tuple[int, ...]],
     options: dict[str, str],
     threads: int | None,
     path: Path,
     *,
     profile: bool = False,
 ) -> Any:
-    """``model`` compiled for inputs of exactly ``shape``: static shapes are faster than dynamic ones.
+    """``model`` compiled for inputs of exactly ``shapes``, one for each input in order: static shapes are faster than dynamic ones.
 
     One stream, latency as the goal, threads as asked for and not pinned to cores, float layers in the precision of
     ``options``. With ``profile`` the time of each layer is kept, which takes time itself.
 
     Raises:
-        BadInput: the graph does not take this shape, or cannot be compiled.
+        BadInput: the graph does not take these shapes, or cannot be compiled.
         Unavailable: this CPU does not compute in the precision asked for.
     """
     import openvino.properties as properties
@@ -118,10 +119,11 @@ def compiled(
         settings[properties.inference_num_threads()] = threads
     try:
         fresh = model.clone()
-        fresh.reshape({fresh.input(0): list(shape)})
+        fresh.reshape({fresh.input(place): list(shape) for place, shape in enumerate(shapes)})
         made = core().compile_model(fresh, "CPU", settings)
     except RuntimeError as error:
-        raise BadInput(f"{path} cannot be compiled by OpenVINO for {list(shape)}: {_short(error)}") from error
+        told = ", ".join(str(list(shape)) for shape in shapes)
+        raise BadInput(f"{path} cannot be compiled by OpenVINO for {told}: {_short(error)}") from error
     got = made.get_property(hints.inference_precision()).get_type_name()
     if got != wanted:
         raise Unavailable(f"this CPU does not compute in {wanted}: OpenVINO took {got}", fix="Leave precision away.")

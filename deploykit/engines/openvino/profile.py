@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -65,19 +65,25 @@ def text_of(value: Any) -> str:
 
 
 def timed_layers(
-    model: Any, x: np.ndarray, options: dict[str, str], threads: int | None, path: Path, runs: int = RUNS
+    model: Any,
+    feed: Mapping[str, np.ndarray],
+    options: dict[str, str],
+    threads: int | None,
+    path: Path,
+    runs: int = RUNS,
 ) -> list[TimedLayer]:
     """Profile a request of its own.
 
-    ``model``: as it was read. ``x``: one batch, as the model takes it. ``runs``: calls; the first of them is left out.
+    ``model``: as it was read. ``feed``: every input by name, in the model's order, as it takes it. ``runs``: calls; the first of them is left out.
 
     Returns:
         In the order they run: ``name``, ``type``, ``precision``, ``time_us`` (median of the calls), ``kernel``, ``shape`` (of
         the first output), ``nodes`` (of the file, where it is an ``.onnx``). Layers that do not run are left out.
     """
-    made = compiled(model, x.shape, options, threads, path, profile=True)
+    made = compiled(model, [x.shape for x in feed.values()], options, threads, path, profile=True)
     request = made.create_infer_request()
-    request.set_input_tensor(library().Tensor(x, shared_memory=True))
+    for place, x in enumerate(feed.values()):
+        request.set_input_tensor(place, library().Tensor(x, shared_memory=True))
     times: dict[str, list[float]] = {}
     for _ in range(max(runs, 2)):
         request.infer()

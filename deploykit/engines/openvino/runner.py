@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,10 +11,10 @@ import numpy as np
 
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.base.targets import OPENVINO
-from deploykit.engines.inputs import check_input, fits
+from deploykit.engines.inputs import feed_of, key_of, shown, taken
 from deploykit.engines.metadata import of_file
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
 from deploykit.engines.openvino.profile import audit, timed_layers
@@ -25,24 +25,30 @@ _DTYPES = {
     "f64": "float64",
     "u8": "uint8",
     "i8": "int8",
+    "u16": "uint16",
+    "i16": "int16",
+    "u32": "uint32",
     "i32": "int32",
+    "u64": "uint64",
     "i64": "int64",
+    "boolean": "bool",
 }
 KEPT_SHAPES = 4
 
 
 class _Bound:
-    """A request compiled for one input shape; its input, and outputs whose shape is known, are buffers of our own.
+    """A request compiled for one shape of its inputs; these, and outputs whose shape is known, are buffers of our own.
 
     OpenVINO does not keep shared buffers alive: they live as long as this object.
     """
 
-    def __init__(self, made: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, made: Any, like: Mapping[str, np.ndarray]) -> None:
         tensor = library().Tensor
         self.made = made
         self.request = made.create_infer_request()
-        self.buffer = np.zeros(shape, dtype)
-        self.request.set_input_tensor(tensor(self.buffer, shared_memory=True))
+        self.buffers = {name: np.zeros(x.shape, x.dtype) for name, x in like.items()}
+        for place, buffer in enumerate(self.buffers.values()):
+            self.request.set_input_tensor(place, tensor(buffer, shared_memory=True))
         self.answers: list[np.ndarray | None] = []
         for index, node in enumerate(made.outputs):
             static = node.get_partial_shape().is_static
@@ -52,8 +58,9 @@ class _Bound:
             self.answers.append(answer)
         self.rerun: Callable[[], None] = self.request.infer
 
-    def run(self, x: np.ndarray) -> None:
-        np.copyto(self.buffer, x)
+    def run(self, x: Feed) -> None:
+        for name, buffer in self.buffers.items():
+            np.copyto(buffer, x[name] if isinstance(x, Mapping) else x)
         self.rerun()
 
     def output(self, index: int) -> np.ndarray:
@@ -76,36 +83,35 @@ class OpenVinoRunner:
     def __init__(self, spec: Spec, model: Any, threads: int | None, size: int | None) -> None:
         self.spec, self.threads = spec, threads
         self._model: Any = model
-        if len(model.inputs) != 1:
-            names = [one.get_any_name() for one in model.inputs]
-            raise BadInput(f"{spec.path} has several inputs", got=names, expected="one, the pictures")
-        self.inputs = (_tensor(model.inputs[0], "input", spec.path),)
+        if not model.inputs:
+            raise BadInput(f"{spec.path} has no inputs", expected="a network that is given something")
+        self.inputs = tuple(_tensor(one, "input", spec.path) for one in model.inputs)
         self.outputs = tuple(_tensor(one, "output", spec.path) for one in model.outputs)
         self._input = self.inputs[0]
-        self._dtype = np.dtype(self._input.dtype)
-        self._taken = tuple(kind for kind in (self._dtype, np.dtype(np.float32)) if fits(kind, self._input))
+        self._taken = {one.name: taken(one) for one in self.inputs}
         known = of_file(spec.path, _metadata(spec.path), size=size, embedded=self._input.dtype == "uint8")
         self.preprocessing, self.classes = known.preprocessing, known.classes
         computed = inference_precision(spec.options)
         self.precision = known.precision if known.precision == "int8" or computed == "f32" else TYPES[computed]
         self.notes = [*known.notes, f"OpenVINO computes float32 layers in {computed}, as it was told"]
-        self._bound: dict[tuple[int, ...], _Bound] = {}
+        self._bound: dict[Hashable, _Bound] = {}
         if (shape := self._first_shape()) is not None:
-            self._bound[shape] = self._compile(shape)
+            first = {self._input.name: np.zeros(shape, self._input.dtype)}
+            self._bound[key_of(first[self._input.name], self._taken)] = self._compile(first)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Feed) -> np.ndarray:
         """Run one batch and return a new float32 array of the first output."""
         bound = self._binding(x)
         self._run(bound, x)
         return bound.output(0)
 
-    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run_all(self, x: Feed) -> dict[str, np.ndarray]:
         """Run one batch and return every output by name."""
         bound = self._binding(x)
         self._run(bound, x)
         return {one.name: bound.output(index) for index, one in enumerate(self.outputs)}
 
-    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+    def prebound(self, x: Feed) -> Callable[[], None]:
         """A call that runs ``x``, which already lies in the engine's memory, and leaves the answer there."""
         bound = self._binding(x)
         self._run(bound, x)
@@ -117,39 +123,44 @@ class OpenVinoRunner:
             raise BadInput(f"nothing was run with {self.spec.path} yet")
         return audit(next(iter(self._bound.values())).made, self.spec.path)
 
-    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
+    def timed_layers(self, x: Feed) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a request of its own; see :mod:`.profile`."""
-        check_input(x, self._input, self.target)
-        given = np.ascontiguousarray(x, self._dtype)
+        given = {name: np.ascontiguousarray(one) for name, one in self._given(x).items()}
         return timed_layers(self._model, given, self.spec.options, self.threads, self.spec.path)
 
-    def _run(self, bound: _Bound, x: np.ndarray) -> None:
+    def _run(self, bound: _Bound, x: Feed) -> None:
         try:
             bound.run(x)
         except RuntimeError as error:
             text = " ".join(str(error).split())[:300]
             raise AnswerNo(
-                f"{self.spec.path} on {self.target} does not run an input of shape {list(x.shape)}: {text}"
+                f"{self.spec.path} on {self.target} does not run an input of shape {shown(x)}: {text}"
             ) from error
 
-    def _binding(self, x: np.ndarray) -> _Bound:
-        bound = self._bound.get(x.shape) if isinstance(x, np.ndarray) and x.dtype in self._taken else None
+    def _given(self, x: Feed) -> dict[str, np.ndarray]:
+        feed = feed_of(x, self.inputs, self.target)
+        return {name: one.astype(self._taken[name][0], copy=False) for name, one in feed.items()}
+
+    def _binding(self, x: Feed) -> _Bound:
+        key = key_of(x, self._taken)
+        bound = self._bound.get(key) if key is not None else None
         if bound is None:
             if self._model is None:
                 raise BadInput(f"the runner of {self.spec.path} is closed")
-            check_input(x, self._input, self.target)
-            bound = self._compile(x.shape)
+            bound = self._compile(self._given(x))
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
-            self._bound[x.shape] = bound
+            self._bound[key] = bound
         return bound
 
-    def _compile(self, shape: tuple[int, ...]) -> _Bound:
-        made = compiled(self._model, shape, self.spec.options, self.threads, self.spec.path)
-        return _Bound(made, shape, self._dtype)
+    def _compile(self, like: Mapping[str, np.ndarray]) -> _Bound:
+        shapes = [one.shape for one in like.values()]
+        return _Bound(compiled(self._model, shapes, self.spec.options, self.threads, self.spec.path), like)
 
     def _first_shape(self) -> tuple[int, ...] | None:
-        """The shape of one picture, or of the only batch; None where neither file nor flags say the size."""
+        """The shape of one image, or of the only batch; None where neither file nor flags say it, or there is more to give."""
+        if len(self.inputs) != 1 or not self._input.shape:
+            return None
         dims = list(self._input.shape)
         if self.preprocessing is not None and len(dims) == 4:
             place = 1 if self._input.layout == "NHWC" else 2

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
-from deploykit.base.runner import TensorSpec
+from deploykit.base.runner import Feed, TensorSpec
 from deploykit.engines.dlpack import Viewed
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.log import listening, reason
@@ -80,7 +80,7 @@ class Buffer:
 
 
 class Execution:
-    """Runs an engine at one input shape at a time.
+    """Runs an engine at one shape of its inputs at a time.
 
     A recorded graph holds addresses, shapes and scratch memory of the moment it was recorded, so that it is dropped
     when any of them changes; going back to an earlier shape records again, which takes about as long as a few runs.
@@ -107,21 +107,22 @@ class Execution:
             raise AnswerNo(f"the engine makes no execution context: {reason(said)}", fix="Free the GPU's memory.")
         self._buffers = {one.name: Buffer(cuda, one.dtype) for one in (*inputs, *outputs)}
         self._allocators: dict[str, Any] = {}
-        self._shape: Shape | None = None
+        self._shapes: dict[str, Shape] | None = None
         self._profile = -1
         self._graph: int | None = None
         self.graphs, self.recorded = graphs, 0
 
-    def fill(self, x: np.ndarray) -> None:
-        """Copy a host array into the input, on the stream."""
-        self._to_shape(x.shape)
-        buffer = self._buffers[self._inputs[0].name]
-        np.copyto(buffer.array, x)
-        buffer.upload()
+    def fill(self, x: Feed) -> None:
+        """Copy host arrays into the inputs, on the stream."""
+        feed = x if isinstance(x, Mapping) else {self._inputs[0].name: x}
+        self._to_shapes({name: one.shape for name, one in feed.items()})
+        for name, one in feed.items():
+            np.copyto(self._buffers[name].array, one)
+            self._buffers[name].upload()
 
     def fill_from_device(self, x: Viewed) -> None:
-        """Copy an array that lies on the GPU into the input, on the stream."""
-        self._to_shape(x.shape)
+        """Copy an array that lies on the GPU into the only input, on the stream."""
+        self._to_shapes({self._inputs[0].name: x.shape})
         buffer = self._buffers[self._inputs[0].name]
         self._cuda.on_device(buffer.device, x.place, x.size)
 
@@ -138,11 +139,11 @@ class Execution:
         Raises:
             BadInput: (the call) an input of another shape was run since.
         """
-        wait, graph, shape = self._cuda.wait, self._graph, self._shape
+        wait, graph, shapes = self._cuda.wait, self._graph, self._shapes
         replay, launch = self._cuda.launch, self.launch
 
         def bound() -> None:
-            if self._graph != graph or self._shape != shape:  # its graph is freed, or another input lies there
+            if self._graph != graph or self._shapes != shapes:  # its graph is freed, or another input lies there
                 raise BadInput("the bound call is of an input shape that is no longer set", fix="Bind it again.")
             if graph is not None:
                 replay(graph)
@@ -183,22 +184,22 @@ class Execution:
         """Number of the profile in use."""
         return self._profile
 
-    def _to_shape(self, shape: Shape) -> None:
-        if shape == self._shape:
+    def _to_shapes(self, shapes: dict[str, Shape]) -> None:
+        if shapes == self._shapes:
             return
         self._drop_graph()
-        self._shape = None
-        name = self._inputs[0].name
-        self._to_profile({name: shape})
-        with listening() as said:
-            taken = self._context.set_input_shape(name, shape)
-        if not taken:
-            raise BadInput(f"the engine does not take the shape {list(shape)}: {reason(said)}")
-        self._buffers[name].fit(shape)
-        self._context.set_tensor_address(name, self._buffers[name].device)
+        self._shapes = None
+        self._to_profile(shapes)
+        for name, shape in shapes.items():
+            with listening() as said:
+                taken = self._context.set_input_shape(name, shape)
+            if not taken:
+                raise BadInput(f"the engine does not take the shape {list(shape)} of {name!r}: {reason(said)}")
+            self._buffers[name].fit(shape)
+            self._context.set_tensor_address(name, self._buffers[name].device)
         for one in self._outputs:
             self._place_output(one)
-        self._shape = shape
+        self._shapes = shapes
         self._warm_and_record()
 
     def _to_profile(self, shapes: dict[str, Shape]) -> None:
@@ -238,7 +239,7 @@ class Execution:
                 return allocator.error
         with listening() as said:
             self._context.execute_async_v3(self._cuda.stream)
-        return AnswerNo(f"the engine does not run at shape {list(self._shape or ())}: {reason(said)}")
+        return AnswerNo(f"the engine does not run at {_shown(self._shapes or {})}: {reason(said)}")
 
     def _capturable(self) -> bool:
         told = getattr(self._context, "is_stream_capturable", None)  # of TensorRT-RTX, which compiles while it runs
@@ -266,11 +267,15 @@ def choose_profile(profiles: Sequence[Profile], shapes: dict[str, Shape]) -> int
         said = "; ".join(str(one.to_dict()) for one in profiles)
         raise BadInput(
             "no profile of the engine takes the input",
-            got=", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()),
+            got=_shown(shapes),
             expected=said,
             fix="Give such a batch, or rebuild with --profile MIN:OPT:MAX.",
         )
     return min(fitting, key=lambda number: profiles[number].distance(shapes), default=-1)
+
+
+def _shown(shapes: Mapping[str, Shape]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
 def _made_context(api: Api, engine: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,10 +12,10 @@ import numpy as np
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.runner import Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.engines.dlpack import is_on_device, view
-from deploykit.engines.inputs import check_input, check_shape, refuse_options, switch
+from deploykit.engines.inputs import check_shape, feed_of, refuse_options, switch
 from deploykit.engines.metadata import of_file
 from deploykit.engines.tensorrt.audit import PlanAudit, audit_engine, layer_times
 from deploykit.engines.tensorrt.cuda import Cuda
@@ -56,9 +56,6 @@ class TensorRTRunner:
             if weights is not None:
                 refit(api, self._engine, weights, spec.path)
             self.inputs, self.outputs = _tensors(api, self._engine, "INPUT"), _tensors(api, self._engine, "OUTPUT")
-            if len(self.inputs) != 1:
-                names = [one.name for one in self.inputs]
-                raise BadInput(f"{spec.path} has several inputs", got=names, expected="one, the pictures")
             self.profiles = _profiles(self._engine, self.inputs)
             known = of_file(spec.path, {}, size=size, embedded=self.inputs[0].dtype == "uint8")
             self.preprocessing, self.classes = known.preprocessing, known.classes
@@ -77,14 +74,14 @@ class TensorRTRunner:
         """Run one batch and return every output by name."""
         return self._run(x, [one.name for one in self.outputs])
 
-    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+    def prebound(self, x: Feed) -> Callable[[], None]:
         """A call that runs ``x``, which already lies on the GPU, and waits until the answer is complete there."""
         self._fill(x)
         rerun = self._open().launcher()
         rerun()
         return rerun
 
-    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
+    def prebound_on_device(self, x: Feed) -> Callable[[], float] | None:
         """As :meth:`prebound`; the call returns milliseconds between two events around the run, on the GPU's clock."""
         self._fill(x)
         execution, cuda = self._open(), self._cuda
@@ -102,18 +99,16 @@ class TensorRTRunner:
         timed()
         return timed
 
-    def best_shape(self) -> tuple[int, ...]:
-        """The input shape that the first profile serves best; the fixed one where there is no profile."""
-        name = self.inputs[0].name
-        if self.profiles:
-            return self.profiles[0].shapes[name][1]
-        return tuple(int(dim) for dim in self.inputs[0].shape)
+    def best_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each input that the first profile serves best; the fixed one where there is no profile."""
+        best = {name: three[1] for name, three in self.profiles[0].shapes.items()} if self.profiles else {}
+        return {one.name: best.get(one.name) or tuple(map(int, one.shape)) for one in self.inputs}
 
     @property
     def batch_ranges(self) -> tuple[tuple[int, int, int], ...]:
         """Smallest, best served and largest batch size of each profile; none where all shapes are fixed."""
-        name = self.inputs[0].name
-        return tuple((low[0], best[0], high[0]) for low, best, high in (one.shapes[name] for one in self.profiles))
+        of_first = (one.shapes.get(self.inputs[0].name) for one in self.profiles)
+        return tuple((low[0], best[0], high[0]) for low, best, high in filter(None, of_first))
 
     def audit(self) -> EngineAudit:
         """Counts of what the builder made: convolutions by precision, reformats, fused groups; see :mod:`.audit`."""
@@ -134,14 +129,14 @@ class TensorRTRunner:
         self._open()
         return audit_engine(self._api, self._engine, pairs_of(read_manifest(self.spec.path)))
 
-    def layer_times(self, x: np.ndarray, runs: int = 20) -> dict[str, float]:
+    def layer_times(self, x: Feed, runs: int = 20) -> dict[str, float]:
         """Median milliseconds of each layer, by TensorRT's profiler; kernels are launched one by one."""
         self._fill(x)
         execution, cuda = self._open(), self._cuda
         assert cuda is not None
         return layer_times(self._api, execution.context, cuda, runs)
 
-    def timed_layers(self, x: np.ndarray) -> list[TimedLayer]:
+    def timed_layers(self, x: Feed) -> list[TimedLayer]:
         """Each layer with its time: the rows of :meth:`layers` beside those of :meth:`layer_times`."""
         times = self.layer_times(x)
         return [
@@ -167,7 +162,7 @@ class TensorRTRunner:
         execution, wanted = self._open(), self.inputs[0]
         assert self._cuda is not None
         self._cuda.use()
-        if not isinstance(x, np.ndarray) and is_on_device(x):
+        if len(self.inputs) == 1 and not isinstance(x, np.ndarray | Mapping) and is_on_device(x):
             seen = view(x, self._cuda.stream)
             if seen.device[1] != self.gpu.index:
                 raise BadInput("the array lies on another GPU", got=seen.device[1], expected=self.gpu.index)
@@ -177,9 +172,8 @@ class TensorRTRunner:
             execution.fill_from_device(seen)
             self._cuda.wait()  # its owner may reuse the memory once this returns
         else:
-            array = np.from_dlpack(x) if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__") else x
-            check_input(array, wanted, self.target)
-            execution.fill(array)
+            array = np.from_dlpack(x) if not isinstance(x, np.ndarray | Mapping) and hasattr(x, "__dlpack__") else x
+            execution.fill(feed_of(array, self.inputs, self.target))
 
     def _open(self) -> Execution:
         if self._execution is None:

@@ -14,7 +14,7 @@ import torch
 
 from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.base.targets import TORCH_COMPILE, TORCH_EAGER
 from deploykit.engines.inputs import check_input, refuse_options, switch
@@ -102,19 +102,16 @@ class TorchRunner:
             for name, out in found.items()
         )
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Feed) -> np.ndarray:
         """Run one batch and return a new float32 array of the first output."""
-        check_input(x, self.inputs[0], self.target)
         return _array(first_output(self._forward(self._tensor(x))))
 
-    def run_all(self, x: np.ndarray) -> dict[str, np.ndarray]:
+    def run_all(self, x: Feed) -> dict[str, np.ndarray]:
         """Run one batch and return every output by name."""
-        check_input(x, self.inputs[0], self.target)
         return {name: _array(out) for name, out in named_outputs(self._forward(self._tensor(x))).items()}
 
-    def prebound(self, x: np.ndarray) -> Callable[[], None]:
+    def prebound(self, x: Feed) -> Callable[[], None]:
         """A call that runs ``x``, which already lies on the device, and waits until the answer is complete there."""
-        check_input(x, self.inputs[0], self.target)
         tensor, forward = self._tensor(x), self._forward
         if self.device == "cuda":
             run = self._on_gpu(tensor)
@@ -130,11 +127,10 @@ class TorchRunner:
         rerun()
         return rerun
 
-    def prebound_on_device(self, x: np.ndarray) -> Callable[[], float] | None:
+    def prebound_on_device(self, x: Feed) -> Callable[[], float] | None:
         """As :meth:`prebound`, timed by CUDA events; None on the CPU."""
         if self.device != "cuda":
             return None
-        check_input(x, self.inputs[0], self.target)
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         run = self._on_gpu(self._tensor(x))
 
@@ -179,7 +175,8 @@ class TorchRunner:
             "intra_op_threads": torch.get_num_threads(),
         }
 
-    def _tensor(self, x: np.ndarray) -> torch.Tensor:
+    def _tensor(self, given: Feed) -> torch.Tensor:
+        x = check_input(given, self.inputs[0], self.target)
         tensor = torch.from_numpy(x) if x.flags.writeable else torch.tensor(x)
         if self.device == "cuda":
             if self._pinned is None or self._pinned.shape != tensor.shape or self._pinned.dtype != tensor.dtype:
