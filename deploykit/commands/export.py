@@ -29,7 +29,7 @@ from deploykit.config.keywords import by_keywords
 from deploykit.exporting.onnx_file import export_onnx
 
 LIBRARIES = ("deploykit", "torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
-STAGE = Stage("export", 2, LIBRARIES)
+STAGE = Stage("export", 3, LIBRARIES)
 
 
 @dataclass(frozen=True)

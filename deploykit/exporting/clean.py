@@ -5,6 +5,8 @@ Fold BatchNorm into the convolution, transposed convolution or Gemm before it.
 With y = W·x + b and BN(y) = γ (y − μ) / √(σ² + ε) + β, let s = γ / √(σ² + ε). Then BN(y) = (s·W)·x + s·(b − μ) + β, where
 s scales the output channels: axis 0 of a convolution's weight, axis 1 (within the group) of a transposed one's. It is exact
 in real numbers; here it is computed in float64 and rounded once. It needs the layer's output to have no other reader.
+A layer that is used several times (a head shared by levels, a recurrent block) is folded at each use; uses with the same
+BatchNorm share one folded weight.
 """
 
 from __future__ import annotations
@@ -26,53 +28,73 @@ def fold_batch_norms(model: ir.Model) -> tuple[int, int]:
     """
     graph = model.graph
     folded = left = 0
+    made: Folded = {}
     for node in list(graph):
         if node.op_type == "BatchNormalization" and node.domain == "":
-            if _fold(graph, node):
+            if _fold(graph, node, made):
                 folded += 1
             else:
                 left += 1
     return folded, left
 
 
-def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
+Folded = dict[tuple[object, ...], tuple[ir.Value, ir.Value]]
+"""Layer's weight and bias, BatchNorm's four, what else the sums depend on → the folded weight and bias."""
+
+
+def _fold(graph: ir.Graph, norm: ir.Node, made: Folded) -> bool:
     source = norm.inputs[0]
     layer = source.producer() if source is not None else None
     if layer is None or source is None or source.is_graph_output() or len(source.uses()) != 1:
         return False
-    constants = [_array(value) for value in norm.inputs[1:5]]
-    weight = _array(layer.inputs[1]) if len(layer.inputs) > 1 else None
-    bias = _array(layer.inputs[2]) if len(layer.inputs) > 2 and layer.inputs[2] is not None else None
-    has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
-    if weight is None or any(c is None for c in constants) or (has_bias and bias is None):
-        return False
-    gamma, beta, mean, var = (np.asarray(c, np.float64) for c in constants)
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
-    scale = gamma / np.sqrt(var + epsilon)
-    scaled = _scaled(layer, weight, scale)
-    if scaled is None:
-        return False
-    new_bias = ((0.0 if bias is None else np.asarray(bias, np.float64)) - mean) * scale + beta
-    stem = norm.inputs[1].name if norm.inputs[1] is not None else norm.name
-    inputs = []
-    for role, array in (("weight", scaled), ("bias", new_bias)):
-        value = ir.Value(name=f"{stem}~folded_{role}")
-        value.const_value = ir.tensor(np.ascontiguousarray(array, weight.dtype), name=value.name)
-        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(weight.dtype))
-        graph.register_initializer(value)
-        inputs.append(value)
+    how = (str(layer.attributes.get(name)) for name in ("group", "transB", "alpha", "beta"))
+    key = (layer.op_type, *how, *layer.inputs[1:], *norm.inputs[1:5], epsilon)
+    if key not in made:
+        arrays = _folded_arrays(layer, norm, epsilon)
+        if arrays is None:
+            return False
+        number = len(made)
+        made[key] = (
+            _registered(graph, f"~{number}.folded_weight", arrays[0]),
+            _registered(graph, f"~{number}.folded_bias", arrays[1]),
+        )
     name = layer.inputs[1].name if layer.inputs[1] is not None else None
     if name and name.endswith(".weight"):  # keep the layer's name for the node ↔ module map
         layer.metadata_props.setdefault("pkg.torch.onnx.name_scopes", repr(["", name.removesuffix(".weight"), ""]))
-    layer.replace_input_with(1, inputs[0])
     if len(layer.inputs) < 3:
         layer.resize_inputs(3)
-    layer.replace_input_with(2, inputs[1])
+    for place, value in enumerate(made[key], 1):
+        layer.replace_input_with(place, value)
     ir.convenience.replace_all_uses_with(norm.outputs[0], source, replace_graph_outputs=True)
     if norm.outputs[0].name and source.is_graph_output():
         source.name = norm.outputs[0].name
     graph.remove(norm, safe=True)
     return True
+
+
+def _folded_arrays(layer: ir.Node, norm: ir.Node, epsilon: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weight and bias of ``layer`` with ``norm`` folded in, or None where that cannot be done."""
+    constants = [_array(value) for value in norm.inputs[1:5]]
+    weight = _array(layer.inputs[1]) if len(layer.inputs) > 1 else None
+    bias = _array(layer.inputs[2]) if len(layer.inputs) > 2 and layer.inputs[2] is not None else None
+    has_bias = len(layer.inputs) > 2 and layer.inputs[2] is not None
+    if weight is None or any(c is None for c in constants) or (has_bias and bias is None):
+        return None
+    gamma, beta, mean, var = (np.asarray(c, np.float64) for c in constants)
+    scale = gamma / np.sqrt(var + epsilon)
+    scaled = _scaled(layer, weight, scale)
+    if scaled is None:
+        return None
+    shifted = ((0.0 if bias is None else np.asarray(bias, np.float64)) - mean) * scale + beta
+    return scaled.astype(weight.dtype), shifted.astype(weight.dtype)
+
+
+def _registered(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
+    value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
+    graph.register_initializer(value)
+    return value
 
 
 def _scaled(layer: ir.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray | None:

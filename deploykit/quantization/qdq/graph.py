@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,9 @@ def activation_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
 
 
 def new_constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    """Register an initializer; an equal name must not exist yet."""
+    """Register an initializer; where the name is taken already (a layer folded twice), a number is appended."""
+    if name in graph.initializers:
+        name = next(f"{name}.{number}" for number in itertools.count(1) if f"{name}.{number}" not in graph.initializers)
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     value.shape = ir.Shape(array.shape)
     value.dtype = ir.DataType.from_numpy(array.dtype)

@@ -103,13 +103,14 @@ def join(groups: dict[ir.Value, set[ir.Value]], values: Iterable[ir.Value]) -> N
 def _join_concatenated(plan: Plan) -> None:
     """One scale for the inputs and the output of each Concat, which then copies integers and need not look each one up.
 
-    What only the Concat reads loses nothing by it: its integers would be rounded to the output's scale anyway.
+    What only the Concat reads loses nothing by it: its integers would be rounded to the output's scale anyway. Where
+    the Q behind the Concat takes an activation over, that Q has the activation's own range: the kernel looks each up.
     """
     groups: dict[ir.Value, set[ir.Value]] = {}
     # A wider range would undo the upper bound that a Q took over.
     own = {node.outputs[0] for node in plan.absorbed if node.op_type != "Relu"}
     for node in plan.nodes:
-        if node.op_type == "Concat":
+        if node.op_type == "Concat" and node.outputs[0] in plan.points:
             sources = {plan.shared.get(value, value) for _, value in activation_inputs(node)}
             join(groups, (*sorted(sources - own, key=lambda one: one.name or ""), node.outputs[0]))
     plan.joined.update({value: frozenset(group) for value, group in groups.items()})

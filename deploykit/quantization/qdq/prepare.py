@@ -66,17 +66,21 @@ def prepare(proto: onnx.ModelProto, name: str = "the model") -> ir.Model:
                 f"{name}: weight {value.name!r} holds NaN or infinity",
                 fix="Take a checkpoint from before, or train again with a lower rate.",
             )
+    _name_nodes(model.graph)
     rules = (_fold_batch_norm, _pool_of_reduce_mean, _pool_first, _fold_batch_norm, _relu_of_clip, _bias_everywhere)
     for rule in rules:
         for node in list(model.graph):
             rule(model.graph, node)
-    model = common.RemoveUnusedNodesPass()(model).model
+    return common.RemoveUnusedNodesPass()(model).model
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Give each node a name of its own: weights that a rewrite makes are called after the node that reads them."""
     taken: set[str] = set()
-    for number, node in enumerate(model.graph):
+    for number, node in enumerate(graph):
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}.{number}"
         taken.add(node.name)
-    return model
 
 
 def _fold_batch_norm(graph: ir.Graph, node: ir.Node) -> None:

@@ -145,3 +145,33 @@ def test_a_bound_that_its_rounding_took_over_is_not_widened_by_a_concat():
     proto = net.model()
     x = pictures(8, seed=2)
     assert snr_db(run(proto, x), run(quantized(proto), x)) > NEAR_DB
+
+
+def _behind_concat(activation, *, constant=False):
+    """``activation`` of two convolutions joined, or of one and a constant map, with a convolution behind it."""
+    net = Net()
+    a = net.add("Relu", [net.conv("input", 3, 16)])
+    other = net.conv(a, 16, 16, 1)
+    if constant:
+        pattern = net.weight(net.random.normal(size=(1, 16, 4, 4)).astype(np.float32))
+        scales = net.weight(np.asarray([1, 1, 4, 4], np.float32))
+        wide = net.add("Resize", [net.add("Pad", [pattern, net.weight(np.zeros(8, np.int64))]), "", scales])
+        other = net.add("Add", [other, wide])
+    joined = net.add("Concat", [net.conv(a, 16, 16), other], axis=1)
+    bounds = [net.weight(np.float32(bound)) for bound in ((0, 2) if activation == "Clip" else ())]
+    b = net.conv(net.add(activation, [joined, *bounds]), 32, 16)
+    net.gemm(net.add("Flatten", [net.add("GlobalAveragePool", [b])]), 16, 10)
+    return net.model()
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid"])
+@pytest.mark.parametrize("constant", [False, True])
+def test_an_activation_behind_a_concat_has_a_range_of_its_own(activation, constant):
+    proto, x = _behind_concat(activation, constant=constant), pictures(16, seed=7)
+    assert snr_db(run(proto, x), run(quantized(proto), x)) > NEAR_DB - 5
+
+
+def test_a_concat_takes_its_activation_over_and_runs_on_integers(tmp_path):
+    ops = optimized_ops(quantized(_behind_concat("Relu")), tmp_path)
+    assert ops.count("QLinearConcat") == 1
+    assert not {"Concat", "Relu", "Conv"} & set(ops)

@@ -30,6 +30,22 @@ def test_batch_norm_behind_a_convolution_is_folded():
     np.testing.assert_allclose(run(prepared, pictures(2)), run(proto, pictures(2)), rtol=1e-4, atol=1e-5)
 
 
+def test_two_batch_norms_behind_each_other_are_folded_without_node_names():
+    net = Net()
+    a = "input"
+    for into in (3, 8):
+        a = net.conv(a, into, 8)
+        for _ in range(2):
+            numbers = [net.weight(net.random.uniform(0.5, 2, 8).astype(np.float32)) for _ in range(4)]
+            a = net.add("BatchNormalization", [a, *numbers])
+    for node in net.nodes:
+        node.name = ""
+    proto = net.model()
+    prepared = ir.to_proto(prepare(proto))
+    assert [node.op_type for node in prepared.graph.node] == ["Conv", "Conv"]
+    np.testing.assert_allclose(run(prepared, pictures(2)), run(proto, pictures(2)), rtol=1e-4, atol=1e-5)
+
+
 def test_pooling_of_the_dynamo_exporter_becomes_global_average_pool():
     ops = [node.op_type for node in prepare(residual_net()).graph]
     assert "ReduceMean" not in ops
