@@ -136,7 +136,7 @@ def _measurement(
 def speedup_over(base: str, name: str, measured: Measured, config: BenchmarkConfig) -> Speedup | None:
     """The paired speed-up of a variant over another, with what it is of; None where one of them was not timed."""
     speed = ratio(measured, base, name, "compute", config.ci_level, config.seed)
-    if speed is None or measured.times[base].status != "ok":
+    if speed is None or any(measured.times[one].status != "ok" for one in (base, name)):
         return None
     return Speedup(estimate=speed.estimate, low=speed.low, high=speed.high, of=_of(config))
 
@@ -148,8 +148,7 @@ def _against(
     if base is None:
         return None
     found = Against(name=base.spec.name)
-    if ours.ok and base.ok:
-        found.speedup = speedup_over(base.spec.name, ours.spec.name, measured, config)
+    found.speedup = speedup_over(base.spec.name, ours.spec.name, measured, config)
     if ours.predicted is not None and base.predicted is not None:
         found = found.model_copy(
             update={**compare(ours.predicted, base.predicted, labels, config.ci_level, config.seed)}
@@ -241,8 +240,8 @@ def _variant(
         peak_memory_bytes=times.peak_memory_bytes,
         device_memory_bytes=times.device_memory_bytes,
         builds=times.builds if times.series else None,
-        measurements=measurements_of(name, times, config, files_to) if one.ok else [],
-        speedup=speedup_over(baseline, name, measured, config) if one.ok and name != baseline else None,
+        measurements=measurements_of(name, times, config, files_to) if times.status == "ok" else [],
+        speedup=None if name == baseline else speedup_over(baseline, name, measured, config),
         accuracy=one.accuracy,
         parity=one.parity,
         audit=one.audit,

@@ -55,7 +55,7 @@ def specs_of_run(folder: Path, *, inside: Path | None = None) -> list[Spec]:
     found = []
     for variant in report.variants:
         artifact = variant.artifact
-        if variant.status != "ok" or artifact is None:
+        if variant.status == "skipped" or artifact is None:
             continue
         name, path = variant.name, (folder / artifact.path).resolve()
         if inside is not None and not path.is_relative_to(inside.resolve()):

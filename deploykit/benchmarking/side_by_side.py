@@ -109,8 +109,8 @@ def _judge_all(
             progress.warn(f"{spec.name} is skipped: {error.line()}")
         except MemoryError:
             one = Judged(spec, chain, "failed", "out of memory while its answers were judged")
-        if one.status == "failed":
-            progress.warn(f"{spec.name} failed: {one.reason}")
+        if one.status in ("unsure", "failed"):
+            progress.warn(f"{spec.name} {one.status}: {one.reason}")
         found[spec.name] = one
         base = one if spec.name == baseline else base
         if place is not None and one.scored is not None:
@@ -130,7 +130,7 @@ def _repeated(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
 def _timed(
     judged: Sequence[Judged], baseline: str, images: list[np.ndarray], config: BenchmarkConfig, progress: Progress
 ) -> Measured:
-    able = {one.spec.name: one for one in judged if one.ok}
+    able = {one.spec.name: one for one in judged if one.opened}
 
     def opener(name: str, threads: int) -> Opener:
         one = able[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -23,12 +23,13 @@ from deploykit.evaluation.score import Scored, Scoring, score, score_corrupted
 from deploykit.quantization.lint.explain_audit import audited
 from deploykit.reporting.quality import Accuracy, Parity
 from deploykit.reporting.read import plain
+from deploykit.reporting.schema import Status
 
 if TYPE_CHECKING:
     from deploykit.data import DataSource, Split
 
 PARITY_IMAGES = 128
-Status = Literal["ok", "failed", "skipped"]
+_WORSE: tuple[Status, ...] = ("ok", "unsure", "failed", "skipped")
 
 
 @dataclass
@@ -38,8 +39,9 @@ class Judged:
     Attributes:
         spec: with its target.
         chain: what it came from.
-        status: ``ok`` where it may be timed.
+        status: as of the report.
         reason: why not ok.
+        opened: its engine was opened, so that it can be timed whatever it answers.
         notes: for the report.
         precision: of its engine.
         audit: what its engine tells of itself.
@@ -56,6 +58,7 @@ class Judged:
     chain: Chain
     status: Status = "ok"
     reason: str | None = None
+    opened: bool = False
     notes: list[str] = field(default_factory=list)
     precision: Precision | None = None
     audit: dict[str, Any] | None = None
@@ -70,15 +73,12 @@ class Judged:
     def __post_init__(self) -> None:
         self.notes = [*self.chain.notes, *self.notes]
 
-    @property
-    def ok(self) -> bool:
-        """Whether it may be timed."""
-        return self.status == "ok"
-
     def fail(self, status: Status, reason: str) -> None:
-        """Record why it is not timed; the first reason stays."""
-        if self.ok:
-            self.status, self.reason = status, reason
+        """Record what is wrong with it; the first reason of the worst status stays, further ones become notes."""
+        if _WORSE.index(status) > _WORSE.index(self.status):
+            status, reason, self.status, self.reason = self.status, self.reason or "", status, reason
+        if reason:
+            self.notes.append(f"{status}: {reason}")
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Judge:
         """
         found, name, config = Judged(spec, chain), spec.name, self.config
         with self._open(spec) as runner:
-            found.precision = cast(Precision, runner.precision)
+            found.opened, found.precision = True, cast(Precision, runner.precision)
             found.notes += list(runner.notes)
             preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
             found.preprocessing = preprocessing

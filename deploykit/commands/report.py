@@ -80,8 +80,8 @@ def report(
 
 
 def _pages(place: Path, output: Path | str | None, force: bool) -> ReportResult:
+    from deploykit.reporting.headline import headline
     from deploykit.reporting.read import read_report
-    from deploykit.reporting.rows import headline
     from deploykit.reporting.write import refuse_foreign_pages, write_pages
 
     found = read_report(place)

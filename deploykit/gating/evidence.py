@@ -15,6 +15,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.gate import MeasurementChoice
 from deploykit.reporting.pick import primary
+from deploykit.reporting.quality import quality_of
 from deploykit.reporting.read import read_report
 from deploykit.reporting.schema import Measurement, Of, Report, Variant
 from deploykit.stats.percentiles import percentile
@@ -115,7 +116,7 @@ def read_evidence(place: Path, choice: MeasurementChoice | None, progress: Progr
     found = Evidence(report, [{}], [report.noise_floor_ratio])
     wanted, missing = wanted_measurement(report, choice), []
     for name, variant in found.variants.items():
-        if variant.status != "ok":
+        if variant.status == "skipped":
             continue
         one = measurement_of(variant, wanted)
         try:
@@ -252,6 +253,9 @@ def _check_speedups(found: Evidence, wanted: Wanted) -> None:
 def _check_drops(found: Evidence) -> None:
     """The stated drops and agreements against the logits."""
     base = found.answers.get(found.baseline or "")
+    for name, variant in found.variants.items():
+        if variant.accuracy and variant.quality != quality_of(variant.accuracy):
+            found.problems.setdefault(name, []).append("its quality and its accuracy differ: one of them was changed")
     for name, ours in found.answers.items():
         accuracy = found.variants[name].accuracy
         if base is None or accuracy is None or name == found.baseline:

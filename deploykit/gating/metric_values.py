@@ -23,7 +23,7 @@ def metrics_of(evidence: Evidence) -> list[Metric]:
 def _metrics(evidence: Evidence) -> Iterator[Metric]:
     times = times_of(evidence)
     for name, variant in evidence.variants.items():
-        if variant.status != "ok":
+        if not variant.usable and variant.status != "unsure":
             continue
         if name in times:
             yield (name, "time_ratio", f"times {evidence.baseline}", *times[name])

@@ -8,7 +8,7 @@ from deploykit.base.errors import BadInput, nearest
 from deploykit.config.gate import EVERY, GatePolicy
 from deploykit.config.registries import LIMITS
 from deploykit.gating.evidence import Evidence, wanted_measurement
-from deploykit.gating.question import Ask, Case, Question, failed
+from deploykit.gating.question import Ask, Case, Question, failed, undecided
 from deploykit.reporting.schema import OTHER_SIDE
 
 
@@ -56,7 +56,9 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
         if variant.status == "skipped" and policy.skipped == "ignore":
             notes.append(f"{name} is not judged: this machine skipped it ({variant.reason})")
             continue
-        if variant.status != "ok":
+        if variant.status == "unsure" and not variant.accepted:
+            found.append(undecided(name, "status", f"unsure: {variant.reason}", None))
+        elif not variant.usable:
             found.append(failed(name, "status", f"{variant.status}: {variant.reason}"))
             continue
         found += [failed(name, "raw data", reason) for reason in new.problems.get(name, [])]
@@ -116,8 +118,8 @@ def _compared(case: Case, old: Evidence | None, *, named: bool) -> Case | Questi
     """
     beside = case.name + OTHER_SIDE
     if old is None and beside in case.new.variants:
-        status = case.new.variants[beside].status
-        return replace(case, beside=beside) if status == "ok" else case.failed(f"{beside} {status}")
+        status, timed = case.new.variants[beside].status, case.new.variants[beside].measurements
+        return replace(case, beside=beside) if timed else case.failed(f"{beside} {status}")
     if old is not None and case.name in old.variants:
         return replace(case, old=old)
     why = "no --baseline report was given" if old is None else "the baseline report has no such variant"

@@ -121,7 +121,7 @@ def times_of(evidence: Evidence) -> dict[str, tuple[float, float | None, float |
     found = {}
     for name, variant in evidence.variants.items():
         speedup = variant.speedup
-        if variant.status == "ok" and speedup:
+        if speedup:
             low, high = speedup.low, speedup.high
             found[name] = (1 / speedup.estimate, 1 / high if high else None, 1 / low if low else None)
     return found

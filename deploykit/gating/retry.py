@@ -79,7 +79,7 @@ def measure_again(
     with TemporaryDirectory(prefix="deploykit-gate-") as scratch:
         report = benchmark(chosen, Path(scratch) / "again", again)
         for variant in report.variants:
-            if variant.status != "ok":
+            if not variant.measurements:
                 progress.warn(f"{variant.name} {variant.status} when measured again: {variant.reason}")
         return read_evidence(Path(scratch) / "again", policy.measurement, progress)
 

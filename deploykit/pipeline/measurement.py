@@ -11,14 +11,13 @@ from deploykit.base.hashing import value_sha256
 from deploykit.base.progress import Progress
 from deploykit.base.spec import parse_spec
 from deploykit.benchmarking.report import Made
-from deploykit.benchmarking.variant import Status
 from deploykit.config.recipe import ModelFile, Recipe
 from deploykit.config.run import RunConfig
 from deploykit.pipeline import stages
 from deploykit.pipeline.folder import RunFolder
 from deploykit.pipeline.plan import Plan
 from deploykit.reporting.read import read_report
-from deploykit.reporting.schema import Report, Step
+from deploykit.reporting.schema import Report, Status, Step
 from deploykit.reporting.schema import Variant as ReportedVariant
 from deploykit.reporting.write import is_ours
 

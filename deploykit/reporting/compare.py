@@ -16,6 +16,7 @@ from typing import Any
 from deploykit.base.errors import BadInput
 from deploykit.reporting import format as t
 from deploykit.reporting.pick import primary, primary_measurement
+from deploykit.reporting.rows import mark_of
 from deploykit.reporting.schema import Of, Report, Variant
 
 SCHEMA = "deploykit.comparison/1"
@@ -227,7 +228,7 @@ def _point(
     accuracy, artifact = variant.accuracy, variant.artifact
     drop = (accuracy.drop_pt, accuracy.drop_pt_low, accuracy.drop_pt_high) if accuracy else (None, None, None)
     return Point(
-        status=variant.status,
+        status=mark_of(variant) or variant.status,
         speedup=_speedup(report, variant, reference, of, warnings, run),
         top1=accuracy.top1 if accuracy else None,
         drop_pt=0.0 if name == report.baseline and accuracy else drop[0],
@@ -242,7 +243,7 @@ def _point(
 def _speedup(
     report: Report, variant: Variant, reference: str | None, of: Of | None, warnings: list[str], run: Run
 ) -> Ratio | None:
-    if reference is None or variant.status != "ok":
+    if reference is None:
         return None
     mine = primary_measurement(report, variant)
     if mine is None:
@@ -256,7 +257,7 @@ def _speedup(
     if report.baseline == reference and stated:
         return Ratio(stated.estimate, stated.low, stated.high)
     base = report.variant(reference)
-    theirs = primary_measurement(report, base) if base is not None and base.status == "ok" else None
+    theirs = primary_measurement(report, base) if base is not None else None
     if theirs is None:
         warnings.append(f"run {run.number} has no times of {reference}: its ratios are left out")
         return None

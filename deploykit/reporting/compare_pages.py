@@ -51,8 +51,15 @@ def cells(comparison: Comparison, key: str) -> list[list[dict[str, str]]]:
 def _cell(point: Point | None, key: str, comparison: Comparison, name: str) -> dict[str, str]:
     if point is None:
         return {"value": t.NONE, "below": ""}
-    if point.status != "ok":
+    found = _known(point, key, comparison, name)
+    if point.status == "ok":
+        return found
+    if found["value"] == t.NONE:
         return {"value": point.status, "below": ""}
+    return {"value": found["value"], "below": ", ".join(one for one in (found["below"], point.status) if one)}
+
+
+def _known(point: Point, key: str, comparison: Comparison, name: str) -> dict[str, str]:
     if key == "speedup":
         if name == comparison.reference and point.speedup:
             return {"value": "1 (baseline)", "below": ""}

@@ -77,13 +77,13 @@ def _report(report: Report) -> dict[str, object]:
         {
             **{key: getattr(variant, key) for key in ("name", "target", "precision", "status")},
             "speedup": variant.speedup.estimate if variant.speedup else None,
-            "top1": variant.accuracy.top1 if variant.accuracy else None,
-            "drop_pt": variant.accuracy.drop_pt if variant.accuracy else None,
+            "quality": variant.quality.value if variant.quality else None,
+            "drop_pt": variant.quality.drop_pt if variant.quality else None,
         }
         for variant in report.variants
     ]
     fields = report.plain()
-    keep = ("created", "recipe", "baseline", "stop_reason", "pick", "data")
+    keep = ("created", "task", "recipe", "baseline", "stop_reason", "pick", "data")
     return {**{key: fields[key] for key in keep}, "variants": variants}
 
 

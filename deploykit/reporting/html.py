@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deploykit.reporting import details
 from deploykit.reporting import format as t
+from deploykit.reporting import headline as heads
 from deploykit.reporting import rows as view
 from deploykit.reporting.attachments.files import shown as shown_attachments
 from deploykit.reporting.charts.latency import latency_chart
@@ -36,17 +37,17 @@ def _context(report: Report, folder: Path) -> dict[str, object]:
     timed_without_samples = [one.name for one in report.variants if one.measurements]
     return {
         "schema": report.schema_,
-        "title": view.title(report),
+        "title": heads.title(report),
         "created": report.created,
         "ci": f"{100 * report.ci_level:g} %",
-        "headline": view.headline(report),
-        "detail": view.headline_detail(report),
+        "headline": heads.headline(report),
+        "detail": heads.detail(report),
         "why": report.pick.why if report.pick else "",
         "mood": _mood(report),
         "tiles": tiles(report, rows),
         "warnings": report.warnings,
         "rows": rows,
-        "bad": [row for row in rows if row.status != "ok"],
+        "problems": _problems(rows),
         "plots": [one for one in plots if one is not None],
         "unplotted": _missing(rows, [point.name for point in points_of(report)]),
         "has_front": len(report.pareto) > 1,
@@ -55,6 +56,9 @@ def _context(report: Report, folder: Path) -> dict[str, object]:
         "no_samples": _missing(rows, list(samples), among=timed_without_samples),
         "timed": t.timed(primary(report)) if primary(report) else "",
         "has_latency": primary(report) is not None,
+        "metric": view.metric_head(report),
+        "judged_among": heads.judged_among(report),
+        "has_quality": any(one.quality for one in report.variants),
         "has_accuracy": any(one.accuracy for one in report.variants),
         "metric_names": _metric_names(report),
         "facts": view.how_it_was_measured(report),
@@ -78,6 +82,21 @@ def _context(report: Report, folder: Path) -> dict[str, object]:
     }
 
 
+def _problems(rows: list[Row]) -> list[dict[str, object]]:
+    """What is not ok, by kind, the worst first."""
+    kinds = {
+        "Failed, not to be used": ("failed", ("failed",)),
+        "Unsure: what was seen does not decide": ("warnings", ("unsure",)),
+        "Accepted by hand": ("warnings", ("failed, accepted", "unsure, accepted")),
+        "Skipped: this machine cannot run them": ("skipped", ("skipped",)),
+    }
+    return [
+        {"heading": heading, "css": css, "rows": found}
+        for heading, (css, marks) in kinds.items()
+        if (found := [row for row in rows if row.mark in marks])
+    ]
+
+
 def _sweeps(report: Report) -> list[dict[str, object]]:
     leads = {
         "batch": "Each size was timed beside the one before it; the sweep ends where throughput gains less than 5 %, or "
@@ -99,7 +118,7 @@ def _sweeps(report: Report) -> list[dict[str, object]]:
 
 
 def _mood(report: Report) -> str:
-    if all(one.status == "failed" for one in report.variants):
+    if all(one.status == "failed" and not one.accepted for one in report.variants):
         return "bad"
     return "plain" if report.pick is None and primary(report) is None else "unsure" if report.pick is None else "good"
 
@@ -125,7 +144,7 @@ def tiles(report: Report, rows: list[Row]) -> list[dict[str, str]]:
     found = [
         ("Latency p50", chosen.p50, beside("p50")),
         ("Speed-up", chosen.speedup, chosen.speedup_interval),
-        ("Top-1", chosen.top1, chosen.top1_interval or beside("top1")),
+        (view.metric_head(report), chosen.quality, chosen.quality_interval or beside("quality")),
         ("Drop", chosen.drop, chosen.drop_interval),
         ("Size", chosen.size, beside("size")),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from deploykit.reporting import headline as heads
 from deploykit.reporting import rows as view
 from deploykit.reporting.format import NONE, code, escaped, folded, table
 from deploykit.reporting.pick import primary
@@ -18,38 +19,44 @@ def _with(value: str, interval: str) -> str:
 def to_markdown(report: Report) -> str:
     """The Markdown page of a checked report."""
     rows = view.rows(report)
-    lines = [f"## {escaped(view.title(report))}", "", f"**{escaped(view.headline(report))}**"]
-    if detail := view.headline_detail(report):
+    lines = [f"## {escaped(heads.title(report))}", "", f"**{escaped(heads.headline(report))}**"]
+    if detail := heads.detail(report):
         lines += ["", escaped(detail)]
-    lines += ["", *_main_table(rows, timed=primary(report) is not None), ""]
+    if among := heads.judged_among(report):
+        lines += ["", escaped(among)]
+    lines += ["", *_main_table(report, rows), ""]
     lines += _against(report)
     lines += [f"> ⚠️ {escaped(warning)}\n" for warning in report.warnings]
     bad = [row for row in rows if row.status != "ok"]
     if bad:
-        lines += [f"- **{escaped(row.name)}** {row.status}: {escaped(row.reason)}" for row in bad]
+        lines += [f"- **{escaped(row.name)}** {row.mark}: {escaped(row.reason)}" for row in bad]
         lines.append("")
     lines += folded("What was measured", _facts(view.how_it_was_measured(report)) + _measurements(report))
-    lines += folded("Accuracy in full", _accuracy(rows))
+    lines += folded("Accuracy in full", _accuracy(report, rows))
     lines += folded("How to make each artifact again", _lineage(report))
     lines += folded("How it came about", _attachments(report))
     lines += folded("Environment", _facts(view.environment_rows(report)))
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _main_table(rows: list[Row], *, timed: bool) -> list[str]:
+def _main_table(report: Report, rows: list[Row]) -> list[str]:
+    timed, judged = primary(report) is not None, any(row.quality != NONE for row in rows)
     head = ["Variant", "Target"]
     head += ["Latency p50", "p99", "Speed-up"] if timed else []
-    head += ["Top-1", "Drop", "Flips", "Size", "Parity"]
+    head += [view.metric_head(report), "Drop", "Flips"] if judged else []
+    head += ["Size", "Parity"]
     cells = []
     for row in rows:
         mark = " ✅" if row.is_pick else ""
         name = f"**{escaped(row.name)}**{mark}" if row.is_pick else escaped(row.name)
-        line = [name if row.status == "ok" else f"{name} ({row.status})", escaped(row.target)]
+        line = [f"{name} ({row.mark})" if row.mark else name, escaped(row.target)]
         if timed:
             line += [_with(row.p50, row.p50_interval), escaped(row.p99)]
             line += [_with(row.speedup, row.speedup_interval)]
-        line += [_with(row.top1, row.top1_interval), _with(row.drop, row.drop_interval)]
-        line += [escaped(row.negative_flips), escaped(row.size), _parity(row)]
+        if judged:
+            line += [_with(row.quality, row.quality_interval), _with(row.drop, row.drop_interval)]
+            line += [escaped(row.negative_flips)]
+        line += [escaped(row.size), _parity(row)]
         cells.append(line)
     return table(head, cells, "ll" + "r" * (len(head) - 2))
 
@@ -94,10 +101,20 @@ def _measurements(report: Report) -> list[str]:
     return table(head, cells, "llrrrrrrr") if rows else []
 
 
-def _accuracy(rows: list[Row]) -> list[str]:
-    keys = ("top1", "top5", "macro_f1", "ece", "drop", "agreement", "negative_flips", "mcnemar_p")
-    known = [row for row in rows if row.top1 != NONE]
-    head = ["Variant", "Top-1", "Top-5", "Macro F1", "ECE", "Drop", "Agreement", "Negative flips", "McNemar p"]
+def _accuracy(report: Report, rows: list[Row]) -> list[str]:
+    keys = ("quality", "top5", "macro_f1", "ece", "drop", "agreement", "negative_flips", "mcnemar_p")
+    known = [row for row in rows if row.quality != NONE]
+    head = [
+        "Variant",
+        view.metric_head(report),
+        "Top-5",
+        "Macro F1",
+        "ECE",
+        "Drop",
+        "Agreement",
+        "Negative flips",
+        "McNemar p",
+    ]
     cells = [[escaped(row.name), *(escaped(getattr(row, key)) for key in keys)] for row in known]
     return table(head, cells, "lrrrrrrrr") if known else []
 

@@ -25,6 +25,11 @@ def primary_measurement(report: Report, variant: Variant) -> Measurement | None:
     return next((one for one in variant.measurements if one.key == wanted), None)
 
 
+def metric_of(report: Report) -> str:
+    """The report's main metric in a word: ``top-1``."""
+    return metric_word(next((one.quality.metric for one in report.variants if one.quality), "top1"))
+
+
 def verified(variant: Variant) -> bool:
     """Whether the variant's answers were checked against their reference, and hold or are accepted; eager PyTorch is the
     reference.

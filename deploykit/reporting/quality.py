@@ -95,8 +95,8 @@ class JudgedAmong(Part):
     of: Count
 
 
-class Confident(Part):
-    """Of ``n`` images of which the reference was sure, how many answers were kept; ``low``, ``high`` hold the share."""
+class Kept(Part):
+    """Of ``n`` images, how many have their answer still; ``low`` and ``high`` hold the share."""
 
     n: Count
     kept: Count
@@ -106,14 +106,19 @@ class Confident(Part):
 
 
 class Verdict(Part):
-    """What the status was decided by: the answers kept on ``n`` images of ``split``, against the variant's own network."""
+    """What the status was decided by, on images of ``split``, against the variant's own network in float.
+
+    ``agreement`` is of all answers, ``confident`` of those that the network is sure of; ``more_images`` would settle it.
+    """
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
     status: Literal["ok", "unsure", "failed"]
     reasons: list[str] = Field(default_factory=list)
     accepted: bool = False
-    confident: Confident | None = None
+    snr_db: float | None = None
+    agreement: Kept | None = None
+    confident: Kept | None = None
     more_images: Count | None = None
     split: str | None = None
 

@@ -7,71 +7,35 @@ from typing import Any
 
 from deploykit.base.targets import REFERENCE
 from deploykit.reporting import format as t
-from deploykit.reporting.pick import primary, primary_measurement
-from deploykit.reporting.quality import Accuracy
+from deploykit.reporting.pick import metric_of, primary, primary_measurement
+from deploykit.reporting.quality import Accuracy, Quality
 from deploykit.reporting.schema import Against, Measurement, Report, Variant
 
 
-def headline(report: Report) -> str:
-    """The report in one sentence: what to deploy and what it costs."""
-    variants, chosen = report.variants, report.pick
-    failed = sum(one.status == "failed" for one in variants)
-    if failed == len(variants):
-        return "Every variant failed." if failed > 1 else f"{variants[0].name} failed."
-    timed = primary(report) is not None
-    if chosen is None:
-        return "No variant can be recommended." if timed else _accuracy_headline(report)
-    best = next(one for one in variants if one.name == chosen.name)
-    if best.name == report.baseline:
-        return f"Deploy {best.name}, the baseline: nothing clearly faster stays within the accuracy budget."
-    name, base, speed = best.name, report.baseline, best.speedup
-    faster = f" is {t.ratio(speed.estimate)} the speed of {base}" if speed else " is the fastest verified variant"
-    return f"{name}{faster} {_cost(best.accuracy)}."
+def mark_of(variant: Variant) -> str:
+    """What stands beside the name of a variant that is not ``ok``: ``failed``, ``unsure, accepted``; else nothing."""
+    return "" if variant.status == "ok" else variant.status + (", accepted" if variant.usable else "")
 
 
-def _cost(accuracy: Accuracy | None) -> str:
-    drop = accuracy.drop_pt if accuracy else None
-    if drop is None:
-        return "at an accuracy that was not compared"
-    if abs(drop) < 0.005:
-        return "at no measured loss of top-1"
-    return f"and {'costs' if drop > 0 else 'gains'} {abs(drop):.2f} pt of top-1"
-
-
-def _accuracy_headline(report: Report) -> str:
-    known = [(one.name, one.accuracy.top1) for one in report.variants if one.accuracy]
-    if not known:
-        return "Nothing was measured."
-    best, top1 = max(known, key=lambda one: one[1])
-    if len(known) == 1:
-        return f"{best} answers {t.percent(top1)} of the images right."
-    return f"{best} is the most accurate of {len(known)} variants: top-1 {t.percent(top1)}."
-
-
-def headline_detail(report: Report) -> str:
-    """The intervals behind the headline, or an empty text."""
-    chosen = report.pick
-    if chosen is None:
+def verdict_text(variant: Variant) -> str:
+    """What the status was decided by: the answers kept, of how many images of which split, and what would settle it."""
+    found = variant.verdict
+    if found is None:
         return ""
-    best = next(one for one in report.variants if one.name == chosen.name)
-    level = f"{100 * report.ci_level:g} % intervals"
-    parts = []
-    if t.ratio_interval(best.speedup) and best.name != report.baseline:
-        parts.append(f"speed-up {t.ratio_interval(best.speedup)}")
-    if t.drop_interval(best.accuracy) and best.name != report.baseline:
-        parts.append(f"drop {t.drop_interval(best.accuracy)}")
-    if not parts:
-        return ""
-    budget = report.budget.max_drop_pt if report.budget else None
-    held = f"; the budget is {budget:g} pt" if budget is not None else ""
-    return f"{level}: {', '.join(parts)}{held}."
+    parts = [] if found.snr_db is None else [f"SNR {found.snr_db:.1f} dB in the worst group of the outputs"]
+    for kept, kind in ((found.confident, "confident answers"), (found.agreement, "answers in all")):
+        if kept is not None and kept.n:
+            interval = t.percent_interval(kept.low, kept.high, 1)
+            parts.append(f"{kept.kept:,} of {kept.n:,} {kind} kept" + (f" ({interval})" if interval else ""))
+    parts += [f"on images of {found.split}"] if found.split and len(parts) else []
+    parts += [f"about {found.more_images:,} more images would settle it"] if found.more_images else []
+    return f"{found.status}: {', '.join(parts)}" if parts else found.status
 
 
-def title(report: Report) -> str:
-    """The page's title."""
-    data = report.data
-    what = report.recipe or f"{len(report.variants)} variant{'s' if len(report.variants) > 1 else ''}"
-    return f"{what} on {data.name}" if data else str(what)
+def metric_head(report: Report) -> str:
+    """The report's main metric as the head of a column: ``Top-1``."""
+    word = metric_of(report)
+    return word[0].upper() + word[1:] if word.islower() else word
 
 
 @dataclass(frozen=True)
@@ -82,10 +46,10 @@ class Row:
     target: str
     precision: str
     status: str
+    mark: str
     reason: str
     is_pick: bool
     is_baseline: bool
-    on_front: bool
     parity_ok: bool | None
     parity: str
     size: str
@@ -95,13 +59,14 @@ class Row:
     memory: str
     speedup: str
     speedup_interval: str
+    judged: str
     p50: str = t.NONE
     p50_interval: str = ""
     p90: str = t.NONE
     p99: str = t.NONE
     throughput: str = t.NONE
-    top1: str = t.NONE
-    top1_interval: str = ""
+    quality: str = t.NONE
+    quality_interval: str = ""
     top5: str = t.NONE
     macro_f1: str = t.NONE
     ece: str = t.NONE
@@ -111,6 +76,11 @@ class Row:
     negative_flips: str = t.NONE
     mcnemar_p: str = t.NONE
 
+    @property
+    def marked(self) -> str:
+        """The name, with what is wrong with the variant."""
+        return f"{self.name} ({self.mark})" if self.mark else self.name
+
 
 def rows(report: Report) -> list[Row]:
     """One row per variant, in the report's order."""
@@ -119,19 +89,21 @@ def rows(report: Report) -> list[Row]:
 
 def _row(report: Report, variant: Variant) -> Row:
     is_base = variant.name == report.baseline
-    latency, accuracy = primary_measurement(report, variant), variant.accuracy
+    latency, quality, accuracy = primary_measurement(report, variant), variant.quality, variant.accuracy
     speedup, parity = variant.speedup, variant.parity
     timed = {} if latency is None else _timed(latency)
-    judged = {} if accuracy is None else _judged(accuracy) | ({"drop": "baseline"} if is_base else _compared(accuracy))
+    judged = ({} if quality is None else _judged(quality)) | ({} if accuracy is None else _scored(accuracy))
+    if is_base and quality is not None:
+        judged |= {"drop": "baseline", "drop_interval": ""}
     return Row(
         name=variant.name,
         target=variant.target,
         precision=variant.precision or t.NONE,
         status=variant.status,
+        mark=mark_of(variant),
         reason=variant.reason or "",
         is_pick=report.pick is not None and report.pick.name == variant.name,
         is_baseline=is_base,
-        on_front=variant.name in report.pareto,
         parity_ok=None if parity is None else parity.ok,
         parity="reference" if parity is None and variant.target == REFERENCE else t.decibels(parity),
         size=t.size(variant.artifact.bytes if variant.artifact else None),
@@ -141,6 +113,7 @@ def _row(report: Report, variant: Variant) -> Row:
         memory=t.size(variant.peak_memory_bytes),
         speedup="1 (baseline)" if is_base and latency else t.ratio(speedup.estimate if speedup else None),
         speedup_interval="" if is_base else t.ratio_interval(speedup),
+        judged=verdict_text(variant),
         **timed,
         **judged,
     )
@@ -157,20 +130,20 @@ def _timed(one: Measurement) -> dict[str, str]:
     }
 
 
-def _judged(accuracy: Accuracy) -> dict[str, str]:
+def _judged(quality: Quality) -> dict[str, str]:
     return {
-        "top1": t.percent(accuracy.top1),
-        "top1_interval": t.percent_interval(accuracy.top1_low, accuracy.top1_high, 1),
-        "top5": t.percent(accuracy.top5),
-        "macro_f1": t.percent(accuracy.macro_f1),
-        "ece": t.percent(accuracy.ece),
+        "quality": t.percent(quality.value),
+        "quality_interval": t.percent_interval(quality.low, quality.high, 1),
+        "drop": t.points(quality.drop_pt),
+        "drop_interval": t.drop_interval(quality),
     }
 
 
-def _compared(accuracy: Accuracy) -> dict[str, str]:
+def _scored(accuracy: Accuracy) -> dict[str, str]:
     return {
-        "drop": t.points(accuracy.drop_pt),
-        "drop_interval": t.drop_interval(accuracy),
+        "top5": t.percent(accuracy.top5),
+        "macro_f1": t.percent(accuracy.macro_f1),
+        "ece": t.percent(accuracy.ece),
         "agreement": t.percent(accuracy.agreement),
         "negative_flips": t.percent(accuracy.negative_flips),
         "mcnemar_p": t.NONE if accuracy.mcnemar_p is None else t.number(accuracy.mcnemar_p, 2),
@@ -234,7 +207,7 @@ def how_it_was_measured(report: Report) -> list[tuple[str, str]]:
         ("Accuracy on", f"{data.n:,} images, {data.name} ({data.split})" if data else "no data"),
         ("Data sha256", data.sha256[:16] if data else t.NONE),
         ("Baseline", report.baseline or t.NONE),
-        ("Accuracy budget", t.NONE if budget is None else f"at most {budget:g} pt of top-1"),
+        ("Accuracy budget", t.NONE if budget is None else f"at most {budget:g} pt of {metric_of(report)}"),
     ]
     return [(label, value) for label, value in facts if value != t.NONE]
 

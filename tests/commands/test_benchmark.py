@@ -93,13 +93,18 @@ def test_logits_are_stored_and_agree_with_the_accuracy(run, digits_npz):
     assert np.mean(logits.argmax(1) == labels) == pytest.approx(accuracy.top1)
 
 
-def test_a_variant_that_fails_parity_is_not_timed_and_never_picked(run):
-    result, _ = run
+def test_a_variant_that_fails_parity_is_timed_and_marked_and_never_picked(run):
+    result, folder = run
     broken = _by_name(result.report)["broken"]
     assert broken.status == "failed"
     assert broken.reason.startswith("parity: ")
-    assert broken.measurements == []
+    assert {one.timed for one in broken.measurements} == {"compute", "end_to_end"}
+    assert all((folder / one.samples_file).is_file() for one in broken.measurements)
+    assert broken.speedup.low < broken.speedup.estimate < broken.speedup.high
     assert broken.accuracy.n == 64
+    assert "broken (failed)" in result.summary()
+    assert "broken (failed)" in (folder / "report.md").read_text()
+    assert "broken" not in result.report.pareto
     assert result.report.pick.name != "broken"
     assert not result.ok
     assert result.to_dict()["failed"] == ["broken"]

@@ -117,7 +117,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
 def test_without_accuracy_or_latency_it_shows_what_there_is(tmp_path: Path) -> None:
     made = sample.report(3)
     for variant in made["variants"]:
-        variant["accuracy"] = None
+        variant["accuracy"] = variant["quality"] = None
     made["pick"], made["pareto"] = None, []
     found = page(made, tmp_path)
     assert "No variant can be recommended." in found.text

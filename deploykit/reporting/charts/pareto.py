@@ -20,10 +20,11 @@ from deploykit.reporting.charts.svg import (
     shortened,
     text_width,
 )
-from deploykit.reporting.pick import primary_measurement
+from deploykit.reporting.pick import metric_of, primary_measurement
 from deploykit.reporting.schema import Report, Variant
 
 FONT = 13.0
+FAR = 0.1
 BOLD = 1.2  # how much wider the name of the pick is
 
 
@@ -38,17 +39,22 @@ class Point:
 
 
 def points_of(report: Report) -> list[Point]:
-    """The variants that have both a latency and an accuracy, the important ones first."""
+    """The variants that have both a latency and a quality, the important ones first.
+
+    A failed one far below all others is left out: the others would lie on each other.
+    """
     found = []
     for variant in report.variants:
-        latency, accuracy = primary_measurement(report, variant), variant.accuracy
-        if latency is None or accuracy is None:
+        latency, quality = primary_measurement(report, variant), variant.quality
+        if latency is None or quality is None or variant.status == "skipped":
             continue
-        p50, top1 = latency.p50_ms, accuracy.top1
+        p50, value = latency.p50_ms, quality.value
         x = (latency.p50_ms_low or p50, p50, latency.p50_ms_high or p50)
-        y = (_or(accuracy.top1_low, top1), top1, _or(accuracy.top1_high, top1))
+        y = (_or(quality.low, value), value, _or(quality.high, value))
         found.append(Point(variant.name, _kind(report, variant), x, y))
-    order = ("pick", "baseline", "front", "other", "failed")
+    floor = min((point.y[0] for point in found if point.kind != "failed"), default=0.0) - FAR
+    found = [point for point in found if point.kind != "failed" or point.y[1] >= floor]
+    order = ("pick", "baseline", "front", "other", "unsure", "failed")
     return sorted(found, key=lambda point: order.index(point.kind))
 
 
@@ -57,8 +63,8 @@ def _or(value: float | None, otherwise: float) -> float:
 
 
 def _kind(report: Report, variant: Variant) -> str:
-    if variant.status != "ok":
-        return "failed"
+    if not variant.usable:
+        return variant.status
     if report.pick and report.pick.name == variant.name:
         return "pick"
     if report.baseline == variant.name:
@@ -75,16 +81,17 @@ def pareto_chart(report: Report, width: float, height: float, style: str) -> Mar
     across = latency_scale([value for point in points for value in point.x], left, right, pad=0.1)
     up = ratio_scale([value for point in points for value in point.y], bottom, top)
     front = _front(report, points, across, up)
-    parts = _grid(across, up, width < 600)
+    metric = metric_of(report)
+    parts = _grid(across, up, metric, narrow=width < 600)
     if front:
         parts.append(element("path", d=polyline(front), class_="front-line"))
-    parts += [_mark(point, across, up) for point in reversed(points)]
+    parts += [_mark(point, metric, across, up) for point in reversed(points)]
     parts += _labels(points, across, up, (left + 2, top, right, bottom), _boxes(front))
-    description = "; ".join(f"{p.name}: {t.milliseconds(p.x[1])}, top-1 {t.percent(p.y[1])}" for p in points)
-    return figure(width, height, "Accuracy against latency", description, parts, style)
+    described = [f"{point.name}: {t.milliseconds(point.x[1])}, {metric} {t.percent(point.y[1])}" for point in points]
+    return figure(width, height, f"{metric} against latency", "; ".join(described), parts, style)
 
 
-def _grid(across: Scale, up: Scale, narrow: bool) -> list[Markup]:
+def _grid(across: Scale, up: Scale, metric: str, *, narrow: bool) -> list[Markup]:
     left, right, bottom, top = across.start, across.end, up.start, up.end
     parts = []
     rises = up.ticks(5)
@@ -103,7 +110,7 @@ def _grid(across: Scale, up: Scale, narrow: bool) -> list[Markup]:
     parts.append(element("text", f"latency p50, ms{log} (left is faster)", x=right, y=bottom + 38, class_="label end"))
     middle = (top + bottom) / 2
     turn = f"rotate(-90 14 {middle:.0f})"
-    parts.append(element("text", "top-1, %", x=14.0, y=middle, transform=turn, class_="label middle"))
+    parts.append(element("text", f"{metric}, %", x=14.0, y=middle, transform=turn, class_="label middle"))
     return parts
 
 
@@ -123,7 +130,7 @@ def _boxes(path: list[tuple[float, float]]) -> list[Box]:
     return [(a[0], a[1] - 2, b[0], a[1] + 2) for a, b in itertools.pairwise(path) if a[1] == b[1] and a[0] < b[0]]
 
 
-def _mark(point: Point, across: Scale, up: Scale) -> Markup:
+def _mark(point: Point, metric: str, across: Scale, up: Scale) -> Markup:
     x, y = across(point.x[1]), up(point.y[1])
     horizontal = element("line", x1=across(point.x[0]), x2=across(point.x[2]), y1=y, y2=y, class_="whisker")
     vertical = element("line", x1=x, x2=x, y1=up(point.y[0]), y2=up(point.y[2]), class_="whisker")
@@ -133,7 +140,7 @@ def _mark(point: Point, across: Scale, up: Scale) -> Markup:
         shape = element("path", d=f"M{x - 5:.1f},{y - 5:.1f}l10,10m0,-10l-10,10", class_="cross")
     else:
         shape = element("circle", cx=x, cy=y, r=7.5 if point.kind == "pick" else 5.0, class_="dot")
-    hint = element("title", f"{point.name}: {t.milliseconds(point.x[1])}, top-1 {t.percent(point.y[1])}")
+    hint = element("title", f"{point.name}: {t.milliseconds(point.x[1])}, {metric} {t.percent(point.y[1])}")
     return element("g", hint, vertical, horizontal, shape, class_=f"point {point.kind}")
 
 

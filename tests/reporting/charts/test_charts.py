@@ -95,6 +95,7 @@ def test_points_carry_both_intervals() -> None:
 def test_an_accuracy_of_zero_is_drawn() -> None:
     made = sample.report(1)
     made["variants"][0]["accuracy"] |= {"top1": 0.0, "top1_low": 0.0, "top1_high": 0.008}
+    made["variants"][0]["quality"] = None
     assert points_of(validate(made))[0].y == (0.0, 0.0, 0.008)
     assert pareto_chart(validate(made), 1040, 430, "wide") is not None
 
