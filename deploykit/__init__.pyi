@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from torch.nn import Module
+
 PUBLIC: dict[str, tuple[str, ...]]
 
 from deploykit._version import __version__ as __version__
@@ -84,6 +86,11 @@ def init(
     *,
     force: bool = False,
     progress: Progress = ...,
+    data: str = ...,
+    name: str | None = ...,
+    arch: str | None = ...,
+    size: int | None = ...,
+    allow_code: bool = ...,
 ) -> InitResult: ...
 
 @overload
@@ -94,6 +101,11 @@ def init(
     config: InitConfig,
     force: bool = False,
     progress: Progress = ...,
+    data: str = ...,
+    name: str | None = ...,
+    arch: str | None = ...,
+    size: int | None = ...,
+    allow_code: bool = ...,
 ) -> InitResult: ...
 
 @overload
@@ -117,6 +129,35 @@ def train(
     *,
     force: bool = False,
     progress: Progress = ...,
+    augment: AugmentConfig | Mapping[str, Any] = ...,
+    epochs: int = ...,
+    batch: int = ...,
+    optimizer: Literal["sgd", "adamw"] = ...,
+    lr: float = ...,
+    momentum: float = ...,
+    weight_decay: float = ...,
+    schedule: Literal["cosine", "step", "onecycle", "constant"] = ...,
+    warmup_epochs: float = ...,
+    step_epochs: int = ...,
+    step_gamma: float = ...,
+    clip_norm: float | None = ...,
+    ema: float | None = ...,
+    early_stop: int | None = ...,
+    precision: Literal["fp32", "fp16", "bf16"] = ...,
+    channels_last: bool = ...,
+    seed: int = ...,
+    threads: int | None = ...,
+    device: Literal["auto", "cpu", "cuda"] = ...,
+    data: str = ...,
+    size: int | None = ...,
+    skip_broken: bool = ...,
+    allow_code: bool = ...,
+    label_smoothing: float = ...,
+    model: ModelConfig | Mapping[str, Any] = ...,
+    mean: Sequence[float] | None = ...,
+    std: Sequence[float] | None = ...,
+    sparsify: Literal["bn-scale", "group-norm"] | None = ...,
+    sparsify_strength: float = ...,
 ) -> TrainResult: ...
 
 @overload
@@ -126,6 +167,35 @@ def train(
     config: TrainConfig,
     force: bool = False,
     progress: Progress = ...,
+    augment: AugmentConfig | Mapping[str, Any] = ...,
+    epochs: int = ...,
+    batch: int = ...,
+    optimizer: Literal["sgd", "adamw"] = ...,
+    lr: float = ...,
+    momentum: float = ...,
+    weight_decay: float = ...,
+    schedule: Literal["cosine", "step", "onecycle", "constant"] = ...,
+    warmup_epochs: float = ...,
+    step_epochs: int = ...,
+    step_gamma: float = ...,
+    clip_norm: float | None = ...,
+    ema: float | None = ...,
+    early_stop: int | None = ...,
+    precision: Literal["fp32", "fp16", "bf16"] = ...,
+    channels_last: bool = ...,
+    seed: int = ...,
+    threads: int | None = ...,
+    device: Literal["auto", "cpu", "cuda"] = ...,
+    data: str = ...,
+    size: int | None = ...,
+    skip_broken: bool = ...,
+    allow_code: bool = ...,
+    label_smoothing: float = ...,
+    model: ModelConfig | Mapping[str, Any] = ...,
+    mean: Sequence[float] | None = ...,
+    std: Sequence[float] | None = ...,
+    sparsify: Literal["bn-scale", "group-norm"] | None = ...,
+    sparsify_strength: float = ...,
 ) -> TrainResult: ...
 
 @overload
@@ -166,7 +236,7 @@ def train(
 ) -> TrainResult: ...
 
 def prune(
-    model: Path | str,
+    model: Path | str | Module,
     output: Path | str | None = None,
     config: PruneConfig | None = None,
     *,
@@ -201,27 +271,101 @@ def prune(
 
 @overload
 def distill(
-    model: Path | str | None,
+    model: Path | str | None | Module,
     output: Path | str | None,
     config: DistillConfig,
     *,
     force: bool = False,
     progress: Progress = ...,
+    augment: AugmentConfig | Mapping[str, Any] = ...,
+    epochs: int = ...,
+    batch: int = ...,
+    optimizer: Literal["sgd", "adamw"] = ...,
+    lr: float = ...,
+    momentum: float = ...,
+    weight_decay: float = ...,
+    schedule: Literal["cosine", "step", "onecycle", "constant"] = ...,
+    warmup_epochs: float = ...,
+    step_epochs: int = ...,
+    step_gamma: float = ...,
+    clip_norm: float | None = ...,
+    ema: float | None = ...,
+    early_stop: int | None = ...,
+    precision: Literal["fp32", "fp16", "bf16"] = ...,
+    channels_last: bool = ...,
+    seed: int = ...,
+    threads: int | None = ...,
+    device: Literal["auto", "cpu", "cuda"] = ...,
+    data: str = ...,
+    size: int | None = ...,
+    skip_broken: bool = ...,
+    allow_code: bool = ...,
+    label_smoothing: float = ...,
+    teachers: Sequence[str] = ...,
+    combine: Literal["average", "weighted", "vote"] = ...,
+    view: Literal["same", "clean"] = ...,
+    cache: bool = ...,
+    loss: Literal["kd", "dkd", "dist"] = ...,
+    temperature: float | None = ...,
+    alpha: float | None = ...,
+    beta: float | None = ...,
+    features: Literal["attention", "hint"] | None = ...,
+    layers: Sequence[str] = ...,
+    feature_weight: float | None = ...,
+    arch: str | None = ...,
+    auto_macs: float = ...,
 ) -> DistillResult: ...
 
 @overload
 def distill(
-    model: Path | str | None = None,
+    model: Path | str | None | Module = None,
     output: Path | str | None = None,
     *,
     config: DistillConfig,
     force: bool = False,
     progress: Progress = ...,
+    augment: AugmentConfig | Mapping[str, Any] = ...,
+    epochs: int = ...,
+    batch: int = ...,
+    optimizer: Literal["sgd", "adamw"] = ...,
+    lr: float = ...,
+    momentum: float = ...,
+    weight_decay: float = ...,
+    schedule: Literal["cosine", "step", "onecycle", "constant"] = ...,
+    warmup_epochs: float = ...,
+    step_epochs: int = ...,
+    step_gamma: float = ...,
+    clip_norm: float | None = ...,
+    ema: float | None = ...,
+    early_stop: int | None = ...,
+    precision: Literal["fp32", "fp16", "bf16"] = ...,
+    channels_last: bool = ...,
+    seed: int = ...,
+    threads: int | None = ...,
+    device: Literal["auto", "cpu", "cuda"] = ...,
+    data: str = ...,
+    size: int | None = ...,
+    skip_broken: bool = ...,
+    allow_code: bool = ...,
+    label_smoothing: float = ...,
+    teachers: Sequence[str] = ...,
+    combine: Literal["average", "weighted", "vote"] = ...,
+    view: Literal["same", "clean"] = ...,
+    cache: bool = ...,
+    loss: Literal["kd", "dkd", "dist"] = ...,
+    temperature: float | None = ...,
+    alpha: float | None = ...,
+    beta: float | None = ...,
+    features: Literal["attention", "hint"] | None = ...,
+    layers: Sequence[str] = ...,
+    feature_weight: float | None = ...,
+    arch: str | None = ...,
+    auto_macs: float = ...,
 ) -> DistillResult: ...
 
 @overload
 def distill(
-    model: Path | str | None = None,
+    model: Path | str | None | Module = None,
     output: Path | str | None = None,
     *,
     data: str,
@@ -266,7 +410,7 @@ def distill(
 ) -> DistillResult: ...
 
 def export(
-    model: Path | str,
+    model: Path | str | Module,
     output: Path | str | None = None,
     config: ExportConfig | None = None,
     *,
@@ -290,7 +434,7 @@ def export(
 ) -> ExportResult: ...
 
 def quantize(
-    model: Path | str,
+    model: Path | str | Module,
     output: Path | str | None = None,
     config: QuantizeConfig | None = None,
     *,
@@ -370,8 +514,8 @@ def build(
 ) -> BuildResult: ...
 
 def verify(
-    reference: Spec | Path | str,
-    candidate: Spec | Path | str,
+    reference: Spec | Path | str | Module,
+    candidate: Spec | Path | str | Module,
     config: VerifyConfig | None = None,
     *,
     progress: Progress = ...,
@@ -390,7 +534,7 @@ def verify(
 ) -> VerifyResult: ...
 
 def evaluate(
-    artifacts: Sequence[str | Spec],
+    artifacts: Sequence[str | Spec | Module],
     output: Path | str | None = None,
     config: EvaluateConfig | None = None,
     *,
@@ -415,27 +559,83 @@ def evaluate(
 
 @overload
 def benchmark(
-    artifacts: Sequence[str | Spec],
+    artifacts: Sequence[str | Spec | Module],
     output: Path | str | None,
     config: BenchmarkConfig,
     *,
     force: bool = False,
     progress: Progress = ...,
+    data: str = ...,
+    split: Literal["train", "select", "test"] = ...,
+    skip_broken: bool = ...,
+    baseline: str | None = ...,
+    against: str | None = ...,
+    max_drop_pt: float = ...,
+    batch: int = ...,
+    threads: int = ...,
+    until: float = ...,
+    max_time_s: float = ...,
+    min_blocks: int = ...,
+    block_ms: float = ...,
+    end_to_end: bool = ...,
+    builds: int = ...,
+    scenarios: Sequence[Literal["single_stream", "multi_stream", "offline", "server"]] = ...,
+    multi_stream_images: int = ...,
+    server_bound_ms: float = ...,
+    sweeps: Sequence[Literal["batch", "threads"]] = ...,
+    images: int | None = ...,
+    eval_batch: int = ...,
+    metrics: Sequence[str] = ...,
+    ci_level: float = ...,
+    corruptions: bool = ...,
+    corruption_images: int = ...,
+    device: Literal["auto", "cpu", "cuda"] = ...,
+    size: int | None = ...,
+    seed: int = ...,
+    allow_code: bool = ...,
 ) -> BenchmarkResult: ...
 
 @overload
 def benchmark(
-    artifacts: Sequence[str | Spec],
+    artifacts: Sequence[str | Spec | Module],
     output: Path | str | None = None,
     *,
     config: BenchmarkConfig,
     force: bool = False,
     progress: Progress = ...,
+    data: str = ...,
+    split: Literal["train", "select", "test"] = ...,
+    skip_broken: bool = ...,
+    baseline: str | None = ...,
+    against: str | None = ...,
+    max_drop_pt: float = ...,
+    batch: int = ...,
+    threads: int = ...,
+    until: float = ...,
+    max_time_s: float = ...,
+    min_blocks: int = ...,
+    block_ms: float = ...,
+    end_to_end: bool = ...,
+    builds: int = ...,
+    scenarios: Sequence[Literal["single_stream", "multi_stream", "offline", "server"]] = ...,
+    multi_stream_images: int = ...,
+    server_bound_ms: float = ...,
+    sweeps: Sequence[Literal["batch", "threads"]] = ...,
+    images: int | None = ...,
+    eval_batch: int = ...,
+    metrics: Sequence[str] = ...,
+    ci_level: float = ...,
+    corruptions: bool = ...,
+    corruption_images: int = ...,
+    device: Literal["auto", "cpu", "cuda"] = ...,
+    size: int | None = ...,
+    seed: int = ...,
+    allow_code: bool = ...,
 ) -> BenchmarkResult: ...
 
 @overload
 def benchmark(
-    artifacts: Sequence[str | Spec],
+    artifacts: Sequence[str | Spec | Module],
     output: Path | str | None = None,
     *,
     data: str,
@@ -496,7 +696,7 @@ def gate(
 ) -> GateResult: ...
 
 def predict(
-    artifact: Spec | str | Path,
+    artifact: Spec | str | Path | Module,
     images: Sequence[str | Path],
     annotate: Path | str | None = None,
     config: PredictConfig | None = None,
@@ -513,7 +713,7 @@ def predict(
 ) -> PredictResult: ...
 
 def inspect(
-    file: Path | str,
+    file: Path | str | Module,
     config: InspectConfig | None = None,
     *,
     progress: Progress = ...,
@@ -546,7 +746,7 @@ def cache(
 ) -> CacheResult: ...
 
 def analyze(
-    model: Path | str,
+    model: Path | str | Module,
     output: Path | str | None = None,
     config: AnalyzeConfig | None = None,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from abc import ABC, abstractmethod
 
 from deploykit.base.atomic import JsonObject
@@ -37,3 +38,8 @@ class Result(ABC):
     @abstractmethod
     def summary(self) -> str:
         """For people."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows below the cell whose last line it is."""
+        name = type(self).__name__.removesuffix("Result").lower()
+        return f"<div><b>{name}: {self.status}</b><pre>{html.escape(self.summary())}</pre></div>"

@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from torch.nn import Module
+
 PUBLIC: dict[str, tuple[str, ...]]
 
 '''
@@ -35,7 +37,7 @@ def stub_text() -> str:
     public = {name: getattr(deploykit, name) for names in deploykit.PUBLIC.values() for name in names}
     commands = {name: one for name, one in public.items() if inspect.isfunction(one) and inspect.unwrap(one) is not one}
     used: dict[str, str] = {}
-    declared = [_command(name, inspect.unwrap(one), used) for name, one in commands.items()]
+    declared = [_command(name, inspect.unwrap(one), vars(one)["modules"], used) for name, one in commands.items()]
     lines = ["from deploykit._version import __version__ as __version__"]
     for module, names in deploykit.PUBLIC.items():
         lines += [f"from {module} import {name} as {name}" for name in names if name not in commands]
@@ -43,10 +45,13 @@ def stub_text() -> str:
     return _HEAD + "\n".join(sorted(lines)) + "\n\n" + "\n".join(declared)
 
 
-def _command(name: str, function: FunctionType, used: dict[str, str]) -> str:
-    """The declaration of a command; ``used`` gains the modules of the names in its annotations."""
+def _command(name: str, function: FunctionType, live: tuple[str, ...], used: dict[str, str]) -> str:
+    """The declaration of a command; ``used`` gains the modules of the names in its annotations.
+
+    ``live``: parameters that take a module, too.
+    """
     signature = inspect.signature(function)
-    own = {key: _own(one) for key, one in signature.parameters.items()}
+    own = {key: _own(one, key in live) for key, one in signature.parameters.items()}
     told = [*own.values(), str(signature.return_annotation)]
     for word in re.findall(r"[A-Za-z_]\w*", " ".join(told)):
         if word not in _KNOWN and inspect.isclass(found := function.__globals__.get(word)):
@@ -65,9 +70,10 @@ def _command(name: str, function: FunctionType, used: dict[str, str]) -> str:
     bare = [one.partition(" = ")[0] for one in before]
     required = [one for one in fields if " = " not in one]
     others = [one for one in fields if " = " in one]
+    beside = [f"{one.partition(' = ')[0]} = ..." for one in fields]
     forms = (
-        [*bare, given, "*", *options],
-        [*before, "*", given, *options],
+        [*bare, given, "*", *options, *beside],
+        [*before, "*", given, *options, *beside],
         [*before, "*", *required, *options, *others],
     )
     return "\n".join(f"@overload\n{_declared(name, form, result)}" for form in forms)
@@ -77,11 +83,18 @@ def _declared(name: str, parameters: list[str], result: str) -> str:
     return f"def {name}(\n" + "".join(f"    {one},\n" for one in parameters) + f") -> {result}: ...\n"
 
 
-def _own(one: inspect.Parameter) -> str:
+def _own(one: inspect.Parameter, live: bool) -> str:
+    kind = one.annotation
+    if live:
+        kind = (
+            re.sub(r"^Sequence\[(.*)\]$", r"Sequence[\1 | Module]", kind)
+            if kind.startswith("Seq")
+            else f"{kind} | Module"
+        )
     if one.default is inspect.Parameter.empty:
-        return f"{one.name}: {one.annotation}"
+        return f"{one.name}: {kind}"
     plain = one.default is None or isinstance(one.default, str | int | float | tuple)
-    return f"{one.name}: {one.annotation} = {_text(one.default) if plain else '...'}"
+    return f"{one.name}: {kind} = {_text(one.default) if plain else '...'}"
 
 
 def _default(info: FieldInfo) -> str:

@@ -54,8 +54,13 @@ class BenchmarkResult(Result):
         where = "" if self.folder is None else f"\nreport: {self.folder / 'report.html'}"
         return speed_table(self.report) + where
 
+    def _repr_html_(self) -> str:
+        from deploykit.reporting.html import framed
 
-@by_keywords(BenchmarkConfig)
+        return framed(self.report, self.folder)
+
+
+@by_keywords(BenchmarkConfig, modules=("artifacts",))
 def benchmark(
     artifacts: Sequence[str | Spec],
     output: Path | str | None = None,

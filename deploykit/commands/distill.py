@@ -58,7 +58,7 @@ class DistillResult(Made):
         )
 
 
-@by_keywords(DistillConfig)
+@by_keywords(DistillConfig, modules=("model",))
 def distill(
     model: Path | str | None = None,
     output: Path | str | None = None,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 STAGE_VERSION = 1
 
 
-@by_keywords(EvaluateConfig)
+@by_keywords(EvaluateConfig, modules=("artifacts",))
 def evaluate(
     artifacts: Sequence[str | Spec],
     output: Path | str | None = None,
@@ -96,7 +96,7 @@ def _again(
     if config.data is not None or config.corruptions or config.images is not None:
         raise BadInput(
             f"{run} is a run folder, whose saved logits are judged again",
-            got="--data, --limit or --corruptions, which need inference",
+            got="--data, --images or --corruptions, which need inference",
             fix="Leave them out, or name the artifacts.",
         )
     folder = None if output is None else Path(output)
@@ -193,3 +193,8 @@ class EvaluateResult(Result):
     def summary(self) -> str:
         """The table for people."""
         return accuracy_table(self.report) + ("" if self.folder is None else f"\nreport: {self.folder / 'report.html'}")
+
+    def _repr_html_(self) -> str:
+        from deploykit.reporting.html import framed
+
+        return framed(self.report, self.folder)

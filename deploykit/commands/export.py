@@ -69,7 +69,7 @@ class ExportResult(Result):
         )
 
 
-@by_keywords(ExportConfig)
+@by_keywords(ExportConfig, modules=("model",))
 def export(
     model: Path | str,
     output: Path | str | None = None,

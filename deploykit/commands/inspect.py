@@ -66,7 +66,7 @@ class InspectResult(Result):
         return "\n".join(lines)
 
 
-@by_keywords(InspectConfig)
+@by_keywords(InspectConfig, modules=("file",))
 def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: Progress = SILENT) -> InspectResult:
     """Tell what ``file`` is: a ``.pt``, ``.safetensors``, ``.pt2``, ``.onnx``, a manifest, a report or an engine.
 

@@ -53,7 +53,7 @@ class PredictResult(Result):
         )
 
 
-@by_keywords(PredictConfig)
+@by_keywords(PredictConfig, modules=("artifact",))
 def predict(
     artifact: Spec | str | Path,
     images: Sequence[str | Path],

@@ -70,7 +70,7 @@ class PruneResult(Made):
         return text
 
 
-@by_keywords(PruneConfig)
+@by_keywords(PruneConfig, modules=("model",))
 def prune(
     model: Path | str,
     output: Path | str | None = None,

@@ -88,7 +88,7 @@ class QatResult(Made):
         )
 
 
-@by_keywords(QuantizeConfig)
+@by_keywords(QuantizeConfig, modules=("model",))
 def quantize(
     model: Path | str,
     output: Path | str | None = None,

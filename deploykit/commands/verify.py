@@ -97,7 +97,7 @@ class VerifyResult(Result):
         return "\n".join(lines)
 
 
-@by_keywords(VerifyConfig)
+@by_keywords(VerifyConfig, modules=("reference", "candidate"))
 def verify(
     reference: Spec | Path | str,
     candidate: Spec | Path | str,

@@ -104,6 +104,11 @@ class RunResult(Result):
         gate = None if self.gate is None else self.gate.gate.summary()
         return summary_of(self.report, self.folder, [one.status for one in self.stages], gate)
 
+    def _repr_html_(self) -> str:
+        from deploykit.reporting.html import framed
+
+        return super()._repr_html_() if self.report is None else framed(self.report, self.folder)
+
 
 @dataclass
 class _Work:

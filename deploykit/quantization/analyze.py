@@ -100,7 +100,7 @@ class AnalyzeResult(Result):
         return "\n".join(lines)
 
 
-@by_keywords(AnalyzeConfig)
+@by_keywords(AnalyzeConfig, modules=("model",))
 def analyze(
     model: Path | str,
     output: Path | str | None = None,

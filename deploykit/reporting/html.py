@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from pathlib import Path
 
 from deploykit.reporting import details
@@ -28,6 +29,12 @@ def to_html(report: Report, folder: Path) -> str:
         folder: what the report's ``samples_file`` are relative to.
     """
     return render("report.html", **_context(report, folder))
+
+
+def framed(report: Report, folder: Path | None) -> str:
+    """The page inside a notebook's cell: a frame of its own, so that neither's style reaches the other."""
+    page = html.escape(to_html(report, folder or Path()))
+    return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 1px solid #ccc"></iframe>'
 
 
 def _context(report: Report, folder: Path) -> dict[str, object]:
