@@ -98,8 +98,9 @@ class Manifest:
         precision: of the float part, or None.
         versions: name → version of the libraries that shaped it.
         hardware: where it matters (engines), else empty.
-        facts: what the stage found out (verified_on, exporter, parity …), JSON-able.
-        created: UTC time in ISO format; not part of the identity.
+        facts: what the stage found out (verified_on, exporter, parity …), JSON-able: the same each time it is made.
+        measured: what differs from one making to the next: ``created`` (UTC time in ISO format), ``seconds``, speeds. No
+            hash covers it, and no artifact holds it.
     """
 
     kind: str
@@ -115,7 +116,7 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
-    created: str = ""
+    measured: Mapping[str, Any] = field(default_factory=dict)
     schema: str = SCHEMA
 
     @property
@@ -131,16 +132,17 @@ class Made(Result):
     """One artifact, made now or there already.
 
     ``made``: False where the identical file was there already. ``facts``: what was found out while it was made, as the
-    command's own result says.
+    command's own result says. ``measured``: when, how long and how fast, as :attr:`Manifest.measured`.
     """
 
     output: Path
     made: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts}
+        return {"output": str(self.output), "made": self.made, **self.facts, **self.measured}
 
 
 def stage_key(
@@ -196,6 +198,8 @@ def read_manifest(path: Path) -> Manifest | None:
         fields["parents"] = tuple(Parent(**parent) for parent in fields.get("parents", []))
         if fields.get("classes") is not None:
             fields["classes"] = tuple(str(name) for name in fields["classes"])
+        if "created" in fields:  # of a file made before there was ``measured``
+            fields["measured"] = {"created": fields.pop("created")}
         manifest = Manifest(**fields)
         if manifest.preprocessing is not None:
             Preprocessing.from_dict(manifest.preprocessing)
@@ -209,12 +213,10 @@ def read_manifest(path: Path) -> Manifest | None:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write the manifest beside ``path``; call it last, when the artifact's files are in place."""
-    fields = asdict(manifest)
-    if not manifest.created:
-        from datetime import UTC, datetime
+    from datetime import UTC, datetime
 
-        fields["created"] = datetime.now(UTC).isoformat(timespec="seconds")
-    write_json(manifest_path(path), fields)
+    now = {"created": datetime.now(UTC).isoformat(timespec="seconds")}
+    write_json(manifest_path(path), asdict(replace(manifest, measured=now | dict(manifest.measured))))
     drop_claim(path)
 
 
@@ -224,14 +226,19 @@ def write_model_manifest(
     preprocessing: Preprocessing,
     classes: Sequence[str] | None,
     facts: Mapping[str, Any],
+    measured: Mapping[str, Any] | None = None,
 ) -> Manifest:
-    """Write the manifest of a model whose ``files`` are in place, itself first; returns it as written."""
+    """Write the manifest of a model whose ``files`` are in place, itself first; returns it as written.
+
+    ``facts`` and ``measured``: as of :class:`Manifest`.
+    """
     described = replace(
         manifest,
         files=files_of(*files),
         preprocessing=preprocessing.to_dict(),
         classes=None if classes is None else tuple(classes),
         facts=facts,
+        measured=dict(measured or {}),
     )
     write_manifest(files[0], described)
     return described

@@ -79,13 +79,16 @@ def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> No
         BadInput: the folder is missing or not writable.
         SystemTrouble: the disk is full, or failed.
     """
+    import torch
+
     from deploykit.base.artifact import claimed
     from deploykit.base.atomic import atomic_path
 
     def stored(tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
         if tensors is None:
             return None
-        return {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+        plain = torch.contiguous_format  # with the strides that follow from the shape alone
+        return {name: tensor.detach().to("cpu").clone(memory_format=plain) for name, tensor in tensors.items()}
 
     content = {
         "format": FORMAT,
@@ -109,7 +112,7 @@ def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> No
 
 
 def save_tensors(content: Any, path: Path) -> None:
-    """``torch.save``, a failed write of which is the ``OSError`` that it was.
+    """``torch.save``: equal content makes equal bytes, and a failed write is the ``OSError`` that it was.
 
     Given a path, torch writes in C++ and loses the reason; given a file, it may hide it behind its own error.
 
@@ -120,7 +123,7 @@ def save_tensors(content: Any, path: Path) -> None:
 
     try:
         with path.open("wb") as file:
-            torch.save(content, file)
+            torch.save(_without_identities(content, {}), file)
     except RuntimeError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, OSError):
@@ -128,6 +131,21 @@ def save_tensors(content: Any, path: Path) -> None:
         if cause is None:
             raise
         raise OSError(cause.errno, cause.strerror, str(path)) from error
+
+
+def _without_identities(content: Any, texts: dict[str, str]) -> Any:
+    """``content`` in new containers, equal texts as one object and no other shared: a pickle tells what is the same object
+    from what is only equal, so that otherwise a file would depend on where its values came from.
+
+    ``texts``: those met so far.
+    """
+    if type(content) is str:
+        return texts.setdefault(content, content)
+    if isinstance(content, Mapping):
+        return {_without_identities(key, texts): _without_identities(value, texts) for key, value in content.items()}
+    if type(content) in (list, tuple):
+        return type(content)([_without_identities(one, texts) for one in content])
+    return content
 
 
 def read_tensors(path: Path) -> Any:

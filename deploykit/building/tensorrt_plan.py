@@ -89,8 +89,8 @@ def build_engine(
         profiles = make_profiles(config.profiles, parsed.inputs(), config.batch)
         tf32 = config.precision == "tf32"
         started = time.perf_counter()
-        plan, kept = _best_of(api, parsed, profiles, config, gpu, target, progress)
-        build_s = time.perf_counter() - started
+        plan, kept, raced = _best_of(api, parsed, profiles, config, gpu, target, progress)
+        measured = {"build_s": round(time.perf_counter() - started, 3), **raced}
     notes = [
         *graph.notes,
         *([accepted] if accepted else []),
@@ -104,14 +104,13 @@ def build_engine(
         "cast": graph.cast,
         "target": config.target,
         "bytes": len(plan.content),
-        "build_s": round(build_s, 3),
         "library": {"package": api.flavour.package, "version": api.version},
         "settings": plan.settings,
         "network": network,
         **kept,
     }
     facts |= {"beside": None, "notes": notes}
-    described = graph.described(manifest, facts)
+    described = replace(graph.described(manifest, facts), measured=measured)
     # Under another stage until all of it is there: what ends before is ours, and made again.
     described = write_artifact(target, plan.content, replace(described, stage=UNFINISHED))
     described = replace(described, stage=manifest.stage)
@@ -186,8 +185,11 @@ def _best_of(
     gpu: Gpu | None,
     target: Path,
     progress: Progress,
-) -> tuple[Plan, dict[str, object]]:
-    """Build as often as asked and keep the fastest; what was measured is kept for the next build."""
+) -> tuple[Plan, dict[str, object], dict[str, object]]:
+    """Build as often as asked and keep the fastest; what was measured is kept for the next build.
+
+    Returns the plan, what the manifest says of it, and what was measured.
+    """
     from deploykit.engines.tensorrt import build as cache
     from deploykit.engines.tensorrt.build import build_plan
 
@@ -207,11 +209,11 @@ def _best_of(
             cache.keep(place, plans[0].timing_cache)
     facts: dict[str, object] = {"timing_cache": place.name if place is not None else None}
     if len(plans) == 1:
-        return plans[0], facts
+        return plans[0], facts, {}
 
     best, times = fastest([plan.content for plan in plans], target, config)
     progress.say(f"build {best + 1} of {len(plans)} is the fastest")
-    return plans[best], {**facts, "builds_ms": times}
+    return plans[best], facts, {"builds_ms": times}
 
 
 def _stated_tf32(rest: str, tf32: bool) -> list[str]:

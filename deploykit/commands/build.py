@@ -42,7 +42,7 @@ class BuildResult(Made):
         lines = [f"{self.output}: {facts['target']}, {_precision(facts)}, {facts['bytes'] / 1e6:.1f} MB"]
         if "network" in facts:
             network = facts["network"]
-            lines[0] += f", built in {facts['build_s']:.1f} s"
+            lines[0] += f", built in {self.measured['build_s']:.1f} s"
             shares = ", ".join(f"{count} in {name}" for name, count in network["precisions"].items())
             lines.append(
                 f"  layers that multiply: {shares or 'none'}; Q/DQ: {network['quantize']}/{network['dequantize']}"
@@ -96,7 +96,7 @@ def build(
         return Planned(manifest, lambda: builder.build_file(source, target, config, manifest, force, progress))
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
-    return BuildResult(target, made, told(manifest.facts) if made else manifest.facts)
+    return BuildResult(target, made, told(manifest.facts) if made else manifest.facts, manifest.measured)
 
 
 def default_output(source: Path, target: str) -> Path:

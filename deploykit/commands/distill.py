@@ -28,7 +28,7 @@ from deploykit.config.keywords import by_keywords
 from deploykit.reporting.format import percent
 from deploykit.training.signals import Stop
 
-STAGE = Stage("distill", 1, ("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu"))
+STAGE = Stage("distill", 2, ("torch", "torchvision", "timm", "onnxruntime", "onnxruntime-gpu"))
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class DistillResult(Made):
         facts: those of a training run (top1_select, epochs, …), and top1_select_before (of the student as it came; None
             where it is trained from scratch), teachers (name, target, top1_select, weight), top1_select_teachers (of all
             as one), student (arch, macs, params, and macs_of_teacher where ``auto`` chose it).
+        measured: seconds, images_per_s.
     """
 
     def summary(self) -> str:
@@ -54,7 +55,7 @@ class DistillResult(Made):
         return (
             f"{self.output}: top-1 {percent(facts['top1_select'])} on {facts['select_images']} select pictures "
             f"({came}; {noun} {percent(facts['top1_select_teachers'])}), epoch {facts['best_epoch']} of "
-            f"{facts['epochs']}, {facts['seconds']:.1f} s, {facts['images_per_s']:.0f} images/s"
+            f"{facts['epochs']}, {self.measured['seconds']:.1f} s, {self.measured['images_per_s']:.0f} images/s"
         )
 
 
@@ -122,7 +123,7 @@ def distill(
 
     with stop.listening(), ExitStack() as opened:
         manifest, made = make_artifact(target, plan, force=force, progress=progress, leads=leads)
-    return DistillResult(target, made, manifest.facts)
+    return DistillResult(target, made, manifest.facts, manifest.measured)
 
 
 def planned(source: Path | None, target: Path, config: DistillConfig, data: Opener) -> Manifest:

@@ -111,7 +111,7 @@ def prune(
         return Planned(manifest, make)
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
-    return PruneResult(target, made, manifest.facts)
+    return PruneResult(target, made, manifest.facts, manifest.measured)
 
 
 def planned(source: Path, target: Path, config: PruneConfig, data: Opener) -> Manifest:

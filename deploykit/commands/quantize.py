@@ -71,7 +71,7 @@ class QatResult(Made):
         made: False where the identical file was there already.
         facts: won (``qat`` or ``ptq``), top1_select (of what won), top1_float, top1_ptq, top1_qat (0…1 on ``select``; of
             written graphs, not of the fake-quantized network), agreement (of that network with its written graph),
-            select_images, target, weight_bits, epochs, best_epoch, seconds, layers, trained_layers, diverged, equalized.
+            select_images, target, weight_bits, epochs, best_epoch, layers, trained_layers, diverged, equalized.
     """
 
     def summary(self) -> str:
@@ -142,7 +142,7 @@ def quantize(
         return Planned(manifest, lambda: quantize_file(source, target, config, dialect, manifest, images, progress))
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
-    return QuantizeResult(target, made, manifest.facts)
+    return QuantizeResult(target, made, manifest.facts, manifest.measured)
 
 
 def _trained_for_int8(
@@ -176,7 +176,7 @@ def _trained_for_int8(
 
     with stop.listening():
         manifest, made = make_artifact(target, plan, force=force, progress=progress)
-    return QatResult(target, made, manifest.facts)
+    return QatResult(target, made, manifest.facts, manifest.measured)
 
 
 def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) -> Manifest:

@@ -21,7 +21,7 @@ from deploykit.training.signals import Stop
 if TYPE_CHECKING:
     from deploykit.training.classifier import PenaltyFor
 
-STAGE = Stage("train", 1, ("torch", "torchvision", "timm"))
+STAGE = Stage("train", 2, ("torch", "torchvision", "timm"))
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class TrainResult(Made):
         output: the model file.
         made: False where the identical file was there already.
         facts: top1_select (0…1, None where there are no ``select`` pictures), top1_select_last, select_images, epochs,
-            best_epoch (from 1), seconds, images_per_s, threads, device, processes.
+            best_epoch (from 1), threads, device, processes.
+        measured: seconds, images_per_s.
     """
 
     def summary(self) -> str:
@@ -46,7 +47,7 @@ class TrainResult(Made):
         noun = "thread" if facts["threads"] == 1 else "threads"
         return (
             f"{self.output}: {quality} (epoch {facts['best_epoch']} of {facts['epochs']}), "
-            f"{facts['seconds']:.1f} s, {facts['images_per_s']:.0f} images/s, {facts['device']}, "
+            f"{self.measured['seconds']:.1f} s, {self.measured['images_per_s']:.0f} images/s, {facts['device']}, "
             f"{facts['threads']} {noun}"
         )
 
@@ -110,7 +111,7 @@ def train(
 
     with stop.listening():
         manifest, made = make_artifact(target, plan, force=force, progress=progress, leads=leads)
-    return TrainResult(target, made, manifest.facts)
+    return TrainResult(target, made, manifest.facts, manifest.measured)
 
 
 def planned(source: None, target: Path, config: TrainConfig, data: Opener) -> Manifest:

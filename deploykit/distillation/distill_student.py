@@ -29,7 +29,15 @@ from deploykit.training.augment import seeded
 from deploykit.training.batches import shared_batches
 from deploykit.training.classifier import splits_of
 from deploykit.training.loop import Training, fit
-from deploykit.training.model_file import Lesson, Run, check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.model_file import (
+    Lesson,
+    Run,
+    check_forward,
+    course_facts,
+    kept_when_diverged,
+    measured_of,
+    write_trained,
+)
 from deploykit.training.randomness import seed_of
 from deploykit.training.resume import Diverged, Outcome, ResumeFile
 from deploykit.training.start_model import Start, start_network
@@ -123,7 +131,7 @@ def distill_student(
         "top1_select_before": before,
     }
     if run.fabric.global_rank != 0:
-        return replace(run.manifest, facts=facts)
+        return replace(run.manifest, facts=facts, measured=measured_of(outcome.course))
     described = write_trained(lesson, outcome, facts)
     resume.remove()
     return described

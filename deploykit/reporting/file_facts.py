@@ -29,7 +29,7 @@ def manifest_facts(path: Path) -> dict[str, object]:
         "state": state,
         "kind": manifest.kind,
         "stage": manifest.stage,
-        "created": manifest.created,
+        "created": manifest.measured.get("created"),
         "files": list(manifest.files),
         "parents": [
             {"role": parent.role, "name": parent.name or parent.path, "sha256": parent.sha256}
@@ -41,6 +41,7 @@ def manifest_facts(path: Path) -> dict[str, object]:
         "classes": list(manifest.classes) if manifest.classes is not None else None,
         "versions": manifest.versions,
         "facts": {key: value for key, value in manifest.facts.items() if key not in TOLD_ELSEWHERE},
+        "measured": {key: value for key, value in manifest.measured.items() if key != "created"},
     }
 
 

@@ -15,7 +15,15 @@ from deploykit.config.train import TrainConfig
 from deploykit.data import DataSource, Split
 from deploykit.training.batches import shared_batches
 from deploykit.training.loop import Training, fit
-from deploykit.training.model_file import Lesson, Run, check_forward, course_facts, kept_when_diverged, write_trained
+from deploykit.training.model_file import (
+    Lesson,
+    Run,
+    check_forward,
+    course_facts,
+    kept_when_diverged,
+    measured_of,
+    write_trained,
+)
 from deploykit.training.resume import Outcome, ResumeFile
 from deploykit.training.start_model import Start
 from deploykit.training.step import cross_entropy_step, penalised_step, top1_on
@@ -56,7 +64,7 @@ def train_classifier(
         outcome = _fit(lesson, config, penalty, resume)
     facts = course_facts(outcome.course, len(splits["select"]), run.fabric)
     if run.fabric.global_rank != 0:
-        return replace(run.manifest, facts=facts)
+        return replace(run.manifest, facts=facts, measured=measured_of(outcome.course))
     described = write_trained(lesson, outcome, facts)
     resume.remove()
     return described

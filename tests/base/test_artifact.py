@@ -60,9 +60,31 @@ def test_round_trip(tmp_path: Path) -> None:
     path, manifest = made(tmp_path)
     read = read_manifest(path)
     assert read is not None
-    assert replace(read, created="") == manifest
-    assert read.created.endswith("+00:00")
+    assert replace(read, measured={}) == manifest
+    assert read.measured["created"].endswith("+00:00")
     assert is_unmodified(path, read)
+
+
+def test_what_was_measured_stands_apart_and_no_key_covers_it(tmp_path: Path) -> None:
+    path, manifest = made(tmp_path, measured={"seconds": 2.5})
+    read = read_manifest(path)
+    assert read is not None
+    assert read.measured["seconds"] == 2.5
+    assert "created" in read.measured
+    assert read.key == replace(manifest, measured={}).key
+
+
+def test_a_manifest_from_before_there_was_measured_is_read(tmp_path: Path) -> None:
+    path, _ = made(tmp_path)
+    place = manifest_path(path)
+    fields = json.loads(place.read_text())
+    fields["created"] = fields.pop("measured")["created"]
+    fields["facts"]["seconds"] = 2.5
+    place.write_text(json.dumps(fields))
+    read = read_manifest(path)
+    assert read is not None
+    assert read.measured == {"created": fields["created"]}
+    assert read.facts["seconds"] == 2.5
 
 
 @given(value=PLAIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -141,3 +142,23 @@ def test_samples_that_are_no_pictures_are_damage(tiny_model: Path) -> None:
         broken = {**content, "samples": {"images": images, "labels": torch.zeros(2, dtype=torch.int64)}}
         with pytest.raises(BadInput, match=r"damaged deploykit model file: samples of shape"):
             parse_model_file(broken, tiny_model)
+
+
+def test_equal_content_makes_equal_bytes_wherever_its_values_came_from(tmp_path: Path) -> None:
+    name = "layer.weight"
+    weight = torch.arange(24.0).reshape(2, 1, 3, 4)
+    shared = {"arch": {"name": name, "kwargs": {"widths": [8, 8], "part": name}}, "list": [name], "w": weight}
+    loaded = json.loads(json.dumps({key: value for key, value in shared.items() if key != "w"})) | {"w": weight.clone()}
+    for number, content in enumerate((shared, loaded)):
+        save_tensors(content, tmp_path / f"{number}.pt")
+    assert (tmp_path / "0.pt").read_bytes() == (tmp_path / "1.pt").read_bytes()
+
+
+def test_a_model_file_does_not_tell_in_which_layout_its_tensors_lay(tmp_path: Path, tiny_model: Path) -> None:
+    file = read_model_file(tiny_model)
+    write_model_file(tmp_path / "a.pt", file)
+    file.tensors = {
+        name: one.to(memory_format=torch.channels_last) if one.dim() == 4 else one for name, one in file.tensors.items()
+    }
+    write_model_file(tmp_path / "b.pt", file)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()

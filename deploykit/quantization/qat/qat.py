@@ -28,7 +28,7 @@ from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.search import Choice
 from deploykit.reporting.attachments.files import attach
 from deploykit.training.distributed import rank_from_environment
-from deploykit.training.model_file import attachments_of, samples_of_split
+from deploykit.training.model_file import attachments_of, measured_of, samples_of_split
 from deploykit.training.resume import ResumeFile
 from deploykit.training.signals import Stop
 
@@ -96,7 +96,8 @@ def train_for_int8(
     if found.course is not None:
         attach(target, attachments_of("quantize", found.course, facts, loaded.lineage), force=force)
     assert loaded.preprocessing is not None
-    described = write_model_manifest([target], manifest, loaded.preprocessing, classes, facts)
+    measured = {} if found.course is None else measured_of(found.course)
+    described = write_model_manifest([target], manifest, loaded.preprocessing, classes, facts, measured)
     resume.remove()
     _place_of_choice(target).unlink(missing_ok=True)
     return described
