@@ -30,7 +30,7 @@ from deploykit.pruning.latency.layer_times import timing_of
 from deploykit.pruning.pruned_file import prune_file
 from deploykit.reporting.format import percent
 
-STAGE = Stage("prune", 5, ("deploykit", "torch", "torchvision", "timm", "numpy"))
+STAGE = Stage("prune", 6, ("deploykit", "torch", "torchvision", "timm", "numpy"))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,13 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
 
+COUNTED = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.Linear, nn.MultiheadAttention),
+)
+"""Layers whose multiply-accumulates count."""
+
 
 @dataclass(frozen=True)
 class LayerCount:
@@ -46,7 +53,7 @@ def count(module: nn.Module, size: tuple[int, int]) -> Counts:
     handles = [
         layer.register_forward_hook(_hook(name, layers))
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.Linear | nn.MultiheadAttention)
+        if isinstance(layer, COUNTED)
     ]
     training = module.training
     module.eval()
@@ -78,23 +85,12 @@ def _hook(name: str, layers: list[LayerCount]):  # type: ignore[no-untyped-def]
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         first = output[0] if isinstance(output, tuple) else output
         params = sum(parameter.numel() for parameter in layer.parameters())
-        layers.append(LayerCount(name, type(layer).__name__, params, _macs(layer, first), tuple(first.shape)))
+        layers.append(LayerCount(name, type(layer).__name__, params, _macs(layer, inputs, first), tuple(first.shape)))
 
     return note
 
 
-def _macs(layer: nn.Module, output: Tensor) -> int:
-    if isinstance(layer, nn.ConvTranspose2d):
-        pixels = output.numel() // layer.out_channels
-        kernel = layer.weight.shape[2] * layer.weight.shape[3]
-        return (
-            pixels
-            * kernel
-            * layer.out_channels
-            * layer.in_channels
-            // layer.groups
-            // (layer.stride[0] * layer.stride[1])
-        )
+def _macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
     if isinstance(layer, nn.Linear):
         return output.numel() * layer.in_features
     if isinstance(layer, nn.MultiheadAttention):  # its projections run inside, unseen by hooks
@@ -102,4 +98,6 @@ def _macs(layer: nn.Module, output: Tensor) -> int:
         return tokens * width * (4 * width + 2 * tokens)
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    return output.numel() * weight[0].numel()
+    # a weight of a transposed convolution is [inputs, outputs, …]: every input value meets all that it can
+    transposed = isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
+    return (inputs[0] if transposed else output).numel() * weight[0].numel()

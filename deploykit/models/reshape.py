@@ -29,7 +29,7 @@ def reshape(module: nn.Module, shapes: Mapping[str, Sequence[int]]) -> nn.Module
     """Resize parameters and buffers to ``shapes`` in place, and the layers' attributes with them.
 
     The new tensors are zero: load a state dict next. A depthwise convolution stays one (groups follow its channels);
-    a grouped one keeps its groups, so that its inputs are ``weight.shape[1] · groups``.
+    a grouped one keeps its groups, so that its inputs are ``weight.shape[1] · groups``. A GroupNorm keeps the channels of a group.
 
     ``shapes``: tensor name → new shape; names that already fit are left alone.
 
@@ -64,6 +64,10 @@ def _follow(layer: nn.Module, shape: tuple[int, ...]) -> None:
         if layer.groups > 1 and layer.in_channels == layer.groups:
             layer.groups = shape[0] // (layer.out_channels // layer.groups)
         layer.out_channels, layer.in_channels = shape[0], shape[1] * layer.groups
+    elif isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        if layer.groups > 1 and layer.in_channels == layer.groups:
+            layer.groups = shape[0]
+        layer.in_channels, layer.out_channels = shape[0], shape[1] * layer.groups
     elif isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = shape
     elif isinstance(layer, _NORMS):
@@ -71,4 +75,7 @@ def _follow(layer: nn.Module, shape: tuple[int, ...]) -> None:
     elif isinstance(layer, nn.LayerNorm):
         layer.normalized_shape = shape
     elif isinstance(layer, nn.GroupNorm):
+        layer.num_groups = max(1, layer.num_groups * shape[0] // layer.num_channels)
         layer.num_channels = shape[0]
+    elif isinstance(layer, nn.PReLU):
+        layer.num_parameters = shape[0]

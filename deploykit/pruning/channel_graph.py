@@ -6,6 +6,7 @@ is all atoms made by the same layers: what one width stands for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -22,12 +23,14 @@ class Group:
 
     ``atoms``: their ids, int64 [n], in the order of the first producing layer's rows. ``producers``: names of the
     layers that make them, in the order of running. ``blocks``: block of each atom, int64 [n]: grouped convolutions need
-    as many atoms from each; None: no such need.
+    as many atoms from each; None: no such need. ``rows``: channels of the first layer that an atom stands for (those of
+    one group of a GroupNorm go together).
     """
 
     atoms: np.ndarray
     producers: tuple[str, ...]
     blocks: np.ndarray | None = None
+    rows: int = 1
 
     @property
     def name(self) -> str:
@@ -36,7 +39,7 @@ class Group:
 
     @property
     def width(self) -> int:
-        """Number of channels."""
+        """Number of atoms."""
         return len(self.atoms)
 
     @property
@@ -115,17 +118,17 @@ def build_graph(records: Records, size: tuple[int, int]) -> Graph:
     made_by = _producers(records, root)
     kept = _kept(records, root, reasons)
     groups: list[Group] = []
-    by_signature: dict[tuple[int, ...], list[int]] = {}
-    for atom, sites in made_by.items():
-        by_signature.setdefault(sites, []).append(atom)
+    by_signature: dict[tuple[tuple[int, int], ...], list[int]] = {}
+    for atom, rows in made_by.items():
+        by_signature.setdefault(tuple(rows.items()), []).append(atom)
     for signature, atoms in by_signature.items():
-        names = tuple(dict.fromkeys(_layer_of(records.sites[at].tensor) for at in signature))
+        names = tuple(dict.fromkeys(_layer_of(records.sites[at].tensor) for at, _ in signature))
         members = np.array(atoms, dtype=np.int64)
         blocks, why = _blocks(records, root, members)
         if why:
             kept |= dict.fromkeys(names, f"{names[0]} {why}")
         else:
-            groups.append(Group(members, names, blocks))
+            groups.append(Group(members, names, blocks, signature[0][1]))
     return Graph(records, root, tuple(groups), kept, size)
 
 
@@ -146,15 +149,15 @@ def _roots(records: Records) -> tuple[np.ndarray, dict[int, str]]:
     return root, {unit: reasons[int(one)] for unit, one in enumerate(component) if stays[one]}
 
 
-def _producers(records: Records, root: np.ndarray) -> dict[int, tuple[int, ...]]:
-    """Atom → indices of the sites that make it, atoms in the order of the first site's rows."""
-    found: dict[int, list[int]] = {}
+def _producers(records: Records, root: np.ndarray) -> dict[int, Counter[int]]:
+    """Atom → the sites that make it and how many rows of each, atoms in the order of the first site's rows."""
+    found: dict[int, Counter[int]] = {}
     for index, site in enumerate(records.sites):
         if site.role == "produce":
-            for atom in dict.fromkeys(root[site.labels].tolist()):
+            for atom in root[site.labels].ravel().tolist():
                 if atom != FIXED:
-                    found.setdefault(atom, []).append(index)
-    return {atom: tuple(sites) for atom, sites in found.items()}
+                    found.setdefault(atom, Counter())[index] += 1
+    return found
 
 
 def _kept(records: Records, root: np.ndarray, reasons: Mapping[int, str]) -> dict[str, str]:

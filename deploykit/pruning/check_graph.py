@@ -1,7 +1,8 @@
 """Try a graph before anything is changed: prune a copy on the meta device and see that every channel is where it should be.
 
 Code may depend on a width without saying so: a view to 512 features, a split at channel 64. A pruned copy is traced again with the
-units of the original; where a layer then reads other units than expected, or nothing runs at all, the group stays whole.
+units of the original; where a layer then reads other units than expected, or nothing runs at all, the group stays whole. What is left
+is run, since a width may be used as a number too (:mod:`deploykit.pruning.exactness`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch import nn
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.pruning import exactness
 from deploykit.pruning.channel_graph import Graph, Group, build_graph
+from deploykit.pruning.exactness import inexact_groups
 from deploykit.pruning.records import FIXED, Records
 from deploykit.pruning.surgery import no_atoms, remaining, remove
 from deploykit.pruning.trace import copy_on, trace, trace_on
@@ -28,12 +31,16 @@ def prunable_graph(module: nn.Module, size: tuple[int, int], progress: Progress 
     ``module`` is not changed.
 
     Raises:
-        BadInput: it does not run, returns more than one tensor, or holds no group that can be narrowed.
+        BadInput: it does not run, returns no tensor, or holds no group that can be narrowed.
     """
     graph = build_graph(trace(module, size), size)
-    module = copy_on(graph.records.device, module)
-    if graph.groups and (wrong := _trouble(module, graph, graph.groups)) is not None:
-        graph = _without_rigid(module, graph, wrong, progress)
+    traced = copy_on(graph.records.device, module)
+    if graph.groups and (wrong := _trouble(traced, graph, graph.groups)) is not None:
+        graph = _without_rigid(traced, graph, wrong, progress)
+    found = inexact_groups(module, graph, some_atoms(graph, graph.groups, seed=0))
+    if found:
+        progress.say(told_kept([name for group in found for name in group.producers], exactness.WHY))
+        graph = graph.without(found, exactness.WHY)
     if not graph.groups:
         reasons = list(dict.fromkeys(f"{name}: {why}" for name, why in graph.kept.items()))
         raise BadInput("the network has no channels that can be removed", got="; ".join(reasons[:3]))
@@ -56,11 +63,13 @@ def _without_rigid(module: nn.Module, graph: Graph, wrong: str, progress: Progre
         wrong = found
     else:
         raise BadInput(f"the network cannot be pruned: {wrong}", fix="Name the layers that must stay with --keep.")
-    names = [name for name, why in graph.kept.items() if why == WHY]
-    progress.say(
-        f"{len(names)} layers keep their width, because {WHY}: {', '.join(names[:4])}{' …' * (len(names) > 4)}"
-    )
+    progress.say(told_kept([name for name, why in graph.kept.items() if why == WHY], WHY))
     return graph
+
+
+def told_kept(layers: Sequence[str], why: str) -> str:
+    """For people: which layers keep their width."""
+    return f"{len(layers)} layers keep their width, because {why}: {', '.join(layers[:4])}{' …' * (len(layers) > 4)}"
 
 
 def _trouble(module: nn.Module, graph: Graph, groups: Sequence[Group]) -> str | None:
@@ -95,7 +104,7 @@ def some_atoms(graph: Graph, groups: Sequence[Group], seed: int) -> np.ndarray:
 
 def _difference(graph: Graph, again: Records, removed: np.ndarray) -> str | None:
     """Where the pruned copy's channels are not those of the original; None: nowhere."""
-    if again.count != graph.records.count or again.output_shape != graph.records.output_shape:
+    if again.count != graph.records.count or again.output_shapes != graph.records.output_shapes:
         return "its output changes its shape"
     for pairs in again.pairs:
         if (graph.root[pairs[:, 0]] != graph.root[pairs[:, 1]]).any():

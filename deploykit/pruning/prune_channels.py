@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from deploykit.config.registries import CRITERIA
 from deploykit.pruning.channel_graph import Graph, Group
 from deploykit.pruning.group_cost import Costs
 from deploykit.pruning.importance import Scores
-from deploykit.pruning.surgery import no_atoms, remove
+from deploykit.pruning.surgery import no_atoms
 from deploykit.pruning.widths import (
     LEAST,
     WIDE,
@@ -70,14 +70,21 @@ def plan(
     return Plan(scope, tuple(ladders), sized, CRITERIA.find(criterion).comparable)
 
 
-def narrow(module: nn.Module, graph: Graph, how: Plan, scores: Scores, widths: np.ndarray) -> Graph:
-    """Take the least channels out of ``module``, in place, until its groups have ``widths``; the graph of what is left."""
+def removal(graph: Graph, scores: Scores, widths: np.ndarray) -> np.ndarray:
+    """The atoms that go, the least of each group, when the groups are to have ``widths``: bool over atom ids."""
     removed = no_atoms(graph)
     for group, score, width in zip(graph.groups, scores, widths, strict=True):
         if width < group.width:
             removed[chosen(group, score, int(width))] = True
-    remove(module, graph, removed)
-    return graph.after(removed)
+    return removed
+
+
+def pinned(how: Plan, graph: Graph, groups: Sequence[Group]) -> Plan:
+    """The plan in which these groups keep the width that they have now."""
+    atoms = {int(group.atoms[0]) for group in groups}
+    at = {index: group.width for index, group in enumerate(graph.groups) if int(group.atoms[0]) in atoms}
+    ladders = tuple(Ladder((at[index],)) if index in at else one for index, one in enumerate(how.ladders))
+    return replace(how, ladders=ladders, sized={**how.sized, **at})
 
 
 def widths_for(
@@ -148,14 +155,17 @@ def tell_widths(graph: Graph, ratios: Mapping[int, float], how: Plan, progress: 
     """
     for index, ratio in ratios.items():
         group, width = graph.groups[index], how.sized[index]
-        asked = ratio * group.width
+        width, channels = width * group.rows, group.width * group.rows
+        asked = ratio * channels
         if abs(width - asked) >= 1:
             names = ", ".join(group.producers[:3]) + ", …" * (len(group.producers) > 3)
             progress.warn(
-                f"--ratio {ratio:g} of {names}: {asked:.4g} of {group.width} channels asked, {width} stay by --round-to"
+                f"--ratio {ratio:g} of {names}: {asked:.4g} of {channels} channels asked, {width} stay by --round-to"
             )
     if alone and ratios and all(how.sized[index] == graph.groups[index].width for index in ratios):
-        widths = ", ".join(f"{group.width} channels" for group in (graph.groups[index] for index in ratios))
+        widths = ", ".join(
+            f"{group.width * group.rows} channels" for group in (graph.groups[index] for index in ratios)
+        )
         raise BadInput(
             "no --ratio changes a width",
             got=f"the ratios {', '.join(f'{ratio:g}' for ratio in ratios.values())} of {widths}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import numpy as np
 from torch import Tensor
@@ -19,9 +19,11 @@ from deploykit.config.registries import CRITERIA
 from deploykit.models import Counts, LoadedModel, count
 from deploykit.models.batch_norm import BatchNorm, reestimate_batch_norm
 from deploykit.models.device import placed
+from deploykit.pruning import exactness
 from deploykit.pruning.allocation import allocated_widths
 from deploykit.pruning.channel_graph import Graph
-from deploykit.pruning.check_graph import prunable_graph
+from deploykit.pruning.check_graph import prunable_graph, told_kept
+from deploykit.pruning.exactness import inexact_groups
 from deploykit.pruning.group_cost import Costs
 from deploykit.pruning.importance import Given, channel_scores
 from deploykit.pruning.importance_images import PruningPictures
@@ -34,8 +36,9 @@ from deploykit.pruning.prune_channels import (
     check_floor,
     costs_of,
     keep_layers,
-    narrow,
+    pinned,
     plan,
+    removal,
     sized,
     step_budgets,
     tell_widths,
@@ -50,6 +53,7 @@ from deploykit.pruning.sparsity import (
     unstructured_masks,
     without_masks,
 )
+from deploykit.pruning.surgery import remove
 
 
 class Kept(TypedDict):
@@ -162,26 +166,36 @@ class Cutter:
         cost: Callable[[np.ndarray], float] = costs.params if name == "params" else costs.macs
         if config.budget is not None and name != "latency":
             check_floor(fraction, name, total, cost, how)
-        one_shot, recalibrated, latency = None, None, None
+        one_shot, recalibrated, latency, kept = None, None, None, dict(graph.kept)
         budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
         with ExitStack() as stack, progress.task("prune", len(budgets), "steps") as bar:
             search = self._search(graph, costs, how, stack) if name == "latency" else None
             for budget in budgets:
                 scores = self._scores(graph)
-                if search is None and how.scope == "allocated" and config.budget is not None:
-                    widths = allocated_widths(
-                        budget, "params" if name == "params" else "macs", costs, graph, how, scores
-                    )
-                elif search is None:
-                    widths = widths_for(budget, cost, graph, how, scores)
-                else:
-                    widths, latency = search.widths(budget / total, self.module, graph, scores)
-                graph = narrow(self.module, graph, how, scores, widths)
+                while True:
+                    if search is not None:
+                        search.how = how
+                        widths, latency = search.widths(budget / total, self.module, graph, scores)
+                    elif how.scope == "allocated" and config.budget is not None:
+                        unit: Literal["macs", "params"] = "params" if name == "params" else "macs"
+                        widths = allocated_widths(budget, unit, costs, graph, how, scores)
+                    else:
+                        widths = widths_for(budget, cost, graph, how, scores)
+                    removed = removal(graph, scores, widths)
+                    if not (inexact := inexact_groups(self.module, graph, removed)):
+                        break
+                    how = pinned(how, graph, inexact)  # at other widths they could go: those of the trial
+                    kept |= {layer: exactness.WHY for group in inexact for layer in group.producers}
+                    progress.say(told_kept([layer for group in inexact for layer in group.producers], exactness.WHY))
+                    if config.budget is not None and name != "latency":
+                        check_floor(fraction, name, total, cost, how)
+                remove(self.module, graph, removed)
+                graph = graph.after(removed)
                 one_shot, recalibrated = self._top1(), None
                 if self._recalibrate():
                     recalibrated = self._top1()
                 bar.advance(1)
-        return graph.kept, one_shot, recalibrated, latency
+        return kept, one_shot, recalibrated, latency
 
     def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
         found = LatencySearch(self.module, graph, costs, how, self.config, self.build, self.progress)

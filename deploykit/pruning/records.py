@@ -68,7 +68,8 @@ class Records:
     """All that a trace recorded.
 
     Attributes:
-        sites: every use of a tensor dimension.
+        sites: every tensor dimension that is made of channels, as it was met first.
+        read: (tensor, dimension) of those whose values read channels, in whichever use.
         layers: every call of a convolution or linear layer, in the order of running.
         pairs: int64 [n, 2] arrays of units that must go together.
         fixed: (units that must stay, why).
@@ -76,11 +77,12 @@ class Records:
         suspects: units whose positions a view, split or slice along the channels depends on.
         rows: (tensor, dimension) → its units, for tensors that make units.
         count: units so far, unit 0 included.
-        output_shape: of the traced forward pass.
+        output_shapes: of the traced forward pass.
         device: that it ran on.
     """
 
     sites: list[Site] = field(default_factory=list)
+    read: set[tuple[str, int]] = field(default_factory=set)
     layers: list[LayerUse] = field(default_factory=list)
     pairs: list[np.ndarray] = field(default_factory=list)
     fixed: list[tuple[np.ndarray, str]] = field(default_factory=list)
@@ -88,7 +90,7 @@ class Records:
     suspects: list[np.ndarray] = field(default_factory=list)
     rows: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     count: int = 1
-    output_shape: tuple[int, ...] = ()
+    output_shapes: list[tuple[int, ...]] = field(default_factory=list)
     device: str = "meta"
 
     def tie(self, one: np.ndarray, other: np.ndarray) -> None:
@@ -182,6 +184,8 @@ class Tracing:
         if name not in self.stored:
             self.records.fix(labels.ravel(), f"{name} depends on its width and is not kept in files")
             return
+        if role == "consume":
+            self.records.read.add((name, dim))
         known = self.sites.get((name, dim))
         if known is not None:  # the layer runs twice, or its tensor is shared
             self.records.tie(known.labels.ravel(), labels.ravel())

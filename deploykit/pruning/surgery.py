@@ -46,6 +46,27 @@ def remove(module: nn.Module, graph: Graph, removed: np.ndarray) -> dict[str, Te
     return new
 
 
+def mask(module: nn.Module, graph: Graph, removed: np.ndarray) -> None:
+    """Set every weight that reads one of the atoms ``removed`` to zero, in place: nobody reads them any more.
+
+    Gates and norms act on each channel alone, so that what a removed channel carries reaches no output: the network then
+    computes what :func:`remove` leaves.
+    """
+    state = module.state_dict()
+    with torch.no_grad():
+        for site in graph.sites:
+            if (site.tensor, site.dim) not in graph.records.read:
+                continue
+            stays = torch.from_numpy(remaining(graph, removed, site.labels))
+            weight = state[site.tensor]
+            if stays.ndim == 1:
+                weight.index_fill_(site.dim, torch.nonzero(~stays).ravel(), 0.0)
+            else:
+                rows = weight.view(len(stays), -1, *weight.shape[1:])
+                for block, keep in zip(rows, stays, strict=True):
+                    block[:, ~keep] = 0.0
+
+
 def _shared_state(module: nn.Module) -> dict[str, tuple[Tensor, list[str]]]:
     """First name of every parameter and buffer → it and all its names."""
     found: dict[int, tuple[Tensor, list[str]]] = {}

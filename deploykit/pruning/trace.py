@@ -32,7 +32,7 @@ def trace(module: nn.Module, size: tuple[int, int]) -> Records:
     ``module``: in any mode; a copy runs, in eval mode.
 
     Raises:
-        BadInput: the network does not run at this size, or does not return one tensor.
+        BadInput: the network does not run at this size, or returns no tensor.
     """
     try:
         return trace_on("meta", module, size)
@@ -71,12 +71,13 @@ def _run(t: Tracing, size: tuple[int, int]) -> Records:
     t.alive.append(x)
     with _naming(t), torch.no_grad(), _Functions(t), _Operators(t):
         output = t.module(x)
-    if not isinstance(output, Tensor):
+    outputs = [one for one in tree_leaves(output) if isinstance(one, Tensor)]
+    if not outputs:
         raise BadInput(
-            "the network cannot be pruned: it does not return one tensor", got=type(output).__name__, expected="logits"
+            "the network cannot be pruned: it returns no tensor", got=type(output).__name__, expected="one or several"
         )
-    t.records.fix(t.get(output).numpy().ravel(), "it makes the network's output")
-    t.records.output_shape = tuple(output.shape)
+    t.fix(outputs, "it makes the network's output")
+    t.records.output_shapes = [tuple(one.shape) for one in outputs]
     t.records.rows = t.rows
     return t.records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
+from deploykit.models.macs import COUNTED
 from deploykit.pruning.records import BATCH, LayerUse, Tracing, constant_along
 
 
@@ -43,20 +45,61 @@ def _convolution(
         if groups > 1:
             t.records.blocks += [(inputs, groups), (outputs, groups)]
     _follow(t, bias, outputs, "bias")
-    t.records.layers.append(
-        LayerUse(
-            name.rpartition(".")[0] or name,
-            f"Conv{weight.ndim - 2}d",
-            name,
-            out[0, 0].numel(),
-            weight[0, 0].numel(),
-            groups,
-            depthwise,
-            outputs,
-            inputs,
-        )
+    kind = f"Conv{weight.ndim - 2}d"
+    _note(
+        t,
+        weight,
+        LayerUse(name, kind, name, out[0, 0].numel(), weight[0, 0].numel(), groups, depthwise, outputs, inputs),
     )
     return torch.from_numpy(outputs).reshape([1, -1] + [1] * (out.ndim - 2))
+
+
+def _transposed(
+    t: Tracing,
+    out: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor | None:
+    """A weight of [inputs, outputs of a group, …]."""
+    dim = input.ndim - (weight.ndim - 1)
+    name = t.name(weight)
+    inputs = t.channels(input, dim, f"{t.place} reads its channels from several places of the picture")
+    if name is None or dim != 1:
+        t.records.fix(inputs, f"{t.place} computes its weights")
+        t.fix((weight, bias), f"{t.place} computes its weights")
+        return None
+    depthwise = groups > 1 and groups == len(inputs)
+    if depthwise:
+        outputs = np.repeat(inputs, weight.shape[1])
+        t.site(name, 0, inputs, "follow")
+    else:
+        outputs = t.units(name, 1, weight.shape[1] * groups)
+        t.site(name, 0, inputs, "consume")
+        t.site(name, 1, outputs if groups == 1 else outputs.reshape(groups, -1), "produce")
+        if groups > 1:
+            t.records.blocks += [(inputs, groups), (outputs, groups)]
+    _follow(t, bias, outputs, "bias")
+    kind = f"ConvTranspose{weight.ndim - 2}d"
+    _note(
+        t,
+        weight,
+        LayerUse(name, kind, name, input[0, 0].numel(), weight[0, 0].numel(), groups, depthwise, outputs, inputs),
+    )
+    return torch.from_numpy(outputs).reshape([1, -1] + [1] * (out.ndim - 2))
+
+
+def _note(t: Tracing, weight: Tensor, layer: LayerUse) -> None:
+    """Add a call under its module's name; a weight that no layer of its own runs with is not counted, as hooks do not see it."""
+    running = t.module.get_submodule(t.inside[-1] if t.inside else "")
+    counted = isinstance(running, COUNTED) and getattr(running, "weight", None) is weight
+    name = layer.tensor.rpartition(".")[0] or layer.tensor
+    t.records.layers.append(replace(layer, name=name, positions=layer.positions if counted else 0))
 
 
 def _linear(t: Tracing, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
@@ -71,8 +114,7 @@ def _linear(t: Tracing, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor
     t.site(name, 1, inputs, "consume")
     _follow(t, bias, outputs, "bias")
     positions = out.numel() // (BATCH * out.shape[-1])
-    layer = name.rpartition(".")[0] or name
-    t.records.layers.append(LayerUse(layer, "Linear", name, positions, 1, 1, False, outputs, inputs))
+    _note(t, weight, LayerUse(name, "Linear", name, positions, 1, 1, False, outputs, inputs))
     return torch.from_numpy(outputs).reshape([1] * (out.ndim - 1) + [-1])
 
 
@@ -126,9 +168,26 @@ def _layer_norm(t: Tracing, out: Tensor, input: Tensor, normalized_shape: Any, *
     return labels
 
 
-def _group_norm(t: Tracing, out: Tensor, input: Tensor, *_: Any, **__: Any) -> Tensor:
-    t.fix(input, f"{t.place} (GroupNorm) computes its statistics over several channels")
-    return t.get(input)
+def _group_norm(
+    t: Tracing,
+    out: Tensor,
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *_: Any,
+    **__: Any,
+) -> Tensor:
+    """Statistics over the channels of a group, which go together; without parameters no file could tell how many are left."""
+    units = t.channels(input, 1, f"{t.place} normalises what is no plain channel")
+    if num_groups == 1 or t.name(weight) is None:
+        over = "all channels" if num_groups == 1 else "channels and has no parameters"
+        t.records.fix(units, f"{t.place} (GroupNorm) computes its statistics over {over}")
+    groups = units.reshape(num_groups, -1)
+    t.records.tie(units, np.repeat(groups[:, 0], groups.shape[1]))
+    for tensor in (weight, bias):
+        _follow(t, tensor, units, "parameters")
+    return torch.from_numpy(units).reshape([1, -1] + [1] * (out.ndim - 2))
 
 
 def _attention(t: Tracing, out: Any, *args: Any, **kwargs: Any) -> None:
@@ -140,6 +199,9 @@ LAYER_RULES: dict[Any, Callable[..., Tensor | None]] = {
     torch.conv1d: _convolution,
     torch.conv2d: _convolution,
     torch.conv3d: _convolution,
+    torch.conv_transpose1d: _transposed,
+    torch.conv_transpose2d: _transposed,
+    torch.conv_transpose3d: _transposed,
     functional.linear: _linear,
     functional.batch_norm: _per_channel_norm,
     functional.instance_norm: _per_channel_norm,
@@ -147,6 +209,7 @@ LAYER_RULES: dict[Any, Callable[..., Tensor | None]] = {
     functional.layer_norm: _layer_norm,
     torch.layer_norm: _layer_norm,
     functional.group_norm: _group_norm,
+    torch.group_norm: _group_norm,
     functional.scaled_dot_product_attention: _attention,
     functional.multi_head_attention_forward: _attention,
     torch._native_multi_head_attention: _attention,

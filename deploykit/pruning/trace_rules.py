@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from deploykit.pruning.records import Tracing, compressed, expanded
+from deploykit.pruning.records import Tracing, compressed, constant_along, expanded
 
 Rule = Callable[[Tracing, Any, Any, Any, Any], None]
 
@@ -17,34 +18,45 @@ Rule = Callable[[Tracing, Any, Any, Any, Any], None]
 POINTWISE = frozenset([
     "relu", "relu_", "relu6", "hardtanh", "hardtanh_", "hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_",
     "sigmoid", "sigmoid_", "silu", "silu_", "gelu", "elu", "elu_", "leaky_relu", "leaky_relu_", "mish", "mish_",
-    "softplus", "tanh", "tanh_", "clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh", "dropout",
-    "native_dropout", "add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "clamp", "clamp_", "clamp_min",
+    "softplus", "tanh", "tanh_", "_prelu_kernel", "clone", "detach", "alias", "contiguous", "_to_copy", "lift_fresh",
+    "dropout", "native_dropout", "add", "add_", "sub", "sub_", "mul", "mul_", "div", "div_", "clamp", "clamp_", "clamp_min",
     "clamp_max", "pow",
 ])  # fmt: skip
 MOVING = frozenset([
     "view", "_unsafe_view", "reshape", "_reshape_alias", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand",
-    "slice", "select", "split", "split_with_sizes", "unbind", "flip", "narrow",
+    "slice", "select", "split", "split_with_sizes", "unbind", "flip", "roll", "narrow",
 ])  # fmt: skip
 ALONG_CHANNELS = frozenset([
     "view", "_unsafe_view", "reshape", "_reshape_alias", "slice", "select", "split", "split_with_sizes", "unbind",
-    "flip",
+    "flip", "roll",
 ])  # fmt: skip
-POOLING = frozenset([
-    "max_pool2d", "max_pool2d_with_indices", "avg_pool2d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d",
-    "adaptive_max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d", "reflection_pad2d",
-    "replication_pad2d",
+# Each channel's plane to another plane; the digit in the name says of how many last dimensions.
+SPATIAL = re.compile(
+    r"_?(max_pool|avg_pool|adaptive_avg_pool|adaptive_max_pool|reflection_pad|replication_pad|"
+    r"upsample_(nearest|nearest_exact|linear|bilinear|bicubic|trilinear))(?P<dims>[123])d(_with_indices|_aa)?"
+)
+REDUCING = frozenset([
+    "mean", "sum", "prod", "amax", "amin", "aminmax", "max", "min", "argmax", "argmin", "median", "std", "std_mean", "var",
+    "var_mean", "logsumexp", "linalg_vector_norm", "norm",
 ])  # fmt: skip
-REDUCING = frozenset(["mean", "sum", "amax", "amin", "max", "min"])
+ALONG = frozenset([
+    "_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "sort",
+    "argsort", "topk",
+])  # fmt: skip
 VIEWS = frozenset(["view", "_unsafe_view", "reshape", "_reshape_alias"])
 
 
 def rule_for(func: Any) -> Rule:
     """The rule of an operator overload; an unknown one fixes all that it touches."""
     name = func.overloadpacket.__name__
-    if name in POOLING:
-        return _pooling
-    if name in REDUCING and "dim" in func._overloadname:
+    if SPATIAL.fullmatch(name):
+        return _spatial
+    if _takes_dim(func) and name in REDUCING:
         return _reducing
+    if _takes_dim(func) and name in ALONG:
+        return _along
+    if name == "glu":
+        return _glu
     if name in MOVING:
         return _moving
     if name == "cat":
@@ -56,6 +68,19 @@ def rule_for(func: Any) -> Rule:
     if name in POINTWISE or torch.Tag.pointwise in func.tags:
         return _pointwise
     return _unknown
+
+
+def _takes_dim(func: Any) -> bool:
+    return any(argument.name == "dim" for argument in func._schema.arguments)
+
+
+def _dims(func: Any, args: Any, kwargs: Any) -> list[int]:
+    """The dimensions that an operator works along, ascending; all of them where it names none."""
+    at = next(i for i, argument in enumerate(func._schema.arguments) if argument.name == "dim")
+    given = args[at] if at < len(args) else kwargs.get("dim", func._schema.arguments[at].default_value)
+    rank = args[0].ndim
+    dims = [given] if isinstance(given, int) else given or range(rank)
+    return sorted({dim % rank for dim in dims}) if rank else []
 
 
 def _tensors(values: Any) -> list[Tensor]:
@@ -144,9 +169,11 @@ def _stack(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     _give(t, result, compressed(func(whole, *args[1:], **kwargs)))
 
 
-def _pooling(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+def _spatial(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
     labels = t.get(args[0])
-    if any(extent > 1 for extent in labels.shape[-2:]):
+    found = SPATIAL.fullmatch(func.overloadpacket.__name__)
+    assert found is not None  # which is why this rule was chosen
+    if any(extent > 1 for extent in labels.shape[-int(found["dims"]) :]):
         _unknown(t, func, result, args, kwargs)
     else:
         _give(t, result, labels)
@@ -165,15 +192,30 @@ def _padding(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None
 
 
 def _reducing(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    """Sums, extremes and spreads over what is no channel."""
     source = args[0]
     labels = t.get(source)
-    given = args[1] if len(args) > 1 else kwargs.get("dim")
-    dims = range(source.ndim) if given is None else [given] if isinstance(given, int) else given or range(source.ndim)
-    dims = sorted({dim % source.ndim for dim in dims})
-    if any(labels.shape[dim] > 1 for dim in dims):
+    dims = _dims(func, args, kwargs)
+    if not constant_along(labels, dims):
         _unknown(t, func, result, args, kwargs)
         return
     if _tensors(result)[0].ndim < source.ndim:
         for dim in reversed(dims):
             labels = labels.squeeze(dim)
     _give(t, result, labels)
+
+
+def _along(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    """Each line along a dimension becomes another line: a softmax over the pixels, a sorted one."""
+    labels = t.get(args[0])
+    if constant_along(labels, _dims(func, args, kwargs)):
+        _give(t, result, labels)
+    else:
+        _unknown(t, func, result, args, kwargs)
+
+
+def _glu(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    """A · sigmoid(b) of the two halves of a dimension: a channel goes with its gate."""
+    value, gate = expanded(t.get(args[0]), args[0].shape).chunk(2, _dims(func, args, kwargs)[0])
+    t.records.tie(value.numpy().ravel(), gate.numpy().ravel())
+    _give(t, result, compressed(value))

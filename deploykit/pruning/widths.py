@@ -51,9 +51,13 @@ def ladder(group: Group, round_to: Literal["auto"] | int, least: float = 0.0, wi
     ``round_to``: multiple that widths keep. ``least``: fraction of the width that must stay. ``wide``: from how many
     channels on ``auto`` rounds to 16.
     """
-    width = group.width
-    step = (16 if width >= wide else 8 if width >= 16 else 4 if width >= 8 else 1) if round_to == "auto" else round_to
-    step = math.lcm(step, group.block_count)
+    width, channels = group.width, group.width * group.rows
+    step = (
+        (16 if channels >= wide else 8 if channels >= 16 else 4 if channels >= 8 else 1)
+        if round_to == "auto"
+        else round_to
+    )
+    step = math.lcm(math.lcm(step, group.rows) // group.rows, group.block_count)
     found = [one for one in range(step, width, step) if one >= least * width]
     return Ladder((*found, width))
 

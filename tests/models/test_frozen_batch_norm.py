@@ -18,10 +18,9 @@ from deploykit.models import arch_text, build, count, load_model, parse_arch, sa
 from deploykit.models.batch_norm import BatchNorm
 from deploykit.pruning.check_graph import prunable_graph, some_atoms
 from deploykit.pruning.importance import Given, channel_scores
-from deploykit.pruning.surgery import remove
+from deploykit.pruning.surgery import mask, remove
 from deploykit.training.modes import train_mode
 from tests.models.frozen_net import frozen, ordinary
-from tests.pruning.zeroed import zero_consumers
 
 ARCH = "tests.models.frozen_net:frozen"
 X = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -72,7 +71,7 @@ def test_it_is_pruned_like_the_ordinary_network(built: nn.Module) -> None:
     np.testing.assert_allclose(gammas[0], built.bn1.weight.abs().numpy())
     removed = some_atoms(graph, graph.groups, seed=0)
     zeroed = build(ARCH, allow_code=True).eval()
-    zero_consumers(zeroed, graph, removed)
+    mask(zeroed, graph, removed)
     remove(built, graph, removed)
     with torch.no_grad():
         torch.testing.assert_close(built(X), zeroed(X), rtol=1e-4, atol=1e-5)

@@ -143,7 +143,98 @@ class Looking(nn.Module):
         return self.fc(functional.relu(self.a(x)).mean((2, 3)))
 
 
-NETS = {one.__name__: one for one in (Plain, Residual, Depthwise, Scaled, Shared, Shuffled, Rigid, Normed, Looking)}
+class Followed(nn.Module):
+    """What acts on each channel alone: PReLU, resizing, extremes and spreads over pixels, a softmax over them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.slope = nn.Conv2d(3, 16, 3, padding=1), nn.PReLU(16)
+        self.one, self.b = nn.PReLU(), nn.Conv2d(16, 24, 3, padding=1)
+        self.fc = nn.Linear(24 * 7, 5)
+        nn.init.uniform_(self.slope.weight, -1, 1)
+
+    def forward(self, x):
+        x = self.b(self.one(torch.roll(self.slope(self.a(x)), 3, dims=2)))
+        x = functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+        x = functional.interpolate(x, size=(6, 6), mode="nearest-exact").flatten(2)
+        spread, mean = torch.std_mean(x, dim=-1)
+        found = [x.amax(-1), x.amin(-1), spread, mean, x.var(-1), (x * x.softmax(-1)).sum(-1), x.norm(dim=-1)]
+        return self.fc(torch.cat(found, 1))
+
+
+class Transposed(nn.Module):
+    """Transposed convolutions: plain, grouped, depthwise with two outputs an input; a skip over them."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.up = nn.Conv2d(3, 16, 2, stride=2), nn.ConvTranspose2d(16, 24, 2, stride=2)
+        self.bn = nn.BatchNorm2d(24)
+        self.grouped = nn.ConvTranspose2d(24, 16, 3, stride=2, padding=1, output_padding=1, groups=4)
+        self.deep = nn.ConvTranspose2d(16, 32, 3, padding=1, groups=16)
+        self.skip, self.fc = nn.Conv2d(3, 32, 1), nn.Linear(32, 5)
+
+    def forward(self, x):
+        y = self.deep(functional.relu(self.grouped(functional.relu(self.bn(self.up(self.a(x)))))))
+        return self.fc((functional.avg_pool2d(y, 2) + self.skip(x)).relu().mean((2, 3)))
+
+
+class Grouped(nn.Module):
+    """GroupNorms over four and eight channels on a residual stream, one of a group a channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.first = nn.Conv2d(3, 32, 3, padding=1), nn.GroupNorm(8, 32)
+        self.b, self.inner = nn.Conv2d(32, 24, 3, padding=1), nn.GroupNorm(24, 24)
+        self.c, self.last = nn.Conv2d(24, 32, 3, padding=1), nn.GroupNorm(4, 32)
+        self.fc = nn.Linear(32, 5)
+        for norm in (self.first, self.inner, self.last):
+            nn.init.normal_(norm.weight)
+            nn.init.normal_(norm.bias)
+
+    def forward(self, x):
+        x = functional.relu(self.first(self.a(x)))
+        x = x + self.last(self.c(functional.relu(self.inner(self.b(x)))))
+        return self.fc(functional.relu(x).mean((2, 3)))
+
+
+class Gated(nn.Module):
+    """A gated linear unit, two outputs in a dictionary, a weight that is used transposed by another function."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.both = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 48, 3, padding=1)
+        self.b, self.fc, self.look = nn.Conv2d(24, 32, 3, padding=1), nn.Linear(16, 5), nn.Conv2d(16, 1, 1)
+        self.code, self.rest = nn.Conv2d(32, 16, 3, padding=1), nn.Linear(32, 3)
+
+    def forward(self, x):
+        x = functional.relu(self.a(x))
+        wide = functional.relu(self.b(functional.glu(self.both(x), 1)))
+        code = functional.relu(self.code(wide))
+        again = functional.conv_transpose2d(code, self.code.weight, padding=1)
+        return {
+            "scores": self.fc(code.mean((2, 3))),
+            "more": (self.look(x), self.rest((wide - again).abs().mean((2, 3)))),
+        }
+
+
+NETS = {
+    one.__name__: one
+    for one in (
+        Plain,
+        Residual,
+        Depthwise,
+        Scaled,
+        Shared,
+        Shuffled,
+        Rigid,
+        Normed,
+        Looking,
+        Followed,
+        Transposed,
+        Grouped,
+        Gated,
+    )
+}
 
 
 def made(name: str) -> nn.Module:

@@ -47,8 +47,7 @@ def row_of(name: str) -> dict[str, Any]:
     from deploykit.config.prune import PruneConfig
     from deploykit.models import build, load_model, parse_arch, save_model
     from deploykit.pruning.check_graph import prunable_graph, some_atoms
-    from deploykit.pruning.surgery import remove
-    from tests.pruning.zeroed import zero_consumers
+    from deploykit.pruning.surgery import mask, remove
 
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -70,7 +69,7 @@ def row_of(name: str) -> dict[str, Any]:
             removed = some_atoms(graph, graph.groups, seed=1)
             pruned, zeroed = copy.deepcopy(module), copy.deepcopy(module)
             remove(pruned, graph, removed)
-            zero_consumers(zeroed, graph, removed)
+            mask(zeroed, graph, removed)
             x = torch.randn(1, 3, *size)
             with torch.inference_mode():
                 expected, got, whole = zeroed(x), pruned(x), module(x)

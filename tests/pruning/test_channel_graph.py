@@ -40,7 +40,23 @@ def test_the_head_stays():
 def test_norms_over_channels_keep_them_and_are_named():
     graph = prunable_graph(made("Normed"), SIZE)
     assert producers(graph) == [("up",)]
-    assert "norm (GroupNorm)" in graph.kept["a"]
+    assert "layer (LayerNorm)" in graph.kept["a"]
+
+
+def test_the_channels_of_a_group_that_is_normed_go_together():
+    graph = prunable_graph(made("Grouped"), SIZE)
+    stream, inner = graph.groups
+    assert stream.producers == ("a", "c")
+    assert (stream.width, stream.rows) == (4, 8)  # the wider of the groups of both norms
+    assert (inner.width, inner.rows) == (24, 1)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 16), nn.GroupNorm(4, 16, affine=False)])
+def test_a_group_norm_whose_width_no_file_could_tell_keeps_its_channels(norm):
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), norm, nn.Conv2d(16, 32, 1), nn.ReLU(), nn.Conv2d(32, 5, 8), nn.Flatten())
+    graph = prunable_graph(net.eval(), SIZE)
+    assert producers(graph) == [("2",)]
+    assert "1 (GroupNorm)" in graph.kept["0"]
 
 
 def test_splits_and_views_that_state_a_width_keep_it(listening):
@@ -73,16 +89,12 @@ def test_the_model_is_not_changed():
 
 
 def test_networks_that_cannot_be_pruned_are_refused():
-    class Two(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a = nn.Conv2d(3, 8, 1)
-
+    class Number(nn.Conv2d):
         def forward(self, x):
-            return self.a(x), x
+            return {"shape": super().forward(x).shape[1]}
 
-    with pytest.raises(BadInput, match="does not return one tensor; got tuple"):
-        prunable_graph(Two(), SIZE)
+    with pytest.raises(BadInput, match="it returns no tensor; got dict"):
+        prunable_graph(Number(3, 8, 1), SIZE)
     with pytest.raises(BadInput, match="no channels that can be removed; got 0: it makes the network's output"):
         prunable_graph(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()), SIZE)
     with pytest.raises(BadInput, match="does not run on pictures of 4×4 pixels"):

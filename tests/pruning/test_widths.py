@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from deploykit.base.errors import BadInput
 from deploykit.pruning.check_graph import prunable_graph
 from deploykit.pruning.importance import Given, channel_scores
-from deploykit.pruning.prune_channels import check_floor, narrow, plan, step_budgets, widths_for
+from deploykit.pruning.prune_channels import check_floor, plan, removal, step_budgets, widths_for
+from deploykit.pruning.surgery import remove
 from deploykit.pruning.widths import Ladder, TooSmall, channels_for, chosen, comparable, ladder, structure
 from tests.pruning.nets import check_used, made
 
@@ -107,5 +108,5 @@ def test_ratios_size_their_layers_alone(resnet):
     import copy
 
     pruned = copy.deepcopy(net)
-    narrow(pruned, graph, how, channel_scores(net, graph, "l2", Given()), widths)
+    remove(pruned, graph, removal(graph, channel_scores(net, graph, "l2", Given()), widths))
     assert pruned.layer3[0].conv1.out_channels == 32

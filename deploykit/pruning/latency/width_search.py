@@ -30,7 +30,8 @@ from deploykit.pruning.importance import Scores
 from deploykit.pruning.latency.cost import LatencyCost, layer_shapes
 from deploykit.pruning.latency.layer_times import BuildPlan, keep_times, known_times, measure_on, open_on, table_file
 from deploykit.pruning.latency.table import LatencyTable
-from deploykit.pruning.prune_channels import Plan, narrow, too_small
+from deploykit.pruning.prune_channels import Plan, removal, too_small
+from deploykit.pruning.surgery import remove
 from deploykit.pruning.widths import TooSmall
 
 TRIES = 8
@@ -195,7 +196,7 @@ class LatencySearch:
 
     def _tried(self, found: Allocation, module: nn.Module, graph: Graph, scores: Scores) -> Try:
         candidate = copy.deepcopy(module)
-        narrow(candidate, graph, self.how, scores, np.array(found.widths, dtype=np.int64))
+        remove(candidate, graph, removal(graph, scores, np.array(found.widths, dtype=np.int64)))
         path = self.scratch / "try.onnx"
         with self._runner(candidate, path) as runner:
             times = self._times({"input": self.base, "pruned": runner})
