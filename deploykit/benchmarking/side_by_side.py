@@ -26,6 +26,7 @@ from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.metrics import load_metrics
 from deploykit.evaluation.score import Scoring, save_logits_of
 from deploykit.latency.measure import Measured, measure
+from deploykit.latency.timed_input import ImageInput
 from deploykit.latency.worker import Opener, Opening, open_timed
 from deploykit.reporting.schema import OTHER_SIDE, Report
 from deploykit.reporting.write import refuse_foreign_pages, write_report
@@ -141,7 +142,8 @@ def _timed(
             "allow_code": config.allow_code,
             "threads": threads,
         }
-        return Opener(open_timed, (spec, images, one.preprocessing, options))
+        assert one.preprocessing is not None
+        return Opener(open_timed, (spec, ImageInput(images, one.preprocessing), options))
 
     openers = {name: opener(name, config.threads) for name in able}
     if not openers:

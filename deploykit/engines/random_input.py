@@ -6,7 +6,9 @@ table, counts and masks that any network takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +22,8 @@ ONLY = ""
 
 def input_shapes(runner: Runner, named: Shapes, batch: int | None = None) -> dict[str, tuple[int, ...]]:
     """The shape of every input: as named, else as declared, its free first dimension ``batch`` images.
+
+    A free size that a shape names holds for every input whose size is called the same.
 
     ``runner``: an open engine; where the file of one image input tells the image's size, it need not be named. ``named``: by
     input; an only input may be called ``""``. ``batch``: None: 1, or what the engine serves best.
@@ -37,20 +41,30 @@ def input_shapes(runner: Runner, named: Shapes, batch: int | None = None) -> dic
             )
         if name not in names:
             raise unknown("input", name, names)
-    best = runner.best_shapes() if batch is None and isinstance(runner, Ranged) else {}
+    best = runner.best_shapes() if isinstance(runner, Ranged) else {}
     known = runner.preprocessing.size if runner.preprocessing is not None and len(names) == 1 else None
-    return {
-        one.name: _contradiction_free(one, named[one.name])
-        if one.name in named
-        else best.get(one.name) or _declared(one, batch or 1, known)
-        for one in runner.inputs
+    found = {one.name: _agreeing(one, named[one.name]) for one in runner.inputs if one.name in named}
+    sizes = {
+        dim: size
+        for one in reversed(runner.inputs)
+        for dim, size in zip(one.shape, found.get(one.name, ()), strict=False)
+        if isinstance(dim, str) and not re.fullmatch(r"dim\d+", dim)  # that one is ours, for a size without a name
     }
+    for one in runner.inputs:
+        if one.name not in named:
+            free = replace(one, shape=tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in one.shape))
+            found[one.name] = _declared(free, batch, known, best.get(one.name))
+    return {name: found[name] for name in names}
 
 
-def _declared(spec: TensorSpec, batch: int, size: tuple[int, int] | None) -> tuple[int, ...]:
+def _declared(
+    spec: TensorSpec, batch: int | None, size: tuple[int, int] | None, best: tuple[int, ...] | None
+) -> tuple[int, ...]:
     dims = list(spec.shape)
-    if dims and isinstance(dims[0], str):
-        dims[0] = batch
+    if dims and isinstance(dims[0], str) and (batch is not None or best is None):
+        dims[0] = batch or 1
+    if best is not None:
+        dims = [served if isinstance(dim, str) else dim for dim, served in zip(dims, best, strict=True)]
     if size is not None and len(dims) == 4:
         first = 1 if spec.layout == "NHWC" else 2
         dims[first : first + 2] = [
@@ -67,7 +81,7 @@ def _declared(spec: TensorSpec, batch: int, size: tuple[int, int] | None) -> tup
     return tuple(int(dim) for dim in dims)
 
 
-def _contradiction_free(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _agreeing(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
     fitting = len(shape) == len(spec.shape) and all(
         isinstance(wanted, str) or dim == wanted for dim, wanted in zip(shape, spec.shape, strict=True)
     )

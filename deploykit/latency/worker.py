@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import pickle
@@ -23,9 +22,9 @@ from deploykit.latency.power import Meters, gpu
 if TYPE_CHECKING:
     import numpy as np
 
-    from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.runner import Runner
     from deploykit.base.spec import Spec
+    from deploykit.latency.timed_input import TimedInput
 
 
 class Facts(TypedDict, total=False):
@@ -60,7 +59,7 @@ class Opening(TypedDict, total=False):
 class Subject(Protocol):
     """One variant inside its worker process. It is made with its libraries imported, but loads later.
 
-    Calls are named ``compute`` and ``end_to_end``; ``compute/8`` is one of eight pictures instead of the usual number.
+    Calls are named ``compute`` and ``end_to_end``; ``compute/8`` is one of eight images instead of the usual number.
     """
 
     def load(self) -> None:
@@ -223,15 +222,15 @@ class TimedRunner:
     """One artifact on its target; see :class:`deploykit.latency.worker.Subject`.
 
     ``compute`` runs input that already lies in the engine's memory and leaves the answer there. ``end_to_end`` starts
-    from decoded uint8 pictures: preprocessing, the copies in and out, and the run.
+    from what ``source`` is: of images preprocessing, the copies in and out, and the run.
     """
 
-    def __init__(self, spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: Opening) -> None:
+    def __init__(self, spec: Spec, source: TimedInput, options: Opening) -> None:
         from deploykit.engines import engine_of
 
         assert spec.target is not None
         engine_of(spec.target)  # libraries are imported before the cold start is timed
-        self.spec, self.images, self.preprocessing, self.options = spec, images, preprocessing, options
+        self.spec, self.source, self.options = spec, source, options
         self._runner: Runner | None = None
 
     def load(self) -> None:
@@ -248,23 +247,18 @@ class TimedRunner:
 
     def facts(self) -> Facts:
         """The device it computes on, and the only batch it takes."""
-        return {"device": self.runner.device, "fixed_batch": self.runner.inputs[0].fixed_batch}
-
-    def _run(self) -> np.ndarray:
-        from deploykit.data import prepare
-
-        return self.runner(prepare(self.images, self.preprocessing))
+        return {"device": self.runner.device, "fixed_batch": self.source.fixed_batch(self.runner)}
 
     def answer(self) -> np.ndarray:
-        """The first output for the timed pictures."""
-        return self._run()
+        """What it answers to the timed input."""
+        return self.source.end_to_end(self.runner)()
 
     def call(self, name: str) -> Callable[[], object]:
-        """The call ``compute`` or ``end_to_end``; ``compute/8`` for eight pictures, in as many runs as the engine needs."""
+        """The call ``compute`` or ``end_to_end``; ``compute/8`` for eight images, in as many runs as the engine needs."""
         timed, count = split_name(name)
         if timed == "end_to_end":
-            return self._run
-        x, runs = self._input(count)
+            return self.source.end_to_end(self.runner)
+        x, runs = self.source.of(self.runner, count)
         once = bound_call(self.runner, x)
         if runs == 1:
             return once
@@ -281,17 +275,8 @@ class TimedRunner:
         runner = self.runner
         if timed == "end_to_end" or not isinstance(runner, DeviceTimed):
             return None
-        x, runs = self._input(count)
+        x, runs = self.source.of(runner, count)
         return None if runs > 1 else runner.prebound_on_device(x)
-
-    def _input(self, count: int | None) -> tuple[np.ndarray, int]:
-        """The prepared pictures of one run, repeated to fill it, and how many runs ``count`` pictures take."""
-        from deploykit.data import prepare
-
-        count = count or len(self.images)
-        size = self.runner.inputs[0].fixed_batch or count
-        images = list(itertools.islice(itertools.cycle(self.images), size))
-        return prepare(images, self.preprocessing), -(-count // size)
 
     def close(self) -> None:
         """Close the engine."""
@@ -299,10 +284,9 @@ class TimedRunner:
             self._runner.close()
 
 
-def open_timed(spec: Spec, images: list[np.ndarray], preprocessing: Preprocessing, options: Opening) -> TimedRunner:
+def open_timed(spec: Spec, source: TimedInput, options: Opening) -> TimedRunner:
     """The function that a worker calls by name.
 
-    ``spec``: with its target. ``images``: uint8 ``[H, W, 3]``, one batch. ``options``: keyword arguments of
-    ``open_runner``.
+    ``spec``: with its target. ``source``: of what it is timed with. ``options``: keyword arguments of ``open_runner``.
     """
-    return TimedRunner(spec, images, preprocessing, options)
+    return TimedRunner(spec, source, options)

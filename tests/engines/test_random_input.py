@@ -29,6 +29,7 @@ def test_a_graph_of_four_unlike_inputs_runs_is_bound_and_told_layer_by_layer(tmp
     path = pair_net(tmp_path / "pair.onnx")
     with open_runner(path, threads=1) as plain, open_runner(f"{path}@{target}", threads=1) as runner:
         shapes = input_shapes(runner, NAMED, 2)
+        assert input_shapes(runner, NAMED) == shapes  # both are of one batch
         assert shapes == {"left": (2, 3, 8, 8), "right": (2, 3, 5, 12), "mask": (2, 1), "row": (2,)}
         assert rows_of(shapes) == 2
         seen = []
