@@ -15,8 +15,9 @@ from deploykit.base.spec import Spec, parse_spec
 from deploykit.config.keywords import by_keywords
 from deploykit.config.verify import VerifyConfig
 from deploykit.evaluation.compare_runners import BATCHES, class_order, parity_of, say_preprocessing
+from deploykit.evaluation.judge import Bars, Verdict, judge, settles
+from deploykit.evaluation.judging_images import pictures_of_pair
 from deploykit.evaluation.parity import Parity
-from deploykit.evaluation.split_images import pictures_of_pair
 from deploykit.exporting.bisect import Parting, worst_parting
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
@@ -33,7 +34,8 @@ class VerifyResult(Result):
         verified_on: ``data``, ``samples`` or ``synthetic``.
         parting: the first layer where they part, where that was asked for and they do.
         bisected: whether it was looked for.
-        worst: the pictures that differ most, with file names where they have any.
+        worst: the images that differ most, with file names where they have any.
+        verdict: of the one judge.
     """
 
     reference: str
@@ -43,11 +45,22 @@ class VerifyResult(Result):
     parting: Parting | None
     bisected: bool
     worst: tuple[Mapping[str, Any], ...]
+    verdict: Verdict
 
     @property
     def ok(self) -> bool:
-        """Whether parity holds."""
-        return self.parity.ok
+        """Whether the candidate may be used in place of the reference."""
+        return self.verdict.ok
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``unsure`` or ``failed``."""
+        return self.verdict.status
+
+    @property
+    def exit_code(self) -> int:
+        """0 ok or accepted, 1 failed, 3 unsure."""
+        return self.verdict.exit_code
 
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
@@ -55,6 +68,7 @@ class VerifyResult(Result):
             "reference": self.reference,
             "candidate": self.candidate,
             "verified_on": self.verified_on,
+            "verdict": self.verdict.to_dict(),
             "parity": self.parity.to_dict(),
             **self.parity.details(),
             "worst": list(self.worst),
@@ -65,8 +79,8 @@ class VerifyResult(Result):
         """For people."""
         one = self.parity
         lines = [
-            f"{self.candidate} against {self.reference}: {'parity holds' if one.ok else 'PARITY FAILS'} "
-            f"({one.precision}, {one.n} pictures, {self.verified_on})"
+            f"{self.candidate} against {self.reference}: {self.verdict.headline()} "
+            f"({one.precision}, {one.n} images of {self.verdict.split})"
         ]
         if one.identical:
             lines.append("  identical in every number")
@@ -88,8 +102,10 @@ class VerifyResult(Result):
         for part in one.by_batch:
             quality = "identical" if part.identical else f"SNR {_shown_db(part.snr_db)}"
             lines.append(f"  batch {part.batch}: {quality}, {part.n} pictures, {'ok' if part.ok else 'FAILS'}")
-        lines += [f"  why: {reason}" for reason in one.reasons]
-        lines += [f"  worst: {_picture(entry)}" for entry in self.worst] if not one.ok else []
+        if (sure := self.verdict.confident) is not None:
+            lines.append(f"  answers: {sure.kept} of {sure.n} that the reference is sure of are kept{sure.interval()}")
+        lines += [f"  why: {reason}" for reason in self.verdict.reasons]
+        lines += [f"  worst: {_picture(entry)}" for entry in self.worst] if self.status != "ok" else []
         if self.parting is not None:
             lines.append(f"  {self.parting.line()}")
         elif self.bisected:
@@ -114,7 +130,7 @@ def verify(
         progress: where it shows.
 
     Returns:
-        The answer; ``ok`` says whether parity holds.
+        The answer; ``status`` says whether they compute the same.
 
     Raises:
         BadInput: a file cannot be read, the outputs do not fit one another, there are no pictures.
@@ -131,23 +147,28 @@ def verify(
         columns = class_order(one, other, progress)
         say_preprocessing(one, other, progress)
         pictures = pictures_of_pair(specs, (one, other), config, progress)
+        precision, bars = (
+            config.precision or other.precision,
+            Bars(config.min_agreement, config.min_snr_db, accept=config.accept),
+        )
         parity = parity_of(
             one,
             other,
             pictures.images,
             config.batches,
-            config.precision or other.precision,
+            precision,
             progress,
             name=specs[0].name,
             columns=columns,
+            until=settles(precision, bars) if config.split is None else None,
         )
+        verdict = judge(parity, parity.answers, precision, bars, split=pictures.shown)
         parting = None
         if config.bisect and not parity.ok:
             parting = worst_parting(specs, (one, other), pictures, parity, config, progress)
     worst = tuple({**entry, "file": pictures.file(entry["index"])} for entry in parity.worst)
-    return VerifyResult(
-        str(specs[0]), str(specs[1]), parity, pictures.source, parting, config.bisect and not parity.ok, worst
-    )
+    bisected = config.bisect and not parity.ok
+    return VerifyResult(str(specs[0]), str(specs[1]), parity, pictures.source, parting, bisected, worst, verdict)
 
 
 def _spec(text: Spec | Path | str) -> Spec:

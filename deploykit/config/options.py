@@ -33,6 +33,16 @@ Shapes = Annotated[
 ]
 AllowCode = Annotated[bool, Field(description="Let module:… names in a recipe or file run.")]
 SkipBroken = Annotated[bool, Field(description="Leave out pictures that cannot be read, naming them.")]
+MinAgreement = Annotated[
+    float | None,
+    Field(
+        ge=0,
+        le=1,
+        description="Share of the answers that the original is sure of which must be kept; default: 0.9 of int8 and fp8.",
+    ),
+]
+MinSnrDb = Annotated[float | None, Field(description="SNR that must be reached in dB; default: by the precision.")]
+Accept = Annotated[bool, Field(description="Take what is unsure or failed too: exit 0; the status stays.")]
 Level = Annotated[float, Field(gt=0.5, lt=1, description="Level of all intervals.")]
 Metrics = Annotated[
     tuple[str, ...],

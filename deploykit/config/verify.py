@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field
 from deploykit.config.command import Argument, Command
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
-from deploykit.config.options import AllowCode, Device, Seed, Size, Split, Threads, data_help
+from deploykit.config.options import Accept, AllowCode, Device, MinAgreement, MinSnrDb, Seed, Size, Threads, data_help
 
 
 class VerifyConfig(Config):
@@ -21,14 +21,25 @@ class VerifyConfig(Config):
     precision: Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8"] | None = Field(
         default=None, description="Whose budget applies; default: the second artifact's."
     )
-    bisect: bool = Field(default=False, description="On a failure find the first layer where they part.")
+    min_agreement: Annotated[MinAgreement, Panel("Bars")] = None
+    min_snr_db: Annotated[MinSnrDb, Flag("--min-snr-db")] = None
+    accept: Accept = False
+    bisect: Annotated[bool, Panel("Search")] = Field(
+        default=False, description="On a failure find the first layer where they part."
+    )
     data: Annotated[str | None, Panel("Data")] = Field(
         default=None,
         description=data_help("Compare on this, instead of either file's own samples or else synthetic pictures"),
     )
-    split: Split = "test"
+    split: Literal["train", "select", "test"] | None = Field(
+        default=None,
+        description="Of the data; default: train without what the second artifact was calibrated on, then select.",
+    )
     images: Annotated[int, Flag(old="--limit")] = Field(
-        default=256, ge=1, description="Images at most.", validation_alias=AliasChoices("images", "limit")
+        default=1024,
+        ge=1,
+        description="Images at most; fewer are run where they settle it.",
+        validation_alias=AliasChoices("images", "limit"),
     )
     require_real: bool = Field(default=False, description="Refuse synthetic pictures.")
     seed: Seed = 0
@@ -39,7 +50,7 @@ class VerifyConfig(Config):
 
 
 COMMAND = Command(
-    "Tell whether two artifacts compute the same: exit 0 where parity holds, 1 where it does not.",
+    "Tell whether two artifacts compute the same: exit 0 where they do, 1 where they do not, 3 where more images are needed.",
     VerifyConfig,
     (
         Argument("reference", "What is right: [NAME=]PATH[@TARGET[:key=value,…]]."),

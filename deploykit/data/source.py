@@ -62,10 +62,14 @@ class Split:
     @cached_property
     def sha256(self) -> str:
         """Over the hashes and labels of the split's pictures, in order."""
-        hashes = self._store.hashes(self._progress)[self._indices]
         return combined_sha256(
-            f"{one.decode()}:{label}" for one, label in zip(hashes.tolist(), self.labels.tolist(), strict=True)
+            f"{one.decode()}:{label}" for one, label in zip(self.hashes.tolist(), self.labels.tolist(), strict=True)
         )
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """``S64`` ``[n]``: hex sha256 of each image."""
+        return self._store.hashes(self._progress)[self._indices]
 
     def chosen(
         self, limit: int | None = None, order: Order = "spread", seed: int | np.random.Generator = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Ranged, Runner, fed_batch
+from deploykit.evaluation.confident_answers import Answers
+from deploykit.evaluation.judging_images import LOOKS
 from deploykit.evaluation.parity import Parity
 from deploykit.evaluation.parity_meter import ParityMeter
 
@@ -28,6 +31,7 @@ def parity_of(
     *,
     name: str = "eager",
     columns: Sequence[int] | None = None,
+    until: Callable[[Answers | None], bool] | None = None,
 ) -> Parity:
     """Compare two runners on the same pictures, each with its own preprocessing.
 
@@ -37,7 +41,8 @@ def parity_of(
     ``reference``: what is right. ``candidate``: what is judged; that it does not run at a batch size is a failed
     answer, not an error. ``images``: uint8 ``[H, W, 3]`` each, of any size. ``batches``: batch sizes of the candidate.
     ``precision``: whose budget applies. ``name``: of the reference, for the report. ``columns``: order of the
-    candidate's classes that gives the reference's, or None.
+    candidate's classes that gives the reference's, or None. ``until``: asked after :data:`LOOKS` images whether these
+    are enough (:func:`deploykit.evaluation.judge.settles`).
 
     Raises:
         BadInput: no pictures, a batch below 1, different outputs, no preprocessing.
@@ -49,8 +54,8 @@ def parity_of(
     ways = preprocessings(reference, candidate)
     group, failed = max(sizes), set[int]()
     with progress.task("verify", total=len(images), unit="images") as task:
-        for first in range(0, len(images), group):
-            part = images[first : first + group]
+        for first, last in _parts(len(images), group):
+            part = images[first:last]
             expected = _run(reference, prepared(part, ways[0]), fed_batch(reference, group) or group)
             given = prepared(part, ways[1])
             for batch in sizes:
@@ -62,7 +67,16 @@ def parity_of(
                 ):
                     failed.add(batch)
             task.advance(len(part))
+            if until is not None and last in LOOKS and until(meter.answers):
+                break
     return meter.result()
+
+
+def _parts(n: int, size: int) -> Iterator[tuple[int, int]]:
+    """``size`` images at a time, and a new start at each look: what is decided there must not depend on the batch size."""
+    ends = [0, *(look for look in LOOKS if look < n), n]
+    for low, high in pairwise(ends):
+        yield from ((first, min(first + size, high)) for first in range(low, high, size))
 
 
 def usable_batches(batches: Sequence[int], candidate: Runner, progress: Progress = SILENT) -> tuple[int, ...]:

@@ -28,7 +28,6 @@ class Answers:
             ``TIE_RATIO`` times the row's RMS, which another order of fp32 additions may move.
         confident: images whose top-1 probability by the reference is at least ``CONFIDENT``.
         kept: of these, with the same answer or a tie.
-        split: whose images, where that is known.
     """
 
     n: int = 0
@@ -36,11 +35,9 @@ class Answers:
     ties: int = 0
     confident: int = 0
     kept: int = 0
-    split: str | None = None
 
     def __add__(self, more: Answers) -> Answers:
-        counts = (getattr(self, name) + getattr(more, name) for name in ("n", "same", "ties", "confident", "kept"))
-        return Answers(*counts, split=self.split)
+        return Answers(**{name: count + getattr(more, name) for name, count in vars(self).items()})
 
     @property
     def changed(self) -> int:
@@ -48,14 +45,14 @@ class Answers:
         return self.n - self.same - self.ties
 
 
-def answers_of(reference: np.ndarray, candidate: np.ndarray, split: str | None = None) -> Answers:
+def answers_of(reference: np.ndarray, candidate: np.ndarray) -> Answers:
     """Count over some images.
 
     ``reference``: logits or probabilities ``[N, C]`` of what is right. ``candidate``: of what is judged, the same shape.
     A row with a number that is not finite on the candidate's side has changed, on the reference's side too.
     """
     if not len(reference):
-        return Answers(split=split)
+        return Answers()
     known = np.isfinite(reference).all(axis=1)
     whole = known & np.isfinite(candidate).all(axis=1)
     exact = np.where(known[:, None], np.asarray(reference, np.float64), 0.0)
@@ -70,5 +67,4 @@ def answers_of(reference: np.ndarray, candidate: np.ndarray, split: str | None =
         ties=int(tie.sum()),
         confident=int(sure.sum()),
         kept=int((sure & (same | tie)).sum()),
-        split=split,
     )

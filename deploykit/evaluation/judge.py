@@ -5,17 +5,20 @@
 * int8 and fp8 are judged by the confident answers kept as well (:mod:`deploykit.evaluation.confident_answers`): at least
   ``LEAST_KEPT`` of them, by the exact interval of the share. All of it above the bar: ok; all below: failed; else, or with
   fewer than ``FEW_CONFIDENT`` confident images: unsure. Networks without answers are judged by SNR alone.
+* It is looked at ``LOOKS`` times, and no further images are run once it is settled; the intervals hold together at
+  ``LEVEL`` (Bonferroni).
 * ``Bars`` set the bars by hand. What stands against one of them with confidence has failed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from deploykit.evaluation.confident_answers import Answers
+from deploykit.evaluation.judging_images import LOOKS
 from deploykit.evaluation.parity import Parity
 from deploykit.evaluation.snr import Figure, budget_of, too_small
 from deploykit.stats.proportions import clopper_pearson
@@ -24,6 +27,7 @@ Status = Literal["ok", "unsure", "failed"]
 LEAST_KEPT = 0.90
 FEW_CONFIDENT = 30
 LEVEL = 0.95
+EACH = 1 - (1 - LEVEL) / len(LOOKS)
 BY_ANSWERS = ("int8", "fp8")
 """Precisions that are judged by answers too; the others only where ``Bars`` name a share."""
 _MOST_MORE = 100_000
@@ -65,6 +69,10 @@ class Share:
     share: float | None
     low: float | None
     high: float | None
+
+    def interval(self) -> str:
+        """For people."""
+        return "" if self.low is None else f" ({self.share:.3f}, interval {self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -113,21 +121,30 @@ class Verdict:
         """JSON-able, for manifests, reports and ``--json``; :func:`verdict_of` reads it back."""
         return asdict(self)
 
+    def headline(self) -> str:
+        """The status, for people; what is not ok stands out."""
+        return (self.status if self.status == "ok" else self.status.upper()) + (", accepted" if self.accepted else "")
+
     def line(self) -> str:
-        """In one line, for people."""
-        shown = self.status + (", accepted" if self.accepted else "")
-        parts = [one.told() for one in self.figures if one.kind == "snr_db"]
+        """In one line, for people: status, figures, whose images, and why."""
+        parts = [one.told() for one in self.figures if one.kind == "snr_db"] or ["identical"]
         if self.confident is not None and self.confident.n:
             parts.append(f"{self.confident.kept} of {self.confident.n} confident answers kept")
         if self.agreement is not None:
             parts.append(f"{self.agreement.kept} of all {self.agreement.n}")
         where = f" on {self.images} images" + (f" of {self.split}" if self.split else "")
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"{shown} ({', '.join(parts) or 'identical'}{where}){why}"
+        return f"{self.headline()} ({', '.join(parts)}{where}){why}"
 
 
 def judge(
-    parity: Parity, answers: Answers | None, precision: str, bars: Bars = Bars(), *, drop: Drop | None = None
+    parity: Parity,
+    answers: Answers | None,
+    precision: str,
+    bars: Bars = Bars(),
+    *,
+    drop: Drop | None = None,
+    split: str | None = None,
 ) -> Verdict:
     """Judge what was measured.
 
@@ -137,6 +154,7 @@ def judge(
         precision: whose budget applies.
         bars: set by hand.
         drop: of accuracy, where it was measured.
+        split: whose images these were.
 
     Raises:
         BadInput: an unknown precision.
@@ -152,7 +170,7 @@ def judge(
         confident=None if answers is None else _share(answers.kept, answers.confident),
         drop=drop,
         images=parity.n,
-        split=None if answers is None else answers.split,
+        split=split,
     )
     return judged_again(seen, bars)
 
@@ -198,19 +216,22 @@ def verdict_of(fields: Mapping[str, Any]) -> Verdict:
     return Verdict(**{**fields, **read, "figures": tuple(Figure(**one) for one in fields["figures"])})
 
 
-def settled(answers: Answers, bars: Bars, precision: str) -> bool:
-    """Whether more images would change nothing: the interval lies on one side of the bar."""
+def settles(precision: str, bars: Bars) -> Callable[[Answers | None], bool]:
+    """Tells of answers so far whether more images would change nothing: the interval lies on one side of the bar."""
     least = bars.min_agreement if bars.min_agreement is not None else LEAST_KEPT if precision in BY_ANSWERS else None
-    return least is None or _by_answers(_share(answers.kept, answers.confident), least)[0] != "unsure"
+
+    def settled(answers: Answers | None) -> bool:
+        if least is None or answers is None:
+            return True
+        return _by_answers(_share(answers.kept, answers.confident), least)[0] != "unsure"
+
+    return settled
 
 
 def _by_answers(confident: Share, least: float) -> tuple[Status, str]:
     if confident.n < FEW_CONFIDENT or confident.low is None or confident.high is None:
         return "unsure", f"only {confident.n} images whose answer the original is sure of, {FEW_CONFIDENT} are needed"
-    told = (
-        f"{confident.kept} of {confident.n} confident answers are kept ({confident.share:.3f}, {LEVEL:.0%} interval "
-        f"{confident.low:.3f} to {confident.high:.3f})"
-    )
+    told = f"{confident.kept} of {confident.n} confident answers are kept{confident.interval()}"
     if confident.high < least:
         return "failed", f"{told}, expected at least {least:g}"
     return ("ok", told) if confident.low >= least else ("unsure", f"{told}, which may be less than {least:g}")
@@ -219,7 +240,7 @@ def _by_answers(confident: Share, least: float) -> tuple[Status, str]:
 def _share(kept: int, n: int) -> Share:
     if not n:
         return Share(0, 0, None, None, None)
-    low, high = clopper_pearson(kept, n, LEVEL)
+    low, high = clopper_pearson(kept, n, EACH)
     return Share(n, kept, kept / n, low, high)
 
 
@@ -227,10 +248,10 @@ def _more_images(confident: Share, least: float, images: int) -> int | None:
     """How many more would settle it if the share stays as it is; None where no number of them is likely to."""
     if not confident.n or confident.share is None:
         return None
-    rate = confident.n / images
+    share, rate = confident.share, confident.n / images
 
     def told(n: int) -> bool:
-        return n >= FEW_CONFIDENT and _by_answers(_share(round(confident.share * n), n), least)[0] != "unsure"
+        return n >= FEW_CONFIDENT and _by_answers(_share(round(share * n), n), least)[0] != "unsure"
 
     low, high = confident.n, 2 * confident.n
     while not told(high):

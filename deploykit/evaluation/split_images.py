@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +12,6 @@ from deploykit.base.artifact import artifact_sha256, read_manifest
 from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Runner
-from deploykit.base.spec import Spec
-
-if TYPE_CHECKING:
-    from deploykit.config.verify import VerifyConfig
 
 SYNTHETIC_BYTES = 8 * 3 * 224 * 224
 
@@ -27,12 +21,18 @@ class Pictures:
     """Pictures and where they come from.
 
     ``images``: uint8 ``[H, W, 3]`` each. ``source``: ``data``, ``samples`` or ``synthetic``. ``files``: file names
-    where they have any.
+    where they have any. ``split``: of the data, where they are of data; else as ``source``.
     """
 
     images: Sequence[np.ndarray]
     source: str
     files: tuple[str | None, ...] = ()
+    split: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Whose images they are, for people."""
+        return self.split or self.source
 
     def file(self, index: int) -> str | None:
         """The file name of one picture, or None."""
@@ -67,7 +67,7 @@ def pictures_for(
         chosen = part.chosen(limit).tolist()
         if not chosen:
             raise BadInput(f"{data} has no pictures in its split {split!r}", fix="Choose another --data or split.")
-        return Pictures([part.image(i) for i in chosen], "data", tuple(_name(part.file_name(i)) for i in chosen))
+        return Pictures([part.image(i) for i in chosen], "data", tuple(_name(part.file_name(i)) for i in chosen), split)
     if samples is not None and len(samples):
         return Pictures(list(samples[:limit]), "samples")
     if require_real:
@@ -107,30 +107,3 @@ def samples_of(path: Path) -> np.ndarray | None:
             return None
         path = parent
     return None
-
-
-def pictures_of_pair(
-    specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig, progress: Progress
-) -> Pictures:
-    """The pictures that two open artifacts are compared on: of the data, else the samples of either, else synthetic.
-
-    Raises:
-        BadInput: neither says its input size, or there are no such pictures.
-    """
-    known = [runner.preprocessing for runner in runners if runner.preprocessing is not None]
-    if not known:
-        raise BadInput("neither artifact says its input size", fix="Name it with --size.")
-    samples = None
-    if config.data is None:
-        samples = next((found for spec in specs if (found := samples_of(spec.path)) is not None), None)
-    return pictures_for(
-        data=config.data,
-        samples=samples,
-        size=known[0].size,
-        limit=config.images,
-        seed=config.seed,
-        require_real=config.require_real,
-        split=config.split,
-        allow_code=config.allow_code,
-        progress=progress,
-    )

@@ -44,7 +44,7 @@ def test_no_parity_is_exit_1_with_the_worst_pictures_and_the_layer(files: tuple[
     bad = faulty(files[1])
     done = CliRunner().invoke(app, ["verify", files[0], bad, "--bisect"])
     assert done.exit_code == 1
-    assert "PARITY FAILS" in done.stdout
+    assert ": FAILED (fp32" in done.stdout
     assert "worst: picture" in done.stdout
     assert "they part at fc/Gemm (Gemm of module fc)" in done.stdout
     as_json = CliRunner().invoke(app, ["verify", files[0], bad, "--json", "--batch", "1", "--batch", "4"])

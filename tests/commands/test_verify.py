@@ -68,7 +68,7 @@ def test_an_export_holds(files: tuple[Path, Path]) -> None:
     assert result.parity.n == 32
     assert [one.batch for one in result.parity.by_batch] == [1, 2, 8]
     assert (result.parity.top1_low or 0) < 1 == result.parity.top1_high
-    assert "parity holds (fp32, 32 pictures, samples)" in result.summary()
+    assert ": ok (fp32, 32 images of samples)" in result.summary()
     json.dumps(result.to_dict(), allow_nan=False)
 
 
@@ -108,7 +108,7 @@ def test_a_perturbed_weight_fails_and_bisect_finds_its_layer(
     assert 20 < result.parting.snr_db < 50
     assert result.parting.snr_before_db is None or result.parting.snr_before_db > 100
     summary = result.summary()
-    assert "PARITY FAILS" in summary
+    assert ": FAILED (fp32" in summary
     assert f"they part at {layer}/Conv (Conv of module {layer})" in summary
     assert "worst: picture" in summary
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deploykit.evaluation.confident_answers import Answers, answers_of
-from deploykit.evaluation.judge import Bars, Drop, Verdict, judge, judged_again, settled, verdict_of
+from deploykit.evaluation.judge import Bars, Drop, Verdict, judge, judged_again, settles, verdict_of
 from deploykit.evaluation.parity_meter import compare
 
 
@@ -44,14 +44,14 @@ def test_as_many_images_more_as_it_says_settle_it() -> None:
     found = verdict(35)
     assert found.more_images is not None
     n = 400 + found.more_images
-    assert settled(Answers(n=n, confident=n, kept=round(n * 365 / 400)), Bars(), "int8")
-    n -= 40
-    assert not settled(Answers(n=n, confident=n, kept=round(n * 365 / 400)), Bars(), "int8")
+    assert settles("int8", Bars())(Answers(n=n, confident=n, kept=round(n * 365 / 400)))
+    n -= 400
+    assert not settles("int8", Bars())(Answers(n=n, confident=n, kept=round(n * 365 / 400)))
 
 
 def test_few_confident_images_cannot_tell() -> None:
     assert verdict(0, 29).status == "unsure"
-    assert verdict(0, 40).status == "ok"
+    assert verdict(0, 60).status == "ok"
     unsure_itself = np.random.default_rng(0).normal(size=(500, 10)) * 0.1
     found = compare(unsure_itself, unsure_itself + 1e-4, "int8")
     told = judge(found, found.answers, "int8")
