@@ -87,7 +87,7 @@ def init(
     name = (
         config.name or re.sub(r"[^A-Za-z0-9._-]+", "-", Path(str(model).replace(":", "-")).stem).strip("-._") or "run"
     )
-    text = recipe_text(seen, output.name, name, config.data, data.classes, size, fits=seen.classes == len(data.classes))
+    text = recipe_text(seen, output.name, name, data.classes, size, config, fits=seen.classes == len(data.classes))
     parse_recipe(text, output.name)
     write_text(output, text)
     notes = (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from deploykit.base.targets import ORT_CPU, WITH_INT8
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
-from deploykit.config.flag import HIDDEN
+from deploykit.config.flag import HIDDEN, Flag
 from deploykit.config.options import AllowCode, Arch, Size, data_help
 
 
@@ -18,6 +19,12 @@ class InitConfig(Config):
     data: str = Field(description=data_help("What it is trained and judged on"))
     name: str | None = Field(
         default=None, description="Of the recipe and its run folder; default: made from the model's."
+    )
+    target: Annotated[str, Flag(choices=WITH_INT8)] = Field(default=ORT_CPU, description="What the variants run on.")
+    goal: Literal["fast", "small", "accurate"] | None = Field(
+        default=None,
+        description="What counts most: half of the MACs, a third of the parameters, or at most 0.5 points of drop; "
+        "default: int8, the pruned variants switched off.",
     )
     arch: Arch = None
     size: Size = None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from deploykit.base import environment
 from deploykit.base.errors import BadInput
-from deploykit.base.targets import ORT_CPU, ORT_CUDA, TORCH_COMPILE, TORCH_EAGER
+from deploykit.base.targets import ORT_CUDA, TORCH_COMPILE, TORCH_EAGER, target_of
+from deploykit.config.init import InitConfig
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class SeenModel:
 
 
 def recipe_text(
-    seen: SeenModel, file: str, name: str, data: str, classes: tuple[str, ...], size: int, *, fits: bool
+    seen: SeenModel, file: str, name: str, classes: tuple[str, ...], size: int, config: InitConfig, *, fits: bool
 ) -> str:
     """The recipe.
 
@@ -39,9 +40,9 @@ def recipe_text(
         seen: the model.
         file: name of the recipe's file.
         name: of the run.
-        data: a data name.
         classes: of the data.
         size: of the input in pixels.
+        config: the data, the target and the goal.
         fits: the model's outputs are the data's classes.
 
     Raises:
@@ -51,7 +52,7 @@ def recipe_text(
     onnx = seen.file is not None and seen.file.suffix.lower() == ".onnx"
     if onnx and not fits:
         raise BadInput(
-            f"{seen.file} does not fit the data {data}",
+            f"{seen.file} does not fit the data {config.data}",
             got=f"{seen.classes} outputs",
             expected=f"{len(classes)} classes",
             fix="Start from the model file it was exported from, which can be fine-tuned.",
@@ -62,12 +63,12 @@ def recipe_text(
         f"name: {name}",
         "",
         f"# {len(classes)} classes: {' '.join(shown.split())}".replace("\r", " "),
-        f"data: {json.dumps(data, ensure_ascii=False)}",
+        f"data: {json.dumps(config.data, ensure_ascii=False)}",
         "",
         *_model_part(seen, size, fits),
         *(() if seen.trained and fits else _train_part(seen, size)),
-        *_variants_part(onnx),
-        *_rest(),
+        *_variants_part(onnx, config),
+        *_rest(config.goal),
     ]
     return "\n".join(parts) + "\n"
 
@@ -102,32 +103,58 @@ def _train_part(seen: SeenModel, size: int) -> list[str]:
         f"  lr: {0.01 if tuned else 0.1}",
         "  schedule: cosine",
         "  warmup_epochs: 1",
-        "  augment: {shift_px: 2}    # flip: 0.5 where a mirrored picture is still of its class",
+        "  augment: {shift_px: 2}    # flip: 0.5 where a mirrored image is still of its class",
         "",
     ]
 
 
-def _variants_part(onnx: bool) -> list[str]:
-    lines = ["# What is measured, together; fp32 is the baseline.", "variants:"]
+def _variants_part(onnx: bool, config: InitConfig) -> list[str]:
+    target, goal = config.target, config.goal
+    lines = ["# What is measured, together; fp32 is the baseline. A # before a line switches it off.", "variants:"]
     if not onnx:
         lines += [
             f"  eager: {{target: {TORCH_EAGER}}}     # PyTorch, the reference",
             f"  compiled: {{target: {TORCH_COMPILE}}}",
         ]
-    lines.append(f"  fp32: {{target: {ORT_CPU}}}          # ONNX Runtime on the CPU")
-    if environment.gpus():
+    lines.append(f"  fp32: {{target: {target}}}")
+    if environment.gpus() and target_of(target).on_cpu:
         lines.append(f"  cuda: {{target: {ORT_CUDA}}}         # ONNX Runtime on the GPU")
-    return [*lines, ""]
+    held = ", max_drop: 0.3" if goal == "accurate" else ""
+    int8 = f"      - quantize: {{images: 256{held}}}"
+    told = (
+        "layers go back to float until the drop on select holds"
+        if held
+        else "ranges from training images, choices on select"
+    )
+    lines += [f"  int8:                       # {told}", f"    target: {target}", "    steps:", int8]
+    if onnx:
+        return [*lines, "# Pruning and distilling need the model file that the .onnx was exported from.", ""]
+    budget = {"small": "params: 0.3", "accurate": "macs: 0.8"}.get(goal or "", "macs: 0.5")
+    pruned = [
+        "  pruned:                     # whole channels taken away, then trained to answer as the whole network does",
+        f"    target: {target}",
+        "    steps:",
+        f"      - prune: {{{budget}}}",
+        "      - distill: {epochs: 5}",
+        "  pruned-int8:                # the same on integers",
+        "    from: pruned",
+        f"    target: {target}",
+        "    steps:",
+        int8,
+    ]
+    off = [] if goal else ["  # Smaller and faster, for some minutes of training:"]
+    return [*lines, *off, *(pruned if goal else [f"  # {line[2:]}" for line in pruned]), ""]
 
 
-def _rest() -> list[str]:
+def _rest(goal: str | None) -> list[str]:
+    drop = {"accurate": 0.5, "small": 2.0}.get(goal or "", 1.0)
     return [
         "benchmark:",
         "  baseline: fp32",
-        "  batch: 1                  # pictures a call",
+        "  batch: 1                  # images a call",
         "  threads: 1",
         "  until: 0.02               # stop when every speed-up is known to ± 2 %,",
         "  max_time_s: 60            # or after this time",
         "",
-        "budget: {max_drop_pt: 1.0}  # top-1 points the pick may lose",
+        f"budget: {{max_drop_pt: {drop}}}  # top-1 points the pick may lose; the pick is the fastest that keeps it",
     ]

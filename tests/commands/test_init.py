@@ -31,7 +31,7 @@ def test_a_trained_model_that_fits_is_taken_as_it_is(tiny_model: Path, tmp_path:
     assert isinstance(recipe.model, ModelFile)
     assert recipe.model.file == str(tiny_model)
     assert (result.trains, recipe.train, recipe.data.name) == (False, {}, "digits")
-    assert list(recipe.variants) == ["eager", "compiled", "fp32"][: len(recipe.variants)]
+    assert list(recipe.variants) == ["eager", "compiled", "fp32", "int8"]
     text = result.path.read_text()
     assert "# 10 classes: 0, 1, 2, 3, 4, …" in text
     assert f"deploykit run {tmp_path / 'r.yaml'} --dry-run" in result.summary()
@@ -43,6 +43,23 @@ def test_a_model_with_other_classes_is_fine_tuned(tiny_model: Path, tmp_path: Pa
     assert result.trains
     assert recipe.train_config().model.weights == str(tiny_model)
     assert recipe.train_config().model.arch.startswith("deploykit:resnet")
+
+
+@pytest.mark.parametrize("goal", ["fast", "small", "accurate"])
+def test_a_goal_switches_the_pruned_variants_on(goal: str, tiny_model: Path, tmp_path: Path) -> None:
+    plain = init(tiny_model, tmp_path / "plain.yaml", data="digits", target="openvino").path.read_text()
+    recipe = load_recipe(init(tiny_model, tmp_path / "r.yaml", data="digits", target="openvino", goal=goal).path)
+    assert "  # pruned:" in plain
+    assert list(recipe.variants)[-2:] == ["pruned", "pruned-int8"]
+    assert {recipe.variants[name].target for name in ("fp32", "int8", "pruned", "pruned-int8")} == {"openvino"}
+    assert recipe.budget.max_drop_pt == {"fast": 1.0, "small": 2.0, "accurate": 0.5}[goal]
+
+
+def test_taking_the_marks_away_switches_them_on(tiny_model: Path, tmp_path: Path) -> None:
+    written = init(tiny_model, tmp_path / "r.yaml", data="digits").path
+    text = written.read_text()
+    written.write_text(text.replace("  # Smaller", "# Smaller").replace("\n  # ", "\n  "))
+    assert list(load_recipe(written).variants)[-2:] == ["pruned", "pruned-int8"]
 
 
 def test_an_architecture_is_trained(tmp_path: Path) -> None:
