@@ -51,6 +51,20 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+@cache
+def physical_cores() -> int:
+    """The physical cores that this process may use: siblings count once, and a container's limit is kept to."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    shared = set()
+    for number in usable:
+        place = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list")
+        shared.add(place.read_text().strip() if place.is_file() else str(number))
+    limit = Path("/sys/fs/cgroup/cpu.max")
+    quota, _, period = (limit.read_text() if limit.is_file() else "max 1").partition(" ")
+    allowed = int(quota) // int(period) if quota.isdigit() else cores()
+    return max(1, min(len(shared) or cores(), allowed))
+
+
 class CpuInfo(TypedDict):
     """A CPU as reports and manifests state it: model name, cores this process may use, instruction sets."""
 

@@ -80,7 +80,9 @@ class LoopConfig(Config):
     )
     channels_last: bool = Field(default=True, description="Memory format.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Seed of everything random.")
-    threads: Annotated[Threads, Field(description="CPU threads; default: a short probe decides.")] = None
+    threads: Annotated[Threads, Field(description="CPU threads; default: the physical cores less one, at most 16.")] = (
+        None
+    )
     device: Device = "auto"
 
     @model_validator(mode="after")

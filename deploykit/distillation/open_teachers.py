@@ -82,17 +82,17 @@ def open_teachers(
         BadInput: a file is missing or is no classifier, classes do not fit, or the same teacher is named twice.
         Unavailable: this machine lacks its engine.
     """
-    from deploykit.base.environment import cores
     from deploykit.data import map_classes
-    from deploykit.training.threads import fixed_threads
+    from deploykit.training.threads import threads_of
 
-    fixed = fixed_threads(config.threads)
+    threads = threads_of(config.threads).count
     found: list[OpenTeacher] = []
     for spec, sha256 in _resolved(config.teachers, device):
-        threads = None if _runs_models(spec) else (fixed.count if fixed else cores())
         with _backends_as_they_were():
             size = None if config.view == "clean" or _says_its_size(spec) else config.size
-            named, runner = _run(spec, threads, device, size, config.allow_code, student, progress)
+            named, runner = _run(
+                spec, None if _runs_models(spec) else threads, device, size, config.allow_code, student, progress
+            )
         opened.enter_context(runner)
         preprocessing = preprocessing_of(runner, data, size, spec.name, progress)
         order, _ = map_classes(runner.classes, data.classes)

@@ -43,21 +43,15 @@ def prune_file(
         BadInput: a budget that cannot be reached, unknown layers, a network or data that do not fit.
         AnswerNo: a latency budget that the measured whole misses.
     """
-    import torch
-
-    from deploykit.base.environment import cores
     from deploykit.pruning.pruner import Cutter
+    from deploykit.training.threads import on_threads, threads_of
 
     loaded, preprocessing = _loaded(source, config, progress)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads or cores())
-    try:
+    with on_threads(threads_of(config.threads).count):
         cutter = Cutter(loaded, preprocessing, config, pictures, build, progress)
         facts = cutter.cut()
         told = {key: value for key, value in facts.items() if key not in ("layers", "kept")}
         _save(cutter, loaded, preprocessing, target, [*loaded.lineage, lineage_entry(manifest, told)])
-    finally:
-        torch.set_num_threads(threads)
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)
     return write_model_manifest([target], manifest, preprocessing, _classes(loaded), facts)
 

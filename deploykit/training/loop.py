@@ -5,17 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from deploykit.base.environment import cores
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.train import LoopConfig
@@ -38,11 +35,10 @@ from deploykit.training.resume import (
 )
 from deploykit.training.signals import Stop
 from deploykit.training.step import Step, Validate
-from deploykit.training.threads import fixed_threads, probe_threads
+from deploykit.training.threads import on_threads, threads_of
 
 Announce = Callable[[int, np.ndarray], None]
 LOOK_EVERY_GPU = 10
-PROBE_IMAGES = 64
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,7 @@ class Training:
         stop: the wish to stop; the state is kept first.
         progress: shows loss and accuracy, says decisions.
         masks: parameter name → bool mask of the weights that may be other than zero.
-        announce: told epoch and indices of the pictures before each step; the thread probe's steps are not announced.
+        announce: told epoch and indices of the pictures before each step.
     """
 
     module: nn.Module
@@ -89,15 +85,25 @@ def fit(training: Training) -> Outcome:
         KeyboardInterrupt: ``stop`` was asked for.
     """
     stored = training.resume.load(training.progress) if training.resume is not None else None
-    threads_before = torch.get_num_threads()
-    try:
-        run = _Run(training)
-        run.begin(stored)
-        training.stop.patient = True
-        return run.train()
-    finally:
-        training.stop.patient = False
-        torch.set_num_threads(threads_before)
+    with on_threads(_threads(training, stored)):
+        try:
+            run = _Run(training)
+            run.begin(stored)
+            training.stop.patient = True
+            return run.train()
+        finally:
+            training.stop.patient = False
+
+
+def _threads(training: Training, stored: RunState | None) -> int:
+    """Those of the state that is gone on with, else by the rule; on a GPU as they are."""
+    if stored is not None:
+        return int(stored["course"]["threads"])
+    if training.fabric.device.type != "cpu":
+        return torch.get_num_threads()
+    found = threads_of(training.config.threads, local_world())
+    training.progress.say(found.why)
+    return found.count
 
 
 class _Run:
@@ -120,10 +126,8 @@ class _Run:
         )
 
     def begin(self, stored: RunState | None) -> None:
-        """Decide the threads, set up module and optimizer, and take up a stored state."""
-        self.course.threads = stored["course"]["threads"] if stored else self._threads()
-        if self.fabric.device.type == "cpu":
-            torch.set_num_threads(self.course.threads)
+        """Set up module and optimizer, and take up a stored state."""
+        self.course.threads = torch.get_num_threads()
         optimizer = make_optimizer(self.module, self.config)
         self.masked = [(self.module.get_parameter(name), mask) for name, mask in self.masks.items()]
         self.masked = [(parameter, mask.to(parameter.device)) for parameter, mask in self.masked]
@@ -286,40 +290,6 @@ class _Run:
             state_of(self.course, self.module, self.optimizer, self.average, self.fabric.strategy.precision, self.best)
         )
 
-    def _threads(self) -> int:
-        """The number of CPU threads: as fixed, else by a probe of process 0 on real steps of a copy."""
-        if self.fabric.device.type != "cpu":
-            return torch.get_num_threads()
-        found = fixed_threads(self.config.threads, local_world())
-        if found is None and self.fabric.global_rank == 0:
-            with _copied(self.module) as module:
-                found = probe_threads(self._trial(module), cores() // local_world())
-        found = self.fabric.broadcast(found) if self.fabric.world_size > 1 else found
-        assert found is not None
-        self.progress.say(found.why)
-        return found.count
-
-    def _trial(self, module: nn.Module) -> Any:
-        batch = next(iter(self.batches(0)))
-        x, y = self._tensors(batch, 0, 0)
-        x, y = x[:PROBE_IMAGES], y[:PROBE_IMAGES]
-        optimizer = make_optimizer(module, self.config)
-
-        def trial() -> None:
-            train_mode(module)
-            self._loss(module, x, y).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        return trial
-
 
 def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-
-
-@contextmanager
-def _copied(module: nn.Module) -> Iterator[nn.Module]:
-    """A copy to try steps on; the generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        yield copy.deepcopy(module)

@@ -80,18 +80,6 @@ def test_threads_are_kept_over_a_resume(run, tmp_path: Path, monkeypatch: pytest
     assert run(threads=None, resume=kept).course.threads == 2
 
 
-def test_the_probe_changes_no_weights(run, monkeypatch: pytest.MonkeyPatch, listening: Listening) -> None:
-    from deploykit.training import loop, threads
-
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(loop, "cores", lambda: 2)
-    monkeypatch.setattr(threads, "cores", lambda: 2)
-    monkeypatch.setattr(threads, "MARGIN", 1e9)  # one thread wins whatever was measured
-    probed = run(threads=None, epochs=1, progress=listening)
-    assert listening.said[0].startswith("1 CPU thread (a training step by threads: 1: ")
-    assert equal(probed.tensors, run(threads=1, epochs=1).tensors)
-
-
 def test_early_stop(run, listening: Listening) -> None:
     outcome = run(epochs=30, lr=1e-9, early_stop=2, progress=listening)
     assert len(outcome.course.top1) < 30

@@ -1,40 +1,54 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from deploykit.base import environment
+from deploykit.base.environment import physical_cores
 from deploykit.training import threads
-from deploykit.training.threads import choose, fixed_threads, probe_threads
+from deploykit.training.threads import on_threads, threads_of
 
 
-def test_fewer_unless_more_are_clearly_faster() -> None:
-    assert choose({1: [0.010], 2: [0.0095]}).count == 1
-    assert choose({1: [0.010], 2: [0.007]}).count == 2
-    assert choose({1: [0.130], 2: [1.4]}).count == 1
-    assert choose({1: [0.1], 4: [0.03], 8: [0.029]}).count == 4
-    assert choose({1: [0.010], 2: [0.007]}).why == "2 CPU threads (a training step by threads: 1: 10 ms, 2: 7 ms)"
+@pytest.mark.parametrize(("cores", "processes", "count"), [(1, 1, 1), (2, 1, 1), (4, 1, 3), (8, 2, 3), (64, 1, 16)])
+def test_a_core_is_left_alone(cores: int, processes: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "physical_cores", lambda: cores)
+    assert threads_of(None, processes).count == count
 
 
-def test_the_probe_runs_real_steps_turn_by_turn_and_leaves_the_setting() -> None:
-    before, seen = torch.get_num_threads(), []
-    found = probe_threads(lambda: seen.append(torch.get_num_threads()), 2)
-    assert seen == [1, 2] * (threads.ROUNDS + 1)
-    assert set(found.step_ms) == {1, 2}
-    assert torch.get_num_threads() == before
-
-
-def test_slow_steps_end_the_probe_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "LIMIT_S", -1.0)
-    seen = []
-    assert set(probe_threads(lambda: seen.append(1), 2).step_ms) == {1, 2}
-    assert len(seen) == 2
-
-
-def test_what_is_said_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_said_comes_before_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert fixed_threads(2).count == 2
-    assert fixed_threads(None).why == "3 CPU threads, as OMP_NUM_THREADS says"
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr(threads, "cores", lambda: 2)
-    assert fixed_threads(None) is None
-    assert fixed_threads(None, local_world=2).count == 1
+    assert threads_of(2).count == 2
+    assert threads_of(None).why == "3 CPU threads, as OMP_NUM_THREADS says"
+
+
+def test_siblings_of_one_core_count_once_and_a_container_has_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"cpu{n}": f"{n % 4},{n % 4 + 4}\n" for n in range(8)} | {"cpu.max": "max 100000\n"}
+
+    class Place(type(tmp_path)):  # type: ignore[misc]
+        def is_file(self) -> bool:
+            return self._named() in files
+
+        def read_text(self, *_args: object, **_kwargs: object) -> str:
+            return files[self._named()]
+
+        def _named(self) -> str:
+            return next((part for part in self.parts if part in files), "")
+
+    monkeypatch.setattr(environment, "Path", Place)
+    monkeypatch.setattr(environment, "cores", lambda: 8)
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert physical_cores.__wrapped__() == 4
+    files["cpu.max"] = "250000 100000\n"
+    assert physical_cores.__wrapped__() == 2
+
+
+def test_the_setting_is_left_as_it_was() -> None:
+    before = torch.get_num_threads()
+    with on_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
