@@ -1,4 +1,7 @@
-"""ONNX Runtime's quantize_static, in an environment of its own: FLOAT CALIBRATION.npy OUTPUT METHOD."""
+"""ONNX Runtime's quantize_static, in an environment of its own: FLOAT CALIBRATION.npy OUTPUT METHOD.
+
+METHOD: a calibration method, or MinMax with ``reduce_range`` (weights of 7 bits) or unsigned weights (``u8u8``).
+"""
 
 import sys
 from pathlib import Path
@@ -40,7 +43,8 @@ quantize_static(
     quant_format=QuantFormat.QDQ,
     per_channel=True,
     activation_type=QuantType.QUInt8,
-    weight_type=QuantType.QInt8,
-    calibrate_method=CalibrationMethod[method],
+    weight_type=QuantType.QUInt8 if method == "u8u8" else QuantType.QInt8,
+    reduce_range=method == "reduce_range",
+    calibrate_method=CalibrationMethod.__members__.get(method, CalibrationMethod.MinMax),
 )
 prepared.unlink()
