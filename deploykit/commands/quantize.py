@@ -115,7 +115,6 @@ def quantize(
         AnswerNo: the int8 file does not agree with the float one within int8's budget; nothing is written.
     """
     from deploykit.quantization.int8_file import holds_ranges, quantize_file
-    from deploykit.quantization.qat.qat_emit import check_options, emit
 
     config = config or QuantizeConfig()
     dialect = _dialect(config)
@@ -128,6 +127,8 @@ def quantize(
 
     def plan() -> Planned:
         if holds_ranges(source):
+            from deploykit.quantization.qat.qat_emit import check_options, emit  # imports torch
+
             check_options(source, config)
             manifest = planned(source, target, config, data)
             return Planned(manifest, lambda: emit(source, target, config, dialect, manifest, progress))

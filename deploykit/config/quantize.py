@@ -36,6 +36,9 @@ class QuantizeConfig(Config):
         description="Width of weights, 2…8, stored as int8; default: what the target computes exactly (8, or 7 where the "
         "CPU's int8 sums would saturate).",
     )
+    effort: Literal["fast", "normal", "max"] = Field(
+        default="normal", description="How much is tried: two methods and one check, all methods, or everything."
+    )
     isa: Literal["native", "avx2", "avx512", "vnni", "arm64"] = Field(
         default="native", description="Instruction set of the CPU that will run it; native: this machine's."
     )

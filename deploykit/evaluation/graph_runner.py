@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class Opened:
     """
 
     def __init__(self, scratch: Path, *, threads: int, size: int | None, integer_kernels: bool = True) -> None:
-        self.scratch, self.threads, self.size, self.count = scratch, threads, size, 0
+        self.scratch, self.threads, self.size, self.numbers = scratch, threads, size, count()
         self.options = {} if integer_kernels else {"integer_kernels": "0"}
 
     def runner(self, path: Path) -> Runner:
@@ -47,8 +48,7 @@ class Opened:
         """The runner of a graph in memory."""
         import onnx
 
-        self.count += 1
-        path = self.scratch / f"graph{self.count}.onnx"
+        path = self.scratch / f"graph{next(self.numbers)}.onnx"
         onnx.save(proto, str(path))
         try:
             return self.runner(path)
@@ -98,9 +98,12 @@ class Opened:
         """The graph that ONNX Runtime really runs."""
         import onnx
 
-        place = self.scratch / "optimized.onnx"
+        place = self.scratch / f"optimized{next(self.numbers)}.onnx"
         self._session(graph, optimized_model_filepath=str(place))
-        return onnx.load(str(place))
+        try:
+            return onnx.load(str(place))
+        finally:
+            place.unlink()
 
     def _session(self, graph: onnx.ModelProto | Path, **settings: object) -> Any:
         """A bare session with these settings, where a runner's checks and copies are not wanted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,10 @@ from deploykit.exporting.names import module_of
 
 if TYPE_CHECKING:
     from torch import nn
+
+RunGraph = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""An input → all outputs by name."""
+OpenGraph = Callable[[onnx.ModelProto], RunGraph]
 
 
 def with_outputs(proto: onnx.ModelProto, names: Iterable[str], *, alone: bool = False) -> onnx.ModelProto:

@@ -18,9 +18,8 @@ import numpy as np
 import onnx
 
 from deploykit.base.progress import SILENT, Progress
-from deploykit.exporting.taps import with_outputs
+from deploykit.exporting.taps import OpenGraph, with_outputs
 from deploykit.quantization.bias_correction import Batches
-from deploykit.quantization.calibrate import OpenGraph
 
 ZETA, GAMMA = 1.1, -0.1
 STRENGTH = 0.02

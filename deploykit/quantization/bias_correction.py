@@ -14,8 +14,7 @@ import onnx
 import onnx_ir as ir
 
 from deploykit.base.progress import SILENT, Progress
-from deploykit.exporting.taps import with_outputs
-from deploykit.quantization.calibrate import OpenGraph
+from deploykit.exporting.taps import OpenGraph, with_outputs
 from deploykit.quantization.qdq.graph import constant, new_constant
 from deploykit.quantization.schemes import resized
 

@@ -14,19 +14,15 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data import prepare, synthetic_images
-from deploykit.exporting.taps import with_outputs
+from deploykit.exporting.taps import OpenGraph, with_outputs
 from deploykit.quantization.job import Job
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.dialects import DIALECTS
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 from deploykit.quantization.range_file import Origin, Ranges, check_origin, graph_sha256, read_ranges, write_ranges
-from deploykit.quantization.ranges import PERCENTILE, choose_range
 from deploykit.quantization.rewrites.depthwise import as_depthwise
-from deploykit.quantization.schemes import Affine, Scheme, affine
 
-RunGraph = Callable[[np.ndarray], Mapping[str, np.ndarray]]
-OpenGraph = Callable[[onnx.ModelProto], RunGraph]
 Keep = Callable[[Mapping[str, Observer], int], None]
 
 BUDGET_BYTES = 256 << 20
@@ -130,13 +126,6 @@ def extremes(
     """Minimum and maximum of each activation on one input: what tells two networks with equal names apart."""
     tensors = {next(one.name for one in proto.graph.input): x} | dict(open_graph(with_outputs(proto, names))(x))
     return {name: (float(tensors[name].min()), float(tensors[name].max())) for name in names}
-
-
-def parameters(
-    seen: Mapping[str, Observer], scheme: Scheme, method: str, *, percentile: float = PERCENTILE
-) -> dict[str, Affine]:
-    """Scale and zero point of every observed tensor."""
-    return {name: affine(*choose_range(one, method, scheme, percentile), scheme) for name, one in seen.items()}
 
 
 PROBE_PICTURES = 2

@@ -13,7 +13,7 @@ from deploykit.base.hashing import combined_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.data import DataSource, open_data, prepare, synthetic_images
+from deploykit.data import DataSource, Split, open_data, prepare, synthetic_images
 
 DROP_IMAGES = 512
 """Of ``select``, for ``--max-drop``: one picture is then 0.2 points."""
@@ -36,6 +36,10 @@ class Calibration:
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
 
+    def first(self, count: int) -> Sequence[np.ndarray] | Any:
+        """The first images that are observed, read when asked for."""
+        return _Picked(self.observed, list(range(min(count, len(self.observed)))))
+
     def batches(self, size: int, preprocessing: Preprocessing, first: int = 0) -> Iterator[np.ndarray]:
         """Prepared batches from picture ``first`` on, one after the other: memory does not grow with the pictures."""
         for start in range(first, len(self.observed), size):
@@ -54,7 +58,8 @@ class _Picked:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.split.image(self.indices[index])
+        index = self.indices[index]
+        return self.split.image(index) if isinstance(self.split, Split) else self.split[index]
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,12 @@ from deploykit.quantization.ptq import (
     float_onnx,
     judge,
     linted,
-    recovery_of,
     refuse_float,
     see,
     write_int8,
 )
 from deploykit.quantization.qdq.dialects import Dialect
+from deploykit.quantization.recovery import equalize_network, recover_weights
 from deploykit.quantization.reestimate_batch_norm import with_batch_norm
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.reporting.attachments import Attachment, sensitivity
@@ -66,18 +66,23 @@ def quantize_file(
     """
     with graphs(config, integer_kernels=dialect.costed) as opened:
         job = Job(config, dialect, images, opened, progress)
-        model_file, batch_norm = with_batch_norm(source, job)
-        path = float_onnx(model_file, job.scratch, config, progress)
+        with job.phase("open"):
+            model_file, batch_norm = with_batch_norm(source, job)
+            path = float_onnx(model_file, job.scratch, config, progress)
         with opened.runner(path) as reference:
-            seen = see(path, reference, job)
-            recovery = recovery_of(seen, job)
-            quantizer = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(config.keep_float)))
-            choice, snr = choose(quantizer, seen, job)
-            quantizer = recovery.adapted(quantizer, choice)
+            with job.phase("calibrate"):
+                seen = see(path, reference, job)
+            with job.phase("equalize"):
+                seen, equalization = equalize_network(seen, job)
+            with job.phase("choose"):
+                choice, snr = choose(seen, job)
+            with job.phase("recover"):
+                quantizer, recovery = recover_weights(seen, choice, job)
             held = None
             if config.max_drop is not None:
-                bound = Held(job, seen.classes, seen.pictures, logits_of(reference, seen.pictures))
-                choice, held = bound.choice(quantizer, choice)
+                with job.phase("hold the drop"):
+                    bound = Held(job, seen.classes, seen.pictures, logits_of(reference, seen.pictures))
+                    choice, held = bound.choice(quantizer, choice)
             shown = _sensitivity(quantizer, choice, manifest.parents[0], seen.x, job) if config.sensitivity else []
             made = quantizer.make(choice)
             refuse_float(made, choice, source, dialect.target)
@@ -86,15 +91,17 @@ def quantize_file(
             rest = cast_rest(made, seen.preprocessing, job)
             candidate = job.scratch / target.name
             onnx.save(rest.judged, str(candidate))
-            judged = judge(reference, candidate, seen.x, job)
+            with job.phase("verify"):
+                judged = judge(reference, candidate, seen.x, job)
             slow = judged["speedup"] is not None and judged["speedup"] < 1 and dialect.costed
             x = one_batch(reference, seen.x)
             slower = slower_layers(opened, seen.proto, rest.made, x, progress) if slow else None
+    job.say_phases()
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
         "max_drop": held,
-        "recovery": recovery.facts | {"batch_norm": batch_norm},
+        "recovery": equalization | recovery | {"batch_norm": batch_norm},
         "cast": rest.facts,
         "images": len(images.observed),
         "calibrated_on": "synthetic" if config.data is None else images.name,

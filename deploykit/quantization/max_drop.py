@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypedDict
 
 import numpy as np
@@ -22,7 +23,7 @@ from deploykit.evaluation.run_classifier import in_data_order
 from deploykit.quantization.job import Job
 from deploykit.quantization.qdq.graph import activation_inputs
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, SAME_SCALE, Plan
-from deploykit.quantization.search import Choice, CostOf, Quantizer, planned
+from deploykit.quantization.search import Choice, OfGraphs, Quantizer, planned
 from deploykit.quantization.sensitivity import LayerScore, sweep
 
 SWEPT = 128
@@ -93,7 +94,7 @@ class Held:
         weights = sweep(quantizer, base, x, self.job.opened.graph, ("weights",), self.job.progress, only=names)
         ranked = moves(quantizer, base, few, weights)
         if quantizer.dialect.costed and not self.job.config.force_int8:
-            ranked = costed(quantizer, base, ranked, lambda proto: self.job.cost_us(proto, self.x))
+            ranked = costed(quantizer, base, ranked, partial(self.job.costs_us, x=self.x))
         ranked += moves(quantizer, base, alone[len(few) :], ())
         found = revert(base, first, ranked, drop_of, bound, self.job.progress)
         made = quantizer.make(found.choice)
@@ -221,14 +222,15 @@ def _writers(node: ir.Node, plan: Plan, integer: set[ir.Node], absorbed: Mapping
     return names
 
 
-def costed(quantizer: Quantizer, base: Choice, found: Sequence[Move], cost: CostOf) -> list[Move]:
+def costed(quantizer: Quantizer, base: Choice, found: Sequence[Move], costs: OfGraphs) -> list[Move]:
     """The moves with their predicted cost, most accuracy per microsecond first.
 
     A cost below ``FLOOR`` of the whole counts as that much: the prediction is not that fine.
     """
-    whole = cost(quantizer.make(base))
-    with_cost = [replace(one, cost_us=cost(quantizer.make(applied(base, [one]))) - whole) for one in found]
-    return sorted(with_cost, key=lambda one: -one.kl / max(one.cost_us or 0.0, FLOOR * whole))
+    graphs = {"": quantizer.make(base)} | {one.layer: quantizer.make(applied(base, [one])) for one in found}
+    found_us = costs(graphs)
+    with_cost = [replace(one, cost_us=found_us[one.layer] - found_us[""]) for one in found]
+    return sorted(with_cost, key=lambda one: -one.kl / max(one.cost_us or 0.0, FLOOR * found_us[""]))
 
 
 def applied(base: Choice, taken: Sequence[Move]) -> Choice:

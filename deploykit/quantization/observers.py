@@ -7,7 +7,7 @@ doubles, so that one pass serves every way of choosing a range.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ class Observer:
 
     ``low``: exact minimum over everything seen. ``high``: exact maximum. ``moving_low``: exponential moving average of
     the batches' minima (factor ``MOVING``). ``limit``: the histogram spans ``[-limit, limit]``. ``counts``: int64
-    [BINS]. ``batches``: seen so far.
+    [BINS]. ``batches``: seen so far. ``ranges``: chosen from it so far, by method.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Observer:
     limit: float = 0.0
     counts: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     batches: int = 0
+    ranges: dict[Hashable, tuple[float, float]] = field(default_factory=dict, compare=False, repr=False)
 
     def add(self, values: np.ndarray, offset: int = 0) -> None:
         """See one batch.
@@ -51,6 +52,7 @@ class Observer:
         low, high = float(flat.min()), float(flat.max())
         if not (np.isfinite(low) and np.isfinite(high)):
             raise BadInput(f"activation {self.name!r} holds NaN or infinity", fix="Verify the float model first.")
+        self.ranges.clear()
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.batches == 0:
             self.moving_low, self.moving_high = low, high

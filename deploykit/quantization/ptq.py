@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +19,22 @@ from deploykit.base.runner import Runner
 from deploykit.base.targets import target_of
 from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.config.registries import RANGE_METHODS
 from deploykit.data import prepare as prepare_images
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
 from deploykit.quantization.calibrate import observed
-from deploykit.quantization.job import Job
+from deploykit.quantization.job import Job, Seen
 from deploykit.quantization.lint.lint import by_rule, findings_of
 from deploykit.quantization.max_drop import is_float
-from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.prepare import prepare
-from deploykit.quantization.recovery import Recovery, kept_batches
 from deploykit.quantization.search import (
     Choice,
     Quantizer,
     choose_float_parts,
     choose_prefix,
     choose_ranges,
-    nearness_db,
     planned,
 )
 from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8, speedup_of
@@ -62,23 +59,6 @@ def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[
     return [asdict(finding) for finding in found]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A float network whose activations were seen.
-
-    ``classes``: names, where known. ``quantizer``: makes any choice of it. ``pictures``: prepared pictures of
-    ``select``, float32 [N, 3, H, W]. ``x``: those that choices are made on. ``logits``: of the float network for ``x``.
-    """
-
-    proto: onnx.ModelProto
-    preprocessing: Preprocessing
-    classes: tuple[str, ...] | None
-    quantizer: Quantizer
-    pictures: np.ndarray
-    x: np.ndarray
-    logits: np.ndarray
-
-
 def see(path: Path, reference: Runner, job: Job) -> Seen:
     """Calibrate the float graph at ``path``, which ``reference`` runs.
 
@@ -93,7 +73,7 @@ def see(path: Path, reference: Runner, job: Job) -> Seen:
     pictures = prepare_images(job.images.chosen, reference.preprocessing)
     refuse_other_pictures(reference, pictures[:1])
     quantizer = Quantizer(proto, observed(wide, reference.preprocessing, job), job.config.percentile, job.dialect)
-    x = pictures[: job.config.select_images]
+    x = pictures[: min(job.config.select_images, job.effort.images)]
     logits = logits_of(reference, x)
     return Seen(proto, reference.preprocessing, reference.classes, quantizer, pictures, x, logits)
 
@@ -111,41 +91,18 @@ def check_kept(proto: onnx.ModelProto, job: Job) -> None:
         raise BadInput(f"no node is called {sorted(unknown)[0]!r}", fix="`deploykit inspect --layers` lists them.")
 
 
-def recovery_of(seen: Seen, job: Job) -> Recovery:
-    """The ways of recovery for this network, judged on ``seen.x``."""
-    again = replace(job, config=job.config.model_copy(update={"ranges": None}))  # a file holds the network as it came
-
-    def snr(proto: onnx.ModelProto) -> float:
-        return nearness_db(seen.logits, job.opened.logits(proto, seen.x))
-
-    def observe(proto: onnx.ModelProto) -> Mapping[str, Observer]:
-        return observed(prepare(proto), seen.preprocessing, again)
-
-    batches = kept_batches(lambda: job.images.batches(job.config.batch, seen.preprocessing))
-    return Recovery(job.config, snr, observe, batches, job.opened.graph, job.progress)
-
-
-def choose(quantizer: Quantizer, seen: Seen, job: Job) -> tuple[Choice, dict[str, float]]:
+def choose(seen: Seen, job: Job) -> tuple[Choice, dict[str, float]]:
     """What stays float and how ranges are chosen, by predicted cost and error; with the SNR in dB of each method."""
-    config, logits, progress = job.config, seen.logits, job.progress
+    config, quantizer, progress = job.config, seen.quantizer, job.progress
     base = Choice(keep_float=frozenset(config.keep_float))
-
-    def run(proto: onnx.ModelProto) -> np.ndarray:
-        return job.opened.logits(proto, seen.x)
-
-    def near(proto: onnx.ModelProto) -> float:
-        return nearness_db(logits, run(proto))
-
-    def cost(proto: onnx.ModelProto) -> float:
-        return job.cost_us(proto, seen.x)
-
+    costs, near = partial(job.costs_us, x=seen.x), partial(job.near_db, seen=seen)
     placed = quantizer.dialect.costed and not config.force_int8
     if placed:
-        base = choose_prefix(quantizer, base, cost, near, progress)
-    methods = tuple(RANGE_METHODS) if config.method in ("auto", "qat") else (config.method,)
-    base, snr = choose_ranges(quantizer, base, methods, logits, run, progress)
+        base = choose_prefix(quantizer, base, costs, near, progress)
+    methods = job.effort.methods if config.method in ("auto", "qat") else (config.method,)
+    base, snr = choose_ranges(quantizer, base, methods, near, progress)
     if placed:
-        base = choose_float_parts(quantizer, base, cost, near, progress)
+        base = choose_float_parts(quantizer, base, costs, near, progress)
         if is_float(quantizer.make(base)):
             base = replace(base, prefix=frozenset(), float_adds=False, float_head=False)
             progress.say("int8 is not predicted to be faster anywhere in this network: all of it is made int8")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.config.quantize import QuantizeConfig
+from deploykit.config.registries import RANGE_METHODS
+from deploykit.exporting.taps import OpenGraph
 from deploykit.quantization.adaround import round_adaptively
 from deploykit.quantization.bias_correction import Batches, correct_biases
-from deploykit.quantization.calibrate import OpenGraph
+from deploykit.quantization.calibrate import observed
 from deploykit.quantization.equalize import equalize
+from deploykit.quantization.job import Job, Seen
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.graph import attribute
 from deploykit.quantization.qdq.prepare import prepare
@@ -88,78 +91,89 @@ def _reference(quantizer: Quantizer, choice: Choice) -> tuple[onnx.ModelProto, l
     return ir.to_proto(model), layers
 
 
-ENOUGH_DB = 25.0
 LEAST_GAIN_DB = 0.2
 SPLIT_GAIN_DB = 1.0
 PICTURES = 128
 
 
-@dataclass
-class Recovery:
-    """Tries the ways of recovery one after the other; each is kept only where the logits on ``select`` come nearer.
+Facts = dict[str, object]
 
-    Attributes:
-        config: which are wanted.
-        snr: nearness in dB of a quantized network's logits on ``select`` to the float network's.
-        observe: calibrates a float network.
-        batches: prepared calibration inputs, the same at each call.
-        open_graph: opens a graph and returns a function from an input to all outputs by name.
-        progress: where decisions are said.
-        facts: what was tried and kept, for the manifest.
+
+def equalize_network(seen: Seen, job: Job, method: str | None = None) -> tuple[Seen, Facts]:
+    """``seen``, or the equalized network where that is nearer or asked for, and what was tried, for the manifest.
+
+    ``method``: of the ranges it is judged with; None: the configuration's.
     """
+    config, quantizer = job.config, seen.quantizer
+    wanted, name, method = config.equalize, "as it is", method or config.method
+    if wanted == "off":
+        return seen, {"equalization": None}
+    base = Choice(keep_float=frozenset(config.keep_float))
+    if method in RANGE_METHODS:
+        base = replace(base, method=method)
+    snr = job.near_db({name: quantizer.make(base)}, seen)
+    if wanted == "auto" and snr[name] >= job.effort.equalize_below_db:
+        job.progress.say(f"no equalization: int8 is near enough to float ({snr[name]:.1f} dB)")
+        return seen, {"equalization": None}
+    found: dict[str, Quantizer] = {}
+    for way, proto in equalized(quantizer.proto).items():
+        observers = observed_again(proto, seen.preprocessing, job, job.effort.again_on)
+        found[way] = replace(quantizer, proto=proto, seen=observers)
+    snr |= job.near_db({way: one.make(base) for way, one in found.items()}, seen)
+    for way in found:
+        gain = SPLIT_GAIN_DB if "split" in way else LEAST_GAIN_DB
+        if snr[way] > snr[name] + gain or (wanted == "on" and name == "as it is"):
+            name = way
+    job.progress.say(f"network {name}: " + _shown(snr))
+    facts: Facts = {"equalization": name if name in found else None, "equalization_snr_db": _rounded(snr)}
+    if name not in found:
+        return seen, facts
+    best = found[name]
+    if job.effort.again_on < len(job.images.observed):
+        best = replace(best, seen=observed_again(best.proto, seen.preprocessing, job))
+    return replace(seen, quantizer=best), facts
 
-    config: QuantizeConfig
-    snr: Callable[[onnx.ModelProto], float]
-    observe: Callable[[onnx.ModelProto], Mapping[str, Observer]]
-    batches: Batches
-    open_graph: OpenGraph
-    progress: Progress = SILENT
-    facts: dict[str, object] = field(default_factory=dict)
 
-    def equalized(self, quantizer: Quantizer, base: Choice) -> Quantizer:
-        """The quantizer of the equalized network where that is better, or where it is asked for."""
-        wanted, name = self.config.equalize, "as it is"
-        self.facts["equalization"] = None
-        if wanted == "off":
-            return quantizer
-        if self.config.method != "auto":
-            base = replace(base, method=self.config.method)
-        snr = {name: self.snr(quantizer.make(base))}
-        if wanted == "auto" and snr[name] >= ENOUGH_DB:
-            self.progress.say(f"no equalization: int8 is near enough to float ({snr[name]:.1f} dB)")
-            return quantizer
-        best = quantizer
-        for way, proto in equalized(quantizer.proto).items():
-            candidate = replace(quantizer, proto=proto, seen=self.observe(proto))
-            snr[way] = self.snr(candidate.make(base))
-            gain = SPLIT_GAIN_DB if "split" in way else LEAST_GAIN_DB
-            if snr[way] > snr[name] + gain or (wanted == "on" and best is quantizer):
-                best, name = candidate, way
-        self.progress.say(f"network {name}: " + _shown(snr))
-        self.facts["equalization"] = None if best is quantizer else name
-        self.facts["equalization_snr_db"] = _rounded(snr)
-        return best
+def observed_again(
+    proto: onnx.ModelProto, preprocessing: Preprocessing, job: Job, images: int | None = None
+) -> dict[str, Observer]:
+    """Calibrate a changed network on all images or the first ones; a range file holds the network as it came."""
+    observed_on = job.images if images is None else replace(job.images, observed=job.images.first(images))
+    again = replace(job, config=job.config.model_copy(update={"ranges": None}), images=observed_on)
+    return observed(prepare(proto), preprocessing, again)
 
-    def adapted(self, quantizer: Quantizer, choice: Choice) -> Quantizer:
-        """The quantizer with adaptively rounded weights where asked for, and corrected biases where they help."""
-        config, now = self.config, self.snr(quantizer.make(choice))
-        self.facts |= {"rounding": "nearest", "bias_correction": False}
-        if config.rounding == "adaround":
-            found = adapted(quantizer, choice, self.batches, self.open_graph, seed=config.seed, progress=self.progress)
-            if self._better("rounding", "nearest", now, "adaround", after := self.snr(found.make(choice))):
-                quantizer, now, self.facts["rounding"] = found, after, "adaround"
-        if config.bias_correction == "on" or (config.bias_correction == "auto" and now < ENOUGH_DB):
-            found = corrected(quantizer, choice, self.batches, self.open_graph, self.progress)
-            after = self.snr(found.make(choice))
-            if self._better("biases", "as they are", now, "corrected", after):
-                quantizer, self.facts["bias_correction"] = found, True
-        return quantizer
 
-    def _better(self, what: str, old: str, before: float, new: str, after: float) -> bool:
-        self.facts[f"{what}_snr_db"] = _rounded({old: before, new: after})
-        better = after > before + LEAST_GAIN_DB
-        self.progress.say(f"{what} {new if better else old}: " + _shown({old: before, new: after}))
-        return better
+def recover_weights(seen: Seen, choice: Choice, job: Job) -> tuple[Quantizer, Facts]:
+    """Adaptively rounded weights where asked for, corrected biases where int8 is far: each kept where it comes nearer."""
+    config, quantizer, progress = job.config, seen.quantizer, job.progress
+    facts: Facts = {"rounding": "nearest", "bias_correction": False}
+    tries: list[tuple[str, str, str, Callable[[Quantizer], Quantizer]]] = []
+    batches = kept_batches(lambda: job.images.batches(config.batch, seen.preprocessing))
+
+    def near(one: Quantizer) -> float:
+        return job.near_db({"": one.make(choice)}, seen)[""]
+
+    def rounded(one: Quantizer) -> Quantizer:
+        return adapted(one, choice, batches, job.opened.graph, seed=config.seed, progress=progress)
+
+    def shifted(one: Quantizer) -> Quantizer:
+        return corrected(one, choice, batches, job.opened.graph, progress)
+
+    now = near(quantizer)
+    if config.rounding == "adaround":
+        tries.append(("rounding", "nearest", "adaround", rounded))
+    if config.bias_correction == "on" or (config.bias_correction == "auto" and now < job.effort.correct_below_db):
+        tries.append(("biases", "as they are", "corrected", shifted))
+    for what, old, new, way in tries:
+        candidate = way(quantizer)
+        after = near(candidate)
+        better = after > now + LEAST_GAIN_DB
+        facts[f"{what}_snr_db"] = _rounded({old: now, new: after})
+        progress.say(f"{what} {new if better else old}: " + _shown({old: now, new: after}))
+        if better:
+            quantizer, now = candidate, after
+            facts |= {"rounding": new} if what == "rounding" else {"bias_correction": True}
+    return quantizer, facts
 
 
 def _shown(snr: Mapping[str, float]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -15,14 +16,13 @@ from onnx_ir.passes import common
 
 from deploykit.base.progress import SILENT, Progress
 from deploykit.quantization.bias_correction import shift_biases
-from deploykit.quantization.calibrate import parameters
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.dialects import DEFAULT, Dialect
 from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.graph import narrow_points, only_reader
 from deploykit.quantization.qdq.placement_ort_cpu import Plan
 from deploykit.quantization.qdq.prepare import prepare
-from deploykit.quantization.ranges import PERCENTILE
+from deploykit.quantization.ranges import PERCENTILE, parameters
 from deploykit.quantization.rewrites.depthwise import as_depthwise
 from deploykit.quantization.rewrites.grouped_conv import merge_groups
 from deploykit.quantization.rewrites.padding import pad_grouped
@@ -36,11 +36,8 @@ SLACK = 1.03
 LEAST_GAIN_DB = 0.5
 _MOST_DB = 100.0
 
-CostOf = Callable[[onnx.ModelProto], float]
-"""A graph → microseconds."""
-Near = Callable[[onnx.ModelProto], float]
-"""A quantized graph → how near its answers are to float's, in dB."""
-RunLogits = Callable[[onnx.ModelProto], np.ndarray]
+OfGraphs = Callable[[Mapping[str, onnx.ModelProto]], Mapping[str, float]]
+"""Graphs by name → what each costs in microseconds, or how near its answers are to float's in dB."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,14 @@ class Quantizer:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     limits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
+    @cached_property
+    def prepared(self) -> ir.Model:
+        """The float network as plans are made on, not to be changed."""
+        return prepare(self.proto)
+
     def make(self, choice: Choice) -> onnx.ModelProto:
         """The Q/DQ network."""
-        model, plan = planned(self.proto, choice, self.dialect)
+        model, plan = planned(self.prepared, choice, self.dialect)
         kept = choice.prefix | choice.keep_float
         shift_biases(model.graph, {name: shift for name, shift in self.shifts.items() if name not in kept})
         needed = {plan.shared.get(value, value).name or "" for value in plan.points}
@@ -121,13 +123,13 @@ class Quantizer:
 
 
 def planned(
-    proto: onnx.ModelProto, choice: Choice, dialect: Dialect = DEFAULT, *, padded: bool = True
+    network: onnx.ModelProto | ir.Model, choice: Choice, dialect: Dialect = DEFAULT, *, padded: bool = True
 ) -> tuple[ir.Model, Plan]:
     """The prepared float network, rewritten as the dialect wants it, with the plan of ``choice`` on it.
 
-    Not ``padded``, the exact rewrites that change no number (padded channels, a rearranged stem) are left out.
+    ``network``: as it was exported, or prepared, which stays as it is. Not ``padded``, the exact rewrites that change no number (padded channels, a rearranged stem) are left out.
     """
-    model = prepare(proto)
+    model = network.clone() if isinstance(network, ir.Model) else prepare(network)
     kept = choice.prefix | choice.keep_float
     if dialect.padded:
         as_depthwise(model.graph, keep=kept)
@@ -139,10 +141,10 @@ def planned(
     return model, plan
 
 
-def cuts(proto: onnx.ModelProto) -> list[frozenset[str]]:
+def cuts(graph: ir.Graph) -> list[frozenset[str]]:
     """Places near the input where the float part may end: one value carries the network, its activation included."""
     found: list[frozenset[str]] = []
-    for node, names in narrow_points(prepare(proto).graph):
+    for node, names in narrow_points(graph):
         follower = only_reader(node.outputs[0])
         if len(names) > PREFIX_NODES or len(found) == PREFIX_CANDIDATES:
             break
@@ -151,16 +153,18 @@ def cuts(proto: onnx.ModelProto) -> list[frozenset[str]]:
     return found
 
 
-def choose_prefix(quantizer: Quantizer, base: Choice, cost: CostOf, near: Near, progress: Progress = SILENT) -> Choice:
+def choose_prefix(
+    quantizer: Quantizer, base: Choice, costs: OfGraphs, near: OfGraphs, progress: Progress = SILENT
+) -> Choice:
     """Keep the first nodes float where that is cheaper, or no dearer and nearer: a stem of few channels gains little."""
     candidates = {"no float prefix": base}
-    for names in cuts(quantizer.proto):
+    for names in cuts(quantizer.prepared.graph):
         candidates[f"the first {len(names)} nodes float"] = replace(base, prefix=names)
-    return _cheap_and_near(candidates, quantizer, cost, near, progress)
+    return _cheap_and_near(candidates, quantizer, costs, near, progress)
 
 
 def choose_float_parts(
-    quantizer: Quantizer, base: Choice, cost: CostOf, near: Near, progress: Progress = SILENT
+    quantizer: Quantizer, base: Choice, costs: OfGraphs, near: OfGraphs, progress: Progress = SILENT
 ) -> Choice:
     """Keep residual sums and the classifier float where that brings the logits nearer and costs little."""
     candidates = {
@@ -169,24 +173,24 @@ def choose_float_parts(
         "float sums": replace(base, float_adds=True),
         "float sums and classifier": replace(base, float_adds=True, float_head=True),
     }
-    return _cheap_and_near(candidates, quantizer, cost, near, progress)
+    return _cheap_and_near(candidates, quantizer, costs, near, progress)
 
 
 def _cheap_and_near(
-    candidates: Mapping[str, Choice], quantizer: Quantizer, cost: CostOf, near: Near, progress: Progress
+    candidates: Mapping[str, Choice], quantizer: Quantizer, costs_of: OfGraphs, near: OfGraphs, progress: Progress
 ) -> Choice:
     """Of the candidates that cost within ``SLACK`` of the cheapest, the nearest.
 
     What is nearer by less than ``LEAST_GAIN_DB`` is not taken: the first candidate is, or the cheapest where that is dear.
     """
     graphs = {name: quantizer.make(choice) for name, choice in candidates.items()}
-    costs = {name: cost(graph) for name, graph in graphs.items()}
+    costs = costs_of(graphs)
     cheapest = min(costs, key=lambda name: costs[name])
     cheap = [name for name in costs if costs[name] <= SLACK * costs[cheapest]]
     best = plain = cheap[0] if cheap[0] == next(iter(costs)) else cheapest
-    db: dict[str, float] = {}
+    db: Mapping[str, float] = {}
     if len(cheap) > 1:
-        db = {name: near(graphs[name]) for name in cheap}
+        db = near({name: graphs[name] for name in cheap})
         nearest = max(db, key=lambda name: db[name])
         best = nearest if db[nearest] >= db[plain] + LEAST_GAIN_DB else plain
     shown = (f"{name} {costs[name]:.0f} µs" + (f" {db[name]:.1f} dB" if name in db else "") for name in costs)
@@ -195,15 +199,10 @@ def _cheap_and_near(
 
 
 def choose_ranges(
-    quantizer: Quantizer,
-    base: Choice,
-    methods: Sequence[str],
-    logits: np.ndarray,
-    run: RunLogits,
-    progress: Progress = SILENT,
+    quantizer: Quantizer, base: Choice, methods: Sequence[str], near: OfGraphs, progress: Progress = SILENT
 ) -> tuple[Choice, dict[str, float]]:
     """The method of ranges whose logits are nearest to the float network's, with the nearness in dB of each."""
-    snr = {method: nearness_db(logits, run(quantizer.make(replace(base, method=method)))) for method in methods}
+    snr = dict(near({method: quantizer.make(replace(base, method=method)) for method in methods}))
     best = max(snr, key=lambda method: snr[method])
     if len(methods) > 1:
         progress.say(f"ranges by {best}: " + ", ".join(f"{name} {value:.1f} dB" for name, value in snr.items()))

@@ -18,13 +18,14 @@ from onnx_ir.passes import common
 from scipy.special import log_softmax
 
 from deploykit.base.progress import SILENT, Progress
-from deploykit.quantization.calibrate import OpenGraph, parameters
+from deploykit.exporting.taps import OpenGraph
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.emit import affine_of
 from deploykit.quantization.qdq.graph import attribute, constant, narrow_points, new_constant
 from deploykit.quantization.qdq.nodes import insert_pair
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS, Plan
 from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.ranges import parameters
 from deploykit.quantization.schemes import Affine, channel_scales, quantize_weight, room_for_bias
 from deploykit.quantization.search import Choice, Quantizer, snr_db
 

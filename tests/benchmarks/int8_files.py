@@ -145,9 +145,9 @@ def _ours(source: Path, path: Path) -> None:
     from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibration_images import calibration_pictures
     from deploykit.quantization.job import Job
-    from deploykit.quantization.ptq import choose, recovery_of, see
+    from deploykit.quantization.ptq import choose, see
     from deploykit.quantization.qdq.dialects import dialect_of
-    from deploykit.quantization.search import Choice
+    from deploykit.quantization.recovery import equalize_network, recover_weights
 
     said = path.with_suffix(".json")
     if path.exists() and said.exists() and json.loads(said.read_text())["stage_version"] == STAGE.version:
@@ -160,10 +160,10 @@ def _ours(source: Path, path: Path) -> None:
         job = Job(config, dialect_of(config.target), calibration_pictures(config, SILENT), opened, SILENT)
         with opened.runner(source) as reference:
             seen = see(source, reference, job)
-        recovery = recovery_of(seen, job)
-        quantizer = recovery.equalized(seen.quantizer, Choice())
-        choice, snr = choose(quantizer, seen, job)
-        made = recovery.adapted(quantizer, choice).make(choice)
+        seen, equalization = equalize_network(seen, job)
+        choice, snr = choose(seen, job)
+        quantizer, recovery = recover_weights(seen, choice, job)
+        made = quantizer.make(choice)
     onnx.save(made, path)
-    facts = {"choice": choice.said(), "snr_db": snr, "recovery": recovery.facts}
+    facts = {"choice": choice.said(), "snr_db": snr, "recovery": equalization | recovery}
     said.write_text(json.dumps({"stage_version": STAGE.version, **facts}, indent=1))

@@ -99,21 +99,21 @@ def _calibrated(source: Path, folder: Path, config, *, best: bool):
     from deploykit.evaluation.graph_runner import Opened
     from deploykit.quantization.calibration_images import calibration_pictures
     from deploykit.quantization.job import Job
-    from deploykit.quantization.ptq import choose, recovery_of, see
-    from deploykit.quantization.qdq.dialects import ORT_CPU
+    from deploykit.quantization.ptq import choose, see
+    from deploykit.quantization.qdq.dialects import DEFAULT
+    from deploykit.quantization.recovery import recover_weights
 
     before = time.perf_counter()
     opened, images = Opened(folder, threads=1, size=None), calibration_pictures(config, SILENT)
-    dialect = replace(ORT_CPU, weight_bits=config.weight_bits)
+    dialect = replace(DEFAULT, weight_bits=config.weight_bits)
     job = Job(config, dialect, images, opened, SILENT)
     with opened.runner(source) as reference:
         seen = see(source, reference, job)
-    choice, _ = choose(seen.quantizer, seen, job)
+    choice, _ = choose(seen, job)
     ways = {"PTQ": seen.quantizer}
     if best:
         wanted = config.but(rounding="adaround", bias_correction="off")
-        recovery = recovery_of(seen, replace(job, config=wanted))
-        ways["PTQ, adaptive rounding"] = recovery.adapted(seen.quantizer, choice)
+        ways["PTQ, adaptive rounding"] = recover_weights(seen, choice, replace(job, config=wanted))[0]
     for way, quantizer in ways.items():
         path = folder / f"calibrated{config.weight_bits}{config.seed}.onnx"
         made = quantizer.make(choice)

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,11 @@ class AsItIs:
         return choice
 
 
+def each(of):
+    """``of`` for each of several graphs by name."""
+    return lambda graphs: {name: of(graph) for name, graph in graphs.items()}
+
+
 def chosen(gain_db, dearer):
     """What is chosen where a float classifier brings ``gain_db`` and costs ``dearer`` times as much."""
 
@@ -32,7 +39,7 @@ def chosen(gain_db, dearer):
     def cost(choice):
         return 1000 * dearer if choice.float_head else 1000 + choice.float_adds
 
-    return choose_float_parts(AsItIs(), Choice(), cost, near)
+    return choose_float_parts(AsItIs(), Choice(), each(cost), each(near))
 
 
 @pytest.mark.parametrize(("gain_db", "dearer", "kept"), [(3, 1.02, True), (3, 1.1, False), (0.1, 1.02, False)])
@@ -52,7 +59,7 @@ def test_ranges_are_chosen_for_most_pictures_not_for_the_loudest():
             return logits + 0.5 * spread
         return logits + 0.01 * spread + (np.arange(64) == 0)[:, None] * 100 * spread  # the loud one is clipped
 
-    best, snr = choose_ranges(AsItIs(), Choice(), ("minmax", "moving"), logits, run)
+    best, snr = choose_ranges(AsItIs(), Choice(), ("minmax", "moving"), each(lambda one: nearness_db(logits, run(one))))
     assert best.method == "moving"
     assert snr["moving"] > snr["minmax"]
     assert snr_db(logits, run(Choice(method="minmax"))) > snr_db(logits, run(Choice(method="moving")))
@@ -76,11 +83,11 @@ def test_snr_of_pictures_counts_each_alike():
     ],
 )
 def test_of_prefixes_that_cost_alike_the_nearest_is_kept(monkeypatch, costs, near, found):
-    monkeypatch.setattr(search, "cuts", lambda proto: [frozenset("ab"), frozenset("abcd"), frozenset("abcdef")])
-    AsItIs.proto = None
+    monkeypatch.setattr(search, "cuts", lambda graph: [frozenset("ab"), frozenset("abcd"), frozenset("abcdef")])
+    AsItIs.prepared = SimpleNamespace(graph=None)
     at = {0: 0, 2: 1, 4: 2, 6: 3}
     chosen = choose_prefix(
-        AsItIs(), Choice(), lambda one: costs[at[len(one.prefix)]], lambda one: near[at[len(one.prefix)]]
+        AsItIs(), Choice(), each(lambda one: costs[at[len(one.prefix)]]), each(lambda one: near[at[len(one.prefix)]])
     )
     assert len(chosen.prefix) == found
 
@@ -95,5 +102,5 @@ def test_loud_pictures_are_not_given_up_for_little():
         return logits + (0.103 * spread + 5 * loud if choice.method == "minmax" else 0.1 * spread + 9 * loud)
 
     assert picture_snr_db(logits, run(Choice(method="moving"))) > picture_snr_db(logits, run(Choice(method="minmax")))
-    best, _ = choose_ranges(AsItIs(), Choice(), ("moving", "minmax"), logits, run)
+    best, _ = choose_ranges(AsItIs(), Choice(), ("moving", "minmax"), each(lambda one: nearness_db(logits, run(one))))
     assert best.method == "minmax"

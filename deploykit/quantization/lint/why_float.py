@@ -35,7 +35,7 @@ def float_convolutions(view: View) -> Iterator[Finding]:
         why = _why_float(node)
         if why is not None:
             message = f"{node.op_type} stays float: {why}"
-            mend = "Leave it where that was chosen (--keep-float, measured slower); else quantize both its inputs."
+            mend = "Leave it where that was chosen (--keep-float, or dearer as int8); else quantize both its inputs."
             yield Finding(
                 "float-conv" if node.op_type == "Conv" else "float-product", False, node.name or "", message, mend
             )

@@ -20,8 +20,7 @@ from deploykit.data import DataSource, map_classes
 from deploykit.distillation.distillation_step import view_of
 from deploykit.distillation.losses.kd import kd
 from deploykit.models import LoadedModel, load_model
-from deploykit.quantization.job import Job
-from deploykit.quantization.ptq import Seen
+from deploykit.quantization.job import Job, Seen
 from deploykit.quantization.qat.module import FakeQuantized
 from deploykit.quantization.qat.points import Ranges
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized

@@ -19,8 +19,8 @@ from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import DataSource
 from deploykit.models import LoadedModel, load_model, save_model
 from deploykit.quantization.calibration_images import Calibration
-from deploykit.quantization.job import Job, graphs
-from deploykit.quantization.ptq import Seen, choose, float_onnx, see
+from deploykit.quantization.job import Job, Seen, graphs
+from deploykit.quantization.ptq import choose, float_onnx, see
 from deploykit.quantization.qat.fit import Fitted, fitted
 from deploykit.quantization.qat.qat_network import equalized_start
 from deploykit.quantization.qat.select_best import Verdict, verdict
@@ -114,7 +114,7 @@ def _decided(target: Path, key: str, seen: Seen, resume: ResumeFile, job: Job) -
         if isinstance(kept, dict) and kept.get("key") == key:
             fields = kept["choice"]
             return Choice(**fields | {name: frozenset(fields[name]) for name in ("prefix", "keep_float")})
-    choice, _ = choose(seen.quantizer, seen, job)
+    choice, _ = choose(seen, job)
     fields = vars(choice) | {"prefix": sorted(choice.prefix), "keep_float": sorted(choice.keep_float)}
     write_text(place, json.dumps({"key": key, "choice": fields}) + "\n")
     return choice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,8 @@ def _choice(quantizer: Quantizer, record: Record, x: np.ndarray, job: Job) -> Ch
         )
     choice = Choice(keep_float=kept)
     if quantizer.dialect.costed and not config.force_int8:
-        return choose_prefix(quantizer, choice, lambda proto: job.cost_us(proto, x), lambda _: 0.0, job.progress)
+        costs = partial(job.costs_us, x=x)
+        return choose_prefix(quantizer, choice, costs, lambda graphs: dict.fromkeys(graphs, 0.0), job.progress)
     return choice
 
 

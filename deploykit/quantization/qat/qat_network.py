@@ -13,8 +13,7 @@ import torch
 from deploykit.base.errors import BadInput
 from deploykit.exporting.names import module_of
 from deploykit.models import LoadedModel
-from deploykit.quantization.job import Job
-from deploykit.quantization.ptq import Seen, recovery_of
+from deploykit.quantization.job import Job, Seen
 from deploykit.quantization.qat.binding import Bound, bind, write_back
 from deploykit.quantization.qat.module import FakeQuantized
 from deploykit.quantization.qat.points import Ranges, points_of
@@ -22,6 +21,7 @@ from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.graph import constant
 from deploykit.quantization.qdq.placement_ort_cpu import ANCHORS
 from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.recovery import equalize_network
 from deploykit.quantization.search import Choice, planned
 
 
@@ -102,13 +102,12 @@ def equalized_start(loaded: LoadedModel, seen: Seen, job: Job) -> Seen:
 
     ``loaded``: the model file; its module changes. ``seen``: its graph, calibrated.
     """
-    recovery = recovery_of(seen, replace(job, config=job.config.model_copy(update={"method": "auto"})))
-    better = recovery.equalized(seen.quantizer, Choice(keep_float=frozenset(job.config.keep_float)))
-    if better is seen.quantizer:
+    better, facts = equalize_network(seen, job, method="auto")
+    if better is seen:
         return seen
-    if recovery.facts["equalization"] == WAY and _written_back(loaded, seen.proto, better.proto):
+    if facts["equalization"] == WAY and _written_back(loaded, seen.proto, better.quantizer.proto):
         job.progress.say("training starts from the equalized network; BatchNorm keeps its statistics from the start")
-        return replace(seen, proto=better.proto, quantizer=better)
+        return replace(better, proto=better.quantizer.proto)
     job.progress.say("training starts from the network as it is: a model file cannot hold this equalization")
     return seen
 

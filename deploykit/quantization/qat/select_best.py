@@ -17,8 +17,8 @@ from deploykit.data import DataSource, Split
 from deploykit.evaluation.graph_runner import Opened, logits_of
 from deploykit.models import LoadedModel, save_model
 from deploykit.quantization.calibrate import observed
-from deploykit.quantization.job import Job
-from deploykit.quantization.ptq import Seen, float_onnx
+from deploykit.quantization.job import Job, Seen
+from deploykit.quantization.ptq import float_onnx
 from deploykit.quantization.qat.fit import Fitted
 from deploykit.quantization.qat.points import learned_ranges
 from deploykit.quantization.qat.record import Record, weights_sha256

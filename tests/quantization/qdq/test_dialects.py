@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from deploykit.base import environment
 from deploykit.base.errors import BadInput
-from deploykit.quantization.calibrate import observe, parameters
+from deploykit.quantization.calibrate import observe
 from deploykit.quantization.lint.lint import lint_graph
 from deploykit.quantization.qdq.dialects import DIALECTS, dialect_for
 from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.ranges import parameters
 from deploykit.quantization.schemes import S8, S8_ASYMMETRIC, U8, affine, widest
 from tests.quantization.graphs_for_tests import (
     HERE,

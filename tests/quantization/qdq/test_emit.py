@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.quantization.calibrate import observe, parameters
+from deploykit.quantization.calibrate import observe
 from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.placement_ort_cpu import plan_ort_cpu
 from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.ranges import parameters
 from deploykit.quantization.rewrites.hard_activations import hard_swish_scale
 from deploykit.quantization.schemes import U8, affine
 from tests.quantization.graphs_for_tests import (

@@ -3,10 +3,11 @@ import onnx_ir as ir
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploykit.quantization.calibrate import observe, parameters
+from deploykit.quantization.calibrate import observe
 from deploykit.quantization.qdq.emit import emit_qdq
 from deploykit.quantization.qdq.placement_ort_cpu import plan_ort_cpu
 from deploykit.quantization.qdq.prepare import prepare
+from deploykit.quantization.ranges import parameters
 from deploykit.quantization.schemes import U8
 from tests.quantization.graphs_for_tests import Net, opener, optimized_ops, ort_cpu, pictures, run, snr_db
 
