@@ -60,7 +60,8 @@ class GatePolicy(Config):
     """A whole policy; every limit is an interval test, and Holm's correction holds over all of them together.
 
     Attributes:
-        version: of the policy format.
+        version: of the policy format. In version 2, ``*`` does not mean references (variants that PyTorch itself runs), and
+            ``machine``, ``on_cannot_tell`` and limits in units of time may stand; version 1 is read as it always was.
         name: shown in the comment.
         confidence: that no limit is called failed or passed wrongly, over all limits together.
         limits: variant → :class:`Limits`; ``*`` is every variant but the report's baseline, a variant's own entry
@@ -71,9 +72,11 @@ class GatePolicy(Config):
         measurement: which one the limits on speed speak of; null: the report's primary one.
         reference: the variant, measured in both reports, that times are divided by in ``max_latency_ratio_vs_baseline``;
             null: the report's baseline variant.
+        machine: that limits in units of time hold for, as a report names it; another one cannot tell.
+        on_cannot_tell: whether a gate that cannot tell ends with exit code 3 (``fail``) or with 0 and a warning (``warn``).
     """
 
-    version: Literal[1]
+    version: Literal[1, 2]
     name: str = "gate"
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     limits: dict[str, Limits] = Field(min_length=1)
@@ -82,6 +85,8 @@ class GatePolicy(Config):
     skipped: Literal["fail", "ignore"] = "fail"
     measurement: MeasurementChoice | None = None
     reference: str | None = None
+    machine: str | None = None
+    on_cannot_tell: Literal["fail", "warn"] = "fail"
 
 
 class GateConfig(Config):
@@ -111,6 +116,7 @@ class GateConfig(Config):
 
 
 EVERY = "*"
+_SINCE_2 = ("machine", "on_cannot_tell")
 
 
 def shipped_policies() -> dict[str, Path]:
@@ -164,10 +170,19 @@ def parse_policy(text: str, name: str) -> GatePolicy:
 def policy_problems(fields: Any) -> list[tuple[tuple[str | int, ...], str]]:
     """Every error of a policy's plain data: the place in it, and what is wrong there; a misspelt key with the nearest."""
     try:
-        GatePolicy.model_validate(fields)
+        policy = GatePolicy.model_validate(fields)
     except ValidationError as error:
         return [(tuple(one["loc"]), _explained(one)) for one in error.errors()]
-    return []
+    if policy.version > 1:
+        return []
+    new: list[tuple[str | int, ...]] = [(key,) for key in _SINCE_2 if key in policy.model_fields_set]
+    for name, limits in policy.limits.items():
+        new += [
+            ("limits", name, one.name)
+            for one in LIMITS.values()
+            if one.of_machine and one.name in limits.model_fields_set
+        ]
+    return [(place, f"{'.'.join(map(str, place))} is of policies of version 2, write version: 2") for place in new]
 
 
 def _explained(error: Any) -> str:

@@ -165,10 +165,12 @@ class Limit(Entry):
         values: what it may be: a share 0…1, percentage points, a positive number, whole bytes, any number, or true.
         against_old: it compares with the ``--baseline`` report; without one with ``NAME@base``, which ``benchmark --against``
             measured beside it.
+        of_machine: it is in units of time and holds for the machine that the policy names.
     """
 
     values: Literal["share", "points", "positive", "bytes", "number", "true"] = "positive"
     against_old: bool = False
+    of_machine: bool = False
 
 
 _LIMITS = "deploykit.gating.limits."
@@ -211,6 +213,24 @@ LIMITS = Registry(
         _LIMITS + "time_ratio:max_latency_ratio_vs_baseline",
         "how that ratio may have grown since the --baseline report; without one, the time over that of NAME@base",
         against_old=True,
+    ),
+    Limit(
+        "max_latency_ms",
+        _LIMITS + "absolute_time:max_latency_ms",
+        "median time of a call on the policy's machine, in ms",
+        of_machine=True,
+    ),
+    Limit(
+        "max_p99_ms",
+        _LIMITS + "absolute_time:max_p99_ms",
+        "99th percentile of the time of a call on the policy's machine, in ms",
+        of_machine=True,
+    ),
+    Limit(
+        "min_images_per_s",
+        _LIMITS + "absolute_time:min_images_per_s",
+        "images a second on the policy's machine",
+        of_machine=True,
     ),
     Limit("max_memory_ratio", _LIMITS + "peak_memory:max_memory_ratio", "peak memory over the baseline variant's"),
     Limit("max_memory_bytes", _LIMITS + "peak_memory:max_memory_bytes", "peak memory", "bytes"),

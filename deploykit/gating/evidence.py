@@ -14,6 +14,7 @@ from deploykit.base.artifact import is_unmodified, read_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.gate import MeasurementChoice
+from deploykit.latency.results import medians
 from deploykit.reporting.pick import primary
 from deploykit.reporting.quality import quality_of
 from deploykit.reporting.read import read_report
@@ -21,8 +22,8 @@ from deploykit.reporting.schema import Measurement, Of, Report, Variant
 from deploykit.stats.percentiles import percentile
 from deploykit.stats.ratio import speed_up
 
-Blocks = dict[int, float]
-"""round → median time of that round's block, in ms."""
+Blocks = dict[int, np.ndarray]
+"""round → the times of that round's block, float64 [n] in ms."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _arrays(folder: Path, name: str, keys: tuple[str, ...]) -> dict[str, np.ndar
 
 
 def _blocks(folder: Path, one: Measurement | None) -> Blocks | None:
-    """Of each round the median of the raw samples of a measurement, held against what the report states of it."""
+    """The raw samples of a measurement by round, held against what the report states of it."""
     if one is None or not one.samples_file:
         return None
     name = one.samples_file
@@ -195,7 +196,7 @@ def _blocks(folder: Path, one: Measurement | None) -> Blocks | None:
     order = np.argsort(rounds, kind="stable")
     numbers, starts = np.unique(rounds[order], return_index=True)
     parts = np.split(samples[order], starts[1:])
-    return {int(number): float(np.median(part)) for number, part in zip(numbers, parts, strict=True)}
+    return {int(number): part for number, part in zip(numbers, parts, strict=True)}
 
 
 def _compare(name: str, stated: Mapping[str, float | None], raw: dict[str, float]) -> None:
@@ -244,7 +245,7 @@ def _check_speedups(found: Evidence, wanted: Wanted) -> None:
         if not rounds:
             found.problems.setdefault(name, []).append("it has no round in common with the baseline variant")
             continue
-        raw = speed_up(np.array([base[one] for one in rounds]), np.array([ours[one] for one in rounds]))
+        raw = speed_up(medians(base, rounds), medians(ours, rounds))
         if abs(raw - speedup.estimate) > CLOSE * raw:
             told = f"the report states a speed-up of {speedup.estimate:g}, the raw samples give {raw:g}"
             found.problems.setdefault(name, []).append(f"{told}: one of them was changed")

@@ -43,6 +43,7 @@ def verdict_of(new: Evidence, old: Evidence | None, policy: GatePolicy, confiden
         created,
         looks,
         times_of(new),
+        policy.on_cannot_tell == "warn",
     )
 
 

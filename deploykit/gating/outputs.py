@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.atomic import write_json, write_text
 from deploykit.gating.metric_values import Metric, to_action_benchmark, to_bencher, to_openmetrics
 from deploykit.gating.question import CANNOT_TELL, FAIL, PASS
-from deploykit.gating.result import MARKS, WORDS, interval_of, limit_of, sentence, why
+from deploykit.gating.result import MARKS, WORDS, interval_of, limit_of, why
 from deploykit.gating.verdict import Finding
 from deploykit.reporting.format import escaped, folded, in_unit_of, table
 
@@ -26,7 +26,7 @@ HEAD = ["", "Variant", "Limit", "", "Value", "Interval"]
 def to_comment(gate: Gate) -> str:
     """The Markdown of a gate; its first line lets a job find and replace its own older comment."""
     lines = [f"<!-- deploykit gate {escaped(gate.policy).replace('--', '- -')} -->"]
-    lines += [f"## {MARKS[gate.verdict]} deploykit gate: {escaped(sentence(gate.findings, gate.verdict))}", ""]
+    lines += [f"## {MARKS[gate.verdict]} deploykit gate: {escaped(gate.sentence())}", ""]
     open_ = sorted((one for one in gate.findings if one.verdict != PASS), key=lambda one: one.verdict != FAIL)
     if open_:
         lines += [*table(HEAD, [_row(one) for one in open_], "lllrrr"), ""]
@@ -81,7 +81,7 @@ def to_annotations(gate: Gate) -> list[str]:
         for one in sorted(gate.findings, key=lambda one: one.verdict != FAIL)
         if one.verdict != PASS
     ]
-    return lines or [f"::notice title=deploykit gate::{_data(sentence(gate.findings, gate.verdict))}"]
+    return lines or [f"::notice title=deploykit gate::{_data(gate.sentence())}"]
 
 
 def _data(text: str) -> str:
@@ -97,26 +97,28 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_junit(gate: Gate) -> str:
-    """JUnit XML; an undecided limit is an ``error``, because the job does not pass with it."""
-    root = ET.Element("testsuites", {"name": _clean(f"deploykit gate {gate.policy}"), **_counts(gate.findings)})
+    """JUnit XML; an undecided limit is an ``error``, because the job does not pass with it, and ``skipped`` where it does."""
+    counts = _counts(gate.findings, gate.only_warns)
+    root = ET.Element("testsuites", {"name": _clean(f"deploykit gate {gate.policy}"), **counts})
     for variant in dict.fromkeys(one.variant for one in gate.findings):
         own = [one for one in gate.findings if one.variant == variant]
-        suite = ET.SubElement(root, "testsuite", {"name": _clean(variant), **_counts(own)})
+        suite = ET.SubElement(root, "testsuite", {"name": _clean(variant), **_counts(own, gate.only_warns)})
         for one in own:
             case = ET.SubElement(
                 suite, "testcase", classname=_clean(f"{gate.policy}.{variant}"), name=one.rule, time="0"
             )
             if one.verdict in (FAIL, CANNOT_TELL):
-                kind = "failure" if one.verdict == FAIL else "error"
+                kind = "failure" if one.verdict == FAIL else "skipped" if gate.only_warns else "error"
                 ET.SubElement(case, kind, type=one.verdict, message=_clean(why(one)))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _counts(findings: list[Finding]) -> dict[str, str]:
+def _counts(findings: list[Finding], only_warns: bool) -> dict[str, str]:
     failures = sum(one.verdict == FAIL for one in findings)
-    errors = sum(one.verdict == CANNOT_TELL for one in findings)
-    return {"tests": str(len(findings)), "failures": str(failures), "errors": str(errors), "time": "0"}
+    undecided = sum(one.verdict == CANNOT_TELL for one in findings)
+    found = {"failures": failures, "errors": 0 if only_warns else undecided, "skipped": undecided if only_warns else 0}
+    return {"tests": str(len(findings)), **{key: str(count) for key, count in found.items()}, "time": "0"}
 
 
 def _clean(text: str) -> str:

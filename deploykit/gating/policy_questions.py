@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deploykit.base.errors import BadInput, nearest
+from deploykit.base.targets import target_of
 from deploykit.config.gate import EVERY, GatePolicy
 from deploykit.config.registries import LIMITS
 from deploykit.gating.evidence import Evidence, wanted_measurement
@@ -49,9 +50,9 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
         if name.endswith(OTHER_SIDE):
             continue  # it is there to be compared with
         if name in policy.ignore or (not rules and name != new.baseline):
-            notes.append(
-                f"{name} is not judged: the policy {'ignores it' if name in policy.ignore else 'has no limit for it'}"
-            )
+            why = "the policy ignores it" if name in policy.ignore else "the policy has no limit for it"
+            why = "it is a reference, which the policy does not name" if _is_reference(name, new, policy) else why
+            notes.append(f"{name} is not judged: {why}")
             continue
         if variant.status == "skipped" and policy.skipped == "ignore":
             notes.append(f"{name} is not judged: this machine skipped it ({variant.reason})")
@@ -63,7 +64,7 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
             continue
         found += [failed(name, "raw data", reason) for reason in new.problems.get(name, [])]
         for rule, limit in rules.items():
-            case = Case(new, name, rule, limit, wanted, reference=policy.reference)
+            case = Case(new, name, rule, limit, wanted, reference=policy.reference, machine=policy.machine)
             if LIMITS[rule].against_old:
                 own = policy.limits.get(name)
                 compared = _compared(case, old, named=own is not None and rule in own.model_fields_set)
@@ -80,13 +81,20 @@ def questions(new: Evidence, old: Evidence | None, policy: GatePolicy) -> tuple[
     return found, notes
 
 
+def _is_reference(name: str, evidence: Evidence, policy: GatePolicy) -> bool:
+    """Whether the variant is PyTorch itself, measured to compare with and judged only where the policy names it."""
+    named = name in policy.limits or name in policy.required
+    return policy.version > 1 and not named and target_of(evidence.variants[name].target).runs_models
+
+
 def rules_for(name: str, evidence: Evidence, policy: GatePolicy) -> dict[str, float | bool]:
-    """Rule → limit of one variant: ``*``, but for the report's baseline, with the variant's own entry over it."""
+    """Rule → limit of one variant: ``*``, but for the report's baseline and references, with its own entry over it."""
     every, own = policy.limits.get(EVERY), policy.limits.get(name)
+    spared = name == evidence.baseline or _is_reference(name, evidence, policy)
     found: dict[str, float | bool] = {}
     for rule in LIMITS:
         by = own if own is not None and rule in own.model_fields_set else every
-        limit = None if by is None or (by is every and name == evidence.baseline) else getattr(by, rule)
+        limit = None if by is None or (by is every and spared) else getattr(by, rule)
         if limit is not None and limit is not False:
             found[rule] = limit
     return found
@@ -96,6 +104,7 @@ def _presence(new: Evidence, old: Evidence | None, policy: GatePolicy) -> list[Q
     """A failed question for each variant that should be in the report and is not."""
     named = [name for name in policy.limits if name != EVERY]
     before = [] if old is None else [one for one in old.variants if one not in policy.ignore]
+    before = [one for one in before if old is None or not _is_reference(one, old, policy)]
     before += [one.removesuffix(OTHER_SIDE) for one in new.variants if one.endswith(OTHER_SIDE)]
     found = []
     for name in dict.fromkeys([*named, *policy.required, *before]):

@@ -74,6 +74,7 @@ class Case:
         old: the older report that a limit compares with; None where there is none, or where the limit does not ask for it.
         beside: the variant of ``new`` that stands for the older report, or None.
         reference: the variant that times are divided by in both reports; None: the baseline variant.
+        machine: that limits in units of time hold for; None: the policy names none.
     """
 
     new: Evidence
@@ -84,6 +85,7 @@ class Case:
     old: Evidence | None = None
     beside: str | None = None
     reference: str | None = None
+    machine: str | None = None
 
     def failed(self, reason: str) -> Question:
         """The limit is broken because there is nothing to judge."""

@@ -46,19 +46,6 @@ def why(one: Finding) -> str:
     return "; ".join(parts)
 
 
-def sentence(findings: list[Finding], verdict: str) -> str:
-    """The verdict in one sentence."""
-    judged = len({one.variant for one in findings})
-    counts = {kind: sum(one.verdict == kind for one in findings) for kind in WORDS}
-    limits = f"{len(findings)} limit{'s' if len(findings) != 1 else ''} on {judged} variant{'s' if judged != 1 else ''}"
-    if verdict == PASS:
-        return f"pass: {limits} hold" if findings else "pass: the policy asks nothing of this report"
-    if verdict == FAIL:
-        undecided = f", {counts[CANNOT_TELL]} undecided" if counts[CANNOT_TELL] else ""
-        return f"fail: {counts[FAIL]} of {limits} broken{undecided}"
-    return f"cannot tell: {counts[CANNOT_TELL]} of {limits} undecided, none broken"
-
-
 @dataclass(frozen=True)
 class Gate:
     """The verdict of one report.
@@ -72,6 +59,7 @@ class Gate:
         baseline_created: of the older report, or None.
         looks: how many times was measured and judged.
         times: variant → its time over the report's baseline variant's: value, low, high; only ratios, no milliseconds.
+        only_warns: that it cannot tell is a warning: the exit code is 0.
     """
 
     policy: str
@@ -82,6 +70,7 @@ class Gate:
     baseline_created: str | None = None
     looks: int = 1
     times: dict[str, tuple[float, float | None, float | None]] = field(default_factory=dict)
+    only_warns: bool = False
 
     @property
     def verdict(self) -> str:
@@ -90,8 +79,8 @@ class Gate:
 
     @property
     def exit_code(self) -> int:
-        """0, 1 or 3."""
-        return EXIT_CODES[self.verdict]
+        """0, 1 or 3; where *cannot tell* only warns, 0 for it."""
+        return 0 if self.verdict == CANNOT_TELL and self.only_warns else EXIT_CODES[self.verdict]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields."""
@@ -113,7 +102,23 @@ class Gate:
             f"{MARKS[one.verdict]} {one.variant} {one.rule}: {why(one)}".rstrip(": ")
             for one in sorted(self.findings, key=lambda one: order[one.verdict])
         ]
-        return "\n".join([sentence(self.findings, self.verdict), *lines, *self.notes])
+        return "\n".join([self.sentence(), *lines, *self.notes])
+
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        findings, verdict = self.findings, self.verdict
+        judged = len({one.variant for one in findings})
+        counts = {kind: sum(one.verdict == kind for one in findings) for kind in WORDS}
+        limits = (
+            f"{len(findings)} limit{'s' if len(findings) != 1 else ''} on {judged} variant{'s' if judged != 1 else ''}"
+        )
+        if verdict == PASS:
+            return f"pass: {limits} hold" if findings else "pass: the policy asks nothing of this report"
+        if verdict == FAIL:
+            undecided = f", {counts[CANNOT_TELL]} undecided" if counts[CANNOT_TELL] else ""
+            return f"fail: {counts[FAIL]} of {limits} broken{undecided}"
+        warns = "; the policy makes that a warning" if self.only_warns else ""
+        return f"cannot tell: {counts[CANNOT_TELL]} of {limits} undecided, none broken{warns}"
 
 
 def times_of(evidence: Evidence) -> dict[str, tuple[float, float | None, float | None]]:

@@ -15,6 +15,7 @@ from deploykit.base.spec import Spec, parse_spec
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.common import build
 from deploykit.config.gate import GateConfig, GatePolicy
+from deploykit.config.registries import LIMITS
 from deploykit.config.stage_file import read_stage
 from deploykit.gating.evidence import Evidence, read_evidence
 from deploykit.gating.question import CANNOT_TELL
@@ -24,13 +25,22 @@ from deploykit.reporting.schema import OTHER_SIDE, Report
 if TYPE_CHECKING:
     Benchmark = Callable[[Sequence[Spec], Path, BenchmarkConfig], Report]
 
-SPEED = ("min_speedup", "max_latency_ratio", "max_latency_ratio_vs_baseline")
+SPEED = (
+    "min_speedup",
+    "max_latency_ratio",
+    "max_latency_ratio_vs_baseline",
+    *(one.name for one in LIMITS.values() if one.of_machine),
+)
 FEW_IMAGES = 16
 
 
 def speed_undecided(gate: Gate) -> list[str]:
     """Variants with an undecided limit on speed, the only kind that more measuring of the same images can settle."""
-    found = [one.variant for one in gate.findings if one.verdict == CANNOT_TELL and one.rule in SPEED]
+    found = [
+        one.variant
+        for one in gate.findings
+        if one.verdict == CANNOT_TELL and one.rule in SPEED and one.value is not None
+    ]
     return list(dict.fromkeys(found))
 
 

@@ -136,13 +136,17 @@ def decibels(parity: Parity | None) -> str:
 
 
 def in_unit_of(limit: str, value: float | bool | None) -> str:
-    """A number in the unit of a gate's limit, by its name: ``+0.22 pt``, ``1.020×``, ``99.30 %``, ``28.1 dB``, ``1.20 MB``."""
+    """A number in the unit of a gate's limit, by its name: ``+0.22 pt``, ``1.020×``, ``0.412 ms``, ``1.20 MB``."""
     if value is None or isinstance(value, bool):
         return NONE if value is None else "yes" if value else "no"
     if limit.endswith("_pt") or "_pt_" in limit:
         return f"{value:+.2f} pt".replace("-", MINUS)
     if limit.endswith("_bytes"):
         return f"{value / 1e6:,.2f} MB"
+    if limit.endswith("_ms"):
+        return milliseconds(float(value))
+    if limit.endswith("_per_s"):
+        return rate(float(value))
     if limit.endswith("_db"):
         return f"{value:.1f} dB".replace("-", MINUS)
     if "ratio" in limit or "speedup" in limit:

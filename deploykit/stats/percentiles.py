@@ -58,8 +58,22 @@ def percentile_interval(
     Raises:
         ValueError: fewer than two blocks.
     """
+    draws, runs = percentile_draws(blocks, share, seed=seed, resamples=resamples)
+    tail = expanded_tail((1 - level) / 2, runs)
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def percentile_draws(
+    blocks: Sequence[np.ndarray], share: float, *, seed: int = 0, resamples: int = 1000
+) -> tuple[np.ndarray, int]:
+    """The bootstrap distribution behind :func:`percentile_interval`: float64 [resamples], and the runs in each resample.
+
+    Raises:
+        ValueError: fewer than two blocks.
+    """
     if len(blocks) < 2:
-        raise ValueError(f"percentile_interval needs at least 2 blocks, got {len(blocks)}")
+        raise ValueError(f"a percentile's bootstrap needs at least 2 blocks, got {len(blocks)}")
     pooled = np.concatenate([np.asarray(block, dtype=np.float64).ravel() for block in blocks])
     owner = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
     order = np.argsort(pooled, kind="stable")
@@ -74,9 +88,7 @@ def percentile_interval(
         weight = np.cumsum(counts[start : start + step][:, owner], axis=1)
         rank = np.ceil(np.round(share * weight[:, -1:], 9))
         found[start : start + step] = values[np.argmax(weight >= np.maximum(rank, 1), axis=1)]
-    tail = expanded_tail((1 - level) / 2, runs)
-    low, high = np.quantile(found, [tail, 1 - tail])
-    return float(low), float(high)
+    return found, runs
 
 
 CONFIDENCE = 0.99

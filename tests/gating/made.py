@@ -109,6 +109,7 @@ def run_folder(
     report = {
         "schema": "deploykit.report/2",
         "created": "2026-03-14T09:26:53+00:00",
+        "environment": {"cpu": {"model": "Made CPU", "cores": 4}},
         "data": {"name": "digits", "split": "test", "n": n, "sha256": sha256} if n else None,
         "baseline": baseline if baseline in variants else None,
         "noise_floor_ratio": 0.006,

@@ -6,9 +6,9 @@ import numpy as np
 
 from deploykit.gating.evidence import Answers
 from deploykit.gating.limits.answer_shares import COUNTS, LOGITS, accuracy_of, more_images
-from deploykit.gating.question import Case, Question
+from deploykit.gating.question import Case, Question, undecided
 from deploykit.stats.paired import score_interval
-from deploykit.stats.proportions import paired_p, unpaired_interval, unpaired_p
+from deploykit.stats.proportions import paired_p, proportion_p, unpaired_interval, unpaired_p, wilson
 
 UNPAIRED = "both stated accuracies, images not paired"
 
@@ -17,7 +17,7 @@ def max_drop_pt(case: Case) -> Question:
     """Drop of top-1 against the report's own baseline variant, on the same images."""
     accuracy = accuracy_of(case.new, case.name)
     if accuracy is None:
-        return case.failed("its accuracy was not measured")
+        return _by_answers(case)
     ours, base = case.new.answers.get(case.name), case.new.answers.get(case.new.baseline or "")
     if ours is not None and base is not None and np.array_equal(ours.labels, base.labels):
         return _paired(case, ours, base)
@@ -29,6 +29,34 @@ def max_drop_pt(case: Case) -> Question:
     if lost < 0 or won < 0 or lost + won > n:
         return case.failed("its stated drop and flips cannot both be true")
     return _drop(case, lost, won, n, COUNTS)
+
+
+def _by_answers(case: Case) -> Question:
+    """Without labels: other answers than the baseline variant's bound the drop, so that few of them pass and many tell nothing."""
+    quality = case.new.variants[case.name].quality
+    if quality is None or quality.metric != "agreement" or not quality.n:
+        return case.failed("its accuracy was not measured")
+    n, limit = quality.n, case.limit
+    other = round((1 - quality.value) * n)
+    if 100 * other / n > limit:
+        why = f"{other} of {n} answers changed, and without labels nothing says how many of them were right"
+        return undecided(case.name, case.rule, why, limit, 100 * other / n)
+
+    def interval(level: float) -> tuple[float, float]:
+        low, high = wilson(other, n, level)
+        return 100 * low, 100 * high
+
+    return Question(
+        case.name,
+        case.rule,
+        limit,
+        100 * other / n,
+        True,
+        interval,
+        lambda: proportion_p(other, n, limit / 100),
+        more_images(lambda k: proportion_p(other * k, n * k, limit / 100), n),
+        source="changed answers, which no drop exceeds",
+    )
 
 
 def max_drop_pt_vs_baseline(case: Case) -> Question:

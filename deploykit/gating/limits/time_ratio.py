@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-
 from deploykit.gating.evidence import Evidence, Wanted, measurement_of
 from deploykit.gating.question import Case, Question, undecided
+from deploykit.latency.results import medians
 from deploykit.stats.multiple_tests import factor_needed
 from deploykit.stats.ratio import LogRatio, change, log_ratio, normal_ratio, pooled
 
@@ -38,34 +37,36 @@ def speed_of(evidence: Evidence, name: str, reference: str, wanted: Wanted) -> t
         ours, theirs = session.get(name), session.get(reference)
         rounds = sorted(ours.keys() & theirs.keys()) if ours and theirs else []
         if ours and theirs and rounds:
-            slow = np.array([theirs[one] for one in rounds])
-            fast = np.array([ours[one] for one in rounds])
-            floor = evidence.floors[number] if number < len(evidence.floors) else None
-            parts.append(_with_floor(log_ratio(slow, fast, seed=seed + number), floor, level))
+            slow, fast = medians(theirs, rounds), medians(ours, rounds)
+            parts.append(with_floor(log_ratio(slow, fast, seed=seed + number), evidence.floors[number], level))
     if parts:
         return pooled(parts, seed=seed), RAW
     variant = evidence.variants[name]
     one = measurement_of(variant, wanted)
     if one is None or measurement_of(evidence.variants[reference], wanted) is None:
-        return f"not measured: {_told(wanted)} of {name} and {reference}"
+        return f"not measured: {told(wanted)} of {name} and {reference}"
     speedup = variant.speedup
     stated = reference == evidence.baseline and speedup is not None and speedup.of.plain() == wanted
     if not stated or speedup is None or speedup.low is None or speedup.high is None:
         return "the raw samples that this ratio needs are not there"
     blocks = one.blocks or 2
     found = normal_ratio(speedup.estimate, speedup.low, speedup.high, level, blocks)
-    return _with_floor(found, evidence.report.noise_floor_ratio, level), STATED
+    return with_floor(found, evidence.report.noise_floor_ratio, level), STATED
 
 
-def _with_floor(found: LogRatio, floor: float | None, level: float) -> LogRatio:
-    """Widened by the difference of the two copies: their noise floor less the half width that such an interval has."""
+def with_floor(found: LogRatio, floor: float | None, level: float) -> LogRatio:
+    """Widened by the difference of the two copies: their noise floor less the half width that such an interval has.
+
+    ``found``: log of a time or speed-up. ``floor``: of the measurement, or None. ``level``: of its interval.
+    """
     if not floor or not found.known:
         return found
     low, high = found.interval(level)
     return found.widened(max(0.0, math.log1p(floor) - (high - low) / 2))
 
 
-def _told(wanted: Wanted) -> str:
+def told(wanted: Wanted) -> str:
+    """A measurement in words."""
     return ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
 
 
@@ -86,7 +87,7 @@ def _against_baseline(case: Case, sign: int) -> Question:
     found = speed_of(case.new, case.name, base, case.wanted)
     if isinstance(found, str):
         return case.failed(found)
-    return _question(case, found[0], found[1], sign, most=sign < 0)
+    return log_question(case, found[0], found[1], sign, most=sign < 0)
 
 
 def max_latency_ratio_vs_baseline(case: Case) -> Question:
@@ -107,7 +108,7 @@ def max_latency_ratio_vs_baseline(case: Case) -> Question:
     if isinstance(before, str):
         return case.failed(f"in the baseline report {before}")
     source = RAW if now[1] == before[1] == RAW else STATED
-    return _question(case, change(now[0], before[0]), source, -1, most=True)
+    return log_question(case, change(now[0], before[0]), source, -1, most=True)
 
 
 def _beside(case: Case, other: str) -> Question:
@@ -119,14 +120,14 @@ def _beside(case: Case, other: str) -> Question:
         blocks = (one.blocks if one else None) or 2
         level = case.new.report.ci_level
         stated = normal_ratio(speedup.estimate, speedup.low, speedup.high, level, blocks)
-        found = _with_floor(stated, case.new.report.noise_floor_ratio, level), STATED
+        found = with_floor(stated, case.new.report.noise_floor_ratio, level), STATED
     if isinstance(found, str):
         return case.failed(found)
-    return _question(case, found[0], found[1], -1, most=True)
+    return log_question(case, found[0], found[1], -1, most=True)
 
 
-def _question(case: Case, found: LogRatio, source: str, sign: int, *, most: bool) -> Question:
-    """``sign`` is -1 where the rule speaks of time, the inverse of speed."""
+def log_question(case: Case, found: LogRatio, source: str, sign: int, *, most: bool) -> Question:
+    """The question of a number whose log is known: of its inverse where ``sign`` is -1, as time is that of speed."""
     value, log_limit = math.exp(sign * found.estimate), sign * math.log(case.limit)
     if not found.known:
         few = f"only {found.rounds} blocks were timed, an interval needs 5"
