@@ -142,14 +142,14 @@ def speedup_over(base: str, name: str, measured: Measured, config: BenchmarkConf
 
 
 def _against(
-    ours: Judged, base: Judged | None, measured: Measured, labels: np.ndarray, config: BenchmarkConfig
+    ours: Judged, base: Judged | None, measured: Measured, labels: np.ndarray | None, config: BenchmarkConfig
 ) -> Against | None:
     """A variant beside its ``NAME@base``: both were measured in the same rounds and images."""
     if base is None:
         return None
     found = Against(name=base.spec.name)
     found.speedup = speedup_over(base.spec.name, ours.spec.name, measured, config)
-    if ours.predicted is not None and base.predicted is not None:
+    if labels is not None and ours.predicted is not None and base.predicted is not None:
         found = found.model_copy(
             update={**compare(ours.predicted, base.predicted, labels, config.ci_level, config.seed)}
         )
@@ -161,7 +161,7 @@ def build_report(
     measured: Measured,
     baseline: str,
     against: str | None,
-    split: Split,
+    split: Split | None,
     config: BenchmarkConfig,
     folder: Path | None,
     files_to: Path | None,
@@ -174,7 +174,7 @@ def build_report(
         measured: of those that could be timed.
         baseline: name.
         against: what the ``NAME@base`` variants are from, or None.
-        split: that accuracy was measured on.
+        split: that accuracy was measured on; None: there are no data, and the outputs mean nothing but numbers.
         config: of the benchmark.
         folder: what artifact paths are relative to; None: only names.
         files_to: folder whose ``samples/`` and ``attachments/`` are filled; None: nothing is written.
@@ -184,15 +184,15 @@ def build_report(
     variants = [_variant(one, measured, baseline, config, seen_from, files_to) for one in judged]
     if against is not None:
         known = {one.spec.name: one for one in judged}
-        labels = split.labels[split.chosen(config.images)]
+        labels = None if split is None else split.labels[split.chosen(config.images)]
         for variant, one in zip(variants, judged, strict=True):
             variant.against = _against(one, known.get(variant.name + OTHER_SIDE), measured, labels, config)
-    n = len(split) if config.images is None else min(config.images, len(split))
     report = Report(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=plain(describe()),
-        data=Data(name=Path(config.data).name, split=config.split, n=n, sha256=split.sha256),
+        task="none" if split is None else "classify",
+        data=_data(split, config),
         ci_level=config.ci_level,
         seed=config.seed,
         noise_floor_ratio=measured.noise_floor_ratio,
@@ -205,6 +205,13 @@ def build_report(
     )
     settled = settle(report, config.max_drop_pt)
     return validate((settled if made is None else _completed(settled, made)).plain())
+
+
+def _data(split: Split | None, config: BenchmarkConfig) -> Data | None:
+    if split is None or config.data is None:
+        return None
+    n = len(split) if config.images is None else min(config.images, len(split))
+    return Data(name=Path(config.data).name, split=config.split, n=n, sha256=split.sha256)
 
 
 def _completed(report: Report, made: Made) -> Report:

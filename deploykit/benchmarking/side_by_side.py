@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import Manifest, Parent, already_made, artifact_sha256, files_of, write_manifest
 from deploykit.base.atomic import make_folder
@@ -19,17 +18,21 @@ from deploykit.base.errors import BadInput, Unavailable, from_os_error
 from deploykit.base.lineage import chain_of
 from deploykit.base.progress import Progress
 from deploykit.base.spec import Spec
+from deploykit.benchmarking.image_judge import ImageJudge
+from deploykit.benchmarking.random_judge import RandomJudge
 from deploykit.benchmarking.report import Made, build_report
 from deploykit.benchmarking.thumbnails import leave_thumbnails
-from deploykit.benchmarking.variant import Judge, Judged
+from deploykit.benchmarking.variant import Judged, References
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.metrics import load_metrics
-from deploykit.evaluation.score import Scoring, save_logits_of
+from deploykit.evaluation.score import Scoring
 from deploykit.latency.measure import Measured, measure
-from deploykit.latency.timed_input import ImageInput
 from deploykit.latency.worker import Opener, Opening, open_timed
 from deploykit.reporting.schema import OTHER_SIDE, Report
 from deploykit.reporting.write import refuse_foreign_pages, write_report
+
+if TYPE_CHECKING:
+    from deploykit.data import Split
 
 
 def side_by_side(
@@ -58,43 +61,63 @@ def side_by_side(
         progress: where it shows.
 
     Raises:
-        BadInput: broken files, models that are no classifiers of this data, files of other makers in the folder.
+        BadInput: broken files, models that are no classifiers of the data, files of other makers in the folder.
         Unavailable: this machine lacks what the baseline, or the only artifact, needs; others are skipped.
     """
-    from deploykit.data import open_data
-
-    metrics = load_metrics(config.metrics)
     if folder is not None:
         _make_ready(folder, force=force)
-    source = open_data(config.data, allow_code=True, skip_broken=config.skip_broken, progress=progress)
-    split = source.split(config.split)
-    if len(split) == 0:
-        raise BadInput(f"there are no pictures in the {config.split} split of {config.data}")
-    corrupted = config.corruption_images if config.corruptions else 0
-    how = Scoring(split, config.eval_batch, config.images, config.ci_level, config.seed, metrics, corrupted)
+    judge = _judge_of(config, progress)
     with _beside(folder) as place:
-        with closing(Judge(config, source, how, max(config.threads, cores() // 2), progress)) as judge:
+        with closing(judge):
             judged = _judge_all(specs, baseline, judge, folder, place, progress)
-            images = [image for image, _ in zip(_repeated(judge.pictures()), range(config.batch), strict=False)]
-        measured = _timed(judged, baseline, images, config, progress)
+        config, split = judge.config, judge.split
+        measured = _timed(judged, baseline, judge, progress)
         for warning in measured.warnings:
             progress.warn(warning)
         if folder is None or place is None:
             return build_report(judged, measured, baseline, against, split, config, None, None)
         try:
             (place / "samples").mkdir()
-            leave_thumbnails([one.accuracy for one in judged], split, place)
+            if split is not None:
+                leave_thumbnails([one.accuracy for one in judged], split, place)
             report = build_report(judged, measured, baseline, against, split, config, folder, place, made)
             write_report(report, place)
             _move(place, folder)
         except OSError as error:
             raise from_os_error(error, f"cannot write {folder}") from error
-    write_manifest(folder / "report.json", _manifest(judged, split.sha256, config, version, against, folder))
+    write_manifest(folder / "report.json", _manifest(judged, split, config, version, against, folder))
     return report
 
 
+def _judge_of(config: BenchmarkConfig, progress: Progress) -> ImageJudge | RandomJudge:
+    """By images where there are data, else by random input."""
+    references = References(config, max(config.threads, cores() // 2))
+    if config.data is None:
+        if config.metrics or config.corruptions:
+            raise BadInput("accuracy is asked for, but there are no data", fix="Name them with --data.")
+        progress.warn("no --data: variants are timed on random input, and nothing is said of their accuracy")
+        return RandomJudge(config, references, progress)
+    from deploykit.data import open_data
+
+    metrics = load_metrics(config.metrics)
+    source = open_data(config.data, allow_code=True, skip_broken=config.skip_broken, progress=progress)
+    split = source.split(config.split)
+    if len(split) == 0:
+        raise BadInput(f"there are no images in the {config.split} split of {config.data}")
+    if config.shapes:
+        raise BadInput("--shape is of random input", got="--data too", fix="Leave one of them away.")
+    corrupted = config.corruption_images if config.corruptions else 0
+    how = Scoring(split, config.eval_batch, config.images, config.ci_level, config.seed, metrics, corrupted)
+    return ImageJudge(config, source, how, references, progress)
+
+
 def _judge_all(
-    specs: Sequence[Spec], baseline: str, judge: Judge, folder: Path | None, place: Path | None, progress: Progress
+    specs: Sequence[Spec],
+    baseline: str,
+    judge: ImageJudge | RandomJudge,
+    folder: Path | None,
+    place: Path | None,
+    progress: Progress,
 ) -> list[Judged]:
     """All variants in their own order; the baseline is judged first, and only its logits stay in memory."""
     found: dict[str, Judged] = {}
@@ -114,8 +137,8 @@ def _judge_all(
             progress.warn(f"{spec.name} {one.status}: {one.reason}")
         found[spec.name] = one
         base = one if spec.name == baseline else base
-        if place is not None and one.scored is not None:
-            save_logits_of(one.scored, judge.how, place, spec.name)
+        if place is not None:
+            judge.keep(one, place)
         if one is not base:
             one.scored = None
     if base is not None:
@@ -123,14 +146,8 @@ def _judge_all(
     return [found[spec.name] for spec in specs]
 
 
-def _repeated(images: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    while True:
-        yield from images
-
-
-def _timed(
-    judged: Sequence[Judged], baseline: str, images: list[np.ndarray], config: BenchmarkConfig, progress: Progress
-) -> Measured:
+def _timed(judged: Sequence[Judged], baseline: str, judge: ImageJudge | RandomJudge, progress: Progress) -> Measured:
+    config = judge.config
     able = {one.spec.name: one for one in judged if one.opened}
 
     def opener(name: str, threads: int) -> Opener:
@@ -142,8 +159,7 @@ def _timed(
             "allow_code": config.allow_code,
             "threads": threads,
         }
-        assert one.preprocessing is not None
-        return Opener(open_timed, (spec, ImageInput(images, one.preprocessing), options))
+        return Opener(open_timed, (spec, judge.timed_input(one), options))
 
     openers = {name: opener(name, config.threads) for name in able}
     if not openers:
@@ -183,7 +199,7 @@ def _move(place: Path, folder: Path) -> None:
 
 def _manifest(
     judged: Sequence[Judged],
-    data_sha256: str,
+    split: Split | None,
     config: BenchmarkConfig,
     version: int,
     against: str | None,
@@ -193,12 +209,15 @@ def _manifest(
     parents = [
         Parent("artifact", artifact_sha256(one.spec.path), name=name) for one, name in zip(judged, names, strict=True)
     ]
+    data = None if config.data is None else Path(config.data).name
+    if split is not None:
+        parents.append(Parent("data", split.sha256, name=data))
     return Manifest(
         kind="report",
         files=files_of(folder / "report.json"),
         stage="benchmark",
         version=version,
-        config={**config.plain(), "data": Path(config.data).name, "against": against, "artifacts": names},
-        parents=(*parents, Parent("data", data_sha256, name=Path(config.data).name)),
+        config={**config.plain(), "data": data, "against": against, "artifacts": names},
+        parents=tuple(parents),
         versions=library_versions(MEASURED_BY),
     )

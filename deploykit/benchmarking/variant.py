@@ -1,34 +1,27 @@
-"""One variant of a benchmark before it is timed: does it compute the right thing, and how well does it answer."""
+"""One variant of a benchmark before it is timed, and what it is compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.lineage import Chain
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE, Precision
 from deploykit.config.benchmark import BenchmarkConfig
-from deploykit.evaluation.compare_runners import parity_of
-from deploykit.evaluation.run_classifier import preprocessing_of
-from deploykit.evaluation.score import Scored, Scoring, score, score_corrupted
-from deploykit.quantization.lint.explain_audit import audited
+from deploykit.evaluation.score import Scored
 from deploykit.reporting.quality import Accuracy, Parity
-from deploykit.reporting.read import plain
 from deploykit.reporting.schema import Status
 
 if TYPE_CHECKING:
-    from deploykit.data import DataSource, Split
+    pass
 
-PARITY_IMAGES = 128
 _WORSE: tuple[Status, ...] = ("ok", "unsure", "failed", "skipped")
 
 
@@ -82,66 +75,18 @@ class Judged:
 
 
 @dataclass
-class Judge:
-    """Judges the variants of one benchmark one after the other; keeps the eager reference of the last chain open.
+class References:
+    """Opens engines that are not timed; keeps the eager reference of the last chain open.
 
-    Attributes:
-        config: of the benchmark.
-        source: of the images.
-        how: they are scored.
-        threads: of engines that are not timed.
-        progress: where it tells what it does.
+    ``threads``: of these engines.
     """
 
     config: BenchmarkConfig
-    source: DataSource
-    how: Scoring
     threads: int
-    progress: Progress
-    _reference: tuple[Spec, Runner] | None = field(default=None, init=False)
+    _kept: tuple[Spec, Runner] | None = field(default=None, init=False)
 
-    @property
-    def split(self) -> Split:
-        """Whose images."""
-        return self.how.split
-
-    def judge(self, spec: Spec, chain: Chain, base: Judged | None) -> Judged:
-        """Open a variant once: parity with its reference, then accuracy.
-
-        Args:
-            spec: with its target.
-            chain: of its file.
-            base: the baseline: what is compared with, and the reference of a variant whose own model file is not known;
-                None for itself.
-
-        Raises:
-            BadInput: the file is broken, or it is no classifier of this data.
-            Unavailable: this machine lacks what its target needs.
-        """
-        found, name, config = Judged(spec, chain), spec.name, self.config
-        with self._open(spec) as runner:
-            found.opened, found.precision = True, cast(Precision, runner.precision)
-            found.notes += list(runner.notes)
-            preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
-            found.preprocessing = preprocessing
-            fixed = runner.inputs[0].fixed_batch
-            if fixed is not None and fixed != config.batch:
-                raise BadInput(
-                    f"{name} takes only batch {fixed}", got=f"--batch {config.batch}", fix=f"--batch {fixed}."
-                )
-            try:
-                self._parity(found, runner, base)
-                found.audit = plain(audited(runner))
-                theirs = None if base is None else base.scored
-                scored = score(runner, preprocessing, self.how, theirs, self.progress, name=name)
-                found.scored, found.accuracy = scored, scored.accuracy
-                found.predicted = scored.logits.argmax(axis=1)
-                score_corrupted(scored, runner, preprocessing, self.how, theirs, self.progress, name=name)
-            except AnswerNo as error:
-                found.fail("failed", error.line())
-        return found
-
-    def _open(self, spec: Spec) -> Runner:
+    def open(self, spec: Spec) -> Runner:
+        """The engine of a variant."""
         from deploykit.engines import open_runner
 
         config = self.config
@@ -149,65 +94,46 @@ class Judge:
             spec, threads=self.threads, device=config.device, size=config.size, allow_code=config.allow_code
         )
 
-    def _parity(self, found: Judged, runner: Runner, fallback: Judged | None) -> None:
-        """Compare with eager fp32 of the last model file in the chain, or with the baseline, and say which."""
-        spec, model = found.spec, found.chain.model
-        with ExitStack() as stack:
-            if model is not None:
-                named = {"arch": arch} if (arch := spec.options.get("arch", found.chain.arch)) else {}
-                reference, name = self._eager(Spec("eager", model, REFERENCE, named)), "eager"
-                self._count(found, reference)
-                if spec.target == REFERENCE and spec.options == named:
-                    return  # it is the reference itself
-            elif fallback is not None:
-                reference, name = stack.enter_context(self._open(fallback.spec)), fallback.spec.name
-                found.notes.append(f"compared with the baseline {name}: the model file it came from is not known")
-            else:
-                found.notes.append("not verified: it is the baseline, and its model file is not known")
-                return
-            parity = parity_of(
-                reference,
-                runner,
-                self.pictures(),
-                sorted({1, 2, 8, self.config.batch}),
-                runner.precision,
-                self.progress,
-                name=name,
-                columns=_columns(reference.classes, runner.classes),
-            )
-        found.parity = Parity.model_validate({**parity.to_dict(), "split": self.split.name})
-        if not parity.ok:
-            found.fail("failed", "parity: " + "; ".join(parity.reasons))
+    @contextmanager
+    def of(self, found: Judged, fallback: Judged | None) -> Iterator[tuple[Runner, str] | None]:
+        """The reference of a variant and its name, noted where it is not the usual one; None where it is compared with none.
 
-    def pictures(self) -> Sequence[np.ndarray]:
-        """Up to 128 pictures spread evenly over the split."""
-        return [self.split.image(int(i)) for i in self.split.chosen(PARITY_IMAGES, "ends")]
+        ``found``: gets its parameters and MACs, where a model file tells them. ``fallback``: the baseline; None for itself.
+        """
+        spec, model = found.spec, found.chain.model
+        if model is not None:
+            named = {"arch": arch} if (arch := spec.options.get("arch", found.chain.arch)) else {}
+            reference = self._eager(Spec("eager", model, REFERENCE, named))
+            _count(found, reference)
+            yield None if spec.target == REFERENCE and spec.options == named else (reference, "eager")
+        elif fallback is not None:
+            found.notes.append(
+                f"compared with the baseline {fallback.spec.name}: the model file it came from is not known"
+            )
+            with self.open(fallback.spec) as runner:
+                yield runner, fallback.spec.name
+        else:
+            found.notes.append("not verified: it is the baseline, and its model file is not known")
+            yield None
 
     def _eager(self, model: Spec) -> Runner:
-        if self._reference is None or self._reference[0] != model:
+        if self._kept is None or self._kept[0] != model:
             self.close()
-            self._reference = (model, self._open(model))
-        return self._reference[1]
-
-    def _count(self, found: Judged, reference: Runner) -> None:
-        from deploykit.models import RunsModel, count
-
-        known = reference.preprocessing or found.preprocessing
-        if known is None or not isinstance(reference, RunsModel) or reference.loaded.program is not None:
-            return
-        counts = count(reference.loaded.module, known.size)
-        found.params, found.macs = counts.params, counts.macs
+            self._kept = (model, self.open(model))
+        return self._kept[1]
 
     def close(self) -> None:
-        """Close the reference."""
-        if self._reference is not None:
-            self._reference[1].close()
-            self._reference = None
+        """Close the reference that is kept."""
+        if self._kept is not None:
+            self._kept[1].close()
+            self._kept = None
 
 
-def _columns(reference: tuple[str, ...] | None, candidate: tuple[str, ...] | None) -> list[int] | None:
-    if reference is None or candidate is None or reference == candidate:
-        return None
-    if sorted(reference) != sorted(candidate):
-        raise AnswerNo("its classes are not those of the model it came from")
-    return [candidate.index(name) for name in reference]
+def _count(found: Judged, reference: Runner) -> None:
+    from deploykit.models import RunsModel, count
+
+    known = reference.preprocessing or found.preprocessing
+    if known is None or not isinstance(reference, RunsModel) or reference.loaded.program is not None:
+        return
+    counts = count(reference.loaded.module, known.size)
+    found.params, found.macs = counts.params, counts.macs

@@ -71,27 +71,27 @@ def benchmark(
 ) -> BenchmarkResult:
     """Verify, judge and time artifacts together: parity first, then accuracy, then interleaved latency.
 
+    Without data any graph is timed on random input, and verified on it where its outputs fit its reference's.
     Each variant is timed in a process of its own; a script that calls this needs the usual
-    ``if __name__ == "__main__":`` guard. Variants that fail parity are reported and not timed.
+    ``if __name__ == "__main__":`` guard. What fails or is unsure is timed all the same, and marked.
 
     Args:
         artifacts: ``[NAME=]PATH[@TARGET[:key=value,…]]``, one or more; or a run folder, whose variants are measured again.
         output: run folder for ``report.json``, ``.html``, ``.md``, ``samples/`` and ``logits/``, made if missing; None:
             nothing is written.
-        config: data, baseline, batch, threads, limits …; its ``metrics`` and ``module:`` data run as user code.
+        config: data (or the shapes of random input), baseline, batch, threads, limits …; its ``metrics`` and ``module:`` data run as user code.
         force: replace files that deploykit did not make.
         progress: where it shows.
 
     Raises:
-        BadInput: unknown or doubled names, broken files, models that are no classifiers of this data.
+        BadInput: unknown or doubled names, broken files, models that are no classifiers of the data, free sizes that nothing names.
         Unavailable: this machine lacks what the baseline, or the only artifact, needs; others are skipped.
     """
     from deploykit.benchmarking.against import other_side
     from deploykit.benchmarking.side_by_side import side_by_side
     from deploykit.engines import resolve
 
-    if config is None:
-        raise BadInput("benchmark needs data", fix="Pass BenchmarkConfig(data=…).")
+    config = config or BenchmarkConfig()
     run = run_folder_of(artifacts)
     specs = [resolve(spec, config.device) for spec in (named_specs(artifacts) if run is None else specs_of_run(run))]
     baseline = baseline_of(specs, config.baseline)

@@ -18,6 +18,7 @@ from deploykit.config.options import (
     Level,
     Metrics,
     Seed,
+    Shapes,
     Size,
     SkipBroken,
     Split,
@@ -29,7 +30,11 @@ from deploykit.config.texts import ratio
 class BenchmarkConfig(Config):
     """Latency, parity and accuracy of variants, measured together."""
 
-    data: str = Field(description=data_help("For accuracy, parity and the pictures that are timed"))
+    data: str | None = Field(
+        default=None,
+        description=data_help("For accuracy, parity and the images that are timed; else random input, and no accuracy"),
+    )
+    shapes: Shapes = Field(default_factory=dict)
     split: Split = "test"
     skip_broken: SkipBroken = False
     baseline: str | None = Field(

@@ -18,6 +18,8 @@ def headline(report: Report) -> str:
     if failed == len(variants):
         return "Every variant failed." if failed > 1 else f"{variants[0].name} failed."
     timed = primary(report) is not None
+    if timed and report.task == "none":
+        return _speed_headline(report)
     if chosen is None:
         return "No variant can be recommended." if timed else _accuracy_headline(report)
     best = next(one for one in variants if one.name == chosen.name)
@@ -37,6 +39,20 @@ def _cost(quality: Quality | None) -> str:
     if abs(drop) < 0.005:
         return f"at no measured loss of {metric}"
     return f"and {'costs' if drop > 0 else 'gains'} {abs(drop):.2f} pt of {metric}"
+
+
+def _speed_headline(report: Report) -> str:
+    """Of outputs without a meaning only the times are known."""
+    known = [(one.speedup.estimate, one.name) for one in report.variants if one.speedup and one.usable]
+    faster, best = max(known, default=(1.0, report.baseline))
+    if len(report.variants) == 1 or faster <= 1:
+        alone = len(report.variants) == 1
+        return (
+            "Only its time was measured."
+            if alone
+            else f"Nothing is faster than {report.baseline}; only times are known."
+        )
+    return f"{best} is {t.ratio(faster)} the speed of {report.baseline}; only times are known."
 
 
 def _accuracy_headline(report: Report) -> str:

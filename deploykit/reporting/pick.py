@@ -153,6 +153,8 @@ def pick(report: Report, max_drop_pt: float = 1.0) -> Pick | None:
 
 def why_no_pick(report: Report, max_drop_pt: float = 1.0) -> str:
     """Why :func:`pick` found none: one sentence that names what each variant lacks."""
+    if report.task == "none":
+        return "no variant is picked: the outputs are numbers without a meaning, so that no quality is known"
     lacks = []
     for variant in report.variants:
         bound = _drop_high(report, variant)

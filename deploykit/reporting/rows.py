@@ -198,13 +198,14 @@ def sweep_rows(report: Report, sweep: str) -> list[dict[str, str]]:
 def how_it_was_measured(report: Report) -> list[tuple[str, str]]:
     """Label and text of what holds for the whole report."""
     data, floor = report.data, report.noise_floor_ratio
-    budget = report.budget.max_drop_pt if report.budget else None
+    none = "no data: random input" if report.task == "none" else "no data"
+    budget = report.budget.max_drop_pt if report.budget and report.task != "none" else None
     facts = [
         ("Timed", t.timed(primary(report))),
         ("Noise floor (A/A)", t.NONE if floor is None else f"±{100 * floor:.2f} % of the time"),
         ("Timing ended", report.stop_reason or t.NONE),
         ("Intervals", f"{100 * report.ci_level:g} %, seed {report.seed}"),
-        ("Accuracy on", f"{data.n:,} images, {data.name} ({data.split})" if data else "no data"),
+        ("Accuracy on", f"{data.n:,} images, {data.name} ({data.split})" if data else none),
         ("Data sha256", data.sha256[:16] if data else t.NONE),
         ("Baseline", report.baseline or t.NONE),
         ("Accuracy budget", t.NONE if budget is None else f"at most {budget:g} pt of {metric_of(report)}"),

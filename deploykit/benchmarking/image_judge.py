@@ -1,0 +1,140 @@
+"""Variants judged on images before they are timed: do they compute the right thing, and how well do they answer."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.lineage import Chain
+from deploykit.base.progress import Progress
+from deploykit.base.runner import Runner
+from deploykit.base.spec import Spec
+from deploykit.base.targets import Precision
+from deploykit.benchmarking.variant import Judged, References
+from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.evaluation.compare_runners import parity_of
+from deploykit.evaluation.run_classifier import preprocessing_of
+from deploykit.evaluation.score import Scoring, save_logits_of, score, score_corrupted
+from deploykit.latency.timed_input import ImageInput, TimedInput
+from deploykit.quantization.lint.explain_audit import audited
+from deploykit.reporting.quality import Parity
+from deploykit.reporting.read import plain
+
+if TYPE_CHECKING:
+    from deploykit.data import DataSource, Split
+
+PARITY_IMAGES = 128
+
+
+@dataclass
+class ImageJudge:
+    """Judges the variants of one benchmark on images, one after the other: by parity and by their answers.
+
+    Attributes:
+        config: of the benchmark.
+        source: of the images.
+        how: they are scored.
+        references: opens engines that are not timed.
+        progress: where it tells what it does.
+    """
+
+    config: BenchmarkConfig
+    source: DataSource
+    how: Scoring
+    references: References
+    progress: Progress
+    _timed: list[np.ndarray] = field(default_factory=list, init=False)
+
+    @property
+    def split(self) -> Split:
+        """Whose images."""
+        return self.how.split
+
+    def judge(self, spec: Spec, chain: Chain, base: Judged | None) -> Judged:
+        """Open a variant once: parity with its reference, then accuracy.
+
+        Args:
+            spec: with its target.
+            chain: of its file.
+            base: the baseline: what is compared with, and the reference of a variant whose own model file is not known;
+                None for itself.
+
+        Raises:
+            BadInput: the file is broken, or it is no classifier of this data.
+            Unavailable: this machine lacks what its target needs.
+        """
+        found, name, config = Judged(spec, chain), spec.name, self.config
+        with self.references.open(spec) as runner:
+            found.opened, found.precision = True, cast(Precision, runner.precision)
+            found.notes += list(runner.notes)
+            preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
+            found.preprocessing = preprocessing
+            fixed = runner.inputs[0].fixed_batch
+            if fixed is not None and fixed != config.batch:
+                raise BadInput(
+                    f"{name} takes only batch {fixed}", got=f"--batch {config.batch}", fix=f"--batch {fixed}."
+                )
+            try:
+                self._parity(found, runner, base)
+                found.audit = plain(audited(runner))
+                theirs = None if base is None else base.scored
+                scored = score(runner, preprocessing, self.how, theirs, self.progress, name=name)
+                found.scored, found.accuracy = scored, scored.accuracy
+                found.predicted = scored.logits.argmax(axis=1)
+                score_corrupted(scored, runner, preprocessing, self.how, theirs, self.progress, name=name)
+            except AnswerNo as error:
+                found.fail("failed", error.line())
+        return found
+
+    def _parity(self, found: Judged, runner: Runner, fallback: Judged | None) -> None:
+        with self.references.of(found, fallback) as compared:
+            if compared is None:
+                return
+            reference, name = compared
+            parity = parity_of(
+                reference,
+                runner,
+                self.images(),
+                sorted({1, 2, 8, self.config.batch}),
+                runner.precision,
+                self.progress,
+                name=name,
+                columns=_columns(reference.classes, runner.classes),
+            )
+        found.parity = Parity.model_validate({**parity.to_dict(), "split": self.split.name})
+        if not parity.ok:
+            found.fail("failed", "parity: " + "; ".join(parity.reasons))
+
+    def images(self) -> Sequence[np.ndarray]:
+        """Up to 128 images spread evenly over the split."""
+        return [self.split.image(int(i)) for i in self.split.chosen(PARITY_IMAGES, "ends")]
+
+    def timed_input(self, one: Judged) -> TimedInput:
+        """What a variant is timed with: the split's first images, decoded."""
+        assert one.preprocessing is not None
+        if not self._timed:
+            self._timed = list(itertools.islice(itertools.cycle(self.images()), self.config.batch))
+        return ImageInput(self._timed, one.preprocessing)
+
+    def keep(self, one: Judged, folder: Path) -> None:
+        """Save the answers of a variant below the report's folder."""
+        if one.scored is not None:
+            save_logits_of(one.scored, self.how, folder, one.spec.name)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.references.close()
+
+
+def _columns(reference: tuple[str, ...] | None, candidate: tuple[str, ...] | None) -> list[int] | None:
+    if reference is None or candidate is None or reference == candidate:
+        return None
+    if sorted(reference) != sorted(candidate):
+        raise AnswerNo("its classes are not those of the model it came from")
+    return [candidate.index(name) for name in reference]
