@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deploykit.base.artifact import Made, Manifest
+from deploykit.base.artifact import Made, Manifest, Parent
 from deploykit.base.checkpoint import check_file
-from deploykit.base.environment import library_versions
+from deploykit.base.environment import cpu, library_versions
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import ORT_CPU, target_of
@@ -32,9 +32,9 @@ class QuantizeResult(Made):
     Attributes:
         output: the int8 ONNX file.
         made: False where the identical file was there already.
-        facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here) and
-            speedup (compute only, batch 1 or the file's fixed one; None where not measured), lint (notes of ``quantize --lint``); trained (for which
-            target, and against_float) where the ranges come from training for int8.
+        facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here), lint (notes of
+            ``quantize --lint``); trained (for which target, and against_float) where the ranges come from training for int8.
+        measured: speedup (compute only, batch 1 or the file's fixed one; None where not measured), slower (layers).
     """
 
     def summary(self) -> str:
@@ -42,12 +42,12 @@ class QuantizeResult(Made):
         if not self.made:
             return f"{self.output} is up to date: same model, data, options and versions; nothing done"
         audit, parity = self.facts["audit"], self.facts["parity"]
-        speedup = self.facts["speedup"]
+        speedup = self.measured["speedup"]
         if speedup is None:
             speed = "speed not measured here"
         else:
-            blamed = f": {in_words(self.facts['slower'])}" if "slower" in self.facts else ""
-            slower = "" if speedup >= 1 else f" (slower than float: keep the float engine on this machine{blamed})"
+            blamed = f": {in_words(self.measured['slower'])}" if "slower" in self.measured else ""
+            slower = "" if speedup >= 1 else f" (not faster than float on this machine{blamed})"
             at = parity["by_batch"][0]["batch"]  # 1, or the only size that a fixed-batch file takes
             speed = f"{speedup:.2f}x over float at batch {at}{slower}"
         held = self.facts.get("max_drop")
@@ -191,6 +191,15 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
         parents.append(file_parent(teacher, target, "teacher"))
         fields["qat_teacher"] = teacher.name
     dialect = _dialect(config)
+    if config.choices is not None:
+        from deploykit.quantization.tune import read_placement
+
+        choices, _ = read_placement(config.choices, parents[0].sha256, dialect.isa)
+        parents.append(Parent("choices", choices.sha256, name=Path(config.choices).name))
+        fields["choices"] = Path(config.choices).name
+    hardware: dict[str, object] = {"isa": dialect.isa} if target_of(config.target).on_cpu else {}
+    if config.tune:
+        hardware["cpu"] = cpu()["model"]
     trains = config.method == "qat"
     return STAGE.manifest(
         "model" if trains else "onnx",
@@ -199,7 +208,7 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
         precision="fp32" if trains else "int8",
         target=None if trains else config.target,
         versions={} if source.suffix.lower() == ".onnx" else library_versions(EXPORT.libraries),
-        hardware={"isa": dialect.isa} if target_of(config.target).on_cpu else {},
+        hardware=hardware,
     )
 
 

@@ -36,6 +36,13 @@ class QuantizeConfig(Config):
         description="Width of weights, 2…8, stored as int8; default: what the target computes exactly (8, or 7 where the "
         "CPU's int8 sums would saturate).",
     )
+    tune: bool = Field(
+        default=False,
+        description="Measure here what predicted costs chose; a faster choice is kept in OUTPUT.choices.json.",
+    )
+    choices: Annotated[str | None, Flag(metavar="PATH")] = Field(
+        default=None, description="Choices file of an earlier --tune, made again without measuring."
+    )
     effort: Literal["fast", "normal", "max"] = Field(
         default="normal", description="How much is tried: two methods and one check, all methods, or everything."
     )
@@ -123,6 +130,17 @@ class QuantizeConfig(Config):
     def _of_one_source(self) -> Self:
         if self.synthetic and self.data is not None:
             raise ValueError(f"synthetic pictures stand in for data: leave one of them away; got data {self.data!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_one_clock(self) -> Self:
+        if self.tune and self.choices is not None:
+            raise ValueError("choices are made already: leave tune away")
+        for name in ("tune", "choices"):
+            if getattr(self, name) and (self.target != ORT_CPU or self.force_int8 or self.method == "qat"):
+                raise ValueError(f"{name} is about what stays float on {ORT_CPU}")
+        if self.tune and self.isa != "native":
+            raise ValueError(f"tune measures on this machine; got isa {self.isa}")
         return self
 
     @model_validator(mode="after")

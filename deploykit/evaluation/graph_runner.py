@@ -18,13 +18,14 @@ from deploykit.engines.batching import in_whole_batches, one_batch
 from deploykit.engines.onnxruntime.profile import kernel_times
 from deploykit.engines.onnxruntime.session import ort_errors, plain_words
 from deploykit.evaluation.run_classifier import rows_of
-from deploykit.latency.interleave import interleaved_s
+from deploykit.latency.interleave import interleaved_blocks_s
 
 if TYPE_CHECKING:
     import onnx
 
 BATCH = 8
 PROFILED_CALLS = 12
+ROUNDS = 30
 
 
 class Opened:
@@ -76,11 +77,11 @@ class Opened:
         with self.proto(proto) as runner:
             return logits_of(runner, x)
 
-    def times(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, float]:
-        """Seconds a call of each graph, measured in turns on the first of ``x``: one picture, or the fixed batch."""
+    def blocks_s(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+        """Seconds a call of each graph in rounds, measured in turns on the first of ``x``: one image, or the fixed batch."""
         with ExitStack() as stack:
             runners = {name: stack.enter_context(self.proto(proto)) for name, proto in protos.items()}
-            return interleaved_s(runners, one_batch(next(iter(runners.values())), x), seed=seed)
+            return interleaved_blocks_s(runners, one_batch(next(iter(runners.values())), x), rounds=ROUNDS, seed=seed)
 
     def profile(self, proto: onnx.ModelProto, x: np.ndarray) -> dict[tuple[str, str], float]:
         """Median microseconds of each kernel of a graph on ``x``: (node name, operator) → time."""

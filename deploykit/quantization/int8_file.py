@@ -36,6 +36,7 @@ from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.recovery import equalize_network, recover_weights
 from deploykit.quantization.reestimate_batch_norm import with_batch_norm
 from deploykit.quantization.search import Choice, Quantizer
+from deploykit.quantization.tune import keep_placement, read_placement, tuned
 from deploykit.reporting.attachments import Attachment, sensitivity
 
 
@@ -75,7 +76,14 @@ def quantize_file(
             with job.phase("equalize"):
                 seen, equalization = equalize_network(seen, job)
             with job.phase("choose"):
-                choice, snr = choose(seen, job)
+                placement = None
+                if config.choices is not None:
+                    placement = read_placement(config.choices, manifest.parents[0].sha256, dialect.isa)[1]
+                choice, snr = choose(seen, job, placement)
+            raced: dict[str, Any] = {}
+            if config.tune:
+                with job.phase("tune"):
+                    choice, raced = tuned(seen, choice, job)
             with job.phase("recover"):
                 quantizer, recovery = recover_weights(seen, choice, job)
             held = None
@@ -115,6 +123,8 @@ def quantize_file(
             expected="at least 10 dB and 0.95",
             fix="Keep layers float with --keep-float, or calibrate on more pictures.",
         )
+    if raced:
+        keep_placement(target, manifest, choice, raced, dialect.isa)
     return write_int8(target, rest.made, manifest, seen.preprocessing, seen.classes, facts, shown)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
+from deploykit.base import environment
 from deploykit.base.artifact import Manifest, claimed, write_model_manifest
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import AnswerNo, BadInput
@@ -40,6 +42,8 @@ from deploykit.quantization.search import (
 from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8, speedup_of
 from deploykit.reporting.attachments import Attachment
 from deploykit.reporting.attachments.files import attach
+
+MEASURED = ("speedup", "slower")
 
 
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
@@ -91,12 +95,15 @@ def check_kept(proto: onnx.ModelProto, job: Job) -> None:
         raise BadInput(f"no node is called {sorted(unknown)[0]!r}", fix="`deploykit inspect --layers` lists them.")
 
 
-def choose(seen: Seen, job: Job) -> tuple[Choice, dict[str, float]]:
-    """What stays float and how ranges are chosen, by predicted cost and error; with the SNR in dB of each method."""
+def choose(seen: Seen, job: Job, placement: Mapping[str, Any] | None = None) -> tuple[Choice, dict[str, float]]:
+    """What stays float and how ranges are chosen, by predicted cost and error; with the SNR in dB of each method.
+
+    ``placement``: fields of the choice that are decided already.
+    """
     config, quantizer, progress = job.config, seen.quantizer, job.progress
-    base = Choice(keep_float=frozenset(config.keep_float))
+    base = Choice(keep_float=frozenset(config.keep_float), **(placement or {}))
     costs, near = partial(job.costs_us, x=seen.x), partial(job.near_db, seen=seen)
-    placed = quantizer.dialect.costed and not config.force_int8
+    placed = quantizer.dialect.costed and not config.force_int8 and placement is None
     if placed:
         base = choose_prefix(quantizer, base, costs, near, progress)
     methods = job.effort.methods if config.method in ("auto", "qat") else (config.method,)
@@ -141,9 +148,9 @@ def judge(reference: Runner, candidate: Path, x: np.ndarray, job: Job, *, right:
         if not job.dialect.costed:
             offered = offered_int8(onnx.load(str(candidate)))
             return {"parity": parity.to_dict(), "audit": offered, "measured": False, "speedup": None}
-        speedup = speedup_of(reference, runner, x)
+        speedup = speedup_of(reference, runner, x) if job.dialect.isa == environment.isa() else None
         audit = share_of_int8(opened.optimized(candidate))
-    return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
+    return {"parity": parity.to_dict(), "audit": audit, "measured": speedup is not None, "speedup": speedup}
 
 
 def describe(made: onnx.ModelProto, source: onnx.ModelProto) -> None:
@@ -164,7 +171,12 @@ def write_int8(
     facts: Mapping[str, object],
     attachments: Sequence[Attachment] = (),
 ) -> Manifest:
-    """Write the file whole or not at all, what the report shows of it, and its manifest, which is returned."""
+    """Write the file whole or not at all, what the report shows of it, and its manifest, which is returned.
+
+    Of ``facts`` those that a stopwatch told stand under ``measured``.
+    """
+    measured = {name: facts[name] for name in MEASURED if name in facts}
+    facts = {name: fact for name, fact in facts.items() if name not in MEASURED}
     write_bytes(target, made.SerializeToString(deterministic=True), claimed(target))
     attach(target, attachments)
-    return write_model_manifest([target], manifest, preprocessing, classes, facts)
+    return write_model_manifest([target], manifest, preprocessing, classes, facts, measured=measured)

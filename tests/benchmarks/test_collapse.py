@@ -56,7 +56,7 @@ def _quantized(source: Path, path: Path, *, recover: bool) -> tuple[Path, dict]:
     config = QuantizeConfig(data=DATA, images=IMAGES)
     if recover:
         made = quantize(source, path, config, force=True)
-        return made.output, made.facts
+        return made.output, made.facts | made.measured
     return _without_recovery(source, path, config)
 
 

@@ -30,7 +30,7 @@ def test_the_answers_are_checked_and_speed_is_claimed_only_of_an_engine_that_run
     facts, runs_here = made[target].facts, target == "openvino"
     assert facts["parity"]["ok"]
     assert facts["parity"]["snr_db"] > 10
-    assert (facts["measured"], facts["speedup"] is not None) == (runs_here, runs_here)
+    assert (facts["measured"], made[target].measured["speedup"] is not None) == (runs_here, runs_here)
     assert facts["audit"]["int8_convs"] == facts["audit"]["convs"] > 5
     assert not any(note["breaks"] for note in facts["lint"])
     assert facts["choice"]["float_prefix_nodes"] == 0

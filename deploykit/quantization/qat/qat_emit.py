@@ -34,7 +34,7 @@ from deploykit.quantization.search import Choice, Quantizer, choose_prefix
 AGREED = 0.995
 OF_A_CALIBRATION = (
     "method", "percentile", "ranges", "bias_correction", "equalize", "rounding", "batch_norm", "max_drop",
-    "weight_bits", "synthetic",
+    "weight_bits", "synthetic", "tune", "choices",
 )  # fmt: skip
 """Options that a file with trained ranges leaves nothing to decide for."""
 
