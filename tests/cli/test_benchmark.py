@@ -31,7 +31,8 @@ def test_json_holds_the_report(tiny_model, digits_npz, capfd):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["MODEL"], "missing argument --data"),
+        (["MODEL", "--shape", "input"], "cannot read --shape 'input'"),
+        (["a=MODEL", "--corruptions"], "there are no data"),
         (["--data", "digits"], "missing argument ARTIFACT"),
         (["a=MODEL", "--data", "digits", "--batch", "0"], "batch: got 0"),
         (["a=MODEL", "--data", "digits", "--until", "2"], "until: got 2.0"),
