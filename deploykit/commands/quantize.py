@@ -197,17 +197,19 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
         choices, _ = read_placement(config.choices, parents[0].sha256, dialect.isa)
         parents.append(Parent("choices", choices.sha256, name=Path(config.choices).name))
         fields["choices"] = Path(config.choices).name
-    hardware: dict[str, object] = {"isa": dialect.isa} if target_of(config.target).on_cpu else {}
+    row = target_of(config.target)
+    hardware: dict[str, object] = {"isa": dialect.isa} if row.on_cpu else {}
     if config.tune:
         hardware["cpu"] = cpu()["model"]
     trains = config.method == "qat"
+    exporting = () if source.suffix.lower() == ".onnx" else EXPORT.libraries
     return STAGE.manifest(
         "model" if trains else "onnx",
         fields,
         parents,
         precision="fp32" if trains else "int8",
         target=None if trains else config.target,
-        versions={} if source.suffix.lower() == ".onnx" else library_versions(EXPORT.libraries),
+        versions=library_versions((*exporting, *(row.libraries if row.on_cpu else ()))),
         hardware=hardware,
     )
 

@@ -1,4 +1,4 @@
-"""Graphs in memory as runners of ONNX Runtime on the CPU, for calibration and for comparing candidates."""
+"""Graphs in memory as runners of ONNX Runtime on the CPU, or of the engine they are for: calibration, comparing candidates."""
 
 from __future__ import annotations
 
@@ -32,27 +32,37 @@ class Opened:
     """Opens graphs as runners of ONNX Runtime's CPU provider, through files in a scratch folder.
 
     ``scratch``: folder. ``size``: of pictures, where a file does not carry it. ``integer_kernels``: False computes Q
-    and DQ in float as they stand, as another engine's file means them.
+    and DQ in float as they stand, as another engine's file means them. ``engine``: the target whose engine answers for
+    candidates in :meth:`logits`.
     """
 
-    def __init__(self, scratch: Path, *, threads: int, size: int | None, integer_kernels: bool = True) -> None:
-        self.scratch, self.threads, self.size, self.numbers = scratch, threads, size, count()
+    def __init__(
+        self,
+        scratch: Path,
+        *,
+        threads: int,
+        size: int | None,
+        integer_kernels: bool = True,
+        engine: str = ORT_CPU,
+    ) -> None:
+        self.scratch, self.threads, self.size, self.engine, self.numbers = scratch, threads, size, engine, count()
         self.options = {} if integer_kernels else {"integer_kernels": "0"}
 
-    def runner(self, path: Path) -> Runner:
+    def runner(self, path: Path, engine: str = ORT_CPU) -> Runner:
         """The runner of a file."""
         from deploykit.engines import open_runner
 
-        return open_runner(Spec(path.stem, path, ORT_CPU, self.options), threads=self.threads, size=self.size)
+        options = self.options if engine == ORT_CPU else {}
+        return open_runner(Spec(path.stem, path, engine, options), threads=self.threads, size=self.size)
 
-    def proto(self, proto: onnx.ModelProto) -> Runner:
+    def proto(self, proto: onnx.ModelProto, engine: str = ORT_CPU) -> Runner:
         """The runner of a graph in memory."""
         import onnx
 
         path = self.scratch / f"graph{next(self.numbers)}.onnx"
         onnx.save(proto, str(path))
         try:
-            return self.runner(path)
+            return self.runner(path, engine)
         finally:
             path.unlink()
 
@@ -72,9 +82,12 @@ class Opened:
         fixed = source.shape[0] if source.shape else None
         return in_whole_batches(run, fixed) if isinstance(fixed, int) else run
 
-    def logits(self, proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
-        """The first output of a graph for all of ``x``; see :func:`logits_of`."""
-        with self.proto(proto) as runner:
+    def logits(self, proto: onnx.ModelProto, x: np.ndarray, *, as_meant: bool = False) -> np.ndarray:
+        """The first output of a graph for all of ``x``, see :func:`logits_of`, as the engine computes it.
+
+        ``as_meant``: as ONNX Runtime does instead, which executes what is for another engine as it stands.
+        """
+        with self.proto(proto, ORT_CPU if as_meant else self.engine) as runner:
             return logits_of(runner, x)
 
     def blocks_s(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:

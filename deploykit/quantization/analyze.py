@@ -142,7 +142,7 @@ def analyze(
     )
     if already_made(target, manifest.key, force=force):
         return AnalyzeResult(target, False, json.loads(target.read_text(encoding="utf-8")))
-    with graphs(config) as opened:
+    with graphs(config, dialect) as opened:
         found = _analysis(source, config.modes, Job(config, dialect, images, opened, progress))
     made = {"schema": SCHEMA, "model": {"name": source.stem, "sha256": manifest.parents[0].sha256}, **found}
     result = AnalyzeResult(target, True, made)

@@ -65,7 +65,7 @@ def quantize_file(
         BadInput: a model that is quantized already or cannot be read.
         AnswerNo: the int8 file does not agree with the float one within int8's budget.
     """
-    with graphs(config, integer_kernels=dialect.costed) as opened:
+    with graphs(config, dialect) as opened:
         job = Job(config, dialect, images, opened, progress)
         with job.phase("open"):
             model_file, batch_norm = with_batch_norm(source, job)
@@ -109,6 +109,7 @@ def quantize_file(
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},
         "max_drop": held,
+        "engine_gap": seen.gap,
         "recovery": equalization | recovery | {"batch_norm": batch_norm},
         "cast": rest.facts,
         "images": len(images.observed),

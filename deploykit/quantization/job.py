@@ -17,8 +17,10 @@ import onnx
 from deploykit.base.environment import cores
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.targets import ORT_CPU, target_of
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.registries import RANGE_METHODS
+from deploykit.engines import lacking
 from deploykit.evaluation.graph_runner import Opened
 from deploykit.quantization.calibration_images import Calibration
 from deploykit.quantization.kernel_cost import cost_us
@@ -54,7 +56,9 @@ class Seen:
     """A float network whose activations were seen.
 
     ``classes``: names, where known. ``quantizer``: makes any choice of it. ``pictures``: prepared images of ``select``,
-    float32 [N, C, H, W]. ``x``: those that choices are made on. ``logits``: of the float network for ``x``.
+    float32 [N, C, H, W]. ``x``: those that choices are made on. ``logits``: of the float network for ``x``. ``kept``:
+    names of nodes that stay float, asked for or because of ``gap``, what the target's engine computes otherwise than
+    a file says, where that was looked at (:mod:`.engine_gap`).
     """
 
     proto: onnx.ModelProto
@@ -64,6 +68,8 @@ class Seen:
     pictures: np.ndarray
     x: np.ndarray
     logits: np.ndarray
+    kept: frozenset[str] = frozenset()
+    gap: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,17 @@ class Job:
 
 
 @contextmanager
-def graphs(config: QuantizeConfig, *, integer_kernels: bool = True) -> Iterator[Opened]:
-    """What runs graphs, in a folder that lives as long as the block."""
+def graphs(config: QuantizeConfig, dialect: Dialect) -> Iterator[Opened]:
+    """What runs graphs, in a folder that lives as long as the block.
+
+    The engine of the dialect's target answers for candidates where that runs on the CPU and is installed.
+    """
+    own = target_of(dialect.target).on_cpu and lacking(dialect.target) is None
     with TemporaryDirectory(prefix="deploykit-") as scratch:
-        yield Opened(Path(scratch), threads=config.threads, size=config.size, integer_kernels=integer_kernels)
+        yield Opened(
+            Path(scratch),
+            threads=config.threads,
+            size=config.size,
+            integer_kernels=dialect.costed,
+            engine=dialect.target if own else ORT_CPU,
+        )

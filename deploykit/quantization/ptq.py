@@ -27,6 +27,7 @@ from deploykit.evaluation.graph_runner import logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
 from deploykit.quantization.calibrate import observed
+from deploykit.quantization.engine_gap import for_engine
 from deploykit.quantization.job import Job, Seen
 from deploykit.quantization.lint.lint import by_rule, findings_of
 from deploykit.quantization.max_drop import is_float
@@ -79,7 +80,8 @@ def see(path: Path, reference: Runner, job: Job) -> Seen:
     quantizer = Quantizer(proto, observed(wide, reference.preprocessing, job), job.config.percentile, job.dialect)
     x = pictures[: min(job.config.select_images, job.effort.images)]
     logits = logits_of(reference, x)
-    return Seen(proto, reference.preprocessing, reference.classes, quantizer, pictures, x, logits)
+    kept, gap = for_engine(quantizer, Choice(keep_float=frozenset(job.config.keep_float)), x, logits, job)
+    return Seen(proto, reference.preprocessing, reference.classes, quantizer, pictures, x, logits, kept.keep_float, gap)
 
 
 def check_kept(proto: onnx.ModelProto, job: Job) -> None:
@@ -101,7 +103,7 @@ def choose(seen: Seen, job: Job, placement: Mapping[str, Any] | None = None) -> 
     ``placement``: fields of the choice that are decided already.
     """
     config, quantizer, progress = job.config, seen.quantizer, job.progress
-    base = Choice(keep_float=frozenset(config.keep_float), **(placement or {}))
+    base = Choice(keep_float=seen.kept, **(placement or {}))
     costs, near = partial(job.costs_us, x=seen.x), partial(job.near_db, seen=seen)
     placed = quantizer.dialect.costed and not config.force_int8 and placement is None
     if placed:

@@ -108,7 +108,7 @@ def equalize_network(seen: Seen, job: Job, method: str | None = None) -> tuple[S
     wanted, name, method = config.equalize, "as it is", method or config.method
     if wanted == "off":
         return seen, {"equalization": None}
-    base = Choice(keep_float=frozenset(config.keep_float))
+    base = Choice(keep_float=seen.kept)
     if method in RANGE_METHODS:
         base = replace(base, method=method)
     snr = job.near_db({name: quantizer.make(base)}, seen)

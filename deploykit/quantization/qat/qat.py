@@ -79,7 +79,7 @@ def train_for_int8(
     loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
     resume = ResumeFile(target, manifest.key, manifest.config)
     resume.check_writable()
-    with graphs(config, integer_kernels=dialect.costed) as opened:
+    with graphs(config, dialect) as opened:
         job = Job(config, dialect, images, opened, progress)
         path = float_onnx(source, job.scratch, config, progress)
         with opened.runner(path) as reference:

@@ -24,6 +24,7 @@ from deploykit.evaluation.split_images import pictures_for
 from deploykit.exporting.reference import ModuleRunner
 from deploykit.models import LoadedModel, load_model
 from deploykit.quantization.calibration_images import Calibration
+from deploykit.quantization.engine_gap import for_engine
 from deploykit.quantization.job import Job, graphs
 from deploykit.quantization.ptq import check_kept, describe, float_onnx, judge, linted, write_int8
 from deploykit.quantization.qat.qat_network import Wanted, fake_quantized, needed_ranges, refuse_missing
@@ -88,7 +89,7 @@ def emit(
     assert loaded.ranges is not None
     record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
     dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
-    with graphs(config, integer_kernels=dialect.costed) as opened:
+    with graphs(config, dialect) as opened:
         path = float_onnx(source, opened.scratch, config, progress)
         with opened.runner(path) as reference:
             preprocessing = _preprocessing(reference, path)
@@ -146,6 +147,7 @@ def emission_of(proto: onnx.ModelProto, loaded: LoadedModel, record: Record, x: 
     dialect = job.dialect
     quantizer = Quantizer(proto, {}, dialect=dialect, ranges=record.ranges, limits=record.limits)
     choice = _choice(quantizer, record, x, job)
+    choice, _ = for_engine(quantizer, choice, x, job.opened.logits(proto, x, as_meant=True), job)
     refuse_missing(needed_ranges(proto, choice, dialect) - set(record.ranges), "the model file")
     wanted = Wanted(choice, dialect, record.ranges, record.limits, learned=bool(record.limits))
     network = fake_quantized(loaded, proto, wanted)

@@ -147,7 +147,7 @@ class _Score:
 def _score(
     opened: Opened, proto: onnx.ModelProto, select: Split, preprocessing: Preprocessing, found: Fitted
 ) -> _Score:
-    with opened.proto(proto) as runner:
+    with opened.proto(proto, opened.engine) as runner:
         logits = np.concatenate([logits_of(runner, x) for x, _ in select.batches(BATCH, preprocessing)])
     if found.order is not None:
         logits = logits[:, found.order]
