@@ -140,6 +140,18 @@ class Made(Result):
     facts: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def ok(self) -> bool:
+        """Whether it may be used: judged ok, accepted as it is, or nothing had to be judged."""
+        verdict = self.facts.get("verdict")
+        return verdict is None or verdict["status"] == "ok" or verdict["accepted"]
+
+    @property
+    def status(self) -> str:
+        """``ok``, ``unsure`` or ``failed``; the file is there each time."""
+        verdict = self.facts.get("verdict")
+        return "ok" if verdict is None else verdict["status"]
+
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         return {"output": str(self.output), "made": self.made, **self.facts, **self.measured}

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 
 from deploykit.base.atomic import JsonObject
 
+EXIT_CODES = {"ok": 0, "failed": 1, "unsure": 3}
+
 
 class Result(ABC):
     """The answer of a command: as the object of ``--json``, as text for people, and as the status it ends with."""
@@ -18,13 +20,13 @@ class Result(ABC):
 
     @property
     def status(self) -> str:
-        """Of ``--json``: ``ok`` or ``failed``."""
+        """Of ``--json``: ``ok``, ``failed``, or ``unsure`` where more images are needed to tell."""
         return "ok" if self.ok else "failed"
 
     @property
     def exit_code(self) -> int:
-        """0, or 1 where the work ran and the answer is no."""
-        return 0 if self.ok else 1
+        """0 where the answer is yes; else the work ran, and the answer is no (1) or cannot be told (3)."""
+        return 0 if self.ok else EXIT_CODES[self.status]
 
     @property
     def complaint(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.base.artifact import Manifest
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.targets import target_names, target_of
@@ -109,7 +109,12 @@ def _in_precision(
     path = scratch / f"{source.stem}.{config.precision}.onnx"
     onnx.save(made.proto, str(path))
     facts, parity = made.facts, made.facts["parity"]
-    told = {key: value for key, value in facts.items() if key != "parity"}
+    if facts["verdict"] is not None and facts["verdict"]["status"] == "failed":
+        raise AnswerNo(
+            f"{source} in {config.precision} is too far from float: {'; '.join(facts['verdict']['reasons'])}",
+            fix="Export it with --precision and --keep-float, and build that file.",
+        )
+    told = {key: value for key, value in facts.items() if key not in ("parity", "verdict")}
     told["snr_db"] = None if parity is None else parity["snr_db"]
     if images is None or parity is None:
         checked = "no --data: activations were not measured, and the cast is not verified"

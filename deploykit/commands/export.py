@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from deploykit.base.artifact import Manifest
+from deploykit.base.artifact import Made, Manifest
 from deploykit.base.atomic import JsonObject
 from deploykit.base.checkpoint import check_file
-from deploykit.base.command_result import Result
 from deploykit.base.progress import SILENT, Progress
 from deploykit.commands.export_cast import check_cast, export_cast, summary_of
 from deploykit.commands.stage import (
+    BARS,
     Opener,
     Planned,
     Stage,
     data_parents,
     file_parent,
+    held_to,
     make_artifact,
     opener,
     output_path,
@@ -26,6 +25,7 @@ from deploykit.commands.stage import (
 )
 from deploykit.config.export import ExportConfig
 from deploykit.config.keywords import by_keywords
+from deploykit.evaluation.judge import Bars, verdict_of
 from deploykit.exporting.onnx_file import export_onnx
 
 LIBRARIES = ("deploykit", "torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
@@ -33,30 +33,29 @@ STAGE = Stage("export", 3, LIBRARIES)
 
 
 @dataclass(frozen=True)
-class ExportResult(Result):
+class ExportResult(Made):
     """What an export made.
 
     Attributes:
         output: the ONNX file.
-        files: names of all its files.
         made: False where the identical file was there already.
-        facts: exporter, tried, opset, batch, outputs, nodes, batch_norms_left, verified_on, parity, notes.
+        facts: exporter, tried, opset, batch, outputs, nodes, batch_norms_left, verified_on, parity, notes; of a 16-bit file
+            cast, verdict.
+        files: names of all its files.
     """
 
-    output: Path
-    files: tuple[str, ...]
-    made: bool
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
-        return {"output": str(self.output), "files": list(self.files), "made": self.made, **self.facts}
+        return {**super().to_dict(), "files": list(self.files)}
 
     def summary(self) -> str:
         """For people."""
         facts = self.facts
         if not self.made:
-            return f"{self.output} is up to date: same model, options and versions; nothing done"
+            told = f"{self.output} is up to date: same model, options and versions; nothing done"
+            return told if self.status == "ok" else f"{told}; {verdict_of(facts['verdict']).line()}"
         if "cast" in facts:
             return summary_of(self.output, facts)
         parity = facts["parity"]
@@ -110,7 +109,8 @@ def export(
         return Planned(manifest, make)
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
-    return ExportResult(target, tuple(manifest.files), made, manifest.facts)
+    manifest = held_to(target, manifest, Bars(config.min_agreement, config.min_snr_db, accept=config.accept))
+    return ExportResult(target, made, manifest.facts, manifest.measured, tuple(manifest.files))
 
 
 def default_output(source: Path, config: ExportConfig) -> Path:
@@ -123,7 +123,7 @@ def planned(source: Path, target: Path, config: ExportConfig, data: Opener) -> M
     parents = [file_parent(source, target)]
     if config.data is not None:
         exported = source.suffix.lower() != ".onnx"  # and verified on test
-        cast = config.precision != "fp32"  # by ranges of train, and verified on select
+        cast = config.precision != "fp32"  # by ranges of train, and verified on the rest and select
         splits = (*(("train", "select") if cast else ()), *(("test",) if exported else ()))
         parents += data_parents(config.data, data(), *splits)
-    return STAGE.manifest("onnx", recorded(config), parents, precision=config.precision)
+    return STAGE.manifest("onnx", recorded(config, *BARS), parents, precision=config.precision)

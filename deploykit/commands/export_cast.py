@@ -11,6 +11,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.commands.stage import Opener
 from deploykit.config.export import ExportConfig
+from deploykit.evaluation.judge import verdict_of
 from deploykit.exporting.cast.cast_file import HELD, CastImages, cast_file, first_kept
 
 OF_EXPORT = ("opset", "batch", "embed_preprocessing", "exporter", "arch")
@@ -48,11 +49,11 @@ def export_cast(
     force: bool,
     progress: Progress,
 ) -> Manifest:
-    """Cast ``source`` into ``target``: ranges on ``train`` and verification on ``select`` where data are named.
+    """Cast ``source`` into ``target``: by ranges of ``train``, verified on what these did not see, where data are named.
 
     Raises:
         BadInput: no float32 graph, no pictures or preprocessing.
-        AnswerNo: the cast graph is too far from the float one, whatever is kept in float32.
+        AnswerNo: the model cannot be exported.
     """
     drawn = None
     if config.data is not None:
@@ -64,17 +65,16 @@ def export_cast(
         )
         found = calibration_pictures(wanted, progress, data())
         seen = [found.observed[i] for i in range(len(found.observed))]
-        drawn = CastImages(seen, found.chosen, portable_data_name(config.data))
+        assert found.judged is not None
+        drawn = CastImages(seen, found.judged.images, portable_data_name(config.data), found.judged.split)
     return cast_file(source, target, config, manifest, drawn, force=force, progress=progress)
 
 
 def summary_of(output: Path, facts: Mapping[str, Any]) -> str:
     """For people."""
-    cast, parity = facts["cast"], facts["parity"]
-    quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
+    cast = facts["cast"]
     kept = f", {cast['nodes_float']} in float32 ({first_kept(cast['kept_float'])})" if cast["nodes_float"] else ""
     return (
         f"{output}: {cast['nodes_16_bit']} nodes in {cast['precision']}{kept}, {cast['casts']} casts, opset "
-        f"{cast['opset']}; verified against float32 with every value rounded, on {parity['n']} pictures "
-        f"({facts['verified_on']}): {quality}, top-1 agreement {parity['top1_agreement']:.4f}"
+        f"{cast['opset']}; against float32, with every value rounded: {verdict_of(facts['verdict']).line()}"
     )

@@ -12,9 +12,21 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.targets import ORT_CPU, target_of
 from deploykit.commands.export import STAGE as EXPORT
-from deploykit.commands.stage import Opener, Planned, Stage, file_parent, make_artifact, opener, output_path, recorded
+from deploykit.commands.stage import (
+    BARS,
+    Opener,
+    Planned,
+    Stage,
+    file_parent,
+    held_to,
+    make_artifact,
+    opener,
+    output_path,
+    recorded,
+)
 from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import QuantizeConfig
+from deploykit.evaluation.judge import Bars, verdict_of
 from deploykit.quantization.calibration_images import calibration_parent, calibration_pictures
 from deploykit.quantization.cast_rest import check_precision
 from deploykit.quantization.layer_profile import in_words
@@ -39,8 +51,10 @@ class QuantizeResult(Made):
 
     def summary(self) -> str:
         """For people."""
+        verdict = verdict_of(self.facts["verdict"])
         if not self.made:
-            return f"{self.output} is up to date: same model, data, options and versions; nothing done"
+            told = f"{self.output} is up to date: same model, data, options and versions; nothing done"
+            return told if self.status == "ok" else f"{told}; {verdict.line()}"
         audit, parity = self.facts["audit"], self.facts["parity"]
         speedup = self.measured["speedup"]
         if speedup is None:
@@ -52,13 +66,12 @@ class QuantizeResult(Made):
             speed = f"{speedup:.2f}x over float at batch {at}{slower}"
         held = self.facts.get("max_drop")
         drop = f"; drop {held['drop_pt']:.2f} pt on select with {len(held['reverted'])} layers reverted" if held else ""
-        quality = "identical" if parity["identical"] else f"SNR {parity['snr_db']:.1f} dB"
         ranges = f"ranges by {self.facts['choice']['method']} from {self.facts['images']} pictures; against float"
         if trained := self.facts.get("trained"):
             ranges = f"ranges of the training for {trained['target']}; against what was trained"
         return (
             f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
-            f"{speed}; {ranges}: {quality}, top-1 agreement {parity['top1_agreement']:.4f}{drop}"
+            f"{speed}; {ranges}: {verdict.line()}{drop}"
         )
 
 
@@ -112,7 +125,7 @@ def quantize(
 
     Raises:
         BadInput: no data, a target without int8, a model that is quantized already or cannot be read.
-        AnswerNo: the int8 file does not agree with the float one within int8's budget; nothing is written.
+        AnswerNo: no layer can be int8; nothing is written.
     """
     from deploykit.quantization.int8_file import holds_ranges, quantize_file
 
@@ -131,7 +144,8 @@ def quantize(
 
             check_options(source, config)
             manifest = planned(source, target, config, data)
-            return Planned(manifest, lambda: emit(source, target, config, dialect, manifest, progress))
+            opened = None if config.data is None else data()
+            return Planned(manifest, lambda: emit(source, target, config, dialect, manifest, opened, progress))
         if config.data is None and not config.synthetic:
             raise BadInput(
                 "no calibration data",
@@ -143,6 +157,7 @@ def quantize(
         return Planned(manifest, lambda: quantize_file(source, target, config, dialect, manifest, images, progress))
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
+    manifest = held_to(target, manifest, Bars(config.min_agreement, config.min_snr_db, accept=config.accept))
     return QuantizeResult(target, made, manifest.facts, manifest.measured)
 
 
@@ -185,7 +200,9 @@ def planned(source: Path, target: Path, config: QuantizeConfig, data: Opener) ->
     parents = [file_parent(source, target)]
     if config.data is not None or config.synthetic:
         parents.append(calibration_parent(config, None if config.data is None else data()))
-    fields = recorded(config, "ranges")  # where statistics are kept does not change what is made of them
+    fields = recorded(
+        config, "ranges", *BARS
+    )  # where statistics are kept, and what is asked of the file, does not change it
     if config.qat_teacher is not None:
         teacher = Path(config.qat_teacher)
         parents.append(file_parent(teacher, target, "teacher"))

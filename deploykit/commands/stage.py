@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from deploykit.base.artifact import (
     portable_data_name,
     read_manifest,
     refuse_input,
+    write_manifest,
 )
 from deploykit.base.atomic import JsonObject
 from deploykit.base.checkpoint import check_file
@@ -32,11 +33,14 @@ from deploykit.base.errors import BadInput
 from deploykit.base.lock import alone_with
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.common import Config
+from deploykit.evaluation.judge import Bars, judged_again, verdict_of
 
 if TYPE_CHECKING:
     from deploykit.data import DataSource
 
 Opener = Callable[[], "DataSource"]
+BARS = ("min_agreement", "min_snr_db", "accept")
+"""Fields of what is asked of a result: no part of its key, because they change nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,22 @@ def make_artifact(
             assert made is not None
             return made, False
         return planned.make(), True
+
+
+def held_to(target: Path, manifest: Manifest, bars: Bars) -> Manifest:
+    """The manifest of ``target`` with its verdict by these bars: what was measured when it was made is judged again.
+
+    So the same answer comes again from a file that was there already, and another one where other bars are named.
+    """
+    fields = manifest.facts.get("verdict")
+    if fields is None:
+        return manifest
+    verdict = judged_again(verdict_of(fields), bars).to_dict()
+    if verdict == verdict_of(fields).to_dict():
+        return manifest
+    judged = replace(manifest, facts={**manifest.facts, "verdict": verdict})
+    write_manifest(target, judged)
+    return judged
 
 
 def output_path(output: Path | str | None, default: Path, suffix: str, *inputs: Path) -> Path:

@@ -57,11 +57,6 @@ class VerifyResult(Result):
         """``ok``, ``unsure`` or ``failed``."""
         return self.verdict.status
 
-    @property
-    def exit_code(self) -> int:
-        """0 ok or accepted, 1 failed, 3 unsure."""
-        return self.verdict.exit_code
-
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
         return {

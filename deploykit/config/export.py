@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
-from deploykit.config.options import AllowCode, Arch, Seed, Size, Threads, data_help
+from deploykit.config.options import Accept, AllowCode, Arch, MinAgreement, MinSnrDb, Seed, Size, Threads, data_help
 
 
 class ExportConfig(Config):
@@ -35,6 +35,9 @@ class ExportConfig(Config):
     images: int = Field(
         default=64, ge=1, description="Pictures of train whose ranges are measured for a 16-bit file, at most."
     )
+    min_agreement: Annotated[MinAgreement, Panel("Bars of a 16-bit file")] = None
+    min_snr_db: Annotated[MinSnrDb, Flag("--min-snr-db")] = None
+    accept: Accept = False
     data: Annotated[str | None, Panel("Verification")] = Field(
         default=None,
         description=data_help("Verify on this, instead of the file's own samples or else synthetic pictures"),
@@ -48,8 +51,10 @@ class ExportConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.precision == "fp32" and (self.keep_io or self.keep_float):
-            raise ValueError("keep_io and keep_float are of a 16-bit file: set precision to fp16 or bf16")
+        of_cast = ("keep_io", "keep_float", "min_agreement", "min_snr_db", "accept")
+        given = [name for name in of_cast if getattr(self, name) not in (None, False, ())]
+        if self.precision == "fp32" and given:
+            raise ValueError(f"of a 16-bit file alone: {', '.join(given)}; set precision to fp16 or bf16")
         return self
 
 

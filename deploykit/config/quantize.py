@@ -10,7 +10,19 @@ from deploykit.base.targets import ORT_CPU, WITH_INT8
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
-from deploykit.config.options import AllowCode, Arch, Batch, Device, Seed, Size, SkipBroken, data_help
+from deploykit.config.options import (
+    Accept,
+    AllowCode,
+    Arch,
+    Batch,
+    Device,
+    MinAgreement,
+    MinSnrDb,
+    Seed,
+    Size,
+    SkipBroken,
+    data_help,
+)
 from deploykit.config.registries import RANGE_METHODS
 
 Switch = Literal["auto", "on", "off"]
@@ -94,6 +106,9 @@ class QuantizeConfig(Config):
     sensitivity: bool = Field(
         default=False, description="Score what int8 costs each layer too, which the report of OUTPUT then shows."
     )
+    min_agreement: Annotated[MinAgreement, Panel("Bars")] = None
+    min_snr_db: Annotated[MinSnrDb, Flag("--min-snr-db")] = None
+    accept: Accept = False
     qat_epochs: Annotated[int, Panel("Training for int8 (--method qat)")] = Field(
         default=4, ge=1, description="Passes over the train split."
     )

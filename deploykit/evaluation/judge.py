@@ -112,14 +112,9 @@ class Verdict:
         """Whether it may be used: it is ok, or accepted as it is."""
         return self.status == "ok" or self.accepted
 
-    @property
-    def exit_code(self) -> int:
-        """0 ok or accepted, 1 failed, 3 unsure."""
-        return 0 if self.ok else {"ok": 0, "failed": 1, "unsure": 3}[self.status]
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for manifests, reports and ``--json``; :func:`verdict_of` reads it back."""
-        return asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     def headline(self) -> str:
         """The status, for people; what is not ok stands out."""

@@ -14,6 +14,8 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import DataSource, Split, open_data, prepare, synthetic_images
+from deploykit.evaluation.judging_images import calibration_indices, judging_images
+from deploykit.evaluation.split_images import Pictures
 
 DROP_IMAGES = 512
 """Of ``select``, for ``--max-drop``: one picture is then 0.2 points."""
@@ -23,7 +25,8 @@ DROP_IMAGES = 512
 class Calibration:
     """The pictures of a quantization: those that are observed, and those that choices are made on.
 
-    ``observed``: calibration pictures. ``chosen``: pictures of ``select``. ``sha256``: of all of them.
+    ``observed``: calibration pictures. ``chosen``: pictures of ``select``. ``judged``: what the result is judged on, where
+    that is not ``chosen``. ``sha256``: of all of them.
     ``observed_sha256``: of the calibration pictures alone. ``labels``: of ``chosen``, int64 indices into ``classes``;
     None where they are synthetic. ``classes``: names of the data's classes.
     """
@@ -35,6 +38,7 @@ class Calibration:
     observed_sha256: str = ""
     labels: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    judged: Pictures | None = None
 
     def first(self, count: int) -> Sequence[np.ndarray] | Any:
         """The first images that are observed, read when asked for."""
@@ -84,7 +88,7 @@ def draw(config: QuantizeConfig, source: DataSource) -> Drawn:
     """
     train, select = source.split("train"), source.split("select")
     random = np.random.default_rng(config.seed)
-    picked = train.chosen(config.images, "drawn-sorted", random).tolist()
+    picked = calibration_indices(train, config.images, random)
     wanted = config.select_images if config.max_drop is None else max(config.select_images, DROP_IMAGES)
     held = select.chosen(wanted, "drawn", random).tolist()
     digest = combined_sha256([train.sha256, select.sha256, value_sha256([picked, held])])
@@ -135,4 +139,5 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress, source: Dat
         drawn.observed_sha256,
         labels,
         tuple(source.classes),
+        judging_images(source, drawn.picked),
     )

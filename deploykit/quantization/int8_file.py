@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import onnx
 
 from deploykit.base.artifact import Manifest, Parent
 from deploykit.base.checkpoint import is_model_file, read_tensors
-from deploykit.base.errors import AnswerNo
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines.batching import one_batch
@@ -63,7 +61,7 @@ def quantize_file(
 
     Raises:
         BadInput: a model that is quantized already or cannot be read.
-        AnswerNo: the int8 file does not agree with the float one within int8's budget.
+        AnswerNo: no layer of it can be quantized.
     """
     with graphs(config, dialect) as opened:
         job = Job(config, dialect, images, opened, progress)
@@ -118,12 +116,6 @@ def quantize_file(
         **({"slower": slower} if slower is not None else {}),
         "lint": linted(rest.made, config.target, progress),
     }
-    if not judged["parity"]["ok"]:
-        raise AnswerNo(
-            f"int8 of {source} is too far from float: {nearness(judged['parity'])}",
-            expected="at least 10 dB and 0.95",
-            fix="Keep layers float with --keep-float, or calibrate on more pictures.",
-        )
     if raced:
         keep_placement(target, manifest, choice, raced, dialect.isa)
     return write_int8(target, rest.made, manifest, seen.preprocessing, seen.classes, facts, shown)
@@ -134,10 +126,3 @@ def _sensitivity(quantizer: Quantizer, choice: Choice, model: Parent, x: np.ndar
     about = {"schema": SCHEMA, "model": {"name": model.name, "sha256": model.sha256}}
     analysis = about | swept(quantizer, choice, x, ("alone",), job)
     return [sensitivity(f"Sensitivity of {model.name} to int8, layer by layer", "quantize", analysis)]
-
-
-def nearness(parity: Mapping[str, Any]) -> str:
-    """SNR and agreement of a parity, rounded for people."""
-    snr, agreement = parity["snr_db"], parity["top1_agreement"]
-    shown = "undefined SNR" if snr is None else f"SNR {snr:.1f} dB"
-    return shown if agreement is None else f"{shown}, top-1 agreement {agreement:.3f}"

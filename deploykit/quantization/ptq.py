@@ -22,7 +22,6 @@ from deploykit.base.targets import target_of
 from deploykit.config.export import ExportConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import prepare as prepare_images
-from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import logits_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
@@ -40,7 +39,7 @@ from deploykit.quantization.search import (
     choose_ranges,
     planned,
 )
-from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8, speedup_of
+from deploykit.quantization.verify import Judged, judged_there, offered_int8, share_of_int8, speedup_of, verdict_of_pair
 from deploykit.reporting.attachments import Attachment
 from deploykit.reporting.attachments.files import attach
 
@@ -146,13 +145,14 @@ def judge(reference: Runner, candidate: Path, x: np.ndarray, job: Job, *, right:
             there = judged_there(right, name, reference.spec.path, candidate, x, job)
             if there is not None:
                 return there
-        parity = parity_of(right, runner, job.images.chosen, BATCHES, "int8", job.progress, name=name)
+        parity, verdict = verdict_of_pair(right, runner, job, name=name)
         if not job.dialect.costed:
             offered = offered_int8(onnx.load(str(candidate)))
-            return {"parity": parity.to_dict(), "audit": offered, "measured": False, "speedup": None}
+            return {"parity": parity, "verdict": verdict, "audit": offered, "measured": False, "speedup": None}
         speedup = speedup_of(reference, runner, x) if job.dialect.isa == environment.isa() else None
         audit = share_of_int8(opened.optimized(candidate))
-    return {"parity": parity.to_dict(), "audit": audit, "measured": speedup is not None, "speedup": speedup}
+    measured = speedup is not None
+    return {"parity": parity, "verdict": verdict, "audit": audit, "measured": measured, "speedup": speedup}
 
 
 def describe(made: onnx.ModelProto, source: onnx.ModelProto) -> None:

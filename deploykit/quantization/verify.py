@@ -16,6 +16,8 @@ from deploykit.base.spec import Spec
 from deploykit.engines import open_runner
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
+from deploykit.evaluation.judge import Bars, judge, settles
+from deploykit.evaluation.split_images import Pictures
 from deploykit.latency.interleave import interleaved_s
 from deploykit.quantization.job import Job
 from deploykit.quantization.lint.explain_audit import audited
@@ -29,12 +31,13 @@ MOVES = ("Transpose", "ReorderInput", "ReorderOutput", "QuantizeLinear", "Dequan
 class Judged(TypedDict):
     """How an int8 file does.
 
-    ``parity``: as a report has it. ``audit``: what runs on integers, as the engine tells it or as the file offers it.
-    ``measured``: whether the target runs here. ``speedup``: over float, compute only, batch 1 or the file's fixed one; None
+    ``parity``: as a report has it. ``verdict``: of the one judge. ``audit``: what runs on integers, as the engine tells it
+    or as the file offers it. ``measured``: whether the target runs here. ``speedup``: over float, compute only, batch 1 or the file's fixed one; None
     where not measured.
     """
 
     parity: Mapping[str, Any]
+    verdict: Mapping[str, Any]
     audit: Mapping[str, object] | None
     measured: bool
     speedup: float | None
@@ -57,9 +60,21 @@ def judged_there(right: Runner, name: str, plain: Path, candidate: Path, x: np.n
         job.progress.warn(f"not measured on {target}: {error.line()}")
         return None
     with runner, runner_of(plain) as reference:
-        parity = parity_of(right, runner, job.images.chosen, BATCHES, "int8", job.progress, name=name)
+        parity, verdict = verdict_of_pair(right, runner, job, name=name)
         speedup, audit = speedup_of(reference, runner, x), audited(runner)
-    return {"parity": parity.to_dict(), "audit": audit, "measured": True, "speedup": speedup}
+    return {"parity": parity, "verdict": verdict, "audit": audit, "measured": True, "speedup": speedup}
+
+
+def verdict_of_pair(
+    right: Runner, runner: Runner, job: Job, *, name: str
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Parity of ``runner`` with ``right``, called ``name``, and the verdict on it, as manifests keep both."""
+    config, pictures = job.config, job.images.judged or Pictures(job.images.chosen, job.images.name)
+    bars = Bars(config.min_agreement, config.min_snr_db, accept=config.accept)
+    parity = parity_of(
+        right, runner, pictures.images, BATCHES, "int8", job.progress, name=name, until=settles("int8", bars)
+    )
+    return parity.to_dict(), judge(parity, parity.answers, "int8", bars, split=pictures.shown).to_dict()
 
 
 def speedup_of(reference: Runner, runner: Runner, x: np.ndarray) -> float:

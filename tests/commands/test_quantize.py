@@ -132,13 +132,6 @@ def test_an_operator_that_the_engine_does_not_know_is_named(tmp_path):
         quantize(tmp_path / "odd.onnx", config=QuantizeConfig(data="digits", size=16))
 
 
-def test_what_is_too_far_from_float_is_told_rounded() -> None:
-    from deploykit.quantization.int8_file import nearness
-
-    assert nearness({"snr_db": 25.968983, "top1_agreement": 0.914285}) == "SNR 26.0 dB, top-1 agreement 0.914"
-    assert nearness({"snr_db": None, "top1_agreement": None}) == "undefined SNR"
-
-
 def test_where_int8_gains_nowhere_it_is_said_and_the_file_is_made(tiny_model, tmp_path, monkeypatch, listening):
     from deploykit.quantization import ptq
     from deploykit.quantization.search import prepare

@@ -22,6 +22,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.data import prepare
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import Opened
+from deploykit.evaluation.judge import Bars, judge, settles
 from deploykit.evaluation.parity import Parity
 from deploykit.exporting.cast.cast_plan import Plan, is_float_value, plan
 from deploykit.exporting.cast.formats import Format, Seen, emulated, format_of
@@ -39,7 +40,8 @@ class CastFacts(TypedDict):
     """What a manifest keeps of a cast.
 
     ``casts``: nodes added to the graph's own. ``kept_float``: nodes that stayed float32 → why. ``images``: whose ranges were
-    measured. ``parity``: as a report has it; None where there were no pictures. ``verified_as``: what was run.
+    measured. ``parity``: as a report has it; None where there were no pictures. ``verdict``: of the one judge. ``verified_as``:
+    what was run.
     """
 
     precision: str
@@ -51,6 +53,7 @@ class CastFacts(TypedDict):
     opset: int
     images: int
     parity: Mapping[str, Any] | None
+    verdict: Mapping[str, Any] | None
     verified_as: str | None
 
 
@@ -91,8 +94,9 @@ def cast_graph(
 
     Raises:
         BadInput: no float32 graph, an unknown name in ``keep_float``, no preprocessing.
-        AnswerNo: no choice of nodes keeps the cast graph within the precision's budget; nothing overflows in what is
-            returned.
+        AnswerNo: the cast graph is not valid.
+
+    Where no choice of nodes keeps it within the precision's budget the last one is returned, and its verdict says so.
     """
     low = format_of(precision)
     proto = onnx.load(str(source))
@@ -159,6 +163,7 @@ class _Work:
             "opset": next(one.version for one in made.opset_import if one.domain in ("", "ai.onnx")),
             "images": images,
             "parity": None if parity is None else parity.to_dict(),
+            "verdict": None if parity is None else judge(parity, parity.answers, parity.precision).to_dict(),
             "verified_as": None
             if parity is None
             else f"float32 with every {self.low.name} value rounded, by ONNX Runtime on the CPU",
@@ -185,18 +190,21 @@ def _measured(
         for step in (*WORST, *PREFIXES, None):
             with runs.proto(emulated(made)) as candidate:
                 candidate.preprocessing = known
-                parity = parity_of(reference, candidate, held, sizes, work.precision, work.progress, name="float")
-            if parity.ok:
-                return Cast(made, work.facts(made, plan, len(images), parity))
-            if step is not None:
-                also = _more(work, runs, made, plan, also, step, next(_inputs(held, known, batch or 1)))
-                made, plan = work.make(seen, also)
-    reasons = "; ".join(parity.reasons)
-    raise AnswerNo(
-        f"{work.source} in {work.low.name} is too far from float, with {len(plan.why)} nodes kept in float32: {reasons}",
-        fix="Keep more of it with --keep-float (names of nodes or operators)"
-        + (", or try --precision bf16." if work.low.name == "fp16" else ", or use fp16 or fp32."),
-    )
+                parity = parity_of(
+                    reference,
+                    candidate,
+                    held,
+                    sizes,
+                    work.precision,
+                    work.progress,
+                    name="float",
+                    until=settles(work.precision, Bars()),
+                )
+            if parity.ok or step is None:
+                break
+            also = _more(work, runs, made, plan, also, step, next(_inputs(held[: batch or 1], known, batch or 1)))
+            made, plan = work.make(seen, also)
+    return Cast(made, work.facts(made, plan, len(images), parity))
 
 
 def _inputs(images: Sequence[np.ndarray], preprocessing: Preprocessing, batch: int) -> Iterator[np.ndarray]:

@@ -29,12 +29,14 @@ HELD = 32
 class CastImages:
     """Pictures whose ranges are measured, and those the result is verified on.
 
-    ``seen``: uint8 ``[H, W, 3]`` each. ``source``: name of the data, ``samples`` or ``synthetic``.
+    ``seen``: uint8 ``[H, W, 3]`` each. ``source``: name of the data, ``samples`` or ``synthetic``. ``split``: those that are
+    verified on.
     """
 
     seen: Sequence[np.ndarray]
     held: Sequence[np.ndarray]
     source: str
+    split: str = ""
 
 
 def cast_file(
@@ -54,13 +56,14 @@ def cast_file(
 
     Raises:
         BadInput: no float32 graph, no pictures or preprocessing.
-        AnswerNo: the cast graph is too far from the float one, whatever is kept in float32.
+        AnswerNo: the model cannot be exported.
     """
     check_data_file(target, force=force)
     if config.precision == "bf16" and not config.keep_io:
         progress.say("inputs and outputs stay float32: numpy has no bf16")
     with TemporaryDirectory(prefix="deploykit-") as folder:
-        plain = config.but(precision="fp32", keep_io=False, keep_float=())
+        of_cast = dict(keep_io=False, keep_float=(), min_agreement=None, min_snr_db=None, accept=False)
+        plain = config.but(precision="fp32", **of_cast)
         path, exported = float_graph(source, Path(folder), plain, progress)
         known = _knowledge(path, config)
         assert known.preprocessing is not None
@@ -77,7 +80,10 @@ def cast_file(
             size=config.size,
             progress=progress,
         )
-    facts = {key: value for key, value in cast.facts.items() if key != "parity"}
+    verdict = (
+        None if cast.facts["verdict"] is None else {**cast.facts["verdict"], "split": images.split or images.source}
+    )
+    facts = {key: value for key, value in cast.facts.items() if key not in ("parity", "verdict")}
     if facts["nodes_float"]:
         progress.say(f"{facts['nodes_float']} nodes stay float32: {first_kept(cast.facts['kept_float'])}")
     with scratch(target) as place_in:
@@ -87,6 +93,7 @@ def cast_file(
         **({"export": exported} if exported else {}),
         "cast": facts,
         "parity": cast.facts["parity"],
+        "verdict": verdict,
         "verified_on": images.source,
     }
     manifest = replace(manifest, precision="int8" if known.precision == "int8" else config.precision)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from deploykit.base.artifact import read_manifest
-from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.lineage import chain_of
 from deploykit.commands.export import export
 from deploykit.commands.verify import verify
@@ -118,15 +118,25 @@ def test_overflow_is_kept_from_the_file_and_told(source: Path, listening: Listen
     assert "in float32 (" in made.summary()
 
 
-def test_without_ranges_the_same_net_would_be_refused(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ranges_the_same_net_fails_and_its_file_is_kept(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_observe", lambda *rest: {})  # nothing is known of the values
     monkeypatch.setattr(command, "WORST", ())
     monkeypatch.setattr(command, "PREFIXES", ())
     from deploykit.exporting.cast import cast_plan
 
     monkeypatch.setattr(cast_plan, "_weight_reason", lambda *rest: None)
-    with pytest.raises(AnswerNo, match=r"in fp16 is too far from float.*numbers are NaN or infinite"):
-        export(loud(source), None, FP16)
+    failed = export(loud(source), None, FP16)
+    assert (failed.status, failed.exit_code) == ("failed", 1)
+    assert failed.output.is_file()
+    assert "numbers are NaN or infinite" in failed.summary()
+    again = export(loud(source), None, FP16)
+    assert (again.made, again.exit_code) == (False, 1)
+    accepted = export(loud(source), None, FP16.but(accept=True))
+    assert (accepted.made, accepted.status, accepted.exit_code) == (False, "failed", 0)
+    manifest = read_manifest(failed.output)
+    assert manifest is not None
+    assert manifest.facts["verdict"]["accepted"]
+    assert export(loud(source), None, FP16).exit_code == 1
 
 
 def test_nodes_that_lose_most_go_back_where_the_plan_is_not_enough(
@@ -175,7 +185,7 @@ def test_bad_use(source: Path, config: ExportConfig, message: str) -> None:
 
 
 def test_flags_of_a_16_bit_file_need_one() -> None:
-    with pytest.raises(BadInput, match="keep_io and keep_float are of a 16-bit file"):
+    with pytest.raises(BadInput, match="of a 16-bit file alone: keep_io"):
         build(ExportConfig, {"keep_io": True})
 
 
