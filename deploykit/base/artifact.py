@@ -25,6 +25,7 @@ from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.task import Task, read_task
 
 CLAIM_SCHEMA = "deploykit.claim/1"
 
@@ -95,6 +96,7 @@ class Manifest:
         preprocessing: as :meth:`Preprocessing.to_dict`, or None where it is not known.
         classes: names in the order of the outputs, or None.
         target: the target it was made for, or None.
+        task: what its outputs mean; None: it has none, or the file is from before tasks.
         precision: of the float part, or None.
         versions: name → version of the libraries that shaped it.
         hardware: where it matters (engines), else empty.
@@ -112,6 +114,7 @@ class Manifest:
     preprocessing: Mapping[str, Any] | None = None
     classes: tuple[str, ...] | None = None
     target: str | None = None
+    task: Task | None = None
     precision: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     hardware: Mapping[str, Any] = field(default_factory=dict)
@@ -215,6 +218,8 @@ def read_manifest(path: Path) -> Manifest | None:
         manifest = Manifest(**fields)
         if manifest.preprocessing is not None:
             Preprocessing.from_dict(manifest.preprocessing)
+        if manifest.task is not None:
+            read_task(manifest.task, str(place))
     except (TypeError, AttributeError) as error:
         raise BadInput(f"{place} cannot be read: {error}", fix="Make the artifact again.") from error
     for name in manifest.files:
@@ -242,13 +247,14 @@ def write_model_manifest(
 ) -> Manifest:
     """Write the manifest of a model whose ``files`` are in place, itself first; returns it as written.
 
-    ``facts`` and ``measured``: as of :class:`Manifest`.
+    ``facts`` and ``measured``: as of :class:`Manifest`. One whose ``manifest`` names no task is a classifier.
     """
     described = replace(
         manifest,
         files=files_of(*files),
         preprocessing=preprocessing.to_dict(),
         classes=None if classes is None else tuple(classes),
+        task=manifest.task or "classify",
         facts=facts,
         measured=dict(measured or {}),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deploykit.base.artifact import LineageEntry
 from deploykit.base.errors import BadInput, from_os_error, shortened
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.task import Task, read_task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +56,8 @@ class ModelFile:
         preprocessing: what turns a picture into its input.
         classes: names in the order of the outputs.
         lineage: what was done to it, oldest first.
-        samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}`` tensors of test images, N ≤ 32.
+        samples: ``{"images": uint8 [N, H, W, C], "labels": int64 [N]}`` tensors of test images, N ≤ 32.
+        task: what its outputs mean.
     """
 
     arch: Arch
@@ -67,6 +69,7 @@ class ModelFile:
     ranges: Mapping[str, Any] | None = None
     lineage: list[LineageEntry] = field(default_factory=list)
     samples: dict[str, Tensor] | None = None
+    task: Task = "classify"
 
 
 def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> None:
@@ -92,6 +95,7 @@ def write_model_file(path: Path, model: ModelFile, *, claim: bool = False) -> No
 
     content = {
         "format": FORMAT,
+        "task": model.task,
         "arch": {
             "source": model.arch.source,
             "name": model.arch.name,
@@ -308,6 +312,7 @@ def parse_model_file(content: Mapping[str, Any], path: Path) -> ModelFile:
             classes=tuple(content["classes"]),
             lineage=list(content["lineage"]),
             samples=_checked_samples(content["samples"]),
+            task=read_task(content.get("task"), str(path)),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{path} is a damaged deploykit model file: {error}") from error
@@ -317,6 +322,6 @@ def _checked_samples(samples: Any) -> dict[str, Tensor] | None:
     if samples is None:
         return None
     images, labels = samples["images"], samples["labels"]
-    if str(images.dtype) != "torch.uint8" or images.dim() != 4 or images.shape[-1] != 3 or len(labels) != len(images):
-        raise ValueError(f"samples of shape {list(images.shape)}, not uint8 [N, H, W, 3] with N labels")
+    if str(images.dtype) != "torch.uint8" or images.dim() != 4 or len(labels) != len(images):
+        raise ValueError(f"samples of shape {list(images.shape)}, not uint8 [N, H, W, C] with N labels")
     return {"images": images, "labels": labels}

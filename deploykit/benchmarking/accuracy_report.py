@@ -79,7 +79,7 @@ def _variant(
 
     chain, name = chain_of(spec.path, folder), spec.name
     with open_runner(
-        spec, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
+        spec, threads=config.threads, device=config.device, stated=config.stated, allow_code=config.allow_code
     ) as runner:
         variant = Variant(
             name=name,
@@ -90,7 +90,7 @@ def _variant(
             notes=list(chain.notes),
             artifact=ArtifactFile(**artifact_of(spec.path, folder)),
         )
-        preprocessing = preprocessing_of(runner, source, config.size, name, progress)
+        preprocessing = preprocessing_of(runner, source.natural_size, config.stated, name, progress)
         try:
             scored = score(runner, preprocessing, how, base, progress, name=name)
         except AnswerNo as error:

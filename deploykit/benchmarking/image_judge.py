@@ -73,7 +73,7 @@ class ImageJudge:
         with self.references.open(spec) as runner:
             found.opened, found.precision = True, cast(Precision, runner.precision)
             found.notes += list(runner.notes)
-            preprocessing = preprocessing_of(runner, self.source, config.size, name, self.progress)
+            preprocessing = preprocessing_of(runner, self.source.natural_size, config.stated, name, self.progress)
             found.preprocessing = preprocessing
             fixed = runner.inputs[0].fixed_batch
             if fixed is not None and fixed != config.batch:

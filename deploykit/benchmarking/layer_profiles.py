@@ -17,6 +17,7 @@ from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Profiled
 from deploykit.base.spec import Spec
+from deploykit.base.stated import Stated
 from deploykit.base.targets import Target, target_names, target_of
 from deploykit.engines.random_input import Shapes, input_shapes, random_input, rows_of
 from deploykit.exporting.check_onnx import refuse_unsound
@@ -208,7 +209,7 @@ def timed(
     path: Path,
     target: str | None,
     threads: int | None,
-    size: int | None,
+    stated: Stated,
     allow_code: bool,
     shapes: Shapes = MappingProxyType({}),
 ) -> tuple[Mapping[str, object], list[ShownLayer]]:
@@ -218,7 +219,7 @@ def timed(
         path: of an ``.onnx``, ``.xml`` or a plan.
         target: that runs it; None: the manifest's, or the file's natural one.
         threads: of the CPU; None on a GPU.
-        size: input size in pixels where the file does not carry it.
+        stated: of the file.
         shapes: of inputs whose sizes are free.
         allow_code: a runtime inside a plan may run.
 
@@ -230,7 +231,7 @@ def timed(
 
     if path.suffix.lower() == ".onnx":
         refuse_unsound(path, finite=False)
-    with open_runner(Spec(path.stem, path, target), threads=threads, size=size, allow_code=allow_code) as runner:
+    with open_runner(Spec(path.stem, path, target), threads=threads, stated=stated, allow_code=allow_code) as runner:
         told = profiled(runner)
         x = input_for(runner, shapes)
         rows = told.timed_layers(x)

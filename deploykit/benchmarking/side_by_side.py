@@ -155,7 +155,7 @@ def _timed(judged: Sequence[Judged], baseline: str, judge: ImageJudge | RandomJu
         spec = replace(one.spec, path=one.spec.path.resolve())
         options: Opening = {
             "device": config.device,
-            "size": config.size,
+            "stated": config.stated,
             "allow_code": config.allow_code,
             "threads": threads,
         }

@@ -91,7 +91,7 @@ class References:
 
         config = self.config
         return open_runner(
-            spec, threads=self.threads, device=config.device, size=config.size, allow_code=config.allow_code
+            spec, threads=self.threads, device=config.device, stated=config.stated, allow_code=config.allow_code
         )
 
     @contextmanager
@@ -135,5 +135,5 @@ def _count(found: Judged, reference: Runner) -> None:
     known = reference.preprocessing or found.preprocessing
     if known is None or not isinstance(reference, RunsModel) or reference.loaded.program is not None:
         return
-    counts = count(reference.loaded.module, known.size)
+    counts = count(reference.loaded.module, known.size, known.channels)
     found.params, found.macs = counts.params, counts.macs

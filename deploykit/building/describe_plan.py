@@ -15,6 +15,7 @@ from deploykit.base.errors import DeploykitError
 from deploykit.base.hashing import file_sha256
 from deploykit.base.runner import Layered
 from deploykit.base.spec import Spec
+from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.engines.tensorrt.plan_file import read_header
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 
@@ -24,12 +25,12 @@ Timed = Callable[[Path, str], Described]
 
 
 def describe_plan(
-    path: Path, *, timed: Timed | None = None, size: int | None = None, allow_code: bool = False
+    path: Path, *, timed: Timed | None = None, stated: Stated = NOTHING_STATED, allow_code: bool = False
 ) -> Described:
     """Facts and layers of a plan.
 
-    ``timed``: measures the time of each layer, where that is asked for and the plan opens here. ``size``: input size in
-    pixels where nothing else tells it.
+    ``timed``: measures the time of each layer, where that is asked for and the plan opens here. ``stated``: of
+    the file.
 
     Raises:
         BadInput: no plan, or truncated.
@@ -43,7 +44,7 @@ def describe_plan(
     network, layers = _network(manifest)
     facts |= network
     facts["parent"] = _parent(path, manifest)
-    found, audited = _opened(path, header.target, timed, size, allow_code)
+    found, audited = _opened(path, header.target, timed, stated, allow_code)
     return {**facts, **found}, audited or layers
 
 
@@ -82,14 +83,14 @@ def _parent(path: Path, manifest: Manifest | None) -> str | None:
     return f"{parent.path}, unchanged" if same else f"{parent.path} has changed since: the engine is stale, rebuild it"
 
 
-def _opened(path: Path, target: str, timed: Timed | None, size: int | None, allow_code: bool) -> Described:
+def _opened(path: Path, target: str, timed: Timed | None, stated: Stated, allow_code: bool) -> Described:
     """The engine's own inspector, where this machine opens the plan; else what is missing and why."""
     from deploykit.engines import open_runner
 
     try:
         if timed is not None:
             return timed(path, target)
-        with open_runner(Spec(path.stem, path, target), size=size, allow_code=allow_code) as runner:
+        with open_runner(Spec(path.stem, path, target), stated=stated, allow_code=allow_code) as runner:
             found, left = audit_and_left(runner)
             layers = runner.layers() if isinstance(runner, Layered) else []
     except DeploykitError as error:

@@ -16,7 +16,9 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.targets import target_names, target_of
+from deploykit.base.task import Task
 from deploykit.engines.metadata import of_file
+from deploykit.engines.onnx_graph import declared_by
 from deploykit.exporting.cast.cast import cast_graph
 from deploykit.exporting.check_onnx import described, refuse_not_finite, refuse_outside_indices
 
@@ -37,6 +39,7 @@ class Graph:
         path: of the ONNX file: the source, or a cast of it in a scratch folder.
         preprocessing: as a dictionary, or None where nothing tells it.
         classes: or None.
+        task: what its outputs mean.
         notes: what to say of it.
         precision: of its layers that multiply.
         float_precision: of its float part.
@@ -46,6 +49,7 @@ class Graph:
     path: Path
     preprocessing: Mapping[str, Any] | None
     classes: tuple[str, ...] | None
+    task: Task
     notes: list[str]
     precision: str
     float_precision: str
@@ -54,7 +58,12 @@ class Graph:
     def described(self, manifest: Manifest, facts: Mapping[str, Any]) -> Manifest:
         """``manifest`` of what was built of it, with what is known of it and ``facts``, whose precision counts."""
         return replace(
-            manifest, preprocessing=self.preprocessing, classes=self.classes, precision=facts["precision"], facts=facts
+            manifest,
+            preprocessing=self.preprocessing,
+            classes=self.classes,
+            task=self.task,
+            precision=facts["precision"],
+            facts=facts,
         )
 
 
@@ -70,8 +79,7 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     refuse_not_finite(source, facts)
     if quantized:
         notes += _linted(source, config.target)
-    embedded = facts["inputs"][0]["dtype"] == "uint8" if facts["inputs"] else False
-    known = of_file(source, _metadata(source), size=config.size, embedded=embedded)
+    known = of_file(source, declared_by(source), config.stated)
     preprocessing = known.preprocessing.to_dict() if known.preprocessing is not None else None
     if preprocessing is None:
         notes.append("the file does not carry its preprocessing: name the size when the engine is run (--size)")
@@ -83,7 +91,7 @@ def prepared_graph(source: Path, scratch: Path, config: BuildConfig, progress: P
     if config.sparse:
         said = [*said, sparse_note(proto)]
     own, rest = precision_of(proto)
-    return Graph(path, preprocessing, known.classes, [*known.notes, *notes, *said], own, rest, cast_facts)
+    return Graph(path, preprocessing, known.classes, known.task, [*known.notes, *notes, *said], own, rest, cast_facts)
 
 
 def _in_precision(
@@ -104,7 +112,7 @@ def _in_precision(
 
     images = _pictures(config, progress)
     made = cast_graph(
-        source, config.precision, images, preprocessing=preprocessing, size=config.size, progress=progress
+        source, config.precision, images, preprocessing=preprocessing, stated=config.stated, progress=progress
     )
     path = scratch / f"{source.stem}.{config.precision}.onnx"
     onnx.save(made.proto, str(path))
@@ -204,12 +212,6 @@ def sparse_note(model: onnx.ModelProto) -> str:
             f"none of {count} weights has the 2:4 pattern, so --sparse changes nothing: prune with --pattern 2:4 first"
         )
     return f"{fitting} of {count} weights have the 2:4 pattern, which sparse kernels may use"
-
-
-def _metadata(source: Path) -> dict[str, str]:
-    import onnx
-
-    return {prop.key: prop.value for prop in onnx.load(str(source), load_external_data=False).metadata_props}
 
 
 def _linted(source: Path, target: str) -> list[str]:

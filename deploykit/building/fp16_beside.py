@@ -188,13 +188,13 @@ def _snr(
     from deploykit.evaluation.compare_runners import parity_of
 
     found: dict[str, tuple[float | None, bool]] = {}
-    with open_runner(Spec("float", graph, ORT_CPU), size=config.size) as reference:
+    with open_runner(Spec("float", graph, ORT_CPU), stated=config.stated) as reference:
         size = reference.preprocessing.size if reference.preprocessing is not None else (224, 224)
         pictures = synthetic_images(PICTURES, size, config.seed)
         for name, path in plans.items():
             options = {"device": str(config.device)}
             spec = Spec(name, path, config.target, options)
-            with open_runner(spec, size=config.size, allow_code=True) as runner:  # built here and now
+            with open_runner(spec, stated=config.stated, allow_code=True) as runner:  # built here and now
                 found[name] = _judged(reference, runner, pictures, name, progress, parity_of)
     return found
 

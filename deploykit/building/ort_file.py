@@ -191,7 +191,7 @@ def _opens(
     place = folder / target.name
     write_artifact(place, content, described)
     try:
-        with open_runner(Spec(target.stem, place, config.target), threads=1, size=config.size):
+        with open_runner(Spec(target.stem, place, config.target), threads=1, stated=config.stated):
             return True, []
     except Unavailable as error:
         return False, [f"not opened here: {error.what}"]

@@ -48,7 +48,7 @@ def race(files: Mapping[str, Path], config: BuildConfig) -> dict[str, float]:
         for name, path in files.items():
             # built here and now: a lean runtime inside is the library's own
             spec = Spec(name, path, config.target, {"device": str(config.device)})
-            runners[name] = stack.enter_context(open_runner(spec, size=config.size, allow_code=True))
+            runners[name] = stack.enter_context(open_runner(spec, stated=config.stated, allow_code=True))
         first = next(iter(runners.values()))
         assert isinstance(first, Ranged)
         x = random_input(first.inputs, first.best_shapes(), config.seed)

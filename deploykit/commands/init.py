@@ -79,9 +79,7 @@ def init(
     from deploykit.data import open_data
 
     data = open_data(config.data, allow_code=config.allow_code, progress=progress)
-    size = (
-        config.size or (seen.size[0] if seen.size else None) or (max(data.natural_size) if data.natural_size else None)
-    )
+    size = config.stated.size or seen.size or data.natural_size
     if size is None:
         raise BadInput(f"neither {model} nor {config.data} carries an input size", fix="Name it with --size PIXELS.")
     name = (
@@ -92,7 +90,7 @@ def init(
     write_text(output, text)
     notes = (
         f"model: {seen.arch}" + (f", {seen.classes} classes" if seen.classes else ""),
-        f"data: {config.data}, {len(data.classes)} classes, input {size} px",
+        f"data: {config.data}, {len(data.classes)} classes, input {size[0]}×{size[1]} px",
     )
     return InitResult(output, name, "\ntrain:" in text, notes)
 
@@ -102,7 +100,7 @@ def _look_at(model: str | Path, config: InitConfig) -> SeenModel:
     if path.suffix.lower() == ".onnx":
         from deploykit.engines import open_runner
 
-        with open_runner(path, size=config.size) as runner:
+        with open_runner(path, stated=config.stated) as runner:
             shape = runner.outputs[0].shape
             classes = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
             size = runner.preprocessing.size if runner.preprocessing else None
@@ -113,7 +111,7 @@ def _look_at(model: str | Path, config: InitConfig) -> SeenModel:
         arch = models.parse_arch(str(model))
         models.build(arch, None, allow_code=config.allow_code)
         return SeenModel(models.arch_text(arch), None, None, None, False)
-    loaded = models.load_model(path, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    loaded = models.load_model(path, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     size = loaded.preprocessing.size if loaded.preprocessing else None
     head = loaded.module.get_submodule(models.head_of(loaded.module))
     outputs = getattr(head, "out_features", None) or getattr(head, "out_channels", None)

@@ -14,6 +14,7 @@ from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.stated import Stated
 from deploykit.base.targets import TENSORRT, target_of
 from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
@@ -80,15 +81,15 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
         Unavailable: this machine lacks what would time its layers.
     """
     config = config or InspectConfig()
-    size, times = config.size, config.times
+    times, stated = config.times, config.stated
     if not times and (config.target is not None or config.threads is not None):
         raise BadInput("--target and --threads say where the layers are timed", fix="Pass --times too.")
     path = check_file(Path(file))
-    kind, facts, found = _look(path, config.arch, size, config.allow_code, times)
+    kind, facts, found = _look(path, config.arch, stated, config.allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         threads = 1 if config.threads is None else config.threads
         with progress.task("time the layers"):
-            measured, found = timed(path, config.target, threads, size, config.allow_code, config.shapes)
+            measured, found = timed(path, config.target, threads, stated, config.allow_code, config.shapes)
         facts = {**facts, **measured}
     try:
         common = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
@@ -98,7 +99,7 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
     return InspectResult(path.name, kind, {**facts, **common, **own}, found, config.layers or times)
 
 
-def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, times: bool) -> Found:
+def _look(path: Path, arch: str | None, stated: Stated, allow_code: bool, times: bool) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return *json_facts(path), []
@@ -110,14 +111,14 @@ def _look(path: Path, arch: str | None, size: int | None, allow_code: bool, time
     if suffix in TORCH:
         from deploykit.models.describe_model import describe_file
 
-        return describe_file(path, arch, size, allow_code)
+        return describe_file(path, arch, stated, allow_code)
     if suffix in SUFFIXES:
         from deploykit.building.describe_plan import Described, describe_plan
 
         def measured(path: Path, target: str) -> Described:
-            return timed(path, target, None, size, allow_code)
+            return timed(path, target, None, stated, allow_code)
 
-        return "engine", *describe_plan(path, timed=measured if times else None, size=size, allow_code=allow_code)
+        return "engine", *describe_plan(path, timed=measured if times else None, stated=stated, allow_code=allow_code)
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(

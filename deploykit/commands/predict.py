@@ -89,7 +89,7 @@ def predict(
     files = [split.file_name(i) or "" for i in range(len(split))]
     copies = annotated_names(files, folder, force) if folder is not None else []
     with open_runner(
-        spec, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
+        spec, threads=config.threads, device=config.device, stated=config.stated, allow_code=config.allow_code
     ) as runner:
         answers = answers_of(runner, split, spec.path, config, progress)
         target = runner.target

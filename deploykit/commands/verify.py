@@ -136,7 +136,7 @@ def verify(
     config = config or VerifyConfig()
     specs = (resolve(_spec(reference), config.device), resolve(_spec(candidate), config.device))
     opened = partial(
-        open_runner, threads=config.threads, device=config.device, size=config.size, allow_code=config.allow_code
+        open_runner, threads=config.threads, device=config.device, stated=config.stated, allow_code=config.allow_code
     )
     with opened(specs[0]) as one, opened(specs[1]) as other:
         columns = class_order(one, other, progress)

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field
 
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
 from deploykit.config.options import (
     AllowCode,
@@ -15,11 +14,11 @@ from deploykit.config.options import (
     CorruptionImages,
     Corruptions,
     Device,
+    FileFlags,
     Level,
     Metrics,
     Seed,
     Shapes,
-    Size,
     SkipBroken,
     Split,
     data_help,
@@ -27,7 +26,7 @@ from deploykit.config.options import (
 from deploykit.config.texts import ratio
 
 
-class BenchmarkConfig(Config):
+class BenchmarkConfig(FileFlags):
     """Latency, parity and accuracy of variants, measured together."""
 
     data: str | None = Field(
@@ -94,7 +93,6 @@ class BenchmarkConfig(Config):
     corruptions: Corruptions = False
     corruption_images: CorruptionImages = 500
     device: Annotated[Device, Panel("Running")] = "auto"
-    size: Size = None
     seed: Seed = 0
     allow_code: AllowCode = False
 

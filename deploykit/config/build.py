@@ -8,12 +8,11 @@ from pydantic import Field
 
 from deploykit.base.targets import ORT_CUDA, ORT_TRT, TENSORRT, WITH_BUILDER, Precision
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
-from deploykit.config.options import AllowCode, Seed, Size, SkipBroken, data_help
+from deploykit.config.options import AllowCode, FileFlags, Seed, SkipBroken, data_help
 
 
-class BuildConfig(Config):
+class BuildConfig(FileFlags):
     """One engine from one ONNX file."""
 
     target: Annotated[str, Flag(choices=WITH_BUILDER)] = Field(default=TENSORRT, description="What will run it.")
@@ -66,7 +65,6 @@ class BuildConfig(Config):
         ge=1,
         description="Pictures of --data at most, whose ranges decide what a cast keeps; without: it looks at none.",
     )
-    size: Size = None
     seed: Seed = 0
     allow_code: AllowCode = False
     skip_broken: SkipBroken = False

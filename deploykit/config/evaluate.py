@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import AliasChoices, Field
 
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
 from deploykit.config.options import (
     AllowCode,
@@ -15,10 +14,10 @@ from deploykit.config.options import (
     CorruptionImages,
     Corruptions,
     Device,
+    FileFlags,
     Level,
     Metrics,
     Seed,
-    Size,
     SkipBroken,
     Split,
     Threads,
@@ -26,7 +25,7 @@ from deploykit.config.options import (
 )
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(FileFlags):
     """Accuracy of artifacts on the same pictures; ``data`` is None only where the saved logits of a run folder are judged."""
 
     data: str | None = Field(
@@ -50,7 +49,6 @@ class EvaluateConfig(Config):
     corruption_images: CorruptionImages = 500
     seed: Seed = 0
     batch: Annotated[Batch, Panel("Running")] = 64
-    size: Size = None
     threads: Threads = None
     device: Device = "auto"
     allow_code: AllowCode = False

@@ -7,12 +7,21 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
-from deploykit.config.options import Accept, AllowCode, Arch, MinAgreement, MinSnrDb, Seed, Size, Threads, data_help
+from deploykit.config.options import (
+    Accept,
+    AllowCode,
+    Arch,
+    FileFlags,
+    MinAgreement,
+    MinSnrDb,
+    Seed,
+    Threads,
+    data_help,
+)
 
 
-class ExportConfig(Config):
+class ExportConfig(FileFlags):
     """One export."""
 
     opset: int = Field(default=20, ge=13, le=25, description="ONNX opset.")
@@ -45,8 +54,7 @@ class ExportConfig(Config):
     require_real: bool = Field(default=False, description="Refuse to verify on synthetic pictures.")
     threads: Threads = None
     seed: Seed = 0
-    size: Annotated[Size, Panel("Model")] = None
-    arch: Annotated[Arch, Flag(allows_code=True)] = None
+    arch: Annotated[Arch, Flag(allows_code=True), Panel("Model")] = None
     allow_code: AllowCode = False
 
     @model_validator(mode="after")

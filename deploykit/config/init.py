@@ -8,12 +8,11 @@ from pydantic import Field
 
 from deploykit.base.targets import ORT_CPU, WITH_INT8
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import HIDDEN, Flag
-from deploykit.config.options import AllowCode, Arch, Size, data_help
+from deploykit.config.options import AllowCode, Arch, FileFlags, data_help
 
 
-class InitConfig(Config):
+class InitConfig(FileFlags):
     """What the recipe is for."""
 
     data: str = Field(description=data_help("What it is trained and judged on"))
@@ -27,7 +26,6 @@ class InitConfig(Config):
         "default: int8, the pruned variants switched off.",
     )
     arch: Arch = None
-    size: Size = None
     allow_code: Annotated[AllowCode, HIDDEN] = False
 
 

@@ -8,12 +8,11 @@ from pydantic import Field
 
 from deploykit.base.targets import ON_ONNX
 from deploykit.config.command import Argument, Command
-from deploykit.config.common import Config
 from deploykit.config.flag import Flag
-from deploykit.config.options import AllowCode, Arch, Shapes, Size
+from deploykit.config.options import AllowCode, Arch, FileFlags, Shapes
 
 
-class InspectConfig(Config):
+class InspectConfig(FileFlags):
     """What is told of a file."""
 
     layers: bool = Field(default=False, description="List every layer with precision, parameters and MACs.")
@@ -25,7 +24,6 @@ class InspectConfig(Config):
     )
     threads: int | None = Field(default=None, description="CPU threads.")
     arch: Annotated[Arch, Flag(allows_code=True)] = None
-    size: Size = None
     shapes: Shapes = Field(default_factory=dict)
     allow_code: AllowCode = False
 

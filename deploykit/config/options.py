@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from deploykit.config.flag import Flag
+from deploykit.base.stated import Stated
+from deploykit.config.common import Config
+from deploykit.config.flag import Flag, Panel
 from deploykit.config.registries import DATA_FORMS
-from deploykit.config.texts import shapes
+from deploykit.config.texts import height_width, lines_of, numbers, shapes
 
 
 def data_help(use: str) -> str:
@@ -21,7 +24,22 @@ Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="Where PyTo
 Threads = Annotated[int | None, Field(ge=1, description="CPU threads.")]
 Batch = Annotated[int, Field(ge=1, description="Batch size.")]
 Seed = Annotated[int, Field(ge=0, description="Seed of everything random.")]
-Size = Annotated[int | None, Field(ge=1, description="Input size in pixels, where the file does not carry it.")]
+Size = Annotated[
+    int | tuple[int, int] | None,
+    BeforeValidator(height_width),
+    Field(description="Input size in pixels, S or height x width, where the file does not carry it."),
+    Flag(metavar="S|HxW"),
+]
+Mean = Annotated[
+    Annotated[tuple[float, ...], Field(min_length=1)] | None,
+    Field(description="To subtract from values in 0…1: one number, or one for each channel."),
+    Flag(metavar="M,M,M", parse=numbers),
+]
+Std = Annotated[
+    Annotated[tuple[float, ...], Field(min_length=1)] | None,
+    Field(description="To divide by, after --mean."),
+    Flag(metavar="S,S,S", parse=numbers),
+]
 Arch = Annotated[
     str | None,
     Field(description="What the tensors are, where that cannot be recognised (torchvision:resnet18)."),
@@ -53,3 +71,42 @@ Corruptions = Annotated[bool, Field(description="Evaluate noisy, blurred, bright
 CorruptionImages = Annotated[
     int, Field(ge=1, description="Number of pictures for --corruptions, each at every strength of every corruption.")
 ]
+
+
+def _names(value: Any) -> Any:
+    """Class names as they are, or those of a file."""
+    return lines_of(Path(value), "--classes") if isinstance(value, str | Path) else value
+
+
+Classes = Annotated[
+    Annotated[tuple[str, ...], Field(min_length=1)] | None,
+    BeforeValidator(_names),
+    Field(description="File of the class names, one a line, in the order of the outputs."),
+    Flag(metavar="FILE"),
+]
+Layout = Annotated[Literal["NCHW", "NHWC"] | None, Field(description="Of the input.")]
+Task = Annotated[
+    Literal["classify", "none"] | None,
+    Field(description="What the outputs mean; none: numbers, which are verified and timed only."),
+]
+
+
+class FileFlags(Config):
+    """What can be stated of a file that does not say it itself; see :mod:`deploykit.base.stated`."""
+
+    size: Annotated[Size, Panel("What the file does not state")] = None
+    mean: Mean = None
+    std: Std = None
+    classes: Classes = None
+    layout: Layout = None
+    task: Task = None
+
+    @property
+    def stated(self) -> Stated:
+        """All of it."""
+        return Stated(both(self.size), self.mean, self.std, self.classes, self.layout, self.task)
+
+
+def both(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Height and width of a ``size``, of which one number means a square."""
+    return (size, size) if isinstance(size, int) else size

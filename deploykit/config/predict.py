@@ -5,16 +5,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from deploykit.config.command import Argument, Command
-from deploykit.config.common import Config
-from deploykit.config.options import AllowCode, Batch, Device, Size, SkipBroken, Threads
+from deploykit.config.options import AllowCode, Batch, Device, FileFlags, SkipBroken, Threads
 
 
-class PredictConfig(Config):
+class PredictConfig(FileFlags):
     """How pictures are named."""
 
     top: int = Field(default=5, ge=1, description="Number of classes told for each picture, the most probable first.")
     batch: Batch = 16
-    size: Size = None
     threads: Threads = None
     device: Device = "auto"
     skip_broken: SkipBroken = False

@@ -9,16 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from deploykit.base.registry import listed
 from deploykit.base.targets import ORT_CPU, WITH_LAYER_TIMES
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
-from deploykit.config.options import AllowCode, Arch, Device, Size, SkipBroken, Threads, data_help
+from deploykit.config.options import AllowCode, Arch, Device, FileFlags, SkipBroken, Threads, data_help
 from deploykit.config.registries import CRITERIA
 from deploykit.config.texts import fractions, whole
 
 Fraction = Annotated[float | None, Field(gt=0, lt=1)]
 
 
-class PruneConfig(Config):
+class PruneConfig(FileFlags):
     """One pruning. Of the budgets at most one is given, and one at least unless ``pattern`` or ``unstructured`` is."""
 
     macs: Annotated[Fraction, Panel("Budget: one of these")] = Field(
@@ -69,8 +68,7 @@ class PruneConfig(Config):
     )
     recalibrate: bool = Field(default=True, description="Estimate BatchNorm anew from --data after a step.")
     skip_broken: SkipBroken = False
-    size: Annotated[Size, Panel("Model and machine")] = None
-    arch: Arch = None
+    arch: Annotated[Arch, Panel("Model and machine")] = None
     batch: int = Field(default=64, ge=2, description="Batch size.")
     threads: Threads = None
     device: Device = "auto"

@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from deploykit.base.targets import ORT_CPU, WITH_INT8
 from deploykit.config.command import Argument, Command, output
-from deploykit.config.common import Config
 from deploykit.config.flag import HIDDEN, Flag, OneOf, Panel
 from deploykit.config.options import (
     Accept,
@@ -16,10 +15,10 @@ from deploykit.config.options import (
     Arch,
     Batch,
     Device,
+    FileFlags,
     MinAgreement,
     MinSnrDb,
     Seed,
-    Size,
     SkipBroken,
     data_help,
 )
@@ -29,7 +28,7 @@ Switch = Literal["auto", "on", "off"]
 _METHODS = f"Of the ranges: {RANGE_METHODS.told()}; auto takes the one whose logits are nearest to float on select."
 
 
-class QuantizeConfig(Config):
+class QuantizeConfig(FileFlags):
     """One quantization: after training, or, with ``method: qat``, by training on with fake quantization.
 
     ``method: qat`` takes a model file and makes one, which a second quantization only writes out for any target; the
@@ -135,8 +134,7 @@ class QuantizeConfig(Config):
     qat_shift_px: int = Field(default=0, ge=0, description="Random shift of training pictures.")
     qat_flip: float = Field(default=0.0, ge=0, le=1, description="Probability of a horizontal flip.")
     qat_device: Device = "auto"
-    size: Annotated[Size, Panel("Model and machine")] = None
-    arch: Arch = None
+    arch: Annotated[Arch, Panel("Model and machine")] = None
     threads: int = Field(default=1, ge=1, description="CPU threads of calibration.")
     seed: Seed = 0
     allow_code: AllowCode = False

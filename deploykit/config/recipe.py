@@ -19,6 +19,7 @@ from deploykit.config.distill import DistillConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.flag import OneOf
 from deploykit.config.gate import GatePolicy
+from deploykit.config.options import FileFlags
 from deploykit.config.prune import PruneConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.train import ModelConfig, TrainConfig
@@ -109,18 +110,21 @@ class DataSection(Config):
     skip_broken: bool = False
 
 
-class ModelFile(Config):
-    """``model: {file: …}``: an existing model instead of training one.
+class ModelFile(FileFlags):
+    """``model: {file: …}``: an existing model instead of training one, and what it does not state itself.
 
     Attributes:
         file: ``.pt``, ``.safetensors``, ``.pt2`` or ``.onnx``.
         arch: what the tensors are, where that cannot be recognised.
-        size: input size where the file does not carry it.
     """
 
     file: str
     arch: str | None = None
-    size: int | None = Field(default=None, ge=1)
+
+    @property
+    def given(self) -> dict[str, object]:
+        """What is stated of the file, as fields of a command's configuration."""
+        return {name: value for name in FileFlags.model_fields if (value := getattr(self, name)) is not None}
 
 
 class Variant(Config):
@@ -212,15 +216,15 @@ class Recipe(Config):
             kind: of step.
             fields: that the variant sets.
             variant: whose step it is.
-            of_file: its input is the recipe's own model file, whose ``arch`` and ``size`` hold for it.
+            of_file: its input is the recipe's own model file, for which what ``model`` states holds.
             allow_code: ``module:…`` may run.
         """
         config = KINDS[kind].config
         of_model: dict[str, Any] = {}
         if of_file and isinstance(self.model, ModelFile):
-            of_model = {"arch": self.model.arch, "size": self.model.size}
+            of_model = {"arch": self.model.arch, **self.model.given}
         elif "model" in teachers_of(kind, fields) and isinstance(self.model, ModelFile):
-            of_model = {"size": self.model.size}
+            of_model = self.model.given
         own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
@@ -234,7 +238,7 @@ class Recipe(Config):
 
     def benchmark_config(self, *, allow_code: bool = False) -> BenchmarkConfig:
         """The configuration of the one benchmark of all variants."""
-        given = {"size": self.model.size} if isinstance(self.model, ModelFile) and self.model.size else {}
+        given = self.model.given if isinstance(self.model, ModelFile) else {}
         own = {"max_drop_pt": self.budget.max_drop_pt, **self._data_fields(allow_code)}
         return BenchmarkConfig.model_validate({"baseline": self.baseline, **given, **self.benchmark, **own})
 

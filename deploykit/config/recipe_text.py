@@ -32,7 +32,14 @@ class SeenModel:
 
 
 def recipe_text(
-    seen: SeenModel, file: str, name: str, classes: tuple[str, ...], size: int, config: InitConfig, *, fits: bool
+    seen: SeenModel,
+    file: str,
+    name: str,
+    classes: tuple[str, ...],
+    size: tuple[int, int],
+    config: InitConfig,
+    *,
+    fits: bool,
 ) -> str:
     """The recipe.
 
@@ -41,7 +48,7 @@ def recipe_text(
         file: name of the recipe's file.
         name: of the run.
         classes: of the data.
-        size: of the input in pixels.
+        size: height and width of the input in pixels.
         config: the data, the target and the goal.
         fits: the model's outputs are the data's classes.
 
@@ -73,9 +80,13 @@ def recipe_text(
     return "\n".join(parts) + "\n"
 
 
-def _model_part(seen: SeenModel, size: int, fits: bool) -> list[str]:
+def _size(size: tuple[int, int]) -> str:
+    return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
+
+
+def _model_part(seen: SeenModel, size: tuple[int, int], fits: bool) -> list[str]:
     if seen.trained and fits:
-        own = f", size: {size}" if seen.size is None else ""
+        own = f", size: {_size(size)}" if seen.size is None else ""
         return [
             f"# {seen.arch}, trained already; its outputs fit the classes of the data.",
             f"model: {{file: {json.dumps(str(seen.file), ensure_ascii=False)}{own}}}",
@@ -92,11 +103,11 @@ def _model_part(seen: SeenModel, size: int, fits: bool) -> list[str]:
     return [*lines, ""]
 
 
-def _train_part(seen: SeenModel, size: int) -> list[str]:
+def _train_part(seen: SeenModel, size: tuple[int, int]) -> list[str]:
     tuned = seen.file is not None
     return [
         "train:",
-        f"  size: {size}                  # input pixels",
+        f"  size: {_size(size)}                  # input pixels",
         f"  epochs: {5 if tuned else 30}",
         "  batch: 64",
         "  optimizer: sgd            # or adamw",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
+from pathlib import Path
+from typing import Any
 
 import yaml
 
-from deploykit.base.errors import BadInput
+from deploykit.base.errors import BadInput, from_os_error
 
 
 def pairs(texts: list[str], flag: str) -> dict[str, object]:
@@ -28,8 +31,8 @@ def pairs(texts: list[str], flag: str) -> dict[str, object]:
     return fields
 
 
-def channels(texts: list[str], flag: str) -> list[float]:
-    """``0.5,0.5,0.5``: a number for each of three channels.
+def numbers(texts: list[str], flag: str) -> list[float]:
+    """``0.5`` or ``0.5,0.5,0.5``: a number, or one for each channel.
 
     Raises:
         BadInput: anything else.
@@ -38,11 +41,55 @@ def channels(texts: list[str], flag: str) -> list[float]:
         values = [float(part) for part in texts[-1].split(",")]
     except ValueError:
         values = []
-    if len(values) != 3:
-        raise BadInput(
-            f"cannot read {flag} {texts[-1]!r}", expected="three numbers with commas between them (0.5,0.5,0.5)"
-        )
+    if not values or not all(map(math.isfinite, values)):
+        raise BadInput(f"cannot read {flag} {texts[-1]!r}", expected="numbers with commas between them (0.5,0.5,0.5)")
     return values
+
+
+def height_width(value: Any) -> Any:
+    """``S``, ``HxW`` or two numbers as one number where the sides are equal, else as two; what is neither stays.
+
+    Raises:
+        ValueError: a text of another form, or a side below 1.
+    """
+    expected = "expected S or HxW in pixels, as in 224 or 48x320"
+    if isinstance(value, str):
+        found = re.fullmatch(r"(\d{1,6})(?:\s*[x×]\s*(\d{1,6}))?", value.strip().lower())
+        if found is None:
+            raise ValueError(f"got {value!r}, {expected}")
+        value = (int(found.group(1)), int(found.group(2) or found.group(1)))
+    if isinstance(value, list | tuple):
+        if len(value) != 2 or any(isinstance(one, bool) or not isinstance(one, int) for one in value):
+            raise ValueError(f"got {value!r}, {expected}")
+        value = value[0] if value[0] == value[1] else tuple(value)
+    if (isinstance(value, int) and value < 1) or (isinstance(value, tuple) and min(value) < 1):
+        raise ValueError(f"got {value!r}, expected at least 1 pixel")
+    return value
+
+
+def lines_of(path: Path, flag: str) -> tuple[str, ...]:
+    """The lines of a text file: names, one a line; empty lines at its end do not count.
+
+    Raises:
+        BadInput: it cannot be read, is no text, is empty, or has an empty line or a name twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise from_os_error(error, f"cannot read {path}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{flag} {path} is no text in UTF-8: {error}") from error
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    if not lines:
+        raise BadInput(f"{flag} {path} is empty", expected="a class name a line")
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise BadInput(f"{flag} {path}, line {number} is empty", expected="a class name a line")
+        if line in seen:
+            raise BadInput(f"{flag} {path}, line {number}: {line!r} stands in line {seen[line]} too")
+        seen[line] = number
+    return tuple(lines)
 
 
 def ratio(texts: list[str], flag: str) -> float:

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
-from deploykit.config.options import AllowCode, Device, Size, SkipBroken, Threads, data_help
-from deploykit.config.texts import channels, pairs
+from deploykit.config.options import AllowCode, Device, FileFlags, SkipBroken, Threads, data_help
+from deploykit.config.texts import pairs
 
 SPARSIFY_STRENGTH = 1e-4
 
@@ -92,13 +92,12 @@ class LoopConfig(Config):
         return self
 
 
-class LearningConfig(LoopConfig):
+class LearningConfig(FileFlags, LoopConfig):
     """What a command that trains on labelled images needs beside the loop: choices are made on ``select``."""
 
     data: Annotated[str, Panel("Data")] = Field(
         description=data_help("Its train split is learned, choices are made on select")
     )
-    size: Size = None
     skip_broken: SkipBroken = False
     allow_code: AllowCode = False
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="0…1, of the labels.")
@@ -108,12 +107,6 @@ class TrainConfig(LearningConfig):
     """One training run: the loop's settings, and these."""
 
     model: Annotated[ModelConfig, Panel("Network")] = Field(default_factory=ModelConfig, description="Which network.")
-    mean: Annotated[
-        tuple[float, float, float] | None, Flag(metavar="R,G,B", parse=channels), Panel("Normalisation")
-    ] = Field(default=None, description="To subtract, of values in 0…1; default: that of --weights, else the data's.")
-    std: Annotated[tuple[float, float, float] | None, Flag(metavar="R,G,B", parse=channels)] = Field(
-        default=None, description="To divide by, of values in 0…1; default: that of --weights, else the data's."
-    )
     sparsify: Annotated[Literal["bn-scale", "group-norm"] | None, Panel("Sparsity")] = Field(
         default=None,
         description="A penalty that makes channels weak for pruning: of BatchNorm scales, or of all weights of a channel; "

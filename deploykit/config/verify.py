@@ -7,12 +7,21 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field
 
 from deploykit.config.command import Argument, Command
-from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
-from deploykit.config.options import Accept, AllowCode, Device, MinAgreement, MinSnrDb, Seed, Size, Threads, data_help
+from deploykit.config.options import (
+    Accept,
+    AllowCode,
+    Device,
+    FileFlags,
+    MinAgreement,
+    MinSnrDb,
+    Seed,
+    Threads,
+    data_help,
+)
 
 
-class VerifyConfig(Config):
+class VerifyConfig(FileFlags):
     """Parity of two artifacts."""
 
     batches: Annotated[tuple[int, ...], Flag("--batch")] = Field(
@@ -43,8 +52,7 @@ class VerifyConfig(Config):
     )
     require_real: bool = Field(default=False, description="Refuse synthetic pictures.")
     seed: Seed = 0
-    size: Annotated[Size, Panel("Running")] = None
-    threads: Threads = None
+    threads: Annotated[Threads, Panel("Running")] = None
     device: Device = "auto"
     allow_code: AllowCode = False
 

@@ -161,19 +161,16 @@ class DataSource:
         self._checked = self._disjoint
         self._copies: np.ndarray | None = None
 
-    def preprocessing(
-        self, size: int | None = None, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
-    ) -> Preprocessing:
-        """The data's default preprocessing.
+    def preprocessing(self, size: tuple[int, int] | None = None) -> Preprocessing:
+        """The data's default preprocessing, for a network that is trained on it.
 
-        Small pictures of one size are taken as they are (or resized to ``size``); others have their shorter side
-        resized to 256/224 of ``size`` (default 224) and are cropped, as is usual for ImageNet.
+        Small images of one size are taken as they are (or resized to ``size``), and so is any image where height and
+        width of ``size`` differ; else the shorter side is resized to 256/224 of ``size`` (default 224) and the image is
+        cropped, as is usual for ImageNet.
         """
-        mean, std = mean or self._mean, std or self._std
-        if self.natural_size is not None:
-            return Preprocessing((size, size) if size else self.natural_size, mean=mean, std=std)
-        side = size or 224
-        return Preprocessing((side, side), resize=round(side * 256 / 224), mean=mean, std=std)
+        size = size or self.natural_size or (224, 224)
+        resize = None if self.natural_size is not None or size[0] != size[1] else round(size[0] * 256 / 224)
+        return Preprocessing(size, resize=resize, mean=self._mean, std=self._std)
 
     def split(self, name: Literal["train", "select", "test"]) -> Split:
         """Open one split.

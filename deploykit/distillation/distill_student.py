@@ -16,6 +16,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.distill import DistillConfig
+from deploykit.config.options import FileFlags
 from deploykit.config.train import ModelConfig, TrainConfig
 from deploykit.data import DataSource
 from deploykit.distillation.answers import answering
@@ -72,7 +73,7 @@ def start_student(
     wanted = TrainConfig(
         model=ModelConfig(arch=arch, weights=None if source is None else str(source)),
         data=config.data,
-        size=config.size,
+        **{name: getattr(config, name) for name in FileFlags.model_fields},
         seed=config.seed,
         allow_code=config.allow_code,
     )
@@ -83,9 +84,9 @@ def start_student(
 def _chosen_arch(teacher: OpenTeacher, config: DistillConfig, progress: Progress) -> tuple[str, int]:
     """The smaller network of the teacher's family, and the teacher's MACs."""
     network = network_of(teacher, "the family", "Name the student with --arch SOURCE:NAME.")
-    size = (config.size, config.size) if config.size else teacher.preprocessing.size
+    size = config.stated.size or teacher.preprocessing.size
     loaded: Any = teacher.runner
-    macs = count(network, size).macs
+    macs = count(network, size, teacher.preprocessing.channels).macs
     chosen = scaled_down(loaded.loaded.arch, macs, size, config.auto_macs)
     name = arch_text(chosen.arch)
     progress.say(f"student: {name}, {chosen.macs / 1e6:.2f} million MACs, {chosen.macs / macs:.2f} of the teacher's")
@@ -139,11 +140,11 @@ def distill_student(
 
 def _preprocessing(config: DistillConfig, start: Start, teachers: list[OpenTeacher], data: DataSource) -> Preprocessing:
     """That of the student's file, else the first teacher's; the size asked for comes before both."""
-    size = config.size
-    found = replace(start.preprocessing or teachers[0].preprocessing, embedded=False)
-    if size is not None and found.size != (size, size):
-        return replace(data.preprocessing(size), mean=found.mean, std=found.std)
-    return found
+    found = replace(start.preprocessing or teachers[0].preprocessing, embedded=False, layout="NCHW")
+    size = config.stated.size
+    if size is not None and found.size != size:
+        found = replace(data.preprocessing(size), mean=found.mean, std=found.std)
+    return replace(config.stated, size=None, layout=None).over(found)
 
 
 def _before(lesson: Lesson, config: DistillConfig, student: Student, teachers: list[OpenTeacher]) -> float | None:
@@ -209,7 +210,7 @@ def _looked_into(teacher: OpenTeacher) -> nn.Module:
 
 
 def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
-    counts = count(start.module, preprocessing.size)
+    counts = count(start.module, preprocessing.size, preprocessing.channels)
     return {"macs": counts.macs, "params": counts.params}
 
 

@@ -17,6 +17,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner, fed_batch
 from deploykit.base.spec import Spec
+from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import TORCH_EAGER, target_of
 from deploykit.config.distill import DistillConfig
 from deploykit.engines.open import resolve
@@ -89,12 +90,12 @@ def open_teachers(
     found: list[OpenTeacher] = []
     for spec, sha256 in _resolved(config.teachers, device):
         with _backends_as_they_were():
-            size = None if config.view == "clean" or _says_its_size(spec) else config.size
+            stated = NOTHING_STATED if config.view == "clean" or _says_its_size(spec) else config.stated
             named, runner = _run(
-                spec, None if _runs_models(spec) else threads, device, size, config.allow_code, student, progress
+                spec, None if _runs_models(spec) else threads, device, stated, config.allow_code, student, progress
             )
         opened.enter_context(runner)
-        preprocessing = preprocessing_of(runner, data, size, spec.name, progress)
+        preprocessing = preprocessing_of(runner, data.natural_size, stated, spec.name, progress)
         order, _ = map_classes(runner.classes, data.classes)
         found.append(OpenTeacher(named, sha256, runner, preprocessing, order))
     return found
@@ -141,7 +142,7 @@ def _run(
     spec: Spec,
     threads: int | None,
     device: str,
-    size: int | None,
+    stated: Stated,
     allow_code: bool,
     student: Path | None,
     progress: Progress,
@@ -149,14 +150,14 @@ def _run(
     from deploykit.engines import open_runner
 
     try:
-        return spec, open_runner(spec, threads=threads, device=device, size=size, allow_code=allow_code)
+        return spec, open_runner(spec, threads=threads, device=device, stated=stated, allow_code=allow_code)
     except BadInput:
         likely = None if student is None or "arch" in spec.options else _arch_of(student)
         if likely is None or spec.target != TORCH_EAGER:
             raise
         named = replace(spec, options={**spec.options, "arch": likely})
         try:
-            runner = open_runner(named, threads=threads, device=device, size=size, allow_code=allow_code)
+            runner = open_runner(named, threads=threads, device=device, stated=stated, allow_code=allow_code)
         except BadInput:
             runner = None
         if runner is None:

@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deploykit.base.artifact import read_manifest
+from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.runner import TensorSpec
+from deploykit.base.stated import Stated, Values, assumption
 from deploykit.base.targets import PRECISIONS
+from deploykit.base.task import Task, read_task, task_of_outputs
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Preprocessing, class names and precision of an artifact, with what had to be assumed."""
+    """Preprocessing, class names, task and precision of an artifact, with what had to be assumed."""
 
     preprocessing: Preprocessing | None
     classes: tuple[str, ...] | None
+    task: Task
     precision: str
     notes: tuple[str, ...] = ()
 
 
-def of_file(path: Path, metadata: Mapping[str, str], *, size: int | None, embedded: bool) -> Knowledge:
-    """Put together what is known of ``path``.
+@dataclass(frozen=True)
+class Declared:
+    """What an engine's file declares by itself: its inputs and outputs, and the ``deploykit.*`` entries inside it.
 
-    ``metadata``: ``deploykit.*`` entries inside the file. ``size``: the flag, or None. ``embedded``: the engine takes
-    uint8 NHWC; only used where nothing else is known.
+    ``normalizes``: looks at its graph: which values it normalizes itself, or None.
+    """
+
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    normalizes: Callable[[], Values | None] = lambda: None
+
+
+def of_file(path: Path, declared: Declared, stated: Stated) -> Knowledge:
+    """Put together what is known of ``path``; ``stated`` by flags comes first.
 
     Raises:
-        BadInput: manifest or metadata cannot be read.
+        BadInput: manifest or metadata cannot be read; what was stated does not fit the file.
     """
-    manifest = read_manifest(path)
+    manifest, metadata = read_manifest(path), declared.metadata
     fields: Any = manifest.preprocessing if manifest else None
     if fields is None:
         fields = _metadata(path, metadata, "deploykit.preprocessing", dict)
@@ -43,15 +57,36 @@ def of_file(path: Path, metadata: Mapping[str, str], *, size: int | None, embedd
     precision = (manifest.precision if manifest else None) or metadata.get("deploykit.precision") or "fp32"
     if precision not in PRECISIONS:
         raise BadInput(f"{path} states an unknown precision", got=precision, expected="/".join(PRECISIONS))
-    preprocessing = Preprocessing.from_dict(fields) if fields is not None else None
-    notes: tuple[str, ...] = ()
-    if preprocessing is not None and size is not None:
-        preprocessing = preprocessing.resized(size)
-    elif preprocessing is None and size is not None:
-        preprocessing = Preprocessing(size=(size, size), embedded=embedded)
-        notes = ("the file does not carry its preprocessing: ImageNet mean and standard deviation are assumed",)
-    names = tuple(str(name) for name in classes) if classes is not None else None
-    return Knowledge(preprocessing, names, precision, notes)
+    if fields is not None:
+        preprocessing: Preprocessing | None = stated.over(Preprocessing.from_dict(fields))
+    else:
+        declared = _looked_at(path, declared)
+        one = len(declared.inputs) == 1
+        preprocessing = stated.of_input(declared.inputs[0], declared.normalizes) if one else None
+    task = stated.task or _task(path, manifest, declared)
+    last = declared.outputs[0].shape[-1] if declared.outputs and declared.outputs[0].shape else None
+    names = stated.names(last if isinstance(last, int) and task == "classify" else None, str(path))
+    if names is None and classes is not None:
+        names = tuple(str(name) for name in classes)
+    said = assumption(preprocessing, path.name)
+    return Knowledge(preprocessing, names, task, precision, () if said is None else (said,))
+
+
+def _looked_at(path: Path, declared: Declared) -> Declared:
+    """What an engine declares of a foreign file, with what the graph tells beyond that."""
+    if path.suffix.lower() != ".onnx":
+        return declared
+    from deploykit.engines.onnx_graph import declared_by
+
+    graph = declared_by(path)
+    return replace(declared, outputs=graph.outputs, normalizes=graph.normalizes)
+
+
+def _task(path: Path, manifest: Manifest | None, declared: Declared) -> Task:
+    stated = (manifest.task if manifest else None) or declared.metadata.get("deploykit.task")
+    if stated is not None or manifest is not None or "deploykit.version" in declared.metadata:
+        return read_task(stated, str(path))
+    return task_of_outputs(declared.outputs)
 
 
 def _metadata(path: Path, metadata: Mapping[str, str], key: str, kind: type) -> Any:

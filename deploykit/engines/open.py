@@ -10,6 +10,7 @@ from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import Engine, Runner
 from deploykit.base.spec import Spec, parse_spec
+from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import BUILT_IN, Target, natural_target, target_names, target_of
 
 
@@ -65,14 +66,14 @@ def open_runner(
     *,
     threads: int | None = None,
     device: str = "auto",
-    size: int | None = None,
+    stated: Stated = NOTHING_STATED,
     allow_code: bool = False,
 ) -> Runner:
     """Load an artifact into the engine of its target.
 
     ``spec``: ``[NAME=]PATH[@TARGET[:key=value,…]]``, or taken apart. ``device``: ``auto``, ``cpu`` or ``cuda``, of
-    torch targets and where no target is named; the others name theirs. ``size``: input size in pixels, which wins over
-    what the file says. Returns an open runner; use it in a ``with`` block.
+    torch targets and where no target is named; the others name theirs. ``stated``: of the file, before what it says.
+    Returns an open runner; use it in a ``with`` block.
 
     Raises:
         BadInput: the file is missing, broken or foreign to the target, or an option is unknown.
@@ -81,13 +82,11 @@ def open_runner(
     spec = resolve(spec, device)
     if threads is not None and threads < 1:
         raise BadInput("threads", got=threads, expected="at least 1")
-    if size is not None and size < 1:
-        raise BadInput("size", got=size, expected="at least 1 pixel")
     if device not in ("auto", "cpu", "cuda"):
         raise BadInput("device", got=repr(device), expected="auto, cpu or cuda")
     assert spec.target is not None
     engine = engine_of(spec.target)
-    return engine.open_target(spec, threads=threads, device=device, size=size, allow_code=allow_code)
+    return engine.open_target(spec, threads=threads, device=device, stated=stated, allow_code=allow_code)
 
 
 def engine_of(target: str) -> Engine:

@@ -13,6 +13,7 @@ import numpy as np
 from deploykit.base.errors import AnswerNo
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
+from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import ORT_CPU
 from deploykit.engines.batching import in_whole_batches, one_batch
 from deploykit.engines.onnxruntime.profile import kernel_times
@@ -31,7 +32,7 @@ ROUNDS = 30
 class Opened:
     """Opens graphs as runners of ONNX Runtime's CPU provider, through files in a scratch folder.
 
-    ``scratch``: folder. ``size``: of pictures, where a file does not carry it. ``integer_kernels``: False computes Q
+    ``scratch``: folder. ``stated``: of the file. ``integer_kernels``: False computes Q
     and DQ in float as they stand, as another engine's file means them. ``engine``: the target whose engine answers for
     candidates in :meth:`logits`.
     """
@@ -41,11 +42,11 @@ class Opened:
         scratch: Path,
         *,
         threads: int,
-        size: int | None,
+        stated: Stated = NOTHING_STATED,
         integer_kernels: bool = True,
         engine: str = ORT_CPU,
     ) -> None:
-        self.scratch, self.threads, self.size, self.engine, self.numbers = scratch, threads, size, engine, count()
+        self.scratch, self.threads, self.stated, self.engine, self.numbers = scratch, threads, stated, engine, count()
         self.options = {} if integer_kernels else {"integer_kernels": "0"}
 
     def runner(self, path: Path, engine: str = ORT_CPU) -> Runner:
@@ -53,7 +54,7 @@ class Opened:
         from deploykit.engines import open_runner
 
         options = self.options if engine == ORT_CPU else {}
-        return open_runner(Spec(path.stem, path, engine, options), threads=self.threads, size=self.size)
+        return open_runner(Spec(path.stem, path, engine, options), threads=self.threads, stated=self.stated)
 
     def proto(self, proto: onnx.ModelProto, engine: str = ORT_CPU) -> Runner:
         """The runner of a graph in memory."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from deploykit.data.source import Split
 from deploykit.data.stores import Files, Part, readable
 from deploykit.engines.batching import filled
 from deploykit.evaluation.logits import looks_multi_label, multi_label, one_logit
+from deploykit.evaluation.run_classifier import preprocessing_of
 from deploykit.reporting.format import percent
 
 _SUMS_TO_ONE = 1e-3
@@ -76,7 +76,7 @@ def answers_of(runner: Runner, split: Split, path: Path, config: PredictConfig, 
         BadInput: no classifier (detection, one logit, multi-label).
         AnswerNo: NaN or infinite outputs.
     """
-    preprocessing = _preprocessing(runner, path, config.size, progress)
+    preprocessing = preprocessing_of(runner, None, config.stated, str(path), progress)
     found: list[Answer] = []
     with progress.task("predict", total=len(split), unit="pictures") as task:
         for rows in _probabilities(runner, split, preprocessing, config.batch, str(path), progress):
@@ -84,23 +84,6 @@ def answers_of(runner: Runner, split: Split, path: Path, config: PredictConfig, 
                 found.append(Answer(split.file_name(len(found)) or "", _top(row, runner.classes, config.top)))
             task.advance(len(rows))
     return found
-
-
-def _preprocessing(runner: Runner, path: Path, size: int | None, progress: Progress) -> Preprocessing:
-    if runner.preprocessing is not None:
-        return runner.preprocessing
-    spec = runner.inputs[0]
-    sides = spec.shape[1:3] if spec.layout == "NHWC" else spec.shape[-2:]
-    own = (sides[0], sides[1]) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else None
-    height_width: Any = (size, size) if size is not None else own
-    if height_width is None:
-        raise BadInput(f"{path} does not say how large its input is", fix="Name the size in pixels with --size.")
-    chosen = Preprocessing(height_width, embedded=spec.layout == "NHWC")
-    progress.warn(
-        f"{path} carries no preprocessing: pictures are resized to {height_width[0]} × {height_width[1]} and "
-        f"normalised with ImageNet's mean and deviation; if it was trained otherwise the answers are wrong"
-    )
-    return chosen
 
 
 def _probabilities(

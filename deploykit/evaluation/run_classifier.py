@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,11 +11,12 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner, fed_batch
+from deploykit.base.stated import Stated, assumption
 from deploykit.engines.batching import filled
 from deploykit.evaluation.logits import one_logit
 
 if TYPE_CHECKING:
-    from deploykit.data import DataSource, Split
+    from deploykit.data import Split
 
 
 def collect_logits(
@@ -116,23 +118,20 @@ def in_data_order(
 
 
 def preprocessing_of(
-    runner: Runner, source: DataSource, size: int | None, name: str, progress: Progress = SILENT
+    runner: Runner, natural: tuple[int, int] | None, stated: Stated, name: str, progress: Progress = SILENT
 ) -> Preprocessing:
-    """What turns a picture into the runner's input: its own, else the data's default at the engine's or given size.
+    """What turns an image into the runner's input: its own, else what its input declares, at the images' ``natural`` size.
+
+    What nothing states is assumed, and said.
 
     Raises:
-        BadInput: neither the artifact nor ``size`` says how large the input is.
+        BadInput: neither the artifact nor the images nor ``stated`` say how large the input is.
     """
-    if runner.preprocessing is not None:
-        return runner.preprocessing
-    spec = runner.inputs[0]
-    side = spec.shape[1] if spec.layout == "NHWC" else spec.shape[-1]
-    own = side if isinstance(side, int) else None
-    if size is None and own is None and source.natural_size is None:
+    found = runner.preprocessing
+    if found is None:
+        found = replace(stated, size=stated.size or natural).of_input(runner.inputs[0])
+    if found is None:
         raise BadInput(f"{name} does not say how large its input is", fix="Name the size in pixels with --size.")
-    chosen = source.preprocessing(size or own)
-    progress.warn(
-        f"{name} carries no preprocessing: its input is made as the data's default, size {chosen.size}, "
-        f"mean {chosen.mean}, std {chosen.std}; another one in training would cost accuracy"
-    )
-    return chosen
+    if (said := assumption(found, name)) is not None:
+        progress.warn(said)
+    return found

@@ -194,7 +194,7 @@ def _side(spec: Spec, x: np.ndarray, config: VerifyConfig) -> GraphTaps | Module
         from deploykit.models.detection import RawHeads, is_single_stage
 
         arch = spec.options.get("arch")
-        module = load_model(spec.path, arch=arch, size=config.size, allow_code=config.allow_code).module
+        module = load_model(spec.path, arch=arch, stated=config.stated, allow_code=config.allow_code).module
         return ModuleTaps(RawHeads(module).eval() if is_single_stage(module) else module, x)
     raise BadInput(f"cannot look inside {spec.path}", expected="a model file or an .onnx graph")
 

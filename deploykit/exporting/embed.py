@@ -15,10 +15,11 @@ import onnx_ir as ir
 from deploykit._version import __version__
 from deploykit.base.artifact import LineageEntry
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.task import Task
 
 
 def embed_preprocessing(model: ir.Model, preprocessing: Preprocessing) -> None:
-    """Put the normalisation in front of the graph, in place; ``input`` becomes uint8 ``[N, H, W, 3]``."""
+    """Put the normalisation in front of the graph, in place; ``input`` becomes uint8 ``[N, H, W, C]``."""
     graph = model.graph
     old = graph.inputs[0]
     assert old.shape is not None
@@ -55,6 +56,7 @@ def write_metadata(
     *,
     preprocessing: Preprocessing,
     classes: tuple[str, ...] | None,
+    task: Task,
     precision: str,
     lineage: Sequence[LineageEntry],
 ) -> None:
@@ -64,6 +66,7 @@ def write_metadata(
     float part. ``lineage``: what was done to the model, oldest first.
     """
     props["deploykit.version"] = __version__
+    props["deploykit.task"] = task
     props["deploykit.precision"] = precision
     props["deploykit.preprocessing"] = _json(preprocessing.to_dict())
     if classes is not None:

@@ -71,7 +71,7 @@ def export_onnx(
     check_data_file(target, force=force)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     for note in loaded.notes:
         progress.say(note)
     preprocessing = _preprocessing(loaded, source)
@@ -79,8 +79,8 @@ def export_onnx(
     pictures = _pictures(loaded, preprocessing, config, progress)
     _check_program(loaded, config, source)
     batch = None if config.batch == "dynamic" else config.batch
-    example = torch.rand(batch or 2, 3, *preprocessing.size, generator=torch.Generator().manual_seed(config.seed))
-    eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch)
+    example = torch.rand(batch or 2, *preprocessing.shape, generator=torch.Generator().manual_seed(config.seed))
+    eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch, loaded.task)
     if _answers_the_same(eager, pictures, preprocessing, batch or 1):
         notes.append(
             "the network answers the same for different pictures (is its head still zero?): agreement says little"
@@ -91,6 +91,7 @@ def export_onnx(
         done, names = _first_that_agrees(work)
         facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
         files = place(folder, target, names)
+    manifest = replace(manifest, task=loaded.task)
     return write_model_manifest(files, manifest, _given(preprocessing, config), loaded.classes, facts)
 
 
@@ -123,7 +124,7 @@ def _check_program(loaded: LoadedModel, config: ExportConfig, source: Path) -> N
 
 def _given(preprocessing: Preprocessing, config: ExportConfig) -> Preprocessing:
     """The preprocessing that the exported file states."""
-    return replace(preprocessing, embedded=config.embed_preprocessing)
+    return replace(preprocessing, embedded=config.embed_preprocessing, layout=None)
 
 
 def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
@@ -220,6 +221,7 @@ def _attempt(exporter: str, work: _Work) -> tuple[dict[str, object], list[str], 
             graph.metadata_props,
             preprocessing=preprocessing,
             classes=loaded.classes,
+            task=loaded.task,
             precision="fp32",
             lineage=loaded.lineage,
         )

@@ -17,6 +17,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import Feed, TensorSpec
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE
+from deploykit.base.task import Task
 from deploykit.engines.inputs import check_input
 
 
@@ -107,10 +108,11 @@ class ModuleRunner:
         preprocessing: Preprocessing,
         classes: tuple[str, ...] | None = None,
         batch: int | None = None,
+        task: Task = "classify",
     ) -> None:
         self.module = module
         self.preprocessing: Preprocessing | None = preprocessing
-        self.classes = classes
+        self.classes, self.task = classes, task
         first: int | str = "batch" if batch is None else batch
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec("input", "float32", (first, *example.shape[1:]), "NCHW"),)
         self.outputs: tuple[TensorSpec, ...] = tuple(

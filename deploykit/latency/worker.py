@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from deploykit.base.runner import Runner
     from deploykit.base.spec import Spec
+    from deploykit.base.stated import Stated
     from deploykit.latency.timed_input import TimedInput
 
 
@@ -52,7 +53,7 @@ class Opening(TypedDict, total=False):
 
     threads: int | None
     device: str
-    size: int | None
+    stated: Stated
     allow_code: bool
 
 

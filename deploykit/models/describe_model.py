@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import FORMAT, is_model_file, read_tensors
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.stated import Stated
 from deploykit.models.build import arch_text
 from deploykit.models.load import LoadedModel, load_model, unwrap
 from deploykit.models.macs import count
+from deploykit.models.outputs import input_channels
 
 
 class FileLayer(TypedDict):
@@ -32,7 +34,7 @@ Found = tuple[str, dict[str, object], list[FileLayer]]
 DTYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
-def describe_file(path: Path, arch: str | None, size: int | None, allow_code: bool) -> Found:
+def describe_file(path: Path, arch: str | None, stated: Stated, allow_code: bool) -> Found:
     """Kind, facts and layers of a ``.pt``, ``.pth``, ``.ckpt``, ``.safetensors`` or ``.pt2`` file.
 
     A state dict of no known network is described by its tensors; the reason stands in ``architecture``.
@@ -41,7 +43,7 @@ def describe_file(path: Path, arch: str | None, size: int | None, allow_code: bo
         BadInput: no readable tensor file.
     """
     if path.suffix.lower() == ".pt2":
-        loaded = load_model(path, size=size)
+        loaded = load_model(path, stated=stated)
         layers = _layers(loaded, {})
         return "program", {"format": "ExportedProgram", **_network(loaded, layers)}, layers
     content = read_tensors(path)
@@ -49,7 +51,7 @@ def describe_file(path: Path, arch: str | None, size: int | None, allow_code: bo
     stored = content["tensors"] if own else _raw(content, path)
     facts: dict[str, object] = {"format": FORMAT if own else _container(path)}
     try:
-        loaded = load_model(path, arch=arch, size=size, allow_code=allow_code, finite=False)
+        loaded = load_model(path, arch=arch, stated=stated, allow_code=allow_code, finite=False)
     except (BadInput, Unavailable) as error:
         facts["architecture"] = f"undecided: {error.line()}"
         return "tensors", {**facts, **_tensors(stored)}, _tensor_layers(stored)
@@ -78,13 +80,14 @@ def _network(loaded: LoadedModel, layers: list[FileLayer]) -> dict[str, object]:
     classes = loaded.arch.kwargs.get("num_classes")
     facts: dict[str, object] = {
         "architecture": arch_text(loaded.arch),
+        "task": loaded.task,
         "num_classes": classes,
         "pruned_tensors": len(loaded.arch.shapes) or None,
         "params": sum(parameter.numel() for parameter in loaded.module.parameters()),
     }
     if loaded.program is None and any(layer["macs"] is not None for layer in layers):
         facts["macs"] = sum(layer["macs"] or 0 for layer in layers)
-    shape = ["batch", 3, *(preprocessing.size if preprocessing else ("height", "width"))]
+    shape = ["batch", *(preprocessing.shape if preprocessing else (input_channels(loaded.module), "height", "width"))]
     facts.update(
         inputs=[{"name": "input", "dtype": "float32", "shape": shape, "layout": "NCHW"}],
         outputs=[{"name": "output", "dtype": "float32", "shape": ["batch", classes or "classes"]}],
@@ -102,7 +105,7 @@ def _layers(loaded: LoadedModel, stored: dict[str, Tensor]) -> list[FileLayer]:
         state = loaded.module.state_dict()
         return _tensor_layers({name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)})
     try:
-        counts = count(loaded.module, loaded.preprocessing.size)
+        counts = count(loaded.module, loaded.preprocessing.size, loaded.preprocessing.channels)
     except BadInput:
         return _tensor_layers(loaded.module.state_dict())
     return [

@@ -18,8 +18,12 @@ from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.runner import TensorSpec
+from deploykit.base.stated import NOTHING_STATED, Stated, assumption
+from deploykit.base.task import Task
 from deploykit.models.build import arch_text, build, parse_arch
 from deploykit.models.exported_program import load_program
+from deploykit.models.outputs import input_channels, task_of_module
 from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
 from deploykit.models.recognize import named, recognise, without_initialisation
 from deploykit.models.save import check_finite
@@ -118,7 +122,8 @@ class LoadedModel:
         arch: how it was built.
         preprocessing: None where the file does not carry it and nothing about the architecture tells it.
         classes: names in the order of the outputs, or None where not known.
-        samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}``, or None.
+        task: what its outputs mean.
+        samples: ``{"images": uint8 [N, H, W, C], "labels": int64 [N]}``, or None.
         lineage: what was done to it, oldest first.
         notes: assumptions and changes the user should hear about.
         sha256: of the file.
@@ -135,6 +140,7 @@ class LoadedModel:
     lineage: list[LineageEntry]
     notes: list[str]
     sha256: str
+    task: Task = "classify"
     program: Any = None
     masks: dict[str, Tensor] | None = field(default=None)
     ranges: Mapping[str, Any] | None = field(default=None)
@@ -150,13 +156,17 @@ class RunsModel(Protocol):
 
 
 def load_model(
-    path: Path | str, *, arch: str | None = None, size: int | None = None, allow_code: bool = False, finite: bool = True
+    path: Path | str,
+    *,
+    arch: str | None = None,
+    stated: Stated = NOTHING_STATED,
+    allow_code: bool = False,
+    finite: bool = True,
 ) -> LoadedModel:
     """Load a deploykit ``.pt``, a bare or wrapped state dict, a ``.safetensors`` or a ``.pt2`` file.
 
-    ``arch``: what the tensors are, where recognition cannot tell (``torchvision:resnet18``). ``size``: input size in
-    pixels, where the file does not carry it or another one is wanted. ``finite``: refuse weights that are NaN or
-    infinite.
+    ``arch``: what the tensors are, where recognition cannot tell (``torchvision:resnet18``). ``stated``: what is said of
+    the file, which comes before what it carries. ``finite``: refuse weights that are NaN or infinite.
 
     Raises:
         BadInput: not a model file, not recognised, ambiguous, not strictly loadable, or with NaN weights.
@@ -164,7 +174,7 @@ def load_model(
     """
     path = check_file(Path(path))
     if path.suffix.lower() == ".pt2":
-        return _program(path, size)
+        return _program(path, stated)
     content = read_tensors(path)
     if is_model_file(content):
         file = parse_model_file(content, path)
@@ -172,8 +182,8 @@ def load_model(
             raise BadInput(
                 f"{path} carries its own architecture", got=arch, expected=arch_text(file.arch), fix="Leave --arch out."
             )
-        return _own(path, file, size, allow_code, finite)
-    return _foreign(path, content, arch, size, allow_code, finite)
+        return _own(path, file, stated, allow_code, finite)
+    return _foreign(path, content, arch, stated, allow_code, finite)
 
 
 def _contradicts(named: Arch, carried: Arch) -> bool:
@@ -182,29 +192,28 @@ def _contradicts(named: Arch, carried: Arch) -> bool:
     return str(named) != str(carried) or bool(different)
 
 
-def _program(path: Path, size: int | None) -> LoadedModel:
+def _program(path: Path, stated: Stated) -> LoadedModel:
     program, module, shape, given = load_program(path)
-    preprocessing, notes = None, list[str]()
-    if size is not None or (len(shape) == 4 and min(shape[2:]) > 0):
-        carried = size is None
-        preprocessing = Preprocessing((shape[2], shape[3]) if size is None else (size, size))
-        notes.append(f"{'' if carried else 'input size as given, '}ImageNet normalisation assumed: a .pt2 carries none")
+    preprocessing = stated.of_input(
+        TensorSpec("input", "float32", tuple(max(0, dim) or "free" for dim in shape), "NCHW")
+    )
+    said = assumption(preprocessing, path.name)
+    outputs = given[1] if len(given) == 2 else None
     return LoadedModel(
         module=module,
-        arch=Arch("program", path.stem, {"num_classes": given[1]} if len(given) == 2 else {}),
+        arch=Arch("program", path.stem, {} if outputs is None else {"num_classes": outputs}),
         preprocessing=preprocessing,
-        classes=None,
+        classes=stated.names(outputs, str(path)),
         samples=None,
         lineage=[],
-        notes=notes,
+        notes=[] if said is None else [said],
         sha256=file_sha256(path),
+        task=stated.task or task_of_module(module, preprocessing),
         program=program,
     )
 
 
-def _foreign(
-    path: Path, content: Any, text: str | None, size: int | None, allow_code: bool, finite: bool
-) -> LoadedModel:
+def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_code: bool, finite: bool) -> LoadedModel:
     tensors, notes = unwrap(content, path)
     if finite:
         check_finite(tensors, str(path))
@@ -220,6 +229,7 @@ def _foreign(
     if arch.shapes:
         notes.append(f"{len(arch.shapes)} tensors have other shapes than {arch}: taken as pruned")
     strict_load(module, tensors, path, arch_text(arch))
+    module.eval()
     classes = None
     if official is not None and text is None:
         entry = official[1]
@@ -229,27 +239,33 @@ def _foreign(
     else:
         preprocessing = default_preprocessing(arch, module)
         notes.append(f"recognised as {arch_text(arch)}" if text is None else f"taken as {arch_text(arch)}")
-        if preprocessing is not None and size is None:
+        if preprocessing is not None and stated.size is None and stated.mean is None:
             notes.append(
-                f"input size {preprocessing.size[0]} and normalisation assumed as {arch.source} uses them for {arch.name}"
+                f"input size {preprocessing.size[0]} and normalization as {arch.source} uses them for {arch.name}"
             )
-    if size is not None:
-        if preprocessing is None:
-            notes.append("ImageNet normalisation assumed: the file carries none")
-        preprocessing = preprocessing.resized(size) if preprocessing else Preprocessing((size, size))
+    channels = input_channels(module)
+    if preprocessing is not None and preprocessing.channels == channels:
+        preprocessing = stated.over(preprocessing)
+    else:
+        size: tuple[int | str, ...] = ("height", "width") if preprocessing is None else preprocessing.size
+        preprocessing = stated.of_input(TensorSpec("input", "float32", ("batch", channels, *size), "NCHW"))
+    if (said := assumption(preprocessing, path.name)) is not None:
+        notes.append(said)
+    task = stated.task or ("classify" if official is not None else task_of_module(module, preprocessing))
     return LoadedModel(
-        module=module.eval(),
+        module=module,
         arch=arch,
         preprocessing=preprocessing,
-        classes=classes,
+        classes=stated.names(arch.kwargs.get("num_classes"), str(path)) or classes,
         samples=None,
         lineage=[],
         notes=notes,
         sha256=digest,
+        task=task,
     )
 
 
-def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool, finite: bool) -> LoadedModel:
+def _own(path: Path, file: ModelFile, stated: Stated, allow_code: bool, finite: bool) -> LoadedModel:
     tensors, notes = file.tensors, list[str]()
     if file.ema is not None:
         tensors = {**file.tensors, **file.ema}
@@ -258,20 +274,23 @@ def _own(path: Path, file: ModelFile, size: int | None, allow_code: bool, finite
     if finite:
         check_finite(tensors, str(path))
     strict_load(module, tensors, path, str(file.arch))
-    preprocessing = file.preprocessing
-    if size is not None and preprocessing.size != (size, size):
-        notes.append(f"input size {size} instead of the file's {preprocessing.size[0]}")
-        preprocessing = preprocessing.resized(size)
+    preprocessing = stated.over(file.preprocessing)
+    if preprocessing.size != file.preprocessing.size:
+        height, width = preprocessing.size
+        notes.append(f"input size {height}×{width} instead of the file's {'×'.join(map(str, file.preprocessing.size))}")
+    if (said := assumption(preprocessing, path.name)) is not None:
+        notes.append(said)
     samples = None if file.samples is None else {key: value.numpy() for key, value in file.samples.items()}
     return LoadedModel(
         module=module.eval(),
         arch=file.arch,
         preprocessing=preprocessing,
-        classes=file.classes,
+        classes=stated.names(len(file.classes), str(path)) or file.classes,
         samples=samples,
         lineage=file.lineage,
         notes=notes,
         sha256=file_sha256(path),
+        task=stated.task or file.task,
         masks=file.masks,
         ranges=file.ranges,
     )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
+from deploykit.models.outputs import input_channels
 
 COUNTED = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
@@ -41,8 +42,10 @@ class Counts:
     layers: tuple[LayerCount, ...]
 
 
-def count(module: nn.Module, size: tuple[int, int]) -> Counts:
-    """Count the parameters and MACs of ``module`` for one picture of ``size`` (height, width in pixels).
+def count(module: nn.Module, size: tuple[int, int], channels: int | None = None) -> Counts:
+    """Count the parameters and MACs of ``module`` for one image of ``size`` (height, width in pixels).
+
+    ``channels``: of the image; None: those of its first convolution.
 
     The forward pass runs on the meta device, without arithmetic, where the network allows it.
 
@@ -59,9 +62,9 @@ def count(module: nn.Module, size: tuple[int, int]) -> Counts:
     module.eval()
     try:
         with torch.no_grad():
-            _run(module, size, layers)
+            _run(module, (channels or input_channels(module), *size), layers)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        raise BadInput(f"the network does not run on pictures of {size[0]}×{size[1]} pixels: {error}") from error
+        raise BadInput(f"the network does not run on images of {size[0]}×{size[1]} pixels: {error}") from error
     finally:
         module.train(training)
         for handle in handles:
@@ -70,15 +73,15 @@ def count(module: nn.Module, size: tuple[int, int]) -> Counts:
     return Counts(params, sum(layer.macs for layer in layers), tuple(layers))
 
 
-def _run(module: nn.Module, size: tuple[int, int], layers: list[LayerCount]) -> None:
+def _run(module: nn.Module, shape: tuple[int, int, int], layers: list[LayerCount]) -> None:
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     try:
-        torch.func.functional_call(module, meta, (torch.empty(1, 3, *size, device="meta"),))
+        torch.func.functional_call(module, meta, (torch.empty(1, *shape, device="meta"),))
     except (RuntimeError, NotImplementedError, TypeError):  # values are looked at, or tensors kept outside buffers
         layers.clear()
         device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
-        module(torch.zeros(1, 3, *size, device=device))
+        module(torch.zeros(1, *shape, device=device))
 
 
 def _hook(name: str, layers: list[LayerCount]):  # type: ignore[no-untyped-def]

@@ -13,6 +13,7 @@ from deploykit.base.artifact import LineageEntry
 from deploykit.base.checkpoint import Arch, ModelFile, write_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.task import Task
 from deploykit.models.build import build_meta
 from deploykit.models.heads import output_size
 from deploykit.models.reshape import shape_changes
@@ -32,6 +33,7 @@ def save_model(
     samples: Mapping[str, Any] | None = None,
     masks: Mapping[str, Tensor] | None = None,
     ranges: Mapping[str, Any] | None = None,
+    task: Task = "classify",
     claim: bool = False,
 ) -> None:
     """Write ``module`` whole or not at all.
@@ -44,9 +46,10 @@ def save_model(
         classes: names in the order of the outputs.
         ema: state dict of the moving average.
         lineage: what was done to it, oldest first.
-        samples: ``{"images": uint8 [N, H, W, 3], "labels": int64 [N]}`` arrays or tensors; the first 32 are kept.
+        samples: ``{"images": uint8 [N, H, W, C], "labels": int64 [N]}`` arrays or tensors; the first 32 are kept.
         masks: tensor name → bool mask.
         ranges: activation ranges by module name.
+        task: what its outputs mean.
         claim: a manifest follows; until then a claim tells whose the file is (:mod:`deploykit.base.artifact`).
 
     Raises:
@@ -76,6 +79,7 @@ def save_model(
             samples=None
             if samples is None
             else {key: torch.as_tensor(value)[:MAX_SAMPLES] for key, value in samples.items()},
+            task=task,
         ),
         claim=claim,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ def prune_file(
         told = {key: value for key, value in facts.items() if key not in ("layers", "kept")}
         _save(cutter, loaded, preprocessing, target, [*loaded.lineage, lineage_entry(manifest, told)])
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)
+    manifest = replace(manifest, task=loaded.task)
     return write_model_manifest([target], manifest, preprocessing, _classes(loaded), facts)
 
 
@@ -61,7 +63,7 @@ def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[Load
 
     if source.suffix.lower() == ".onnx":
         raise BadInput(f"{source} is an ONNX graph", expected="the model file that it was exported from (.pt)")
-    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     for note in loaded.notes:
         progress.say(f"{source.name}: {note}")
     if loaded.program is not None:
@@ -100,9 +102,10 @@ def _save(
             lineage=lineage,
             samples=loaded.samples,
             masks=cutter.masks,
+            task=loaded.task,
         )
         again = load_model(trial, allow_code=cutter.config.allow_code).module
-        x = torch.randn(1, 3, *preprocessing.size, generator=torch.Generator().manual_seed(0))
+        x = torch.randn(1, *preprocessing.shape, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             both = zip(tree_leaves(again(x)), tree_leaves(module(x)), strict=True)
             if not all(torch.equal(one, other) for one, other in both if isinstance(one, torch.Tensor)):

@@ -103,11 +103,15 @@ def calibration_parent(config: QuantizeConfig, source: DataSource | None) -> Par
     return Parent("data", draw(config, source).sha256, name=portable_data_name(str(config.data)))
 
 
+def _size(config: QuantizeConfig) -> tuple[int, int]:
+    return config.stated.size or (224, 224)
+
+
 def _synthetic(config: QuantizeConfig) -> tuple[str, str, int]:
     """Name and hash of synthetic pictures, and how many are observed."""
     count = min(config.images, 64)
     name = f"synthetic pictures, seed {config.seed}"
-    return name, value_sha256([name, count, [config.size or 224] * 2]), count
+    return name, value_sha256([name, count, list(_size(config))]), count
 
 
 def calibration_pictures(config: QuantizeConfig, progress: Progress, source: DataSource | None = None) -> Calibration:
@@ -121,7 +125,7 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress, source: Dat
     if config.data is None:
         progress.warn("calibrated on synthetic pictures: ranges of real pictures may differ")
         name, digest, count = _synthetic(config)
-        images = synthetic_images(count + 32, (config.size or 224,) * 2, config.seed)
+        images = synthetic_images(count + 32, _size(config), config.seed)
         return Calibration(list(images[:count]), list(images[count:]), digest, name, digest)
     source = source or open_data(
         config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress

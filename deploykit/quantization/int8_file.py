@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def quantize_file(
     }
     if raced:
         keep_placement(target, manifest, choice, raced, dialect.isa)
+    manifest = replace(manifest, task=reference.task)
     return write_int8(target, rest.made, manifest, seen.preprocessing, seen.classes, facts, shown)
 
 

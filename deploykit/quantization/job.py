@@ -143,7 +143,7 @@ def graphs(config: QuantizeConfig, dialect: Dialect) -> Iterator[Opened]:
         yield Opened(
             Path(scratch),
             threads=config.threads,
-            size=config.size,
+            stated=config.stated,
             integer_kernels=dialect.costed,
             engine=dialect.target if own else ORT_CPU,
         )

@@ -20,6 +20,7 @@ from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner
 from deploykit.base.targets import target_of
 from deploykit.config.export import ExportConfig
+from deploykit.config.options import FileFlags
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import prepare as prepare_images
 from deploykit.evaluation.graph_runner import logits_of
@@ -48,7 +49,8 @@ MEASURED = ("speedup", "slower")
 
 def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Progress) -> Path:
     """The model as an ``.onnx`` file: itself, or exported into ``scratch``."""
-    options = ExportConfig(size=config.size, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
+    said = {name: getattr(config, name) for name in FileFlags.model_fields}
+    options = ExportConfig(**said, arch=config.arch, allow_code=config.allow_code, threads=config.threads)
     return float_graph(source, scratch, options, progress)[0]
 
 

@@ -40,7 +40,7 @@ def with_batch_norm(source: Path, job: Job) -> tuple[Path, dict[str, object]]:
     from deploykit.models import load_model, save_model
     from deploykit.models.batch_norm import reestimate_batch_norm
 
-    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     if loaded.preprocessing is None:
         raise BadInput(f"{source} does not carry its preprocessing", fix="Name the input size with --size.")
     old = _right(loaded, images)
@@ -103,4 +103,4 @@ def _outputs(loaded: LoadedModel) -> int:
 
     assert loaded.preprocessing is not None
     with torch.no_grad():
-        return int(loaded.module(torch.zeros(1, 3, *loaded.preprocessing.size)).shape[1])
+        return int(loaded.module(torch.zeros(1, *loaded.preprocessing.shape)).shape[1])

@@ -52,7 +52,7 @@ def judged_there(right: Runner, name: str, plain: Path, candidate: Path, x: np.n
     target, opened = job.dialect.target, job.opened
 
     def runner_of(path: Path) -> Runner:
-        return open_runner(Spec(path.stem, path, target), threads=opened.threads, size=opened.size)
+        return open_runner(Spec(path.stem, path, target), threads=opened.threads, stated=opened.stated)
 
     try:
         runner = runner_of(candidate)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from deploykit.base.targets import TARGETS, Precision, target_names
+from deploykit.base.task import Task
 from deploykit.reporting.part import (
     Count,
     InsidePath,
@@ -28,7 +29,6 @@ from deploykit.reporting.quality import Accuracy, JudgedAmong, Parity, Quality, 
 SCHEMA: Final = "deploykit.report/2"
 SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
 Status = Literal["ok", "unsure", "failed", "skipped"]
-Task = Literal["classify", "none"]
 
 
 class Data(Part):

@@ -91,9 +91,10 @@ def _fit(lesson: Lesson, config: TrainConfig, penalty: Penalty | None, resume: R
 
 def _preprocessing(config: TrainConfig, start: Start, data: DataSource) -> Preprocessing:
     """The start file's where it states one, else the data's; what the configuration says comes before both."""
+    stated = replace(config.stated, layout=None)
     found = start.preprocessing
     if found is None:
-        return data.preprocessing(config.size, config.mean, config.std)
-    if config.size is not None and found.size != (config.size, config.size):
-        found = replace(data.preprocessing(config.size), mean=found.mean, std=found.std)
-    return replace(found, mean=config.mean or found.mean, std=config.std or found.std, embedded=False)
+        return replace(stated, size=None).over(data.preprocessing(stated.size))
+    if stated.size is not None and found.size != stated.size:
+        found = replace(data.preprocessing(stated.size), mean=found.mean, std=found.std)
+    return replace(stated, size=None).over(replace(found, embedded=False, layout="NCHW"))

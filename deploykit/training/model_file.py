@@ -150,7 +150,7 @@ def check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> N
     start.module.eval()
     try:
         with torch.inference_mode():
-            given = start.module(torch.zeros(1, 3, height, width))
+            given = start.module(torch.zeros(1, *preprocessing.shape))
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise BadInput(
             f"{start.arch} does not take pictures of {height}×{width} pixels: {str(error).splitlines()[0]}",
@@ -240,7 +240,7 @@ def samples_of_split(test: Split, preprocessing: Preprocessing) -> dict[str, np.
     if len(test) == 0:
         return None
     indices = test.chosen(SAMPLES, "ends")
-    images = prepare([test.image(int(i)) for i in indices], replace(preprocessing, embedded=True))
+    images = prepare([test.image(int(i)) for i in indices], replace(preprocessing, embedded=True, layout="NHWC"))
     return {"images": images, "labels": test.labels[indices]}
 
 

@@ -84,7 +84,7 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress, n
             "arguments of an architecture that is not named", got=model.kwargs, fix="Name it, or leave them."
         )
     named = arch_text(_arch(model)) if model.arch else None
-    loaded = load_model(Path(model.weights), arch=named, size=config.size, allow_code=config.allow_code)
+    loaded = load_model(Path(model.weights), arch=named, stated=config.stated, allow_code=config.allow_code)
     for note in loaded.notes:
         progress.say(f"{Path(model.weights).name}: {note}")
     if loaded.program is not None:

@@ -156,7 +156,7 @@ def _ours(source: Path, path: Path) -> None:
         data=str(data_file()), images=CALIBRATION, select_images=SELECT, threads=1, bias_correction="off"
     )
     with TemporaryDirectory() as scratch:
-        opened = Opened(Path(scratch), threads=1, size=None)
+        opened = Opened(Path(scratch), threads=1)
         job = Job(config, dialect_of(config.target), calibration_pictures(config, SILENT), opened, SILENT)
         with opened.runner(source) as reference:
             seen = see(source, reference, job)

@@ -34,7 +34,7 @@ def test_adaround(request, tmp_path):
 
     source = _trained(Path(request.config.cache.mkdir("collapse")))
     split, config = open_data(DATA).split("test"), QuantizeConfig(data=DATA, images=IMAGES, batch=32)
-    opened, images = Opened(tmp_path, threads=1, size=None), calibration_pictures(config, SILENT)
+    opened, images = Opened(tmp_path, threads=1), calibration_pictures(config, SILENT)
     proto, choice = onnx.load(source), Choice()
     with opened.runner(source) as reference:
         preprocessing = reference.preprocessing

@@ -52,7 +52,7 @@ def test_cost(tmp_path: Path) -> None:
     from deploykit.quantization.sensitivity import logits_of, sweep
 
     where = where_measured(*LIBRARIES)
-    opened = Opened(tmp_path, threads=1, size=None)
+    opened = Opened(tmp_path, threads=1)
     proto = onnx.load(str(float_file("resnet50", "dynamo")))
     wide = prepare(proto)
     graph, values = ir.to_proto(wide), observed_values(wide)

@@ -72,7 +72,7 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     from deploykit.quantization.qdq.prepare import prepare
     from deploykit.quantization.search import Choice, Quantizer, choose_ranges
 
-    opened = Opened(path.parent, threads=1, size=None)
+    opened = Opened(path.parent, threads=1)
     images = calibration_pictures(config, SILENT)
     with opened.runner(source) as reference:
         proto, wide = onnx.load(source), prepare(onnx.load(source))

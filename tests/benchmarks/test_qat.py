@@ -104,7 +104,7 @@ def _calibrated(source: Path, folder: Path, config, *, best: bool):
     from deploykit.quantization.recovery import recover_weights
 
     before = time.perf_counter()
-    opened, images = Opened(folder, threads=1, size=None), calibration_pictures(config, SILENT)
+    opened, images = Opened(folder, threads=1), calibration_pictures(config, SILENT)
     dialect = replace(DEFAULT, weight_bits=config.weight_bits)
     job = Job(config, dialect, images, opened, SILENT)
     with opened.runner(source) as reference:

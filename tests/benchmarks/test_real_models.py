@@ -155,11 +155,15 @@ def in_turns(paths: dict[str, Path], x: np.ndarray) -> dict[str, np.ndarray]:
     """Seconds a call, one thread, in rounds of random order."""
     from contextlib import ExitStack
 
+    from deploykit.base.stated import Stated
     from deploykit.engines import open_runner
     from deploykit.latency.interleave import interleaved_blocks_s
 
     with ExitStack() as stack:
-        runners = {name: stack.enter_context(open_runner(path, threads=1, size=SIZE)) for name, path in paths.items()}
+        runners = {
+            name: stack.enter_context(open_runner(path, threads=1, stated=Stated((SIZE, SIZE))))
+            for name, path in paths.items()
+        }
         return interleaved_blocks_s(runners, x, rounds=60)
 
 

@@ -134,7 +134,7 @@ def test_two_processes_are_as_accurate_as_one(tmp_path: Path) -> None:
         (["--data", "digits", "--batch", "0"], "batch: got 0, expected greater than or equal to 1"),
         (["--data", "digits", "--augment", "shift=3"], "unknown key 'augment.shift', did you mean 'shift_px'?"),
         (["--data", "digits", "--augment", "shift_px"], "cannot read --augment 'shift_px'; expected KEY=VALUE"),
-        (["--data", "digits", "--mean", "0.5"], "expected three numbers"),
+        (["--data", "digits", "--mean", "0.5,x"], "expected numbers"),
         (["--data", "digits", "--optimizer", "adam"], "optimizer: got 'adam', expected 'sgd' or 'adamw'"),
         (["--data", "digits", "--sparsify", "l1"], "train: --sparsify: got 'l1', expected 'bn-scale' or 'group-norm'"),
         (["--data", "digits", "--sparsify-strength", "0.1"], "train: sparsify_strength: expected with sparsify"),

@@ -252,7 +252,9 @@ def test_what_no_exporter_can_do_names_both_reasons(
 
     def loaded(path: Path, **_: object) -> LoadedModel:
         module = nets.seeded(getattr(nets, name))
-        return LoadedModel(module, Arch("module", "nets"), Preprocessing((8, 8)), None, None, [], [], "0" * 64)
+        return LoadedModel(
+            module, Arch("module", "nets"), Preprocessing((8, 8), mean=(0.5,) * 3), None, None, [], [], "0" * 64
+        )
 
     monkeypatch.setattr(deploykit.models, "load_model", loaded)
     (tmp_path / "model.pt").write_bytes(b"x")

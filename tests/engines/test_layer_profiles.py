@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
+from deploykit.base.stated import Stated
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.profile import origins
 from tests.engines.onnx_for_tests import one_node, quantized_net, save, small_net
@@ -24,7 +25,7 @@ def pictures(n: int = 2) -> np.ndarray:
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_node_of_the_file_belongs_to_one_layer(tmp_path: Path, target: str) -> None:
     path = small_net(tmp_path / "n.onnx")
-    with open_runner(f"{path}@{target}", threads=1, size=8) as runner:
+    with open_runner(f"{path}@{target}", threads=1, stated=Stated((8, 8))) as runner:
         rows = runner.timed_layers(pictures())
     done = [node for row in rows for node in row["nodes"]]
     assert len(done) == len(set(done))
@@ -56,7 +57,7 @@ def test_a_sum_and_its_relu_belong_to_the_convolution_that_does_them(tmp_path: P
         ("input", TensorProto.FLOAT, ["batch", 3, 8, 8]),
         ("output", TensorProto.FLOAT, ["batch", 16, 8, 8]),
     )
-    with open_runner(f"{path}@ort-cpu", threads=1, size=8) as runner:
+    with open_runner(f"{path}@ort-cpu", threads=1, stated=Stated((8, 8))) as runner:
         rows = [row["nodes"] for row in runner.timed_layers(pictures()) if row["nodes"]]
     assert rows == [["first"], ["second", "sum", "relu"]]
 
@@ -70,7 +71,7 @@ def test_a_node_of_several_outputs_belongs_to_one_layer(tmp_path: Path) -> None:
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(str(small_net(tmp_path / "n.onnx")), str(tmp_path / "d.onnx"))
-    with open_runner(tmp_path / "d.onnx", threads=1, size=8) as runner:
+    with open_runner(tmp_path / "d.onnx", threads=1, stated=Stated((8, 8))) as runner:
         rows = runner.timed_layers(pictures())
     conv = next(row for row in rows if row["type"] == "ConvInteger")
     assert (conv["precision"], len(conv["nodes"])) == ("int8", 1)
@@ -81,7 +82,7 @@ def test_a_node_of_several_outputs_belongs_to_one_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_q_and_dq_left_are_named_with_what_keeps_them(tmp_path: Path, target: str) -> None:
     path = quantized_net(tmp_path / "q.onnx")  # TensorRT's dialect: no Q behind the convolution
-    with open_runner(f"{path}@{target}", threads=1, size=8) as runner:
+    with open_runner(f"{path}@{target}", threads=1, stated=Stated((8, 8))) as runner:
         left = runner.audit()["qdq_left"]
     if target == "openvino":  # takes the convolution on integers nevertheless
         assert [(one["name"], one["needed"]) for one in left] == [("q", True)]
@@ -106,7 +107,7 @@ def test_a_whole_integer_network_leaves_only_its_border(tmp_path: Path, target: 
         ]
     )
     onnx.save(model, path)
-    with open_runner(f"{path}@{target}", threads=1, size=8) as runner:
+    with open_runner(f"{path}@{target}", threads=1, stated=Stated((8, 8))) as runner:
         told = runner.audit()
         rows = runner.timed_layers(pictures())
     assert told["int8_convs"] == 1
@@ -180,4 +181,4 @@ def test_the_q_and_dq_of_a_built_engine_are_named_with_what_stands_around_them()
 def test_operators_that_an_engine_does_not_know_are_named_with_their_nodes(tmp_path: Path, target: str) -> None:
     path = one_node(tmp_path / "own.onnx", "Foo", 2, "mine")
     with pytest.raises(BadInput, match=r"does not know: Foo \(node bad0\).*Replace them by standard ONNX operators"):
-        open_runner(f"{path}@{target}", threads=1, size=8)
+        open_runner(f"{path}@{target}", threads=1, stated=Stated((8, 8)))

@@ -9,6 +9,7 @@ import pytest
 
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.runner import Profiled, TensorSpec, bound_call
+from deploykit.base.stated import Stated
 from deploykit.config.texts import shapes as parsed
 from deploykit.engines import open_runner
 from deploykit.engines.random_input import input_shapes, random_input, rows_of
@@ -98,7 +99,7 @@ def test_a_free_size_is_asked_for_and_a_contradiction_refused(tmp_path: Path, na
 def test_an_only_input_needs_no_name_and_may_state_its_batch(tmp_path: Path) -> None:
     with open_runner(small_net(tmp_path / "n.onnx", size="side"), threads=1) as runner:
         assert input_shapes(runner, {"": (4, 3, 9, 7)}, 1) == {"input": (4, 3, 9, 7)}
-    with open_runner(small_net(tmp_path / "n.onnx", size="side"), threads=1, size=9) as runner:
+    with open_runner(small_net(tmp_path / "n.onnx", size="side"), threads=1, stated=Stated((9, 9))) as runner:
         assert input_shapes(runner, {}, 2) == {"input": (2, 3, 9, 9)}
     with open_runner(small_net(tmp_path / "n.onnx", batch=4), threads=1) as runner:
         assert input_shapes(runner, {}, 2) == {"input": (4, 3, 8, 8)}

@@ -8,6 +8,7 @@ import pytest
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import TensorSpec
+from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.data import open_data
 from deploykit.engines import open_runner
 from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
@@ -106,13 +107,17 @@ def test_an_engine_without_preprocessing_needs_one(split) -> None:
     assert collect_logits(runner, split, 4, preprocessing=PLAIN).shape == (20, 3)
 
 
-def test_the_data_default_stands_in_and_is_said(listening: Listening) -> None:
+def test_what_nothing_states_is_assumed_and_said_never_imagenets(listening: Listening) -> None:
     runner = ByBrightness()
     source = open_data("digits")
-    assert preprocessing_of(runner, source, None, "net", listening) is PLAIN
+    assert preprocessing_of(runner, source.natural_size, NOTHING_STATED, "net", listening) is PLAIN
     runner.preprocessing = None
-    assert preprocessing_of(runner, source, None, "net", listening) == source.preprocessing(32)
-    assert "net carries no preprocessing: its input is made as the data's default, size (32, 32)" in listening.warned[0]
+    found = preprocessing_of(runner, source.natural_size, NOTHING_STATED, "net", listening)
+    assert (found.size, found.mean, found.std, found.assumed) == ((32, 32), (0, 0, 0), (1, 1, 1), True)
+    assert "net does not say how its images are normalized" in listening.warned[0]
+    stated = preprocessing_of(runner, source.natural_size, Stated(mean=(0.5,), std=(0.5, 0.25, 0.5)), "net", listening)
+    assert (stated.mean, stated.std, stated.assumed) == ((0.5, 0.5, 0.5), (0.5, 0.25, 0.5), False)
+    assert len(listening.warned) == 1
 
 
 def test_the_size_is_asked_for_where_nobody_knows_it(image_folder: Path) -> None:
@@ -121,8 +126,8 @@ def test_the_size_is_asked_for_where_nobody_knows_it(image_folder: Path) -> None
     runner.inputs = (TensorSpec("x", "float32", ("batch", 3, "h", "w"), "NCHW"),)
     if source.natural_size is None:
         with pytest.raises(BadInput, match=r"does not say how large its input is.*--size"):
-            preprocessing_of(runner, source, None, "net")
-    assert preprocessing_of(runner, source, 24, "net").size == (24, 24)
+            preprocessing_of(runner, source.natural_size, NOTHING_STATED, "net")
+    assert preprocessing_of(runner, source.natural_size, Stated((24, 24)), "net").size == (24, 24)
 
 
 def test_columns_follow_the_names_of_the_data(listening: Listening) -> None:

@@ -39,7 +39,14 @@ def export_to(
         exporter, module, torch.zeros(2, 3, size, size), list(names), 18, dynamic=True, folder=path.parent
     )
     clean(graph, frozenset(name for name, _ in module.named_modules()))
-    write_metadata(graph.metadata_props, preprocessing=PREPROCESSING, classes=("a", "b"), precision="fp32", lineage=[])
+    write_metadata(
+        graph.metadata_props,
+        preprocessing=PREPROCESSING,
+        classes=("a", "b"),
+        task="classify",
+        precision="fp32",
+        lineage=[],
+    )
     if embed:
         embed_preprocessing(graph, PREPROCESSING)
     return write(graph, path) if limit is None else write(graph, path, limit=limit)

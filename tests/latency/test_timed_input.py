@@ -9,6 +9,7 @@ import pytest
 
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.spec import Spec
+from deploykit.base.stated import Stated
 from deploykit.base.targets import ORT_CPU
 from deploykit.engines import open_runner
 from deploykit.latency.timed_input import ImageInput, RandomInput
@@ -40,7 +41,7 @@ def test_random_input_follows_the_number_of_images_where_the_graph_does(tmp_path
 def test_end_to_end_answers_every_output_and_none_is_no_fault(tmp_path: Path) -> None:
     with open_runner(pair_net(tmp_path / "pair.onnx"), threads=1) as runner:
         assert RandomInput(NAMED, 2, 0).end_to_end(runner)().shape == (2 * 4 + 2,)
-    with open_runner(counting_net(tmp_path / "places.onnx"), threads=1, size=8) as runner:
+    with open_runner(counting_net(tmp_path / "places.onnx"), threads=1, stated=Stated((8, 8))) as runner:
         assert RandomInput({"input": (1, 3, 8, 8)}, 1, 0).end_to_end(runner)().size == 4 * 3 * 8 * 8
 
 

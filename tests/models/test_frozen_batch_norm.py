@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.stated import Stated
 from deploykit.commands.export import export
 from deploykit.config.export import ExportConfig
 from deploykit.models import arch_text, build, count, load_model, parse_arch, save_model
@@ -82,7 +83,7 @@ def test_a_state_dict_of_frozen_norms_is_recognised(tmp_path: Path) -> None:
     module = torchvision.models.resnet34(norm_layer=FrozenBatchNorm2d, num_classes=7).eval()
     assert not any(name.endswith("num_batches_tracked") for name in module.state_dict())
     torch.save(module.state_dict(), tmp_path / "m.pt")
-    loaded = load_model(tmp_path / "m.pt", size=32)
+    loaded = load_model(tmp_path / "m.pt", stated=Stated((32, 32)))
     assert arch_text(loaded.arch) == "torchvision:resnet34"
     assert any(isinstance(one, BatchNorm) for one in loaded.module.modules())
     x = torch.rand(2, 3, 32, 32)

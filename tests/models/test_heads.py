@@ -70,5 +70,5 @@ def test_count_leaves_the_module_as_it_was_and_names_a_wrong_size() -> None:
     assert layers[0].macs == 27 * 32 * 32 * 32
     assert module.training
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
-    with pytest.raises(BadInput, match="does not run on pictures of 64×64"):
+    with pytest.raises(BadInput, match="does not run on images of 64×64"):
         count(module, (64, 64))

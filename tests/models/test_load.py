@@ -11,6 +11,7 @@ import torch
 from deploykit.base.checkpoint import Arch, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.stated import Stated
 from deploykit.models import build, load_model, save_model
 from deploykit.models.pretrained import official_arch, official_weights, weights_preprocessing
 
@@ -50,7 +51,7 @@ def test_another_architecture_than_the_files_own_is_refused(tiny_model: Path) ->
 
 
 def test_size_overrides_the_files_and_says_so(tiny_model: Path) -> None:
-    loaded = load_model(tiny_model, size=48)
+    loaded = load_model(tiny_model, stated=Stated((48, 48)))
     assert loaded.preprocessing is not None
     assert loaded.preprocessing.size == (48, 48)
     assert "input size 48" in " ".join(loaded.notes)
@@ -172,7 +173,7 @@ def test_user_code_runs_only_when_allowed(tmp_path: Path, monkeypatch: pytest.Mo
     torch.save(module.state_dict(), tmp_path / "m.pt")
     with pytest.raises(BadInput, match=r"user code, which may not run here.*--allow-code"):
         load_model(tmp_path / "m.pt", arch="usernets:small")
-    loaded = load_model(tmp_path / "m.pt", arch="usernets:small", allow_code=True, size=32)
+    loaded = load_model(tmp_path / "m.pt", arch="usernets:small", allow_code=True, stated=Stated((32, 32)))
     assert _same(loaded.module, module)
     save_model(tmp_path / "own.pt", module, loaded.arch, Preprocessing((32, 32)), list("abcde"))
     with pytest.raises(BadInput, match="user code"):

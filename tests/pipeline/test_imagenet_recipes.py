@@ -57,7 +57,7 @@ def weights(arch: str, imagenet: Path, path: Path, steps: int) -> None:
 
     train = open_data(f"imagenet:{imagenet}").split("train")
     source = open_data(f"imagenet:{imagenet}")
-    x = torch.from_numpy(prepare([train.image(i) for i in range(len(train))], source.preprocessing(SIZE)))
+    x = torch.from_numpy(prepare([train.image(i) for i in range(len(train))], source.preprocessing((SIZE, SIZE))))
     labels = torch.from_numpy(np.asarray(train.labels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

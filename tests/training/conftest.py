@@ -23,7 +23,7 @@ def splits(digits_npz: Path) -> dict[str, Any]:
 def preprocessing(digits_npz: Path) -> Any:
     from deploykit.data import open_data
 
-    return open_data(str(digits_npz)).preprocessing(16, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    return open_data(str(digits_npz)).preprocessing((16, 16))
 
 
 def network() -> nn.Module:

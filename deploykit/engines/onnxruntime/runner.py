@@ -12,12 +12,13 @@ import numpy as np
 from deploykit.base.artifact import read_manifest
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec, layout_of
 from deploykit.base.spec import Spec
+from deploykit.base.stated import Stated
 from deploykit.base.targets import target_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_shape, feed_of, key_of, shown, taken
-from deploykit.engines.metadata import of_file
+from deploykit.engines.metadata import Declared, of_file
 from deploykit.engines.onnxruntime.audit import audit
 from deploykit.engines.onnxruntime.io_binding import Bound, bind, run_where_it_lies
 from deploykit.engines.onnxruntime.profile import timed_layers
@@ -48,7 +49,7 @@ class OrtRunner:
     libraries that speak DLPack (PyTorch, CuPy) and lie on the session's device are read where they lie.
     """
 
-    def __init__(self, spec: Spec, session: Any, threads: int | None, size: int | None) -> None:
+    def __init__(self, spec: Spec, session: Any, threads: int | None, stated: Stated) -> None:
         assert spec.target is not None
         self.spec, self.target, self.threads = spec, spec.target, threads
         self.device = "cpu" if target_of(spec.target).on_cpu else "cuda"
@@ -60,10 +61,9 @@ class OrtRunner:
             raise BadInput(f"{spec.path} has no inputs", expected="a network that is given something")
         self._input = self.inputs[0]
         self._taken = {one.name: taken(one) for one in self.inputs}
-        known = of_file(
-            spec.path, session.get_modelmeta().custom_metadata_map, size=size, embedded=self._input.dtype == "uint8"
-        )
-        self.preprocessing, self.classes = known.preprocessing, known.classes
+        declared = Declared(self.inputs, self.outputs, session.get_modelmeta().custom_metadata_map)
+        known = of_file(spec.path, declared, stated)
+        self.preprocessing, self.classes, self.task = known.preprocessing, known.classes, known.task
         self.notes = list(known.notes)
         _refuse_other_size(self._input, self.preprocessing, spec)
         tf32 = self.device == "cuda" and known.precision == "fp32" and spec.options.get("use_tf32", "1") != "0"
@@ -175,7 +175,7 @@ class OrtRunner:
         self.close()
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
+def open_target(spec: Spec, *, threads: int | None, device: str, stated: Stated, allow_code: bool) -> Runner:
     """Open ``spec`` on an ONNX Runtime target; ``device`` and ``allow_code`` concern other engines.
 
     Options that ``deploykit build`` wrote into the manifest for this target hold where the spec names none.
@@ -185,7 +185,7 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     if manifest is not None and manifest.target == spec.target and manifest.stage == "build":
         spec = replace(spec, options={**manifest.facts.get("provider_options", {}), **spec.options})
     session = create_session(spec.path, str(spec.target), spec.options, threads)
-    return OrtRunner(spec, session, threads, size)
+    return OrtRunner(spec, session, threads, stated)
 
 
 def lacking(target: str) -> Unavailable | None:
@@ -203,16 +203,13 @@ def _tensor(node: Any, kind: str, spec: Spec) -> TensorSpec:
     unknown = "?" if kind == "output" else "dim"  # it need not be that of an input
     dims = tuple(dim if isinstance(dim, int | str) else f"{unknown}{i}" for i, dim in enumerate(node.shape))
     dtype = _DTYPES[node.type]
-    layout = {2: "NC", 4: "NCHW"}.get(len(dims))
-    if len(dims) == 4 and dims[3] == 3 and dims[1] != 3:
-        layout = "NHWC"
-    return TensorSpec(node.name, dtype, dims, layout)
+    return TensorSpec(node.name, dtype, dims, layout_of(dims))
 
 
 def _refuse_other_size(tensor: TensorSpec, preprocessing: Any, spec: Spec) -> None:
     if preprocessing is None or len(tensor.shape) != 4:
         return
-    place = tensor.shape[1:3] if tensor.layout == "NHWC" else tensor.shape[2:4]
+    place = tensor.shape[1:3] if preprocessing.layout == "NHWC" else tensor.shape[2:4]
     for dim, wanted in zip(place, preprocessing.size, strict=True):
         if isinstance(dim, int) and dim != wanted:
             raise BadInput(

@@ -11,11 +11,12 @@ import numpy as np
 
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec, layout_of
 from deploykit.base.spec import Spec
+from deploykit.base.stated import Stated
 from deploykit.base.targets import OPENVINO
 from deploykit.engines.inputs import feed_of, key_of, shown, taken
-from deploykit.engines.metadata import of_file
+from deploykit.engines.metadata import Declared, of_file
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
 from deploykit.engines.openvino.profile import audit, timed_layers
 
@@ -80,7 +81,7 @@ class OpenVinoRunner:
 
     target, device = OPENVINO, "cpu"
 
-    def __init__(self, spec: Spec, model: Any, threads: int | None, size: int | None) -> None:
+    def __init__(self, spec: Spec, model: Any, threads: int | None, stated: Stated) -> None:
         self.spec, self.threads = spec, threads
         self._model: Any = model
         if not model.inputs:
@@ -89,8 +90,8 @@ class OpenVinoRunner:
         self.outputs = tuple(_tensor(one, "output", spec.path) for one in model.outputs)
         self._input = self.inputs[0]
         self._taken = {one.name: taken(one) for one in self.inputs}
-        known = of_file(spec.path, _metadata(spec.path), size=size, embedded=self._input.dtype == "uint8")
-        self.preprocessing, self.classes = known.preprocessing, known.classes
+        known = of_file(spec.path, Declared(self.inputs, self.outputs, _metadata(spec.path)), stated)
+        self.preprocessing, self.classes, self.task = known.preprocessing, known.classes, known.task
         computed = inference_precision(spec.options)
         self.precision = known.precision if known.precision == "int8" or computed == "f32" else TYPES[computed]
         self.notes = [*known.notes, f"OpenVINO computes float32 layers in {computed}, as it was told"]
@@ -182,10 +183,10 @@ class OpenVinoRunner:
         self.close()
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
+def open_target(spec: Spec, *, threads: int | None, device: str, stated: Stated, allow_code: bool) -> Runner:
     """Open ``spec`` on the CPU; ``device`` and ``allow_code`` concern other engines."""
     inference_precision(spec.options)
-    return OpenVinoRunner(spec, read(spec.path), threads, size)
+    return OpenVinoRunner(spec, read(spec.path), threads, stated)
 
 
 def lacking(target: str) -> Unavailable | None:
@@ -205,10 +206,7 @@ def _tensor(node: Any, kind: str, path: Path) -> TensorSpec:
     dims: list[int | str] = []
     for index, dim in enumerate(node.get_partial_shape()):
         dims.append(dim.get_length() if dim.is_static else ("batch" if index == 0 else f"dim{index}"))
-    layout = {2: "NC", 4: "NCHW"}.get(len(dims))
-    if len(dims) == 4 and dims[3] == 3 and dims[1] != 3:
-        layout = "NHWC"
-    return TensorSpec(name, _DTYPES[element], tuple(dims), layout)
+    return TensorSpec(name, _DTYPES[element], tuple(dims), layout_of(dims))
 
 
 def _metadata(path: Path) -> dict[str, str]:

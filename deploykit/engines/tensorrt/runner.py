@@ -12,11 +12,12 @@ import numpy as np
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner, TensorSpec, layout_of
 from deploykit.base.spec import Spec
+from deploykit.base.stated import Stated
 from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.inputs import check_shape, feed_of, refuse_options, switch
-from deploykit.engines.metadata import of_file
+from deploykit.engines.metadata import Declared, of_file
 from deploykit.engines.tensorrt.audit import PlanAudit, audit_engine, layer_times
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution
@@ -43,7 +44,7 @@ class TensorRTRunner:
     """
 
     def __init__(
-        self, spec: Spec, api: Api, found: Gpu, size: int | None, rebuild: str, weights: Path | None, host_code: bool
+        self, spec: Spec, api: Api, found: Gpu, stated: Stated, rebuild: str, weights: Path | None, host_code: bool
     ) -> None:
         assert spec.target is not None
         self.spec, self.target, self.threads = spec, spec.target, None
@@ -57,8 +58,8 @@ class TensorRTRunner:
                 refit(api, self._engine, weights, spec.path)
             self.inputs, self.outputs = _tensors(api, self._engine, "INPUT"), _tensors(api, self._engine, "OUTPUT")
             self.profiles = _profiles(self._engine, self.inputs)
-            known = of_file(spec.path, {}, size=size, embedded=self.inputs[0].dtype == "uint8")
-            self.preprocessing, self.classes = known.preprocessing, known.classes
+            known = of_file(spec.path, Declared(self.inputs, self.outputs), stated)
+            self.preprocessing, self.classes, self.task = known.preprocessing, known.classes, known.task
             self.notes, self.precision = list(known.notes), known.precision
             graphs = switch(spec.options, "cuda_graph", True)
             self._execution = Execution(api, self._engine, self._cuda, self.inputs, self.outputs, self.profiles, graphs)
@@ -203,7 +204,7 @@ class TensorRTRunner:
         self.close()
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
+def open_target(spec: Spec, *, threads: int | None, device: str, stated: Stated, allow_code: bool) -> Runner:
     """Open a plan. What is wrong with the file is told first, then what this machine lacks.
 
     Raises:
@@ -236,7 +237,7 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
     weights = weights_for(spec.path, manifest, spec.options.get("weights"))
     found = gpu(int(index))
     refuse_other_gpu(found, manifest, spec.path, rebuild)
-    return TensorRTRunner(spec, api, found, size, rebuild, weights, allow_code)
+    return TensorRTRunner(spec, api, found, stated, rebuild, weights, allow_code)
 
 
 def lacking(target: str) -> Unavailable | None:
@@ -324,10 +325,7 @@ def _tensors(api: Api, engine: Any, mode: str) -> tuple[TensorSpec, ...]:
 def _tensor(api: Api, engine: Any, name: str) -> TensorSpec:
     dims = tuple(engine.get_tensor_shape(name))
     shape = tuple(("batch" if place == 0 else f"dim{place}") if dim == -1 else dim for place, dim in enumerate(dims))
-    layout = {2: "NC", 4: "NCHW"}.get(len(dims))
-    if len(dims) == 4 and dims[3] == 3 and dims[1] != 3:
-        layout = "NHWC"
-    return TensorSpec(name, api.dtype(engine.get_tensor_dtype(name)), shape, layout)
+    return TensorSpec(name, api.dtype(engine.get_tensor_dtype(name)), shape, layout_of(shape))
 
 
 def _profiles(engine: Any, inputs: tuple[TensorSpec, ...]) -> list[Profile]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
@@ -16,39 +17,13 @@ from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import Feed, Runner, TensorSpec
 from deploykit.base.spec import Spec
+from deploykit.base.stated import Stated
 from deploykit.base.targets import TORCH_COMPILE, TORCH_EAGER
 from deploykit.engines.inputs import check_input, refuse_options, switch
 from deploykit.engines.torch.compile import missing_for_compile
 from deploykit.models import LoadedModel, load_model
 from deploykit.models.detection import RawHeads, is_single_stage
-
-
-def named_outputs(value: Any, prefix: str = "output") -> dict[str, torch.Tensor]:
-    """Flatten what a module returned: one tensor is ``output``, a dict keeps its keys, a sequence is numbered.
-
-    Raises:
-        BadInput: it holds something that is no tensor.
-    """
-    if isinstance(value, torch.Tensor):
-        return {prefix: value}
-    if isinstance(value, Mapping):
-        items = list(value.items())
-    elif isinstance(value, list | tuple):
-        items = [(f"{prefix}{i}", one) for i, one in enumerate(value) if one is not None]
-    else:
-        raise BadInput("the model's output is no tensor", got=type(value).__name__, expected="a tensor, dict or tuple")
-    found: dict[str, torch.Tensor] = {}
-    for name, one in items:
-        found |= named_outputs(one, str(name))
-    if not found:
-        raise BadInput("the model returns no tensor")
-    return found
-
-
-def first_output(value: Any) -> torch.Tensor:
-    """The first tensor of :func:`named_outputs`."""
-    return value if isinstance(value, torch.Tensor) else next(iter(named_outputs(value).values()))
-
+from deploykit.models.outputs import first_output, input_channels, named_outputs, output_specs
 
 OPTIONS = {
     "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",
@@ -68,6 +43,7 @@ class TorchRunner:
         assert spec.target is not None
         self.spec, self.target, self.device = spec, spec.target, device
         self.loaded, self.preprocessing, self.classes = loaded, loaded.preprocessing, loaded.classes
+        self.task = loaded.task
         self.notes = list(loaded.notes)
         tf32 = switch(spec.options, "use_tf32", False) and device == "cuda"
         self.precision = "tf32" if tf32 else "fp32"
@@ -93,14 +69,16 @@ class TorchRunner:
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """Found by running one black picture, because a module does not declare its outputs."""
+        """Found by running one black image, because a module does not declare its outputs."""
         spec = self.inputs[0]
         size = [dim if isinstance(dim, int) else 64 for dim in spec.shape[2:]]
-        found = self.run_all(np.zeros((spec.fixed_batch or 1, 3, *size), dtype=np.float32))
-        return tuple(
-            TensorSpec(name, "float32", (spec.shape[0], *out.shape[1:]), {2: "NC", 4: "NCHW"}.get(out.ndim))
-            for name, out in found.items()
-        )
+        shape = (spec.channels or 3, *size)
+        try:
+            found = output_specs(self.loaded.module, shape, spec.fixed_batch or 1)
+        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError):
+            self.run_all(np.zeros((spec.fixed_batch or 1, *shape), dtype=np.float32))  # which says why
+            raise
+        return tuple(replace(one, shape=(spec.shape[0], *one.shape[1:])) for one in found)
 
     def __call__(self, x: Feed) -> np.ndarray:
         """Run one batch and return a new float32 array of the first output."""
@@ -223,7 +201,7 @@ def _compiled(module: torch.nn.Module) -> Any:
     return torch.compile(module)
 
 
-def open_target(spec: Spec, *, threads: int | None, device: str, size: int | None, allow_code: bool) -> Runner:
+def open_target(spec: Spec, *, threads: int | None, device: str, stated: Stated, allow_code: bool) -> Runner:
     """Open ``spec``, eager or compiled.
 
     Raises:
@@ -238,7 +216,7 @@ def open_target(spec: Spec, *, threads: int | None, device: str, size: int | Non
         raise Unavailable(f"{spec.target} cannot run on cuda here: {built}", fix="Use --device cpu.")
     if spec.target == TORCH_COMPILE and (missing := missing_for_compile(place)) is not None:
         raise Unavailable(f"{spec.target} cannot run here: {missing[0]}", fix=missing[1])
-    loaded = load_model(spec.path, arch=spec.options.get("arch"), size=size, allow_code=allow_code)
+    loaded = load_model(spec.path, arch=spec.options.get("arch"), stated=stated, allow_code=allow_code)
     return TorchRunner(spec, loaded, place, threads)
 
 
@@ -254,7 +232,9 @@ def _input(loaded: LoadedModel) -> TensorSpec:
     if loaded.preprocessing is not None:
         height, width = loaded.preprocessing.size
     if loaded.program is None:
-        return TensorSpec("input", "float32", ("batch", 3, height, width), "NCHW")
+        known = loaded.preprocessing
+        channels = input_channels(loaded.module) if known is None else known.channels
+        return TensorSpec("input", "float32", ("batch", channels, height, width), "NCHW")
     names = loaded.program.graph_signature.user_inputs
     if len(names) != 1:
         raise BadInput("the exported program has several inputs", got=list(names), expected="one, the pictures")

@@ -19,6 +19,7 @@ import onnx_ir as ir
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
+from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.data import prepare
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import Opened
@@ -75,7 +76,7 @@ def cast_graph(
     keep_io: bool = True,
     keep_float: Collection[str] = (),
     threads: int = 1,
-    size: int | None = None,
+    stated: Stated = NOTHING_STATED,
     progress: Progress = SILENT,
 ) -> Cast:
     """Cast the graph in ``source``; a Q/DQ graph keeps its integers, its scales and its float rest are cast.
@@ -89,7 +90,7 @@ def cast_graph(
         keep_io: inputs and outputs stay float32.
         keep_float: names of nodes, or of operators, that stay float32.
         threads: of the measurement.
-        size: of pictures in pixels, where the file does not carry it.
+        stated: of the file.
         progress: where it shows.
 
     Raises:
@@ -108,7 +109,7 @@ def cast_graph(
         if images is None:
             made, plan = work.make({}, {})
             return Cast(made, work.facts(made, plan, 0, None))
-        runs = Opened(Path(scratch), threads=threads, size=size, integer_kernels=False)
+        runs = Opened(Path(scratch), threads=threads, stated=stated, integer_kernels=False)
         return _measured(work, runs, images, images if held is None else held, preprocessing)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from deploykit.base.artifact import Manifest, write_model_manifest
@@ -17,6 +16,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.export import ExportConfig
 from deploykit.engines.metadata import Knowledge, of_file
+from deploykit.engines.onnx_graph import declared_by
 from deploykit.evaluation.split_images import pictures_for, samples_of
 from deploykit.exporting.cast.cast import cast_graph
 from deploykit.exporting.onnx_file import float_graph
@@ -77,7 +77,7 @@ def cast_file(
             keep_io=config.keep_io or config.precision == "bf16",
             keep_float=config.keep_float,
             threads=config.threads or 1,
-            size=config.size,
+            stated=config.stated,
             progress=progress,
         )
     verdict = (
@@ -96,7 +96,8 @@ def cast_file(
         "verdict": verdict,
         "verified_on": images.source,
     }
-    manifest = replace(manifest, precision="int8" if known.precision == "int8" else config.precision)
+    precision = "int8" if known.precision == "int8" else config.precision
+    manifest = replace(manifest, precision=precision, task=known.task)
     return write_model_manifest(written, manifest, known.preprocessing, known.classes, told)
 
 
@@ -107,10 +108,7 @@ def first_kept(kept: dict[str, str]) -> str:
 
 
 def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
-    model = onnx.load(str(path), load_external_data=False)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    embedded = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    known = of_file(path, metadata, size=config.size, embedded=embedded)
+    known = of_file(path, declared_by(path), config.stated)
     if known.preprocessing is None:
         raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
     return known

@@ -151,7 +151,7 @@ def _teacher(loaded: LoadedModel, config: QuantizeConfig, data: DataSource, fabr
     assert loaded.preprocessing is not None
     named = loaded
     if config.qat_teacher is not None:
-        named = load_model(Path(config.qat_teacher), size=config.size, allow_code=config.allow_code)
+        named = load_model(Path(config.qat_teacher), stated=config.stated, allow_code=config.allow_code)
     if named.preprocessing is None:
         raise BadInput(f"the teacher {config.qat_teacher} does not carry its preprocessing")
     order, _ = map_classes(named.classes, data.classes)

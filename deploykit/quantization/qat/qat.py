@@ -76,7 +76,7 @@ def train_for_int8(
         BadInput: a network that cannot be trained through.
         KeyboardInterrupt: the state is kept.
     """
-    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     resume = ResumeFile(target, manifest.key, manifest.config)
     resume.check_writable()
     with graphs(config, dialect) as opened:

@@ -89,7 +89,7 @@ def emit(
     Raises:
         BadInput: weights that were changed since, an unknown node.
     """
-    loaded = load_model(source, arch=config.arch, size=config.size, allow_code=config.allow_code)
+    loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     assert loaded.ranges is not None
     record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
     dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
@@ -133,6 +133,7 @@ def emit(
         "lint": linted(emission.made, config.target, progress),
         **judged,
     }
+    manifest = replace(manifest, task=loaded.task)
     return write_int8(target, emission.made, manifest, preprocessing, loaded.classes, facts)
 
 
@@ -158,7 +159,7 @@ def emission_of(proto: onnx.ModelProto, loaded: LoadedModel, record: Record, x: 
     refuse_missing(needed_ranges(proto, choice, dialect) - set(record.ranges), "the model file")
     wanted = Wanted(choice, dialect, record.ranges, record.limits, learned=bool(record.limits))
     network = fake_quantized(loaded, proto, wanted)
-    example = torch.zeros(2, 3, *loaded.preprocessing.size)
+    example = torch.zeros(2, *loaded.preprocessing.shape)
     trained = ModuleRunner(network, example, loaded.preprocessing, loaded.classes)
     return Emission(proto, quantizer.make(choice), choice, trained)
 

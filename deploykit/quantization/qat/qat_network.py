@@ -72,7 +72,7 @@ def fake_quantized(loaded: LoadedModel, proto: onnx.ModelProto, wanted: Wanted) 
 
 def _bound(graph: ir.Graph, loaded: LoadedModel) -> dict[str, Bound]:
     assert loaded.preprocessing is not None
-    example = torch.rand(2, 3, *loaded.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    example = torch.rand(2, *loaded.preprocessing.shape, generator=torch.Generator().manual_seed(0))
     return bind(graph, loaded.module, example, module_of)
 
 

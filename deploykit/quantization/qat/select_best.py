@@ -121,7 +121,7 @@ def _trained(
     folder, config = job.scratch / "after", job.config
     folder.mkdir()
     path = folder / "trained.pt"
-    outputs = int(found.network(torch.zeros(2, 3, *loaded.preprocessing.size)).shape[1])
+    outputs = int(found.network(torch.zeros(2, *loaded.preprocessing.shape)).shape[1])
     classes = loaded.classes or tuple(str(i) for i in range(outputs))
     save_model(path, loaded.module, loaded.arch, loaded.preprocessing, classes, samples=loaded.samples)
     proto = onnx.load(str(float_onnx(path, folder, config, job.progress)))

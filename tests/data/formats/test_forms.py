@@ -26,7 +26,7 @@ def refused(name: object, **options) -> str:
 def read_all(data: DataSource) -> int:
     """Decode every picture of every split."""
     splits = [data.split(name) for name in ("train", "select", "test")]
-    return sum(len(y) for split in splits for _, y in split.batches(4, data.preprocessing(size=16)))
+    return sum(len(y) for split in splits for _, y in split.batches(4, data.preprocessing((16, 16))))
 
 
 def write_pictures(folder: Path, count: int, seed: int, size: tuple[int, int] = (8, 8)) -> None:

@@ -13,6 +13,7 @@ import pytest
 from deploykit.base.artifact import manifest_path
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.runner import Runner
+from deploykit.base.stated import Stated
 from deploykit.engines import open_runner
 from tests.engines.onnx_for_tests import counting_net
 
@@ -84,7 +85,7 @@ def test_an_output_whose_size_only_the_run_tells(tmp_path, target):
         pytest.importorskip("openvino")
     path = counting_net(tmp_path / "c.onnx")
     x = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    with open_runner(f"{path}@{target}", threads=1, size=8) as runner:
+    with open_runner(f"{path}@{target}", threads=1, stated=Stated((8, 8))) as runner:
         for given in (x, -np.abs(x), np.abs(x), x):
             np.testing.assert_array_equal(runner(given), np.array(np.nonzero(given > 0)))
         runner.prebound(x)()
@@ -110,7 +111,7 @@ def test_a_lone_file_still_knows_its_preprocessing(tiny_onnx, tmp_path):
         assert runner.preprocessing.mean == (0.5, 0.5, 0.5)
         assert runner.classes == tuple("0123456789")
     with pytest.raises(BadInput, match=r"takes pictures of \[32, 32\] pixels; got size \[64, 64\]"):
-        open_runner(lone, size=64)
+        open_runner(lone, stated=Stated((64, 64)))
 
 
 def test_the_manifest_wins_over_the_metadata(tiny_onnx, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 from deploykit.base.errors import BadInput, Unavailable
 from deploykit.base.runner import Runner
+from deploykit.base.stated import Stated
 from deploykit.commands.export import export
 from deploykit.config.export import ExportConfig
 from deploykit.engines import open_runner
@@ -71,12 +72,15 @@ def test_the_audit_counts_layers_and_their_precision(net: Path) -> None:
 
 def test_an_ir_file_runs_and_is_its_natural_target(net: Path, tmp_path: Path) -> None:
     loading.library().save_model(loading.read(net), str(tmp_path / "net.xml"), compress_to_fp16=False)
-    with open_runner(tmp_path / "net.xml", threads=1, size=32) as ours, open_runner(net, threads=1) as ort:
+    with (
+        open_runner(tmp_path / "net.xml", threads=1, stated=Stated((32, 32))) as ours,
+        open_runner(net, threads=1) as ort,
+    ):
         assert ours.target == "openvino"
         np.testing.assert_allclose(ours(pictures()), ort(pictures()), rtol=1e-4, atol=1e-4)
     (tmp_path / "net.bin").unlink()
     with pytest.raises(BadInput, match=r"net\.xml lacks its weights; expected net\.bin beside it"):
-        open_runner(tmp_path / "net.xml", size=32)
+        open_runner(tmp_path / "net.xml", stated=Stated((32, 32)))
 
 
 def test_a_fixed_batch_and_an_embedded_normalisation(tiny_model: Path, tmp_path: Path) -> None:

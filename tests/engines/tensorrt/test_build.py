@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
 from deploykit.base.progress import SILENT, Silent
+from deploykit.base.stated import Stated
 from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
 from deploykit.engines.tensorrt import build as timing_cache
@@ -311,7 +312,7 @@ def plan_file(api, tmp_path_factory):
 @pytest.mark.skipif(not no_gpu(), reason="there is a GPU here")
 def test_without_a_driver_a_plan_is_refused_with_the_reason(plan_file):
     with pytest.raises(Unavailable, match=r"no NVIDIA driver is found.*Install the NVIDIA driver"):
-        open_runner(plan_file, size=8)
+        open_runner(plan_file, stated=Stated((8, 8)))
 
 
 def test_a_damaged_plan_is_bad_input_even_without_a_gpu(plan_file, tmp_path):

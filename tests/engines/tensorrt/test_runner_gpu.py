@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.stated import Stated
 from deploykit.commands.build import build
 from deploykit.commands.inspect import inspect
 from deploykit.config.build import BuildConfig
@@ -61,7 +62,7 @@ def test_pictures_are_fed_in_the_sizes_that_the_profiles_take(tmp_path, target):
 
     path = made(tmp_path, target, profiles=("2:2:2", "4:8:16"))
     images = [np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8) for i in range(21)]
-    with open_runner(f"{tmp_path / 'n.onnx'}@ort-cpu", size=8) as reference, open_runner(path) as runner:
+    with open_runner(f"{tmp_path / 'n.onnx'}@ort-cpu", stated=Stated((8, 8))) as reference, open_runner(path) as runner:
         assert runner.batch_ranges == ((2, 2, 2), (4, 8, 16))
         found = parity_of(reference, runner, images)
     assert found.ok
@@ -98,7 +99,7 @@ def test_an_output_whose_size_only_the_run_tells(tmp_path, target):
     if target == "tensorrt-rtx":
         pytest.skip("tensorrt-rtx has no NonZero")
     path = made(tmp_path, target, counting_net(tmp_path / "c.onnx"))
-    with open_runner(f"{tmp_path / 'c.onnx'}@ort-cpu", size=8) as reference, open_runner(path) as runner:
+    with open_runner(f"{tmp_path / 'c.onnx'}@ort-cpu", stated=Stated((8, 8))) as reference, open_runner(path) as runner:
         nothing = -np.abs(pictures(2))
         for x in (pictures(1), nothing, pictures(4), pictures(2)):
             np.testing.assert_array_equal(runner(x), reference(x))

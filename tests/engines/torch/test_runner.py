@@ -111,7 +111,7 @@ def test_wrong_names_are_refused(tmp_path, monkeypatch, text, message):
         open_runner(text)
 
 
-@pytest.mark.parametrize(("option", "value"), [("threads", 0), ("size", 0), ("device", "tpu")])
+@pytest.mark.parametrize(("option", "value"), [("threads", 0), ("device", "tpu")])
 def test_wrong_arguments_are_refused(tiny_model, option, value):
     with pytest.raises(BadInput, match=option):
         open_runner(tiny_model, **{option: value})

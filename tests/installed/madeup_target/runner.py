@@ -2,21 +2,23 @@
 
 from deploykit.base.runner import TensorSpec
 from deploykit.engines.inputs import check_input, refuse_options
-from deploykit.engines.metadata import of_file
+from deploykit.engines.metadata import Declared, of_file
 
 
 class MadeupRunner:
     device, threads = "cpu", None
 
-    def __init__(self, spec, size):
+    def __init__(self, spec, stated):
         import onnx
         from onnx.reference import ReferenceEvaluator
 
         proto = onnx.load(spec.path)
         self.spec, self.target = spec, spec.target
         self.inputs, self.outputs = ([_tensor(one) for one in some] for some in (proto.graph.input, proto.graph.output))
-        known = of_file(spec.path, {one.key: one.value for one in proto.metadata_props}, size=size, embedded=False)
+        declared = Declared(self.inputs, self.outputs, {one.key: one.value for one in proto.metadata_props})
+        known = of_file(spec.path, declared, stated)
         self.preprocessing, self.classes, self.precision = known.preprocessing, known.classes, known.precision
+        self.task = known.task
         self.notes = [*known.notes, "every node is computed by numpy"]
         self._network = ReferenceEvaluator(proto)
 
@@ -38,9 +40,9 @@ class MadeupRunner:
         self.close()
 
 
-def open_target(spec, *, threads, device, size, allow_code):
+def open_target(spec, *, threads, device, stated, allow_code):
     refuse_options(spec.options, {}, spec.target)
-    return MadeupRunner(spec, size)
+    return MadeupRunner(spec, stated)
 
 
 def lacking(target):
