@@ -14,8 +14,8 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Layout, Preprocessing
 
 if TYPE_CHECKING:
-    from deploykit.base.runner import TensorSpec
     from deploykit.base.task import Task
+    from deploykit.base.tensor_spec import TensorSpec
 
 Values = Literal["0…255", "0…1"]
 """The values of a float image that a graph normalizes itself."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from deploykit.base.errors import BadInput, unknown
 
 if TYPE_CHECKING:
-    from deploykit.base.runner import TensorSpec
+    from deploykit.base.tensor_spec import TensorSpec
 
 Task = Literal["classify", "none"]
 """``classify``: one logit per class, ``[N, C]``, the largest is the answer. ``none``: numbers, verified and timed only."""

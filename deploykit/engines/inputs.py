@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.errors import BadInput, nearest
-from deploykit.base.runner import Feed, TensorSpec
+from deploykit.base.runner import Feed
+from deploykit.base.tensor_spec import TensorSpec
 
 
 def feed_of(x: Feed, specs: Sequence[TensorSpec], target: str) -> dict[str, np.ndarray]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import TensorSpec
-from deploykit.base.stated import Stated, Values, assumption
+from deploykit.base.stated import Stated, assumption
 from deploykit.base.targets import PRECISIONS
 from deploykit.base.task import Task, read_task, task_of_outputs
+from deploykit.engines.onnx_graph import Declared, declared_by
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,6 @@ class Knowledge:
     task: Task
     precision: str
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What an engine's file declares by itself: its inputs and outputs, and the ``deploykit.*`` entries inside it.
-
-    ``normalizes``: looks at its graph: which values it normalizes itself, or None.
-    """
-
-    inputs: Sequence[TensorSpec]
-    outputs: Sequence[TensorSpec]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    normalizes: Callable[[], Values | None] = lambda: None
 
 
 def of_file(path: Path, declared: Declared, stated: Stated) -> Knowledge:
@@ -76,8 +63,6 @@ def _looked_at(path: Path, declared: Declared) -> Declared:
     """What an engine declares of a foreign file, with what the graph tells beyond that."""
     if path.suffix.lower() != ".onnx":
         return declared
-    from deploykit.engines.onnx_graph import declared_by
-
     graph = declared_by(path)
     return replace(declared, outputs=graph.outputs, normalizes=graph.normalizes)
 

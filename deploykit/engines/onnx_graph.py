@@ -5,16 +5,15 @@ Only files that carry neither manifest nor metadata are looked at: importing onn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploykit.base.runner import TensorSpec, layout_of
 from deploykit.base.stated import Values
-from deploykit.engines.metadata import Declared
+from deploykit.base.tensor_spec import TensorSpec, layout_of
 
 if TYPE_CHECKING:
     import onnx
@@ -23,6 +22,19 @@ _SAME_VALUES = {"Cast", "Transpose", "Identity", "Reshape", "Unsqueeze", "Squeez
 _AFTER_SIGMOID = _SAME_VALUES | {"QuantizeLinear", "DequantizeLinear"}
 _LEAST_STEP = 1 / 16  # a graph that shrinks its input more takes bytes: 1/255, 1/127.5, 1/58
 _MOST_OFFSET = 2.0  # and so does one that subtracts more than any value in 0…1
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an engine's file declares by itself: its inputs and outputs, and the ``deploykit.*`` entries inside it.
+
+    ``normalizes``: looks at its graph: which values it normalizes itself, or None.
+    """
+
+    inputs: Sequence[TensorSpec]
+    outputs: Sequence[TensorSpec]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    normalizes: Callable[[], Values | None] = lambda: None
 
 
 def declared_by(path: Path) -> Declared:

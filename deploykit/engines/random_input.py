@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from deploykit.base.errors import BadInput, unknown
-from deploykit.base.runner import Ranged, Runner, TensorSpec
+from deploykit.base.runner import Ranged, Runner
+from deploykit.base.tensor_spec import TensorSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 ONLY = ""

@@ -8,7 +8,8 @@ import numpy as np
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.runner import Feed, Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.random_input import Shapes, input_shapes, random_input, rows_of
 from deploykit.evaluation.parity import Parity
 from deploykit.evaluation.parity_meter import ParityMeter

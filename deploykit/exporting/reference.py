@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import Feed, TensorSpec
+from deploykit.base.runner import Feed
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE
 from deploykit.base.task import Task
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.inputs import check_input
 
 

@@ -15,7 +15,7 @@ from deploykit.base.stated import Stated
 from deploykit.models.build import arch_text
 from deploykit.models.load import LoadedModel, load_model, unwrap
 from deploykit.models.macs import count
-from deploykit.models.outputs import input_channels
+from deploykit.models.module_outputs import input_channels
 
 
 class FileLayer(TypedDict):

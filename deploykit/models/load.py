@@ -18,12 +18,12 @@ from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import TensorSpec
 from deploykit.base.stated import NOTHING_STATED, Stated, assumption
 from deploykit.base.task import Task
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.models.build import arch_text, build, parse_arch
 from deploykit.models.exported_program import load_program
-from deploykit.models.outputs import input_channels, task_of_module
+from deploykit.models.module_outputs import input_channels, task_of_module
 from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
 from deploykit.models.recognize import named, recognise, without_initialisation
 from deploykit.models.save import check_finite

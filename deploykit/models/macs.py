@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
-from deploykit.models.outputs import input_channels
+from deploykit.models.module_outputs import input_channels
 
 COUNTED = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import TensorSpec
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.commands.predict import predict
 from deploykit.config.predict import PredictConfig
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import BadInput, DeploykitError
-from deploykit.base.runner import Profiled, TensorSpec, bound_call
+from deploykit.base.runner import Profiled, bound_call
 from deploykit.base.stated import Stated
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.config.texts import shapes as parsed
 from deploykit.engines import open_runner
 from deploykit.engines.random_input import input_shapes, random_input, rows_of

@@ -7,8 +7,8 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import TensorSpec
 from deploykit.base.stated import NOTHING_STATED, Stated
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.data import open_data
 from deploykit.engines import open_runner
 from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of

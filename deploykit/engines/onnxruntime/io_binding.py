@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.base.runner import Feed, TensorSpec
+from deploykit.base.runner import Feed
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.dlpack import Viewed
 
 

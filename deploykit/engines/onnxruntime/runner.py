@@ -12,13 +12,15 @@ import numpy as np
 from deploykit.base.artifact import read_manifest
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec, layout_of
+from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.stated import Stated
 from deploykit.base.targets import target_of
+from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
 from deploykit.engines.inputs import check_shape, feed_of, key_of, shown, taken
-from deploykit.engines.metadata import Declared, of_file
+from deploykit.engines.metadata import of_file
+from deploykit.engines.onnx_graph import Declared
 from deploykit.engines.onnxruntime.audit import audit
 from deploykit.engines.onnxruntime.io_binding import Bound, bind, run_where_it_lies
 from deploykit.engines.onnxruntime.profile import timed_layers

@@ -11,12 +11,14 @@ import numpy as np
 
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec, layout_of
+from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.stated import Stated
 from deploykit.base.targets import OPENVINO
+from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.inputs import feed_of, key_of, shown, taken
-from deploykit.engines.metadata import Declared, of_file
+from deploykit.engines.metadata import of_file
+from deploykit.engines.onnx_graph import Declared
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
 from deploykit.engines.openvino.profile import audit, timed_layers
 

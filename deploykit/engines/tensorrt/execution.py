@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.errors import AnswerNo, BadInput, DeploykitError
-from deploykit.base.runner import Feed, TensorSpec
+from deploykit.base.runner import Feed
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.dlpack import Viewed
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.log import listening, reason

@@ -12,12 +12,14 @@ import numpy as np
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec, layout_of
+from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.stated import Stated
+from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.inputs import check_shape, feed_of, refuse_options, switch
-from deploykit.engines.metadata import Declared, of_file
+from deploykit.engines.metadata import of_file
+from deploykit.engines.onnx_graph import Declared
 from deploykit.engines.tensorrt.audit import PlanAudit, audit_engine, layer_times
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Execution

@@ -15,15 +15,16 @@ import torch
 
 from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import Feed, Runner, TensorSpec
+from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.stated import Stated
 from deploykit.base.targets import TORCH_COMPILE, TORCH_EAGER
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.inputs import check_input, refuse_options, switch
 from deploykit.engines.torch.compile import missing_for_compile
 from deploykit.models import LoadedModel, load_model
 from deploykit.models.detection import RawHeads, is_single_stage
-from deploykit.models.outputs import first_output, input_channels, named_outputs, output_specs
+from deploykit.models.module_outputs import first_output, input_channels, named_outputs, output_specs
 
 OPTIONS = {
     "arch": "what the tensors are, where recognition cannot tell (torchvision:resnet18)",

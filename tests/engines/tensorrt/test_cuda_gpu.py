@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
-from deploykit.base.runner import TensorSpec
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.dlpack import CUDA, is_on_device, view
 from deploykit.engines.tensorrt.cuda import Cuda
 from deploykit.engines.tensorrt.execution import Buffer, Execution

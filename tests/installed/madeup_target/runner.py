@@ -1,8 +1,9 @@
 """Runs a graph in onnx's reference implementation: slow, and without anything that a runner may have besides."""
 
-from deploykit.base.runner import TensorSpec
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.inputs import check_input, refuse_options
-from deploykit.engines.metadata import Declared, of_file
+from deploykit.engines.metadata import of_file
+from deploykit.engines.onnx_graph import Declared
 
 
 class MadeupRunner:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.runner import TensorSpec
 from deploykit.base.task import Task, task_of_outputs
+from deploykit.base.tensor_spec import TensorSpec
 
 
 def input_channels(module: nn.Module) -> int:
