@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploykit.base.artifact import Made, Manifest, Parent
@@ -45,7 +45,8 @@ class QuantizeResult(Made):
         output: the int8 ONNX file.
         made: False where the identical file was there already.
         facts: choice, snr_db by method, audit, parity, calibrated_on, measured (whether the target runs here), lint (notes of
-            ``quantize --lint``); trained (for which target, and against_float) where the ranges come from training for int8.
+            ``quantize --lint``), weight_widths (layer → bits, on CPUs without VNNI); trained (for which target, and
+            against_float) where the ranges come from training for int8.
         measured: speedup (compute only, batch 1 or the file's fixed one; None where not measured), slower (layers).
     """
 
@@ -69,9 +70,13 @@ class QuantizeResult(Made):
         ranges = f"ranges by {self.facts['choice']['method']} from {self.facts['images']} pictures; against float"
         if trained := self.facts.get("trained"):
             ranges = f"ranges of the training for {trained['target']}; against what was trained"
+        widths = self.facts.get("weight_widths")
+        shown = (
+            f"; weights of {min(widths.values()):.1f} to {max(widths.values()):.1f} bits, by layer" if widths else ""
+        )
         return (
             f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
-            f"{speed}; {ranges}: {verdict.line()}{drop}"
+            f"{speed}; {ranges}: {verdict.line()}{drop}{shown}"
         )
 
 
@@ -240,7 +245,9 @@ def _dialect(config: QuantizeConfig) -> Dialect:
     from deploykit.quantization.qdq.dialects import dialect_of
 
     dialect = dialect_of(config.target, config.isa)
-    return dialect if config.weight_bits is None else replace(dialect, weight_bits=config.weight_bits)
+    if config.weight_bits is None and config.method != "qat":
+        return dialect
+    return dialect.of_width(config.weight_bits or dialect.weight_bits)
 
 
 def _opener(config: QuantizeConfig, progress: Progress) -> Opener:

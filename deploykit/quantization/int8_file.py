@@ -36,6 +36,7 @@ from deploykit.quantization.recovery import equalize_network, recover_weights
 from deploykit.quantization.reestimate_batch_norm import with_batch_norm
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.quantization.tune import keep_placement, read_placement, tuned
+from deploykit.quantization.verify import weight_widths
 from deploykit.reporting.attachments import Attachment, sensitivity
 
 
@@ -115,7 +116,8 @@ def quantize_file(
         "calibrated_on": "synthetic" if config.data is None else images.name,
         **judged,
         **({"slower": slower} if slower is not None else {}),
-        "lint": linted(rest.made, config.target, progress),
+        **({"weight_widths": weight_widths(rest.made)} if dialect.paired else {}),
+        "lint": linted(rest.made, dialect, progress),
     }
     if raced:
         keep_placement(target, manifest, choice, raced, dialect.isa)

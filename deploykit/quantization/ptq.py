@@ -31,6 +31,7 @@ from deploykit.quantization.engine_gap import for_engine
 from deploykit.quantization.job import Job, Seen
 from deploykit.quantization.lint.lint import by_rule, findings_of
 from deploykit.quantization.max_drop import is_float
+from deploykit.quantization.qdq.dialects import Dialect
 from deploykit.quantization.qdq.prepare import prepare
 from deploykit.quantization.search import (
     Choice,
@@ -54,9 +55,10 @@ def float_onnx(source: Path, scratch: Path, config: QuantizeConfig, progress: Pr
     return float_graph(source, scratch, options, progress)[0]
 
 
-def linted(made: onnx.ModelProto, target: str, progress: Progress) -> list[dict[str, object]]:
+def linted(made: onnx.ModelProto, dialect: Dialect, progress: Progress) -> list[dict[str, object]]:
     """What the target will not like in the file just made; a break is an answer of its own."""
-    found = findings_of(made, target)
+    target = dialect.target
+    found = findings_of(made, target, dialect.isa)
     broken = by_rule([finding for finding in found if finding.breaks])
     if broken:
         raise AnswerNo(f"{target} would not run this file: {broken[0]}")
@@ -112,7 +114,8 @@ def choose(seen: Seen, job: Job, placement: Mapping[str, Any] | None = None) -> 
     methods = job.effort.methods if config.method in ("auto", "qat") else (config.method,)
     base, snr = choose_ranges(quantizer, base, methods, near, progress)
     if placed:
-        base = choose_float_parts(quantizer, base, costs, near, progress)
+        if job.effort.parts:
+            base = choose_float_parts(quantizer, base, costs, near, progress)
         if is_float(quantizer.make(base)):
             base = replace(base, prefix=frozenset(), float_adds=False, float_head=False)
             progress.say("int8 is not predicted to be faster anywhere in this network: all of it is made int8")

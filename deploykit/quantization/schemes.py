@@ -91,11 +91,33 @@ def widest(several: Iterable[Affine]) -> Affine:
 INT32_MAX = 2**31 - 1
 
 
-def channel_scales(weight: np.ndarray, axis: int, bits: int = 8) -> np.ndarray:
-    """Symmetric scale of each output channel, float32 [C]; a dead channel gets the layer's mean scale, not zero."""
+def channel_scales(weight: np.ndarray, axis: int, bits: int = 8, *, paired: bool = False) -> np.ndarray:
+    """Symmetric scale of each output channel, float32 [C]; a dead channel gets the layer's mean scale, not zero.
+
+    ``paired``: the CPU adds two u8·s8 products in 16 bits, so that no two neighbours of a channel may sum to more than 128
+    (:func:`largest_pair`): each channel takes as much of the 8 bits as its own weights allow, between 7 and all 8.
+    """
     limit = np.abs(weight.astype(np.float64)).max(axis=tuple(i for i in range(weight.ndim) if i != axis))
+    if paired:
+        limit = np.maximum(limit, largest_pair(weight.astype(np.float64), axis))
     filler = limit[limit > 0].mean() if (limit > 0).any() else 1.0
     return (np.where(limit > TINY, limit, filler) / (2 ** (bits - 1) - 1)).astype(np.float32)
+
+
+def largest_pair(weight: np.ndarray, axis: int) -> np.ndarray:
+    """The largest sum of magnitudes of two neighbouring weights of one sign, for each output channel [C].
+
+    ``vpmaddubsw`` adds the products of two neighbours in int16, which 255·(a + b) overflows where a + b > 128; weights of
+    unlike signs cannot. Neighbours are those of either layout that kernels pack weights in: channels last, or taps last.
+    """
+    rows = np.moveaxis(weight, axis, 0)
+    orders = [rows, np.moveaxis(rows, 1, -1)] if rows.ndim > 2 else [rows]
+    largest = np.zeros(len(rows))
+    for order in orders:
+        flat = order.reshape(len(rows), -1)
+        for part in (np.maximum(flat, 0), np.maximum(-flat, 0)):
+            largest = np.maximum(largest, (part[:, :-1] + part[:, 1:]).max(axis=1, initial=0))
+    return largest
 
 
 def room_for_bias(scales: np.ndarray, bias: np.ndarray, input_scale: float) -> np.ndarray:

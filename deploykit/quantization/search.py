@@ -113,6 +113,7 @@ class Quantizer:
             plan,
             chosen,
             weight_bits=dialect.weight_bits,
+            paired=dialect.paired,
             integer_bias=dialect.integer_bias,
             rounded=self.rounded,
             limits=self.limits,

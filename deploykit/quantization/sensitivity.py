@@ -36,7 +36,7 @@ class Rounding:
 
     ``layer``: node name. ``read``: scale and zero point of its input. ``source``: name of the activation whose range
     that is. ``written``: name → scale and zero point of activations it makes that no other layer reads (into residual
-    sums). ``weight_bits``: width of its weights.
+    sums). ``weight_bits``: width of its weights. ``paired``: as of the dialect.
     """
 
     layer: str
@@ -45,6 +45,7 @@ class Rounding:
     source: str
     written: tuple[tuple[str, Affine], ...]
     weight_bits: int
+    paired: bool = False
 
 
 def roundings(quantizer: Quantizer, choice: Choice) -> tuple[ir.Model, dict[str, Rounding]]:
@@ -71,7 +72,7 @@ def roundings(quantizer: Quantizer, choice: Choice) -> tuple[ir.Model, dict[str,
             written = tuple((out.name or "", affine(out)) for out in _only_into_sums(node, plan))
             source = _source(plan, value).name or ""
             found[node.name or ""] = Rounding(
-                node.name or "", node.op_type, affine(value), source, written, dialect.weight_bits
+                node.name or "", node.op_type, affine(value), source, written, dialect.weight_bits, dialect.paired
             )
     return model, found
 
@@ -108,7 +109,7 @@ def rounded_weight(node: ir.Node, how: Rounding) -> np.ndarray:
     weight = constant(node.inputs[1])
     assert weight is not None
     axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
-    scales = channel_scales(weight, axis, how.weight_bits)
+    scales = channel_scales(weight, axis, how.weight_bits, paired=how.paired)
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None:
         scales = room_for_bias(scales, bias, how.read.scale)

@@ -120,6 +120,23 @@ def share_of_int8(optimized: onnx.ModelProto) -> ShareOfInt8:
     }
 
 
+def weight_widths(quantized: onnx.ModelProto) -> dict[str, float]:
+    """Layer → bits that its int8 weights use, the mean over output channels of what their largest integers need."""
+    stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    weights = {node.output[0]: node.input[0] for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
+    found = {}
+    for node in quantized.graph.node:
+        tensor = stored.get(weights.get(node.input[1], "")) if len(node.input) > 1 else None
+        if tensor is None:
+            continue
+        integers = np.abs(onnx.numpy_helper.to_array(tensor).astype(np.int16))
+        transposed = any(one.name == "transB" and one.i for one in node.attribute)
+        rows = integers if node.op_type == "Conv" or transposed else np.moveaxis(integers, -1, 0)
+        largest = rows.reshape(len(rows), -1).max(axis=1)
+        found[node.name] = round(1 + float(np.log2(largest[largest > 0] + 1).mean()), 2) if largest.any() else 0.0
+    return found
+
+
 def offered_int8(quantized: onnx.ModelProto) -> OfferedInt8:
     """Counts over a Q/DQ file, for an engine that does not run here: what the file offers it as integers, which are
     convolutions whose picture and weight come from a DQ.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -18,7 +16,7 @@ HERE = {target: dialect_for(target, isa()) for target in DIALECTS}
 
 def ort_cpu(bits: int = 8) -> Dialect:
     """ONNX Runtime's dialect here, with weights of at most ``bits``."""
-    return replace(HERE["ort-cpu"], weight_bits=min(bits, HERE["ort-cpu"].weight_bits))
+    return HERE["ort-cpu"].of_width(bits)
 
 
 class Net:

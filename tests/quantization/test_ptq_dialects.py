@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 
@@ -9,6 +11,7 @@ from deploykit.commands.quantize import quantize
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.quantization.lint.lint import lint
 from deploykit.quantization.qdq.dialects import dialect_for
+from deploykit.quantization.schemes import largest_pair
 from tests.quantization.tensorrt_for_tests import engine_bytes
 
 OTHERS = ["tensorrt-rtx", "openvino"]
@@ -60,13 +63,24 @@ def test_lint_of_the_command_agrees_with_what_quantize_recorded(made):
     assert any("breaks unsigned" in line and "more nodes" in line for line in lines)
 
 
-def test_a_cpu_without_vnni_gets_seven_bits_and_eight_are_refused(trained_onnx, tmp_path, monkeypatch):
+def test_a_cpu_without_vnni_gets_weights_that_cannot_overflow_and_others_are_refused(
+    trained_onnx, tmp_path, monkeypatch
+):
     monkeypatch.setattr("deploykit.base.environment.isa", lambda: "avx2")
     config = options("ort-cpu", force_int8=True)
     narrow = quantize(trained_onnx, tmp_path / "narrow.onnx", config)
+    widths = narrow.facts["weight_widths"]
+    assert set(widths) == {
+        node.name for node in onnx.load(narrow.output).graph.node if node.op_type in ("Conv", "Gemm")
+    }
+    assert all(7 <= width <= 8 for width in widths.values())
     stored = [onnx.numpy_helper.to_array(t) for t in onnx.load(narrow.output).graph.initializer if t.data_type == 3]
-    assert max(abs(int(array.min())) for array in stored if array.ndim == 4) == 63
-    monkeypatch.setattr("deploykit.quantization.qdq.dialects.dialect_of", lambda *_: dialect_for("ort-cpu"))
+    for array in (array.astype(int) for array in stored if array.ndim == 4):
+        assert np.abs(array).max() <= 127
+        assert largest_pair(array, 0).max() <= 128
+    monkeypatch.setattr(
+        "deploykit.quantization.qdq.dialects.dialect_of", lambda *_: replace(dialect_for("ort-cpu"), isa="avx2")
+    )
     with pytest.raises(AnswerNo, match=r"ort-cpu would not run this file: breaks saturation: .*no VNNI"):
         quantize(trained_onnx, tmp_path / "wide.onnx", config)
     assert not (tmp_path / "wide.onnx").exists()

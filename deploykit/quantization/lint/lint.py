@@ -124,9 +124,9 @@ def lint(model: Path | str, target: str = ORT_CPU) -> LintResult:
     return LintResult(path, target, tuple(findings_of(_loaded(path), target)))
 
 
-def findings_of(proto: onnx.ModelProto, target: str) -> list[Finding]:
-    """The findings in a graph for ``target`` on this machine's CPU."""
-    return lint_graph(proto, target, environment.isa())
+def findings_of(proto: onnx.ModelProto, target: str, isa: str | None = None) -> list[Finding]:
+    """The findings in a graph for ``target`` on a CPU of this ``isa``; None: this machine's."""
+    return lint_graph(proto, target, isa or environment.isa())
 
 
 def by_rule(findings: Sequence[Finding]) -> list[str]:

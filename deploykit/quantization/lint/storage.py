@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from deploykit.quantization.lint.view import DQ, Finding, Q, View, dequantizer, parameters, reads_constant, weight_shape
 from deploykit.quantization.qdq.graph import attribute, constant
+from deploykit.quantization.schemes import largest_pair
 
-SMALL = 2**6
+FITS = 2**7
 
 
 def bad_scales(view: View) -> Iterator[Finding]:
@@ -86,7 +87,10 @@ def saturating_weights(view: View) -> Iterator[Finding]:
     for node in view.anchors:
         dq = dequantizer(node.inputs[1])
         stored = constant(dq.inputs[0]) if dq is not None else None
-        if stored is not None and stored.dtype == np.int8 and np.abs(stored.astype(np.int16)).max() >= SMALL:
+        if stored is None or stored.dtype != np.int8:
+            continue
+        axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else stored.ndim - 1
+        if largest_pair(stored.astype(np.int16), axis).max(initial=0) > FITS:
             message = "has 8-bit weights; this CPU has no VNNI and its sums of two u8 by s8 products overflow 16 bits"
-            mend = "Quantize it on this machine (7-bit weights), or run it on a CPU with VNNI."
+            mend = "Quantize it on this machine or with --isa avx2, or run it on a CPU with VNNI."
             yield Finding("saturation", True, node.name or "", message, mend)

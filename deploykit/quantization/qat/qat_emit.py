@@ -92,7 +92,7 @@ def emit(
     loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     assert loaded.ranges is not None
     record = read_record(loaded.ranges, loaded.module.state_dict(), source.name)
-    dialect = replace(dialect, weight_bits=min(dialect.weight_bits, record.bits))
+    dialect = dialect.of_width(min(dialect.weight_bits, record.bits))
     with graphs(config, dialect) as opened:
         path = float_onnx(source, opened.scratch, config, progress)
         with opened.runner(path) as reference:
@@ -130,7 +130,7 @@ def emit(
         "images": len(pictures.images),
         "calibrated_on": "the ranges of the training",
         "verified_on": pictures.source,
-        "lint": linted(emission.made, config.target, progress),
+        "lint": linted(emission.made, dialect, progress),
         **judged,
     }
     manifest = replace(manifest, task=loaded.task)

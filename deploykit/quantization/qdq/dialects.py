@@ -48,7 +48,9 @@ class Dialect:
         target: whose it is.
         plan: decides what is quantized.
         activations: their scheme.
-        weight_bits: 7 where the CPU adds pairs of u8·s8 products in 16 bits, which 8-bit weights overflow.
+        weight_bits: width of the weights at most.
+        paired: the CPU adds pairs of u8·s8 products in 16 bits, which two large neighbouring weights would overflow: each
+            channel's weights are as wide as they themselves allow, between 7 and 8 bits.
         integer_bias: biases are int32 behind a DQ; else float.
         padded: channels are padded to what ONNX Runtime's integer kernels are fast at.
         costed: ONNX Runtime's CPU kernels run it: what they cost is known, and the machine at hand can time it.
@@ -59,10 +61,15 @@ class Dialect:
     plan: MakePlan
     activations: Scheme
     weight_bits: int = 8
+    paired: bool = False
     integer_bias: bool = False
     padded: bool = False
     costed: bool = False
     isa: str = "vnni"
+
+    def of_width(self, bits: int) -> Dialect:
+        """The same with weights of one width everywhere; two neighbours of 7 bits never overflow."""
+        return replace(self, weight_bits=min(bits, 7) if self.paired else bits, paired=False)
 
 
 _KINDS = {
@@ -83,7 +90,7 @@ def int8_targets() -> tuple[str, ...]:
 def dialect_for(target: str, isa: str = "vnni") -> Dialect:
     """The dialect of ``target`` on a CPU.
 
-    x86 multiplies u8 by s8 and, without VNNI or AMX, adds two products in int16, which saturates: 7-bit weights cannot.
+    x86 multiplies u8 by s8 and, without VNNI or AMX, adds two products in int16, which saturates.
     Arm multiplies s8 by s8 and has no such instruction.
 
     ``isa``: of the CPU that will run it, one of ``base.environment.ISAS``.
@@ -99,7 +106,7 @@ def dialect_for(target: str, isa: str = "vnni") -> Dialect:
         return made
     if isa == "arm64":
         return replace(made, activations=S8_ASYMMETRIC, isa=isa)
-    return replace(made, weight_bits=7 if isa in SATURATING else 8, isa=isa)
+    return replace(made, paired=isa in SATURATING, isa=isa)
 
 
 def dialect_of(target: str, isa: str = "native") -> Dialect:

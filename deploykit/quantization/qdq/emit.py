@@ -38,6 +38,7 @@ def emit_qdq(
     parameters: Mapping[str, Affine],
     *,
     weight_bits: int = 8,
+    paired: bool = False,
     integer_bias: bool = True,
     rounded: Mapping[str, np.ndarray] = NONE_ROUNDED,
     limits: Mapping[str, np.ndarray] = NONE_ROUNDED,
@@ -50,7 +51,8 @@ def emit_qdq(
         model: the prepared float graph that the plan was made on.
         plan: which nodes and activations.
         parameters: name of the activation in the float graph → scale and zero point.
-        weight_bits: 7 where u8·s8 products would saturate (``reduce_range``); fewer are stored as int8 too.
+        weight_bits: fewer than 8 are stored as int8 too.
+        paired: sums of two neighbouring u8·s8 products must fit 16 bits.
         integer_bias: int32 biases behind a DQ; else they stay float.
         rounded: name of a layer → its integer weights at this width, in place of those nearest.
         limits: name of a layer → what its channels' largest integers mean, in place of their largest weights.
@@ -73,7 +75,10 @@ def emit_qdq(
             assert source is not None
             scale = read.get(source, write[source]).scale
             name = node.name or ""
-            _quantize_weights(graph, node, scale, weight_bits, integer_bias, rounded.get(name), limits.get(name))
+            scales = channel_scales(*_weight(node), weight_bits, paired=paired)
+            if name in limits:  # padded channels, which are zero, keep theirs
+                scales[: len(limits[name])] = limits[name] / np.float32(2 ** (weight_bits - 1) - 1)
+            _quantize_weights(graph, node, scale, scales, weight_bits, integer_bias, rounded.get(name))
     sources = {node: next(value for _, value in activation_inputs(node)) for node in plan.clamps}
     made_by: dict[ir.Value, ir.Value] = {}
     for node in plan.absorbed:
@@ -112,17 +117,12 @@ def _quantize_weights(
     graph: ir.Graph,
     node: ir.Node,
     input_scale: float,
+    scales: np.ndarray,
     bits: int,
     integer_bias: bool,
     rounded: np.ndarray | None,
-    limits: np.ndarray | None,
 ) -> None:
-    weight = constant(node.inputs[1])
-    assert weight is not None
-    axis = 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1
-    scales = channel_scales(weight, axis, bits)
-    if limits is not None:  # padded channels, which are zero, keep theirs
-        scales[: len(limits)] = limits / np.float32(2 ** (bits - 1) - 1)
+    weight, axis = _weight(node)
     stem = node.name or node.outputs[0].name or "node"
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None and integer_bias:
@@ -134,3 +134,10 @@ def _quantize_weights(
     else:
         integers = (regrouped if keeps_groups(node) else resized)(rounded, weight.shape)
     node.replace_input_with(1, dequantized_constant(graph, node, f"{stem}.weight", np.asarray(integers), scales, axis))
+
+
+def _weight(node: ir.Node) -> tuple[np.ndarray, int]:
+    """The weight of a layer and the axis of its output channels."""
+    weight = constant(node.inputs[1])
+    assert weight is not None
+    return weight, 0 if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.ndim - 1

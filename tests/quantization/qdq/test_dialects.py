@@ -40,7 +40,9 @@ def quantized(proto, target, dialect=None, method="minmax", **options):
     plan = dialect.plan(model.graph, **options)
     seen = observe(ir.to_proto(model), list(plan.points), np.array_split(pictures(32), 4), opener)
     chosen = parameters(seen, dialect.activations, method)
-    made = emit_qdq(model, plan, chosen, weight_bits=dialect.weight_bits, integer_bias=dialect.integer_bias)
+    made = emit_qdq(
+        model, plan, chosen, weight_bits=dialect.weight_bits, paired=dialect.paired, integer_bias=dialect.integer_bias
+    )
     made = ir.to_proto(made)
     onnx.checker.check_model(made, full_check=True)
     return made
@@ -167,13 +169,14 @@ def test_tensorrt_rtx_builds_the_file(make):
 
 
 @pytest.mark.parametrize(
-    ("isa", "bits", "activations"),
-    [("vnni", 8, U8), ("avx512", 7, U8), ("avx2", 7, U8), ("arm64", 8, S8_ASYMMETRIC)],
+    ("isa", "paired", "activations"),
+    [("vnni", False, U8), ("avx512", True, U8), ("avx2", True, U8), ("arm64", False, S8_ASYMMETRIC)],
 )
-def test_the_cpu_decides_types_and_width(isa, bits, activations):
+def test_the_cpu_decides_types_and_width(isa, paired, activations):
     for target in ("ort-cpu", "openvino"):
         made = dialect_for(target, isa)
-        assert (made.weight_bits, made.activations, made.isa) == (bits, activations, isa)
+        assert (made.weight_bits, made.paired, made.activations, made.isa) == (8, paired, activations, isa)
+        assert made.of_width(8).weight_bits == (7 if paired else 8)
     assert dialect_for("tensorrt", isa) == DIALECTS["tensorrt"]
 
 
@@ -193,10 +196,15 @@ def test_a_cpu_has_one_isa(flags, machine, name, monkeypatch):
     assert environment.isa.__wrapped__() == name
 
 
-def test_seven_bit_weights_stay_within_what_cannot_overflow():
+def test_weights_stay_within_what_cannot_overflow():
     read = Read(quantized(residual_net(), "ort-cpu", dialect_for("ort-cpu", "avx2")))
-    weights = [read.arrays[read.made[conv.input[1]].input[0]] for conv in read.nodes("Conv")]
-    assert max(np.abs(weight).max() for weight in weights) == 63
+    weights = [read.arrays[read.made[conv.input[1]].input[0]].astype(int) for conv in read.nodes("Conv")]
+    assert max(np.abs(weight).max() for weight in weights) > 63  # more than the seven bits that are always safe
+    for weight in weights:
+        for flat in (weight.reshape(len(weight), -1), weight.transpose(0, 2, 3, 1).reshape(len(weight), -1)):
+            assert 255 * np.abs(flat).max() < 2**15
+            same_sign = flat[:, :-1] * flat[:, 1:] > 0
+            assert (255 * np.abs(flat[:, :-1] + flat[:, 1:]) * same_sign).max() < 2**15
     assert 255 * 63 * 2 < 2**15 < 255 * 127 * 2
 
 

@@ -29,7 +29,7 @@ from tests.quantization.graphs_for_tests import (
     snr_db,
 )
 
-BITS = HERE["ort-cpu"].weight_bits
+BITS = HERE["ort-cpu"].of_width(8).weight_bits
 NEAR_DB = 30 if BITS == 8 else 24
 
 
