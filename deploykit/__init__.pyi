@@ -282,6 +282,7 @@ def prune(
     params: float | None = None,
     latency: float | None = None,
     target: Literal["ort-cpu", "ort-cuda", "tensorrt", "tensorrt-rtx", "openvino"] = "ort-cpu",
+    choices: str | None = None,
     ratios: Mapping[str, float] = ...,
     pattern: Literal["2:4"] | None = None,
     unstructured: float | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploykit.base.artifact import Made, Manifest
+from deploykit.base.artifact import Made, Manifest, Parent
 from deploykit.base.checkpoint import check_file
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
@@ -27,6 +27,7 @@ from deploykit.config.keywords import by_keywords
 from deploykit.config.prune import PruneConfig
 from deploykit.pruning.importance_images import pruning_pictures
 from deploykit.pruning.latency.layer_times import timing_of
+from deploykit.pruning.latency.width_choices import choices_for
 from deploykit.pruning.pruned_file import prune_file
 from deploykit.reporting.format import percent
 
@@ -42,7 +43,9 @@ class PruneResult(Made):
         made: False where the identical file was there already.
         facts: macs and params (each before, after, kept: fraction), budget, importance, scope, layers (name, type, width,
             macs and params before and after), kept (layer → why its width stays), top1_select (before, one_shot,
-            recalibrated; None without data), sparsity (of masks, or None), two_of_four (layers eligible for 2:4, of all), latency (of a latency budget, or None).
+            recalibrated; None without data), sparsity (of masks, or None), two_of_four (layers eligible for 2:4, of all), latency (of a latency budget: target, threads, asked, choices; or None).
+        measured: latency (of a latency budget that was measured: measured, predicted, ms, input_ms, tries …), layers (as in
+            facts, with ms, where --layer-times asked for it).
     """
 
     def summary(self) -> str:
@@ -55,13 +58,14 @@ class PruneResult(Made):
             f"{self.output}: {percent(macs['kept'], 1)} of the MACs ({macs['after'] / 1e6:.1f} M), "
             f"{percent(params['kept'], 1)} of the parameters ({params['after'] / 1e6:.2f} M)"
         )
-        if facts.get("latency"):
-            latency = facts["latency"]
+        if latency := self.measured.get("latency"):
             text += (
                 f", measured {percent(latency['measured'], 1)} of the latency on {latency['target']} "
                 f"({latency['ms']:.3g} of {latency['input_ms']:.3g} ms; the layer table predicted "
                 f"{percent(latency['predicted'], 1)})"
             )
+        elif facts["latency"]:
+            text += f", widths replayed for {percent(facts['latency']['asked'], 1)} of the latency on {facts['latency']['target']}"
         if facts["sparsity"]:
             text += f", masks in {facts['sparsity']['layers']} layers"
         if top1 is not None:
@@ -119,8 +123,11 @@ def planned(source: Path, target: Path, config: PruneConfig, data: Opener) -> Ma
     parents = [file_parent(source, target)]
     if config.data is not None:
         parents += data_parents(config.data, data(), "train", "select")
-    versions, hardware = ({}, {}) if config.latency is None else timing_of(config.target)
-    return STAGE.manifest("model", recorded(config), parents, precision="fp32", versions=versions, hardware=hardware)
+    if (choices := choices_for(config, parents[0].sha256)) is not None:
+        parents.append(Parent("choices", choices.sha256, name=Path(str(config.choices)).name))
+    versions, hardware = timing_of(config.target) if config.latency and choices is None else ({}, {})
+    kept = recorded(config, "choices")
+    return STAGE.manifest("model", kept, parents, precision="fp32", versions=versions, hardware=hardware)
 
 
 def suffix(config: PruneConfig) -> str:

@@ -28,6 +28,10 @@ class PruneConfig(FileFlags):
         default=None, description="Fraction of the latency on --target that is kept at most (fp32, batch 1, 1 thread)."
     )
     target: Annotated[str, OneOf(WITH_LAYER_TIMES)] = Field(default=ORT_CPU, description="Where --latency is measured.")
+    choices: Annotated[str | None, Flag(metavar="FILE")] = Field(
+        default=None,
+        description="Replay the widths that --latency chose before (OUTPUT.choices.json): nothing is measured.",
+    )
     ratios: Annotated[dict[str, float], Flag("--ratio", metavar="LAYER=FRACTION", many=True, parse=fractions)] = Field(
         default_factory=dict,
         description="Fraction of a layer's output channels that is kept, outside the budget's choice.",
@@ -95,6 +99,8 @@ class PruneConfig(FileFlags):
             raise ValueError(f"got the budgets {' and '.join(given)}, expected one of them")
         if not given and not self.ratios and self.pattern is None and self.unstructured is None:
             raise ValueError("no budget, expected one of macs, params, latency (the fraction kept), pattern or ratios")
+        if self.choices is not None and self.latency is None:
+            raise ValueError("choices are of a latency budget, expected latency")
         if self.pattern is not None and self.unstructured is not None:
             raise ValueError("got pattern and unstructured, expected one of them")
         for name, ratio in self.ratios.items():

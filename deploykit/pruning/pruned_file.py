@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from deploykit.base.artifact import LineageEntry, Manifest, lineage_entry, write_model_manifest
 from deploykit.base.atomic import scratch
+from deploykit.base.choices import choices_path, write_choices
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
 from deploykit.exporting.write_onnx import place
 from deploykit.pruning.importance_images import PruningPictures
+from deploykit.pruning.latency.width_choices import choices_for, told_choices, width_choices
 from deploykit.pruning.layer_table import attachments
 from deploykit.reporting.attachments.files import attach
 
@@ -38,7 +40,7 @@ def prune_file(
     """Prune ``source`` into ``target``.
 
     ``source``: a model file of tensors. ``pictures``: None without data. ``build``: of TensorRT's plans that a latency
-    budget times. Returns the manifest as written, with the facts of :class:`deploykit.commands.prune.PruneResult`.
+    budget times; what it chose goes to a choices file beside ``target``. Returns the manifest as written, with the facts of :class:`deploykit.commands.prune.PruneResult`.
 
     Raises:
         BadInput: a budget that cannot be reached, unknown layers, a network or data that do not fit.
@@ -48,14 +50,26 @@ def prune_file(
     from deploykit.training.threads import on_threads, threads_of
 
     loaded, preprocessing = _loaded(source, config, progress)
+    parent = manifest.parents[0].sha256
+    choices = choices_for(config, parent)
     with on_threads(threads_of(config.threads).count):
-        cutter = Cutter(loaded, preprocessing, config, pictures, build, progress)
+        cutter = Cutter(loaded, preprocessing, config, pictures, build, choices, progress)
         facts = cutter.cut()
+        if cutter.latency is not None:
+            found = {"latency": cutter.latency, "layers_ms": cutter.layers_ms}
+            choices = width_choices(config, parent, cutter.widths, found)
+            write_choices(choices_path(target), choices)
+        facts["latency"] = None if choices is None else told_choices(choices)
         told = {key: value for key, value in facts.items() if key not in ("layers", "kept")}
-        _save(cutter, loaded, preprocessing, target, [*loaded.lineage, lineage_entry(manifest, told)])
+        _save(cutter, loaded, preprocessing, target, [*loaded.lineage, lineage_entry(_unmeasured(manifest), told)])
     attach(target, attachments(cutter.layers, cutter.accuracy, config), force=force)
     manifest = replace(manifest, task=loaded.task)
-    return write_model_manifest([target], manifest, preprocessing, _classes(loaded), facts)
+    return write_model_manifest([target], manifest, preprocessing, _classes(loaded), facts, cutter.measured())
+
+
+def _unmeasured(manifest: Manifest) -> Manifest:
+    """As a model file tells of it, whether its widths were measured or replayed."""
+    return replace(manifest, parents=tuple(one for one in manifest.parents if one.role != "choices"))
 
 
 def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[LoadedModel, Preprocessing]:

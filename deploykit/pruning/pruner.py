@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from torch import Tensor
 
+from deploykit.base.choices import Choices
 from deploykit.base.environment import chosen_device
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
@@ -29,6 +30,7 @@ from deploykit.pruning.importance import Given, channel_scores
 from deploykit.pruning.importance_images import PruningPictures
 from deploykit.pruning.latency.cost import layer_shapes
 from deploykit.pruning.latency.layer_times import BuildPlan, measure_on
+from deploykit.pruning.latency.width_choices import LatencyChoice, Widths, replayed_widths, told_widths
 from deploykit.pruning.latency.width_search import LatencyFacts, LatencySearch
 from deploykit.pruning.layer_table import PrunedLayer, layer_rows
 from deploykit.pruning.prune_channels import (
@@ -69,7 +71,7 @@ class PruneFacts(TypedDict):
 
     ``budget``: its name → the fraction asked for. ``kept``: layer → why its width stays. ``top1_select``: ``before``,
     ``one_shot`` and ``recalibrated``; None without data. ``sparsity``: of masks. ``two_of_four``: layers ``eligible`` for 2:4,
-    of all ``layers``. ``latency``: of a latency budget.
+    of all ``layers``. ``latency``: of a latency budget, without its times.
     """
 
     macs: Kept
@@ -82,15 +84,17 @@ class PruneFacts(TypedDict):
     top1_select: dict[str, float | None] | None
     sparsity: SparsityFacts | None
     two_of_four: dict[str, int]
-    latency: LatencyFacts | None
+    latency: LatencyChoice | None
 
 
 class Cutter:
     """Narrows one loaded network in place.
 
     ``loaded``: its module is changed. ``pictures``: None without data. ``build``: of TensorRT's plans that a latency
-    budget times. ``masks``: weight name → mask, or None. ``layers``: rows of the layer table. ``accuracy``: top-1
-    before, one_shot, recalibrated; None without data.
+    budget times. ``choices``: widths to replay for one, or None. ``masks``: weight name → mask, or None. ``layers``: rows
+    of the layer table. ``accuracy``: top-1 before, one_shot, recalibrated; None without data. ``widths``: after each step.
+    ``latency``: what a latency budget came to, as measured; None without one or where choices are replayed.
+    ``layers_ms``: the table of layers that it was measured by, shape → milliseconds.
     """
 
     def __init__(
@@ -100,15 +104,19 @@ class Cutter:
         config: PruneConfig,
         pictures: PruningPictures | None,
         build: BuildPlan,
+        choices: Choices | None,
         progress: Progress,
     ) -> None:
         self.module, self.preprocessing, self.config = loaded.module, preprocessing, config
-        self.pictures, self.build, self.progress = pictures, build, progress
+        self.pictures, self.build, self.choices, self.progress = pictures, build, choices, progress
         self.device = chosen_device(config.device)
         self.order = None if pictures is None else pictures.order(loaded, progress)
         self.masks: dict[str, Tensor] | None = None
         self.layers: list[PrunedLayer] = []
         self.accuracy: dict[str, float | None] | None = None
+        self.widths: list[Widths] = []
+        self.latency: LatencyFacts | None = None
+        self.layers_ms: dict[str, float] = {}
 
     def cut(self) -> PruneFacts:
         """Prune."""
@@ -118,9 +126,9 @@ class Cutter:
         times = self._layer_times()
         top1 = self._top1()
         kept: dict[str, str] = {}
-        one_shot, recalibrated, latency = top1, None, None
+        one_shot, recalibrated = top1, None
         if config.budget is not None or config.ratios:
-            kept, one_shot, recalibrated, latency = self._channels(before)
+            kept, one_shot, recalibrated = self._channels(before)
         if config.pattern is not None or config.unstructured is not None:
             sparsity = self._mask(unmasked)
             one_shot, recalibrated = self._top1(), None
@@ -143,16 +151,21 @@ class Cutter:
             "budget": None if config.budget is None else {config.budget[0]: config.budget[1]},
             "importance": config.importance,
             "scope": config.scope,
-            "layers": self.layers,
+            "layers": layer_rows(before, after),
             "kept": kept,
             "top1_select": self.accuracy,
             "sparsity": sparsity,
             "two_of_four": {"eligible": sum(why is None for why in eligible), "layers": len(eligible)},
-            "latency": latency,
+            "latency": None,
         }
 
-    def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None, LatencyFacts | None]:
-        """All steps; returns why layers stay, top-1 after the last cut and after re-calibration, facts of the latency."""
+    def measured(self) -> dict[str, Any]:
+        """What differs from one making to the next: times."""
+        found: dict[str, Any] = {} if self.latency is None else {"latency": self.latency}
+        return found | ({"layers": self.layers} if self.config.layer_times else {})
+
+    def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None]:
+        """All steps; returns why layers stay, top-1 after the last cut and after re-calibration."""
         config, progress = self.config, self.progress
         graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
         ratios = sized(graph, config.ratios)
@@ -166,16 +179,19 @@ class Cutter:
         cost: Callable[[np.ndarray], float] = costs.params if name == "params" else costs.macs
         if config.budget is not None and name != "latency":
             check_floor(fraction, name, total, cost, how)
-        one_shot, recalibrated, latency, kept = None, None, None, dict(graph.kept)
+        one_shot, recalibrated, kept = None, None, dict(graph.kept)
         budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
         with ExitStack() as stack, progress.task("prune", len(budgets), "steps") as bar:
-            search = self._search(graph, costs, how, stack) if name == "latency" else None
-            for budget in budgets:
+            search = self._search(graph, costs, how, stack) if name == "latency" and self.choices is None else None
+            for step, budget in enumerate(budgets):
                 scores = self._scores(graph)
                 while True:
                     if search is not None:
                         search.how = how
-                        widths, latency = search.widths(budget / total, self.module, graph, scores)
+                        widths, self.latency = search.widths(budget / total, self.module, graph, scores)
+                        self.layers_ms = search.layers_ms
+                    elif self.choices is not None:
+                        widths = replayed_widths(self.choices.chosen["widths"][step], graph, how)
                     elif how.scope == "allocated" and config.budget is not None:
                         unit: Literal["macs", "params"] = "params" if name == "params" else "macs"
                         widths = allocated_widths(budget, unit, costs, graph, how, scores)
@@ -189,13 +205,14 @@ class Cutter:
                     progress.say(told_kept([layer for group in inexact for layer in group.producers], exactness.WHY))
                     if config.budget is not None and name != "latency":
                         check_floor(fraction, name, total, cost, how)
+                self.widths.append(told_widths(graph, widths))
                 remove(self.module, graph, removed)
                 graph = graph.after(removed)
                 one_shot, recalibrated = self._top1(), None
                 if self._recalibrate():
                     recalibrated = self._top1()
                 bar.advance(1)
-        return kept, one_shot, recalibrated, latency
+        return kept, one_shot, recalibrated
 
     def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
         found = LatencySearch(self.module, graph, costs, how, self.config, self.build, self.progress)

@@ -32,7 +32,8 @@ def _pruned(teacher: Path, output: Path, **budget: float) -> dict[str, Any]:
     from deploykit.commands.prune import prune
     from deploykit.config.prune import PruneConfig
 
-    return prune(teacher, output, PruneConfig(data=DATA, threads=1, **budget), force=True).facts
+    made = prune(teacher, output, PruneConfig(data=DATA, threads=1, **budget), force=True)
+    return {**made.facts, **made.measured}
 
 
 def _exported(model: Path) -> Path:

@@ -240,7 +240,7 @@ def test_unstructured_is_said_to_be_an_experiment(tiny_model, tmp_path, listenin
 
 
 def test_layer_times_are_measured(tiny_model, tmp_path):
-    rows = prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, layer_times=True)).facts["layers"]
+    rows = prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, layer_times=True)).measured["layers"]
     assert all(time > 0 for row in rows for time in row["ms"])
 
 
@@ -266,6 +266,7 @@ def test_default_names(tiny_model, tmp_path):
         ({"macs": 0.5, "keep": "layer1"}, "keep: got 'layer1', expected a list"),
         ({"latency": 0.5, "target": "foo"}, "target: got 'foo', expected 'ort-cpu', 'ort-cuda', 'tensorrt', 'tensor"),
         ({"pattern": "2:4", "unstructured": 0.5}, "got pattern and unstructured, expected one of them"),
+        ({"macs": 0.5, "choices": "x.json"}, "choices are of a latency budget, expected latency"),
         ({"mac": 0.5}, "unknown key 'mac', did you mean 'macs'?"),
     ],
 )

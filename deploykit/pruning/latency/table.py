@@ -93,6 +93,12 @@ class LatencyTable:
         self.cells.clear()
         return len(shapes)
 
+    def used(self) -> dict[str, float]:
+        """Key → milliseconds of the shapes that the layers prepared so far have."""
+        layers = [(LayerShape(**json.loads(key)), levels) for key, levels in self.levels.items()]
+        keys = {layer.at(*widths).key() for layer, levels in layers for widths in product(*levels)}
+        return {key: self.known[key] for key in sorted(keys)}
+
     def time_ms(self, layer: LayerShape, c_in: int, c_out: int) -> float:
         """Milliseconds of ``layer`` at these widths, by bilinear interpolation between measured ones."""
         cell = (layer.key(), c_in, c_out)

@@ -119,6 +119,7 @@ class LatencySearch:
             self.cost = LatencyCost(self.costs, shapes, table, self.how.ladders, self._least_ms(self.base))
             keep_times(place, known, self.target, self.threads, self.progress)
             self.measured_shapes = len(known) - before
+            self.layers_ms = table.used()
             self.full = self.cost.total(self.costs.widths.tolist())
             floor_ms = self.cost.total([one.widths[0] for one in self.how.ladders])
             if floor_ms > self.asked * self.full:

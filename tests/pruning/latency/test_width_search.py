@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 from deploykit import models
 from deploykit.base.artifact import read_manifest
+from deploykit.base.choices import choices_path
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.cli.main import app
 from deploykit.commands.prune import prune
@@ -39,7 +42,7 @@ def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
 ) -> None:
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
     result = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, steps=steps))
-    latency = result.facts["latency"]
+    latency = result.measured["latency"]
     assert latency["measured"] <= 0.6
     assert 0.2 < latency["predicted"] < 0.9
     assert latency["prediction_error"] == pytest.approx(latency["predicted"] / latency["measured"] - 1, abs=2e-3)
@@ -51,7 +54,7 @@ def test_the_measured_whole_holds_the_budget_and_the_prediction_is_stated(
     assert len(list((tmp_path / "cache" / "latency").glob("ort-cpu-*.json"))) == 1
     if steps == 1:
         again = prune(model, tmp_path / "other.pt", PruneConfig(latency=0.7))
-        assert again.facts["latency"]["shapes_measured"] == 0
+        assert again.measured["latency"]["shapes_measured"] == 0
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -70,6 +73,52 @@ def test_a_budget_that_is_missed_is_named(model: Path, tmp_path: Path, monkeypat
         prune(model, tmp_path / "none.pt", PruneConfig(latency=0.6, steps=2))
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_choices_are_replayed_to_the_same_bytes_without_measuring(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
+    made = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, steps=steps))
+    kept = choices_path(made.output)
+    written = json.loads(kept.read_text())
+    assert written["schema"] == "deploykit.choices/1"
+    assert written["measured"]["latency"]["measured"] <= 0.6
+    assert all(time_ms > 0 for time_ms in written["measured"]["layers_ms"].values())
+    assert len(written["chosen"]["widths"]) == steps
+
+    monkeypatch.setattr(LatencySearch, "__enter__", lambda *_: pytest.fail("something is measured"))
+    again = PruneConfig(latency=0.6, steps=steps, choices=str(kept))
+    replayed = prune(model, tmp_path / "again.pt", again)
+    assert file_sha256(replayed.output) == file_sha256(made.output)
+    assert not choices_path(replayed.output).exists()
+    assert "latency" not in replayed.measured
+    assert replayed.facts["latency"] == made.facts["latency"]
+    assert "ms" not in json.dumps(made.facts["latency"])
+    assert "widths replayed for 60.0 % of the latency on ort-cpu" in replayed.summary()
+    assert not prune(model, tmp_path / "again.pt", again).made
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"latency": 0.5}, "another asked"),
+        ({"latency": 0.6, "steps": 2}, "another steps"),
+        ({"latency": 0.6, "threads": 2}, "another threads"),
+        ({"latency": 0.6, "keep": ("layer3",)}, "widths of other layers"),
+    ],
+)
+def test_choices_of_another_pruning_are_refused(
+    model: Path, tmp_path: Path, fields: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(model.parent / "cache"))
+    if not (model.parent / "kept.pt").exists():
+        prune(model, model.parent / "kept.pt", PruneConfig(latency=0.6))
+    config = build(PruneConfig, {**fields, "choices": str(choices_path(model.parent / "kept.pt"))})
+    with pytest.raises(BadInput, match=why):
+        prune(model, tmp_path / "none.pt", config)
+    assert not list(tmp_path.glob("none*"))
+
+
 def test_a_step_on_the_way_may_miss(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
     widths = LatencySearch.widths
@@ -80,7 +129,7 @@ def test_a_step_on_the_way_may_miss(model: Path, tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(LatencySearch, "widths", noted)
     monkeypatch.setattr(LatencySearch, "_times", lambda *_: {"input": 1.0, "pruned": 0.9 if len(asked) == 1 else 0.59})
-    latency = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, steps=2)).facts["latency"]
+    latency = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, steps=2)).measured["latency"]
     assert asked == pytest.approx([0.8, 0.6])
     assert latency["measured"] == 0.59
 
@@ -89,7 +138,7 @@ def test_a_target_without_layer_times_is_refused(model: Path) -> None:
     done = CliRunner().invoke(app, ["prune", str(model), "--latency", "0.5", "--target", "torch-eager"])
     assert done.exit_code == 2
     assert "target: got 'torch-eager', expected 'ort-cpu', 'ort-cuda', 'tensorrt', 'tensorrt-rtx' or" in done.stderr
-    assert list(model.parent.iterdir()) == [model]
+    assert model.with_name("net.pruned50.pt") not in list(model.parent.iterdir())
 
 
 @pytest.mark.parametrize(("target", "library"), [("ort-cpu", "onnxruntime"), ("openvino", "openvino")])
@@ -127,7 +176,7 @@ def test_openvino_measures_the_layers_and_the_whole(
 ) -> None:
     monkeypatch.setenv("DEPLOYKIT_CACHE_DIR", str(tmp_path / "cache"))
     result = prune(model, tmp_path / "small.pt", PruneConfig(latency=0.6, target="openvino"))
-    latency = result.facts["latency"]
+    latency = result.measured["latency"]
     assert latency["target"] == "openvino"
     assert latency["measured"] <= 0.6
     assert latency["shapes_measured"] > 10
@@ -147,7 +196,7 @@ def test_resnet18_by_the_command_line(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "% of the latency on ort-cpu" in done.stdout
     told = read_manifest(output)
     assert told is not None
-    latency = told.facts["latency"]
+    latency = told.measured["latency"]
     assert latency["measured"] <= 0.5
     assert abs(latency["prediction_error"]) < 0.25
     assert 0.3 < told.facts["macs"]["kept"] < 0.7
