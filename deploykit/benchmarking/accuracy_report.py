@@ -87,7 +87,7 @@ def _variant(
             precision=cast(Precision, runner.precision),
             status="ok",
             steps=[Step(**step) for step in chain.steps],
-            notes=list(chain.notes),
+            notes=[*chain.notes, *runner.notes],
             artifact=ArtifactFile(**artifact_of(spec.path, folder)),
         )
         preprocessing = preprocessing_of(runner, source.natural_size, config.stated, name, progress)

@@ -16,7 +16,6 @@ from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.stated import Stated
 from deploykit.base.targets import TENSORRT, target_of
-from deploykit.benchmarking.layer_profiles import timed
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords
 from deploykit.reporting.file_facts import described_by, json_facts, manifest_facts, shown, table
@@ -88,6 +87,8 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
     kind, facts, found = _look(path, config.arch, stated, config.allow_code, times)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         threads = 1 if config.threads is None else config.threads
+        from deploykit.benchmarking.layer_profiles import timed
+
         with progress.task("time the layers"):
             measured, found = timed(path, config.target, threads, stated, config.allow_code, config.shapes)
         facts = {**facts, **measured}
@@ -113,6 +114,7 @@ def _look(path: Path, arch: str | None, stated: Stated, allow_code: bool, times:
 
         return describe_file(path, arch, stated, allow_code)
     if suffix in SUFFIXES:
+        from deploykit.benchmarking.layer_profiles import timed
         from deploykit.building.describe_plan import Described, describe_plan
 
         def measured(path: Path, target: str) -> Described:

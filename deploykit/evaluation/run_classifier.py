@@ -122,7 +122,7 @@ def preprocessing_of(
 ) -> Preprocessing:
     """What turns an image into the runner's input: its own, else what its input declares, at the images' ``natural`` size.
 
-    What nothing states is assumed, and said.
+    What the runner had to assume is said; a normalization that nothing states is warned of.
 
     Raises:
         BadInput: neither the artifact nor the images nor ``stated`` say how large the input is.
@@ -132,6 +132,10 @@ def preprocessing_of(
         found = replace(stated, size=stated.size or natural).of_input(runner.inputs[0])
     if found is None:
         raise BadInput(f"{name} does not say how large its input is", fix="Name the size in pixels with --size.")
-    if (said := assumption(found, name)) is not None:
-        progress.warn(said)
+    assumed = assumption(found, name)
+    for note in runner.notes:
+        if assumed is None or not note.endswith(assumed.removeprefix(name)):
+            progress.say(f"{name}: {note}")
+    if assumed is not None:
+        progress.warn(assumed)
     return found

@@ -66,7 +66,7 @@ def _recognised(module: nn.Module, x: torch.Tensor) -> Arch | None:
     """The network that its tensors tell, if it also answers like it: names and shapes do not tell strides."""
     tensors = module.state_dict()
     try:
-        arch = recognise(tensors, Path(type(module).__name__))
+        arch = recognise(tensors, Path(type(module).__name__)).arch
         with torch.random.fork_rng(devices=[]):
             stock = build(arch).eval()
         strict_load(stock, tensors, Path(type(module).__name__), str(arch))

@@ -72,8 +72,7 @@ def export_onnx(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
-    for note in loaded.notes:
-        progress.say(note)
+    loaded.tell(progress)
     preprocessing = _preprocessing(loaded, source)
     notes = _prepare(loaded, progress)
     pictures = _pictures(loaded, preprocessing, config, progress)

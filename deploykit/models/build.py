@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
 from typing import Any
 
 import torch
@@ -31,8 +36,8 @@ def parse_arch(text: str) -> Arch:
         BadInput: no source, an unknown one, or arguments that cannot be read.
     """
     parts = text.split(":")
-    if parts[0] == "module" and len(parts) > 2:
-        parts = parts[1:]
+    named_so = parts[0] == "module" and len(parts) > 2
+    parts = parts[1:] if named_so else parts
     if len(parts) < 2 or not all(parts[:2]):
         raise BadInput(
             f"cannot read the architecture {text!r}",
@@ -40,13 +45,21 @@ def parse_arch(text: str) -> Arch:
         )
     source, name, rest = parts[0], parts[1], ":".join(parts[2:])
     kwargs = _arguments(rest, text) if rest else {}
-    if source in ("deploykit", "torchvision", "timm"):
+    if source in ("deploykit", "torchvision", "timm") and not named_so:
         return Arch(source, name, kwargs)
-    if "." not in source and nearest(source, SOURCES[:3]) is not None:
+    if "." not in source and not named_so and nearest(source, SOURCES[:3]) is not None and not _is_module(source):
         raise unknown("model source", source, SOURCES)
     if not re.fullmatch(r"[A-Za-z_][\w.]*", source) or not re.fullmatch(r"[A-Za-z_][\w.]*", name):
         raise unknown("model source", source, SOURCES)
     return Arch("module", f"{source}:{name}", kwargs)
+
+
+def _is_module(name: str) -> bool:
+    """Whether Python finds a module of this name, here or among what is installed; it is not imported."""
+    try:
+        return PathFinder.find_spec(name, [os.getcwd(), *sys.path]) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def arch_text(arch: Arch) -> str:
@@ -118,12 +131,26 @@ def build(
     return module
 
 
+@contextmanager
+def without_initialisation() -> Iterator[None]:
+    """Make ``torch.nn.init`` leave tensors alone: the weights are overwritten anyway."""
+    names = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
+    kept = {name: getattr(nn.init, name) for name in names}
+    for name in names:
+        setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
+    try:
+        yield
+    finally:
+        for name, function in kept.items():
+            setattr(nn.init, name, function)
+
+
 def build_meta(arch: Arch, allow_code: bool = False) -> nn.Module:
     """Build on the meta device, without memory or arithmetic; user code is built where it wants to be."""
     if arch.source == "module":
         return build(arch, allow_code=allow_code)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), without_initialisation():
             return build(arch, allow_code=allow_code)
     except (RuntimeError, NotImplementedError):  # a constructor that looks at values
         return build(arch, allow_code=allow_code)

@@ -18,15 +18,17 @@ from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.progress import Progress
 from deploykit.base.stated import NOTHING_STATED, Stated, assumption
 from deploykit.base.task import Task
 from deploykit.base.tensor_spec import TensorSpec
-from deploykit.models.build import arch_text, build, parse_arch
+from deploykit.models.build import arch_text, build, parse_arch, without_initialisation
 from deploykit.models.exported_program import load_program
 from deploykit.models.module_outputs import input_channels, task_of_module
 from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
-from deploykit.models.recognize import named, recognise, without_initialisation
+from deploykit.models.recognize import named, recognise
 from deploykit.models.save import check_finite
+from deploykit.models.sources import torchvision_names
 
 AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema", "averaged")
 PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
@@ -127,6 +129,7 @@ class LoadedModel:
         lineage: what was done to it, oldest first.
         notes: assumptions and changes the user should hear about.
         sha256: of the file.
+        doubts: those of the notes that may be wrong, which is warned of.
         program: the ``torch.export.ExportedProgram`` of a ``.pt2``, whose ``module`` is its unlifted graph module.
         masks: tensor name → bool mask, or None.
         ranges: activation ranges by module name, or None.
@@ -141,9 +144,15 @@ class LoadedModel:
     notes: list[str]
     sha256: str
     task: Task = "classify"
+    doubts: list[str] = field(default_factory=list)
     program: Any = None
     masks: dict[str, Tensor] | None = field(default=None)
     ranges: Mapping[str, Any] | None = field(default=None)
+
+    def tell(self, progress: Progress) -> None:
+        """Say the notes, and warn of those that may be wrong."""
+        for note in self.notes:
+            (progress.warn if note in self.doubts else progress.say)(note)
 
 
 @runtime_checkable
@@ -198,6 +207,7 @@ def _program(path: Path, stated: Stated) -> LoadedModel:
         TensorSpec("input", "float32", tuple(max(0, dim) or "free" for dim in shape), "NCHW")
     )
     said = assumption(preprocessing, path.name)
+    doubts = [] if said is None else [said]
     outputs = given[1] if len(given) == 2 else None
     return LoadedModel(
         module=module,
@@ -206,7 +216,8 @@ def _program(path: Path, stated: Stated) -> LoadedModel:
         classes=stated.names(outputs, str(path)),
         samples=None,
         lineage=[],
-        notes=[] if said is None else [said],
+        notes=doubts,
+        doubts=doubts,
         sha256=file_sha256(path),
         task=stated.task or task_of_module(module, preprocessing),
         program=program,
@@ -218,13 +229,18 @@ def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_c
     if finite:
         check_finite(tensors, str(path))
     digest = file_sha256(path)
-    official = official_weights(digest)
+    official, doubts = official_weights(digest), list[str]()
     if text is not None:
         arch = named(text, tensors, allow_code)
     elif official is not None:
         arch = official_arch(official[0], len(official[1].meta["categories"]))
     else:
-        arch = recognise(tensors, path)
+        arch, others = recognise(tensors, path)
+        if others:
+            doubts.append(
+                f"{path.name} fits {', '.join(map(arch_text, others))} as well: {arch_text(arch)} is taken, "
+                "the usual one; --arch says otherwise"
+            )
     module = _blank(arch, allow_code)
     if arch.shapes:
         notes.append(f"{len(arch.shapes)} tensors have other shapes than {arch}: taken as pruned")
@@ -250,8 +266,8 @@ def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_c
         size: tuple[int | str, ...] = ("height", "width") if preprocessing is None else preprocessing.size
         preprocessing = stated.of_input(TensorSpec("input", "float32", ("batch", channels, *size), "NCHW"))
     if (said := assumption(preprocessing, path.name)) is not None:
-        notes.append(said)
-    task = stated.task or ("classify" if official is not None else task_of_module(module, preprocessing))
+        doubts.append(said)
+    task = stated.task or _task_of(arch, module, preprocessing)
     return LoadedModel(
         module=module,
         arch=arch,
@@ -259,10 +275,18 @@ def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_c
         classes=stated.names(arch.kwargs.get("num_classes"), str(path)) or classes,
         samples=None,
         lineage=[],
-        notes=notes,
+        notes=[*notes, *doubts],
+        doubts=doubts,
         sha256=digest,
         task=task,
     )
+
+
+def _task_of(arch: Arch, module: nn.Module, preprocessing: Preprocessing | None) -> Task:
+    """A library's classifiers are known by name; what else a network answers is found by running it."""
+    if arch.source == "torchvision" and arch.name not in torchvision_names():
+        return "none"
+    return task_of_module(module, preprocessing) if arch.source == "module" else "classify"
 
 
 def _own(path: Path, file: ModelFile, stated: Stated, allow_code: bool, finite: bool) -> LoadedModel:
@@ -278,8 +302,8 @@ def _own(path: Path, file: ModelFile, stated: Stated, allow_code: bool, finite: 
     if preprocessing.size != file.preprocessing.size:
         height, width = preprocessing.size
         notes.append(f"input size {height}×{width} instead of the file's {'×'.join(map(str, file.preprocessing.size))}")
-    if (said := assumption(preprocessing, path.name)) is not None:
-        notes.append(said)
+    said = assumption(preprocessing, path.name)
+    doubts = [] if said is None else [said]
     samples = None if file.samples is None else {key: value.numpy() for key, value in file.samples.items()}
     return LoadedModel(
         module=module.eval(),
@@ -288,7 +312,8 @@ def _own(path: Path, file: ModelFile, stated: Stated, allow_code: bool, finite: 
         classes=stated.names(len(file.classes), str(path)) or file.classes,
         samples=samples,
         lineage=file.lineage,
-        notes=notes,
+        notes=[*notes, *doubts],
+        doubts=doubts,
         sha256=file_sha256(path),
         task=stated.task or file.task,
         masks=file.masks,

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from deploykit.base.atomic import write_bytes
 from deploykit.base.errors import DeploykitError
-from deploykit.models.build import build, build_meta, parse_arch
+from deploykit.models.build import build, build_meta, parse_arch, without_initialisation
 from deploykit.models.index import INDEX, IndexFile, names_digest, shapes_digest, sketch
-from deploykit.models.recognize import equal_outputs, seeded_output, without_initialisation
+from deploykit.models.recognize import equal_outputs, seeded_output
 from deploykit.models.sources import AUXILIARY, timm_names, torchvision_names
 
 STOCK, OTHER = 1000, 1007

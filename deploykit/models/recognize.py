@@ -6,9 +6,8 @@ Architectures with the same tensors are told apart by what they compute, with se
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -59,20 +58,6 @@ def seed_weights(module: nn.Module) -> None:
             tensor.copy_(noise * (3 * 2 / max(1, tensor[0].numel())) ** 0.5)
 
 
-@contextmanager
-def without_initialisation() -> Iterator[None]:
-    """Make ``torch.nn.init`` leave tensors alone: the weights are overwritten anyway."""
-    names = [name for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
-    kept = {name: getattr(nn.init, name) for name in names}
-    for name in names:
-        setattr(nn.init, name, lambda tensor, *args, **kwargs: tensor)
-    try:
-        yield
-    finally:
-        for name, function in kept.items():
-            setattr(nn.init, name, function)
-
-
 WIDTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.25, 1.4, 1.5, 2.0)
 
 
@@ -103,28 +88,47 @@ def own_candidates(shapes: Shapes) -> list[Arch]:
     return []
 
 
-def recognise(tensors: dict[str, Tensor], path: Path) -> Arch:
-    """The one architecture whose names and shapes these are.
+class Recognised(NamedTuple):
+    """The architecture that tensors are taken as, and those that fit as well but answer differently."""
 
-    Candidates with equal outputs on a seeded input count as one; torchvision's is taken before timm's.
+    arch: Arch
+    others: list[Arch]
+
+
+def recognise(tensors: dict[str, Tensor], path: Path) -> Recognised:
+    """The architecture whose names and shapes these are.
+
+    Candidates with equal outputs on a seeded input count as one. A stock network of torchvision's is taken before rarer
+    ones that fit as well: files of its tensors are far more common.
 
     Raises:
-        BadInput: none fits (the nearest is named, with the first differences), or several that answer differently do.
+        BadInput: none fits (the nearest is named, with the first differences), or several that answer differently do, none
+            or more than one of them torchvision's.
     """
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
     groups = matching(shapes)
     choices = [_completed(members[0], tensors, group) for group in groups for members in group.classes]
-    choices += distinct([arch for arch in own_candidates(shapes) if fits(arch, tensors)])
+    choices += distinct(_own(shapes, tensors))
     if not choices:
         raise _unknown(shapes, path)
-    if len(choices) > 1:
+    stock = [arch for arch in choices if arch.source == "torchvision"]
+    if len(choices) > 1 and len(stock) != 1:
         raise BadInput(
             f"{path} fits {len(choices)} networks that answer differently",
             got=" · ".join(arch_text(arch) for arch in choices),
             expected="one",
             fix=f"Say which: {how_to_name(path, arch_text(choices[0]))}.",
         )
-    return choices[0]
+    arch = stock[0] if stock else choices[0]
+    return Recognised(arch, [one for one in choices if one is not arch])
+
+
+def _own(shapes: Shapes, tensors: dict[str, Tensor]) -> list[Arch]:
+    """Deploykit's networks that fit; all candidates have the same names, so that one of them tells whether any does."""
+    candidates = own_candidates(shapes)
+    if not candidates or relevant(build_meta(candidates[0]).state_dict()) != relevant(shapes):
+        return []
+    return [arch for arch in candidates if fits(arch, tensors)]
 
 
 def how_to_name(path: Path, text: str) -> str:

@@ -78,8 +78,7 @@ def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[Load
     if source.suffix.lower() == ".onnx":
         raise BadInput(f"{source} is an ONNX graph", expected="the model file that it was exported from (.pt)")
     loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
-    for note in loaded.notes:
-        progress.say(f"{source.name}: {note}")
+    loaded.tell(progress)
     if loaded.program is not None:
         raise BadInput(f"{source} is an exported program", expected="a file of tensors", fix="Prune before exporting.")
     if loaded.preprocessing is None:

@@ -85,8 +85,7 @@ def _loaded(config: TrainConfig, classes: tuple[str, ...], progress: Progress, n
         )
     named = arch_text(_arch(model)) if model.arch else None
     loaded = load_model(Path(model.weights), arch=named, stated=config.stated, allow_code=config.allow_code)
-    for note in loaded.notes:
-        progress.say(f"{Path(model.weights).name}: {note}")
+    loaded.tell(progress)
     if loaded.program is not None:
         raise BadInput(f"{model.weights} is an exported program", expected="a file of tensors to train on")
     arch = _fit_head(loaded.module, loaded.arch, loaded.classes, classes, progress, new_head)

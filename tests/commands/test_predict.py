@@ -20,7 +20,7 @@ PLAIN = Preprocessing((8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 class Brightness:
     """A real function as a runner: the logits are the mean red, green and blue, times ten."""
 
-    target, precision, device, threads = "ort-cpu", "fp32", "cpu", 1
+    target, precision, device, threads, task, notes = "ort-cpu", "fp32", "cpu", 1, "classify", ()
 
     def __init__(self, batch: int | str = "batch", classes=("red", "green", "blue"), preprocessing=PLAIN, answer=None):
         self.inputs = (TensorSpec("input", "float32", (batch, 3, 8, 8), "NCHW"),)

@@ -21,6 +21,7 @@ class ByBrightness:
     """A real little engine: the mean of each third of the picture's rows are its three logits."""
 
     target, precision, device, threads, classes = "ort-cpu", "fp32", "cpu", 1, None
+    task, notes = "classify", ()
 
     def __init__(self, batch: int | str = "batch", outputs: tuple[int, ...] = (3,)) -> None:
         self.inputs = (TensorSpec("x", "float32", (batch, 3, 32, 32), "NCHW"),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from deploykit.base.checkpoint import Arch
@@ -39,3 +41,12 @@ def test_architectures_lists_all_sources() -> None:
     assert "deploykit:cnn4" in known
     assert sum(name.startswith("torchvision:") for name in known) >= 80
     assert len(known) == len(set(known))
+
+
+def test_a_module_whose_name_resembles_a_source_is_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_arch("module:timmnets:f") == Arch("module", "timmnets:f")
+    with pytest.raises(BadInput, match="unknown model source 'timmnets'"):
+        parse_arch("timmnets:f")
+    (tmp_path / "timmnets.py").write_text("raise RuntimeError('looked for only, not imported')")
+    monkeypatch.chdir(tmp_path)
+    assert parse_arch("timmnets:f") == Arch("module", "timmnets:f")
