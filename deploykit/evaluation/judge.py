@@ -114,7 +114,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, for manifests, reports and ``--json``; :func:`verdict_of` reads it back."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        fields = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {**fields, "snr_db": next((one.value for one in self.figures if one.kind == "snr_db"), None)}
 
     def headline(self) -> str:
         """The status, for people; what is not ok stands out."""
@@ -208,7 +209,8 @@ def verdict_of(fields: Mapping[str, Any]) -> Verdict:
     kinds = {"agreement": Share, "confident": Share, "drop": Drop}
     read = {name: None if fields[name] is None else kind(**fields[name]) for name, kind in kinds.items()}
     read |= {name: tuple(fields[name]) for name in ("reasons", "broken")}
-    return Verdict(**{**fields, **read, "figures": tuple(Figure(**one) for one in fields["figures"])})
+    read["figures"] = tuple(Figure(**one) for one in fields["figures"])
+    return Verdict(**{key: read.get(key, value) for key, value in fields.items() if key != "snr_db"})
 
 
 def settles(precision: str, bars: Bars) -> Callable[[Answers | None], bool]:
