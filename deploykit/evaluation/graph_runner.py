@@ -15,10 +15,9 @@ from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import ORT_CPU
-from deploykit.engines.batching import in_whole_batches, one_batch
+from deploykit.engines.batching import filled, in_whole_batches, one_batch
 from deploykit.engines.onnxruntime.profile import kernel_times
 from deploykit.engines.onnxruntime.session import ort_errors, plain_words
-from deploykit.evaluation.run_classifier import rows_of
 from deploykit.latency.interleave import interleaved_blocks_s
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Opened:
 
     ``scratch``: folder. ``stated``: of the file. ``integer_kernels``: False computes Q
     and DQ in float as they stand, as another engine's file means them. ``engine``: the target whose engine answers for
-    candidates in :meth:`logits`.
+    candidates in :meth:`outputs`.
     """
 
     def __init__(
@@ -83,13 +82,17 @@ class Opened:
         fixed = source.shape[0] if source.shape else None
         return in_whole_batches(run, fixed) if isinstance(fixed, int) else run
 
-    def logits(self, proto: onnx.ModelProto, x: np.ndarray, *, as_meant: bool = False) -> np.ndarray:
-        """The first output of a graph for all of ``x``, see :func:`logits_of`, as the engine computes it.
+    def logits(self, proto: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+        """The first output of a graph for all of ``x``, as the engine computes it."""
+        return self.outputs(proto, x)[0]
+
+    def outputs(self, proto: onnx.ModelProto, x: np.ndarray, *, as_meant: bool = False) -> tuple[np.ndarray, ...]:
+        """All outputs of a graph for all of ``x``, see :func:`outputs_of`, as the engine computes them.
 
         ``as_meant``: as ONNX Runtime does instead, which executes what is for another engine as it stands.
         """
         with self.proto(proto, ORT_CPU if as_meant else self.engine) as runner:
-            return logits_of(runner, x)
+            return outputs_of(runner, x)
 
     def blocks_s(self, protos: Mapping[str, onnx.ModelProto], x: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
         """Seconds a call of each graph in rounds, measured in turns on the first of ``x``: one image, or the fixed batch."""
@@ -134,7 +137,13 @@ class Opened:
 
 def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
     """The answers to ``x`` in batches, float32 [N, C]; the last one of a fixed batch is filled up."""
+    return outputs_of(runner, x)[0]
+
+
+def outputs_of(runner: Runner, x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Every output for ``x``, float32 [N, …], run in batches; the last one of a fixed batch is filled up."""
     fixed = runner.inputs[0].fixed_batch
     step = fixed or BATCH
     parts = (np.ascontiguousarray(x[i : i + step]) for i in range(0, len(x), step))
-    return np.concatenate([rows_of(runner, part, fixed) for part in parts])
+    answers = [[out[: len(part)] for out in runner.run_all(filled(part, fixed or 0)).values()] for part in parts]
+    return tuple(np.concatenate(one).astype(np.float32, copy=False) for one in zip(*answers, strict=True))

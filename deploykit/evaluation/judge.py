@@ -207,7 +207,9 @@ def judged_again(seen: Verdict, bars: Bars) -> Verdict:
 def verdict_of(fields: Mapping[str, Any]) -> Verdict:
     """What :meth:`Verdict.to_dict` gave, read back."""
     kinds = {"agreement": Share, "confident": Share, "drop": Drop}
-    read = {name: None if fields[name] is None else kind(**fields[name]) for name, kind in kinds.items()}
+    read: dict[str, Any] = {
+        name: None if fields[name] is None else kind(**fields[name]) for name, kind in kinds.items()
+    }
     read |= {name: tuple(fields[name]) for name in ("reasons", "broken")}
     read["figures"] = tuple(Figure(**one) for one in fields["figures"])
     return Verdict(**{key: read.get(key, value) for key, value in fields.items() if key != "snr_db"})

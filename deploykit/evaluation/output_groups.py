@@ -151,6 +151,19 @@ def groups_of(seen: ChannelSums, *, classes: bool = False) -> tuple[Group, ...]:
     return tuple(found)
 
 
+def powers(reference: np.ndarray, candidate: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each judged group of an output that is no classifier's: the power of r and of c − r in each image, float64 ``[N]``.
+
+    ``reference``, ``candidate``: ``[N, …]``, at least one image.
+    """
+    images = [ChannelSums() for _ in reference]
+    for sums, r, c in zip(images, reference, candidate, strict=True):
+        sums.add(r[None], c[None])
+    signal, noise = (np.stack([one.sums[name] for one in images]) for name in ("signal", "noise"))
+    groups = [list(one.channels) for one in groups_of(joined(images)) if one.judged]
+    return [(signal[:, group].sum(axis=1), noise[:, group].sum(axis=1)) for group in groups]
+
+
 def decibels(signal: float, noise: float) -> float | None:
     """The ratio of two powers; None where either is zero."""
     return 10 * math.log10(signal / noise) if signal > 0 and noise > 0 else None

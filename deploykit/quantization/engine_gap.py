@@ -40,19 +40,19 @@ class EngineGap(TypedDict):
 
 
 def for_engine(
-    quantizer: Quantizer, choice: Choice, x: np.ndarray, logits: np.ndarray, job: Job
+    quantizer: Quantizer, choice: Choice, x: np.ndarray, outputs: tuple[np.ndarray, ...], job: Job
 ) -> tuple[Choice, EngineGap | None]:
     """:func:`close_gap` where another engine than ONNX Runtime answers for candidates; else ``choice`` as it is.
 
-    ``x``: prepared images, float32 [N, C, H, W]. ``logits``: of the float network for them.
+    ``x``: prepared images, float32 [N, C, H, W]. ``outputs``: all of the float network for them.
     """
     if job.opened.engine == ORT_CPU:
         return choice, None
     return close_gap(
         quantizer,
         choice,
-        lambda made: nearness_db(logits, job.opened.logits(made, x)),
-        lambda made: nearness_db(logits, job.opened.logits(made, x, as_meant=True)),
+        lambda made: nearness_db(outputs, job.opened.outputs(made, x)),
+        lambda made: nearness_db(outputs, job.opened.outputs(made, x, as_meant=True)),
         job.progress,
     )
 

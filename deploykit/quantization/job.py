@@ -58,7 +58,7 @@ class Seen:
     """A float network whose activations were seen.
 
     ``classes``: names, where known. ``quantizer``: makes any choice of it. ``pictures``: prepared images of ``select``,
-    float32 [N, C, H, W]. ``x``: those that choices are made on. ``logits``: of the float network for ``x``. ``kept``:
+    float32 [N, C, H, W]. ``x``: those that choices are made on. ``outputs``: all of the float network for ``x``. ``kept``:
     names of nodes that stay float, asked for or because of ``gap``, what the target's engine computes otherwise than
     a file says, where that was looked at (:mod:`.engine_gap`).
     """
@@ -69,7 +69,7 @@ class Seen:
     quantizer: Quantizer
     pictures: np.ndarray
     x: np.ndarray
-    logits: np.ndarray
+    outputs: tuple[np.ndarray, ...]
     kept: frozenset[str] = frozenset()
     gap: Mapping[str, object] | None = None
 
@@ -113,7 +113,7 @@ class Job:
         def near(proto: onnx.ModelProto) -> float:
             key = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
             if key not in self._near:
-                self._near[key] = nearness_db(seen.logits, self.opened.logits(proto, seen.x))
+                self._near[key] = nearness_db(seen.outputs, self.opened.outputs(proto, seen.x))
             return self._near[key]
 
         with ThreadPoolExecutor(cores()) as pool:

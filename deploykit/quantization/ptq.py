@@ -23,7 +23,7 @@ from deploykit.config.export import ExportConfig
 from deploykit.config.options import FileFlags
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import prepare as prepare_images
-from deploykit.evaluation.graph_runner import logits_of
+from deploykit.evaluation.graph_runner import outputs_of
 from deploykit.exporting.check_onnx import refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
 from deploykit.quantization.calibrate import observed
@@ -82,9 +82,11 @@ def see(path: Path, reference: Runner, job: Job) -> Seen:
     refuse_other_pictures(reference, pictures[:1])
     quantizer = Quantizer(proto, observed(wide, reference.preprocessing, job), job.config.percentile, job.dialect)
     x = pictures[: min(job.config.select_images, job.effort.images)]
-    logits = logits_of(reference, x)
-    kept, gap = for_engine(quantizer, Choice(keep_float=frozenset(job.config.keep_float)), x, logits, job)
-    return Seen(proto, reference.preprocessing, reference.classes, quantizer, pictures, x, logits, kept.keep_float, gap)
+    outputs = outputs_of(reference, x)
+    kept, gap = for_engine(quantizer, Choice(keep_float=frozenset(job.config.keep_float)), x, outputs, job)
+    return Seen(
+        proto, reference.preprocessing, reference.classes, quantizer, pictures, x, outputs, kept.keep_float, gap
+    )
 
 
 def check_kept(proto: onnx.ModelProto, job: Job) -> None:

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from deploykit.base.progress import SILENT, Progress
+from deploykit.evaluation.output_groups import powers
 from deploykit.quantization.bias_correction import shift_biases
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.dialects import DEFAULT, Dialect
@@ -210,15 +211,24 @@ def choose_ranges(
     return replace(base, method=best), snr
 
 
-def nearness_db(reference: np.ndarray, other: np.ndarray) -> float:
-    """What choices are made by: the mean of :func:`picture_snr_db` and :func:`snr_db`.
+def nearness_db(reference: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
+    """What choices are made by: how near all outputs are, of which the worst group of like scale counts.
+
+    In a group it is the mean of :func:`picture_snr_db` and :func:`snr_db`.
 
     The SNR of all logits together is that of the few pictures with the largest ones: ranges wide enough for these may
     ruin all others. The mean of the pictures' own SNRs alone would clip the largest for a gain of a tenth of a dB.
 
-    ``reference``, ``other``: float [N, C].
+    ``reference``, ``other``: every output, float [N, …]; a classifier's only one is [N, C].
     """
-    return (picture_snr_db(reference, other) + snr_db(reference, other)) / 2
+    if not all(np.isfinite(one).all() for one in other):
+        return -_MOST_DB
+    if len(reference) == 1 and reference[0].ndim == 2:
+        exact = reference[0].astype(np.float64)
+        groups = [((exact**2).sum(axis=1), ((exact - other[0]) ** 2).sum(axis=1))]
+    else:
+        groups = [group for pair in zip(reference, other, strict=True) for group in powers(*pair)]
+    return min(((_picture_snr_db(*group) + _snr_db(*group)) / 2 for group in groups), default=0.0)
 
 
 def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
@@ -227,7 +237,10 @@ def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
     ``reference``, ``other``: float [N, C].
     """
     exact = reference.astype(np.float64)
-    power, noise = (exact**2).sum(axis=1), ((exact - other) ** 2).sum(axis=1)
+    return _picture_snr_db((exact**2).sum(axis=1), ((exact - other) ** 2).sum(axis=1))
+
+
+def _picture_snr_db(power: np.ndarray, noise: np.ndarray) -> float:
     with np.errstate(divide="ignore", invalid="ignore"):
         each = 10 * np.log10(power / noise)
     return float(np.clip(np.nan_to_num(each, nan=_MOST_DB, posinf=_MOST_DB), -_MOST_DB, _MOST_DB).mean())
@@ -235,5 +248,10 @@ def picture_snr_db(reference: np.ndarray, other: np.ndarray) -> float:
 
 def snr_db(reference: np.ndarray, other: np.ndarray) -> float:
     """Power of the reference over the power of the difference, in dB; 200 where they are equal."""
-    noise = float(((reference.astype(np.float64) - other) ** 2).sum())
-    return 200.0 if noise == 0 else 10 * float(np.log10((reference.astype(np.float64) ** 2).sum() / noise))
+    exact = reference.astype(np.float64)
+    return _snr_db(exact**2, (exact - other) ** 2)
+
+
+def _snr_db(power: np.ndarray, noise: np.ndarray) -> float:
+    with np.errstate(divide="ignore"):
+        return 200.0 if noise.sum() == 0 else 10 * float(np.log10(power.sum() / noise.sum()))

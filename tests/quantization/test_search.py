@@ -34,7 +34,7 @@ def chosen(gain_db, dearer):
     """What is chosen where a float classifier brings ``gain_db`` and costs ``dearer`` times as much."""
 
     def near(choice):
-        return nearness_db(LOGITS, LOGITS + NOISE * 10 ** (-(20 + gain_db * choice.float_head) / 20))
+        return nearness_db((LOGITS,), (LOGITS + NOISE * 10 ** (-(20 + gain_db * choice.float_head) / 20),))
 
     def cost(choice):
         return 1000 * dearer if choice.float_head else 1000 + choice.float_adds
@@ -59,7 +59,9 @@ def test_ranges_are_chosen_for_most_pictures_not_for_the_loudest():
             return logits + 0.5 * spread
         return logits + 0.01 * spread + (np.arange(64) == 0)[:, None] * 100 * spread  # the loud one is clipped
 
-    best, snr = choose_ranges(AsItIs(), Choice(), ("minmax", "moving"), each(lambda one: nearness_db(logits, run(one))))
+    best, snr = choose_ranges(
+        AsItIs(), Choice(), ("minmax", "moving"), each(lambda one: nearness_db((logits,), (run(one),)))
+    )
     assert best.method == "moving"
     assert snr["moving"] > snr["minmax"]
     assert snr_db(logits, run(Choice(method="minmax"))) > snr_db(logits, run(Choice(method="moving")))
@@ -102,5 +104,20 @@ def test_loud_pictures_are_not_given_up_for_little():
         return logits + (0.103 * spread + 5 * loud if choice.method == "minmax" else 0.1 * spread + 9 * loud)
 
     assert picture_snr_db(logits, run(Choice(method="moving"))) > picture_snr_db(logits, run(Choice(method="minmax")))
-    best, _ = choose_ranges(AsItIs(), Choice(), ("moving", "minmax"), each(lambda one: nearness_db(logits, run(one))))
+    best, _ = choose_ranges(
+        AsItIs(), Choice(), ("moving", "minmax"), each(lambda one: nearness_db((logits,), (run(one),)))
+    )
     assert best.method == "minmax"
+
+
+def test_the_worst_group_of_any_output_is_what_choices_are_made_by() -> None:
+    random = np.random.default_rng(0)
+    boxes, scores = random.uniform(0, 640, (8, 4, 50)), random.uniform(0, 1, (8, 3, 50)) ** 4
+    both = np.concatenate([boxes, scores], axis=1)
+    lost = np.concatenate([boxes, scores * 0], axis=1)
+    near = np.concatenate([boxes * 1.1, scores * 0.9], axis=1)
+    assert nearness_db((both,), (lost,)) == pytest.approx(0)
+    assert nearness_db((both,), (near,)) == pytest.approx(20)
+    assert nearness_db((boxes, scores), (boxes, scores * 0)) == pytest.approx(0)
+    assert nearness_db((both,), (np.full_like(both, np.nan),)) == -100
+    assert nearness_db((both,), (both,)) > 100

@@ -155,7 +155,7 @@ def emission_of(proto: onnx.ModelProto, loaded: LoadedModel, record: Record, x: 
     dialect = job.dialect
     quantizer = Quantizer(proto, {}, dialect=dialect, ranges=record.ranges, limits=record.limits)
     choice = _choice(quantizer, record, x, job)
-    choice, _ = for_engine(quantizer, choice, x, job.opened.logits(proto, x, as_meant=True), job)
+    choice, _ = for_engine(quantizer, choice, x, job.opened.outputs(proto, x, as_meant=True), job)
     refuse_missing(needed_ranges(proto, choice, dialect) - set(record.ranges), "the model file")
     wanted = Wanted(choice, dialect, record.ranges, record.limits, learned=bool(record.limits))
     network = fake_quantized(loaded, proto, wanted)
