@@ -9,6 +9,7 @@ from pydantic import AliasChoices, Field
 from deploykit.config.command import Argument, Command, output
 from deploykit.config.flag import Flag, Panel
 from deploykit.config.options import (
+    Accept,
     AllowCode,
     Batch,
     CorruptionImages,
@@ -17,6 +18,8 @@ from deploykit.config.options import (
     FileFlags,
     Level,
     Metrics,
+    MinAgreement,
+    MinSnrDb,
     Seed,
     Shapes,
     SkipBroken,
@@ -45,6 +48,12 @@ class BenchmarkConfig(FileFlags):
     )
     max_drop_pt: Annotated[float, Flag("--max-drop", old="--max-drop-pt")] = Field(
         default=1.0, ge=0, description="How much top-1 the pick may lose, in percentage points."
+    )
+    min_agreement: MinAgreement = None
+    min_snr_db: Annotated[MinSnrDb, Flag("--min-snr-db")] = None
+    accept: Accept = False
+    accept_variants: Annotated[tuple[str, ...], Flag("--accept-variant", metavar="NAME")] = Field(
+        default=(), description="The same of one variant."
     )
     batch: Annotated[Batch, Panel("Timing")] = 1
     threads: int = Field(default=1, ge=1, description="CPU threads of each timed variant.")

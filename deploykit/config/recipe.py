@@ -19,7 +19,7 @@ from deploykit.config.distill import DistillConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.flag import OneOf
 from deploykit.config.gate import GatePolicy
-from deploykit.config.options import FileFlags
+from deploykit.config.options import FileFlags, MinAgreement, MinSnrDb
 from deploykit.config.prune import PruneConfig
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.train import ModelConfig, TrainConfig
@@ -135,12 +135,14 @@ class Variant(Config):
         target: what runs it, with options (``TARGET:KEY=VALUE``).
         precision: of the float part.
         steps: configurations of the steps, each ``{export: {…}}``; an ONNX target exports without being told.
+        accept: it is taken although it is unsure or failed: its status stays, and it may be the pick.
     """
 
     source: str = Field(default="model", alias="from")
     target: str
     precision: Annotated[str, OneOf(PRECISIONS)] = "fp32"
     steps: tuple[dict[str, dict[str, Any] | None], ...] = ()
+    accept: bool = False
 
     @property
     def chain(self) -> tuple[tuple[str, dict[str, Any]], ...]:
@@ -169,10 +171,20 @@ class Budget(Config):
     """What may be lost.
 
     Attributes:
-        max_drop_pt: of top-1, in percentage points, at the upper end of its interval.
+        max_drop_pt: of top-1, in percentage points, at the upper end of its interval; it decides the pick, never a status.
+        min_agreement: share of the confident answers that an engine must keep; null: 0.9 of int8 and fp8.
+        min_snr_db: of its outputs, in dB; null: by its precision.
     """
 
     max_drop_pt: float = Field(default=1.0, ge=0)
+    min_agreement: MinAgreement = None
+    min_snr_db: MinSnrDb = None
+
+    @property
+    def bars(self) -> dict[str, float]:
+        """What is set by hand of the bars that decide a status."""
+        bars = {"min_agreement": self.min_agreement, "min_snr_db": self.min_snr_db}
+        return {key: value for key, value in bars.items() if value is not None}
 
 
 class Recipe(Config):
@@ -228,18 +240,22 @@ class Recipe(Config):
         own = {"target": variant.engine, **self._data_fields(allow_code)}
         given = {key: value for key, value in of_model.items() if key in config.model_fields}
         filled = {key: own[key] for key in KINDS[kind].filled}
+        judged = kind == "quantize" or variant.precision != "fp32"
+        bars = {key: bar for key, bar in self.budget.bars.items() if judged and key in config.model_fields}
         if kind == "build" and variant.row.needs_build:  # the engine serves the timed calls best
             given["batch"] = self.benchmark_config(allow_code=allow_code).batch
         if variant.precision != "fp32" and kind == variant.cast_by:
             filled["precision"] = variant.precision
             if kind == "export":
                 given = {"data": self.data.name, **given}
-        return config.model_validate({**KINDS[kind].defaults, **given, **fields, **filled})
+        return config.model_validate({**KINDS[kind].defaults, **given, **bars, **fields, **filled})
 
     def benchmark_config(self, *, allow_code: bool = False) -> BenchmarkConfig:
         """The configuration of the one benchmark of all variants."""
         given = self.model.given if isinstance(self.model, ModelFile) else {}
-        own = {"max_drop_pt": self.budget.max_drop_pt, **self._data_fields(allow_code)}
+        accepted = tuple(name for name, variant in self.variants.items() if variant.accept)
+        own = {"max_drop_pt": self.budget.max_drop_pt, "accept_variants": accepted, **self.budget.bars}
+        own |= self._data_fields(allow_code)
         return BenchmarkConfig.model_validate({"baseline": self.baseline, **given, **self.benchmark, **own})
 
     @property

@@ -66,6 +66,7 @@ def _missing_teacher(text: str, known: Collection[str]) -> str | None:
 
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BARS = ("max_drop_pt", "min_agreement", "min_snr_db", "accept", "accept_variants")
 _ELSEWHERE = {
     "against": "use deploykit benchmark RUN_FOLDER --against REF",
     "target": "the variant's target is meant, set it there",
@@ -74,6 +75,10 @@ _ELSEWHERE = {
     "allow_code": "pass --allow-code on the command line",
     "skip_broken": "set data: {name: …, skip_broken: true}",
     "max_drop_pt": "set budget: {max_drop_pt: …}",
+    "min_agreement": "set budget: {min_agreement: …}",
+    "min_snr_db": "set budget: {min_snr_db: …}",
+    "accept": "set accept: true of the variant",
+    "accept_variants": "set accept: true of the variants",
     "precision": "set the variant's precision",
 }
 
@@ -109,7 +114,7 @@ def problems(data: dict[str, Any]) -> list[Problem]:
         BenchmarkConfig,
         plain.get("benchmark"),
         ("benchmark",),
-        ("data", "allow_code", "skip_broken", "max_drop_pt", "against"),
+        ("data", "allow_code", "skip_broken", "against", *_BARS),
     )
     baseline = (plain.get("benchmark") or {}).get("baseline") if isinstance(plain.get("benchmark"), dict) else None
     if isinstance(baseline, str) and baseline not in variants:

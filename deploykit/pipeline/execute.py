@@ -36,7 +36,7 @@ class Done:
         status: ``done``, ``kept`` (taken from the store), ``failed``, ``skipped`` (this machine lacks something);
             of a dry run ``kept`` or ``to do``.
         seconds: it took.
-        reason: why it failed, was skipped, or is to do.
+        reason: why it failed, was skipped, or is to do; what is wrong with a file that was made all the same.
     """
 
     name: str
@@ -70,11 +70,11 @@ class RunResult(Result):
             return "planned"
         if self.gate is not None:
             return self.gate.status
-        return "failed" if any(variant.status == "failed" for variant in self.report.variants) else "ok"
+        return "failed" if any(one.status == "failed" and not one.accepted for one in self.report.variants) else "ok"
 
     @property
     def exit_code(self) -> int:
-        """The gate's where there is one, else 1 if a variant failed."""
+        """The gate's where there is one, else 1 if a variant failed that is not accepted."""
         if self.gate is not None:
             return self.gate.exit_code
         return 1 if self.status == "failed" else 0
@@ -90,7 +90,7 @@ class RunResult(Result):
         if self.report is not None:
             fields["pick"] = None if self.report.pick is None else self.report.pick.plain()
             fields["variants"] = [
-                {key: getattr(variant, key) for key in ("name", "target", "status", "reason")}
+                {key: getattr(variant, key) for key in ("name", "target", "status", "accepted", "reason")}
                 for variant in self.report.variants
             ]
         if self.gate is not None:
@@ -259,8 +259,7 @@ def _do(work: _Work, stage: Stage) -> None:
     if entry is not None:
         work.folder.store.restore(entry, work.folder.root, force=work.force)
         work.progress.say(f"{stage.name}: kept, the stored result has the same inputs and configuration")
-        work.paths[stage.name] = path
-        work.done.append(Done(stage.name, "kept", time.monotonic() - began))
+        _made(work, stage, "kept", began)
         return
     if (lack := _lack(work, stage)) is not None:
         _failed(work, stage, lack, began)
@@ -272,8 +271,16 @@ def _do(work: _Work, stage: Stage) -> None:
         _failed(work, stage, error, began)
         return
     work.folder.store.keep(place, stage.name, work.folder.root, stages.files_of_artifact(path))
-    work.paths[stage.name] = path
-    work.done.append(Done(stage.name, "done", time.monotonic() - began))
+    _made(work, stage, "done", began)
+
+
+def _made(work: _Work, stage: Stage, how: str, began: float) -> None:
+    """Note the file that a stage made; one that was judged unsure or failed goes on all the same, and is timed."""
+    path = work.paths[stage.name] = work.folder.root / stage.output
+    doubt = stages.doubt_of(path)
+    if doubt:
+        work.progress.warn(f"{stage.name}: {doubt}; its file is kept and measured")
+    work.done.append(Done(stage.name, how, time.monotonic() - began, doubt or None))
 
 
 def _failed(work: _Work, stage: Stage, error: DeploykitError, began: float) -> None:

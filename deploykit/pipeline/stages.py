@@ -17,6 +17,7 @@ from deploykit.base.artifact import (
     safe_name,
     stage_key,
 )
+from deploykit.base.choices import choices_path
 from deploykit.base.progress import Progress
 from deploykit.commands.stage import Opener, opener
 from deploykit.config.benchmark import BenchmarkConfig
@@ -106,6 +107,15 @@ def call(command: str, arguments: dict[str, Any], *, force: bool, progress: Prog
     return function(**arguments, force=force, progress=progress)
 
 
+def doubt_of(path: Path) -> str:
+    """What an artifact's own verdict says against it; an empty text where it is ok or was not judged."""
+    manifest = read_manifest(path)
+    verdict = manifest.facts.get("verdict") if manifest else None
+    if not isinstance(verdict, dict) or verdict["status"] == "ok":
+        return ""
+    return f"{verdict['status']}: {'; '.join(verdict['reasons'])}"
+
+
 def leave_stage_file(path: Path, command: str, arguments: dict[str, Any]) -> None:
     """Write the file with which ``deploykit COMMAND --config FILE`` does the stage again, alone."""
     plain = {key: value.plain() if isinstance(value, Config) else value for key, value in arguments.items()}
@@ -114,10 +124,10 @@ def leave_stage_file(path: Path, command: str, arguments: dict[str, Any]) -> Non
 
 
 def files_of_artifact(path: Path) -> list[Path]:
-    """The artifact's files, what is attached to it, and its manifest."""
+    """The artifact's files, what is attached to it, what time decided of it, and its manifest."""
     manifest = read_manifest(path)
     names = sorted(set(manifest.files) | {path.name}) if manifest else [path.name]
-    names += [attachments_path(path).name] if attachments_path(path).is_file() else []
+    names += [one.name for one in (attachments_path(path), choices_path(path)) if one.is_file()]
     return [*(path.parent / name for name in names), manifest_path(path)]
 
 

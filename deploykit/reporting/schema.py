@@ -6,6 +6,7 @@ not known is null. :data:`SCHEMA_FILE` is the JSON Schema made from these models
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -127,6 +128,28 @@ class Attachment(Part):
     file: InsidePath
 
 
+MEASURED: Final = frozenset(
+    [
+        "created",
+        "environment",
+        "noise_floor_ratio",
+        "stop_reason",
+        "conditions",
+        "warnings",
+        "pareto",
+        "pick",
+        "cold_start_ms",
+        "peak_memory_bytes",
+        "device_memory_bytes",
+        "builds",
+        "measurements",
+        "speedup",
+        "against",
+        "attachments",
+        "notes",
+    ]
+)
+"""Fields of a report and of its variants that differ between runs: dates, times, memory, and what hangs on them."""
 OTHER_SIDE = "@base"
 """The variant on the other side of a comparison is called ``NAME@base``; it is measured in the same rounds."""
 
@@ -156,7 +179,8 @@ class Variant(Part):
     """One thing that was measured, or the reason why not.
 
     ``failed`` and ``unsure`` speak of its answers: where it could be run, it was timed all the same. ``accepted`` says
-    that a person takes such a one; its status stays.
+    that a person takes such a one; its status stays. The fields of :data:`MEASURED` come last: all before them is the
+    same on every run.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -169,19 +193,19 @@ class Variant(Part):
     artifact: ArtifactFile | None = None
     params: Count | None = None
     macs: Count | None = None
+    quality: Quality | None = None
+    judged_among: JudgedAmong | None = None
+    accuracy: Accuracy | None = None
+    parity: Parity | None = None
+    verdict: Verdict | None = None
+    audit: dict[str, Any] | None = None
     cold_start_ms: NotNegative | None = None
     peak_memory_bytes: Count | None = None
     device_memory_bytes: Count | None = None
     builds: Annotated[int, Field(ge=1)] | None = None
     measurements: list[Measurement] = Field(default_factory=list)
     speedup: Speedup | None = None
-    quality: Quality | None = None
-    judged_among: JudgedAmong | None = None
-    accuracy: Accuracy | None = None
     against: Against | None = None
-    parity: Parity | None = None
-    verdict: Verdict | None = None
-    audit: dict[str, Any] | None = None
     attachments: list[Attachment] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
@@ -216,21 +240,21 @@ class Report(Part):
     """The whole report."""
 
     schema_: Literal["deploykit.report/2"] = Field(alias="schema")
-    created: str
     task: Task = "classify"
     recipe: str | None = None
-    environment: dict[str, Any] = Field(default_factory=dict)
     data: Data | None = None
     ci_level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     seed: int = 0
-    noise_floor_ratio: NotNegative | None = None
-    stop_reason: str | None = None
-    conditions: dict[str, Any] = Field(default_factory=dict)
-    warnings: list[str] = Field(default_factory=list)
     baseline: str | None = None
     against: str | None = None
     budget: Budget | None = None
     variants: Annotated[list[Variant], Field(min_length=1)]
+    created: str
+    environment: dict[str, Any] = Field(default_factory=dict)
+    noise_floor_ratio: NotNegative | None = None
+    stop_reason: str | None = None
+    conditions: dict[str, Any] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
     pareto: list[str] = Field(default_factory=list)
     pick: Pick | None = None
 
@@ -251,6 +275,12 @@ class Report(Part):
         if picked is not None and not picked.usable:
             raise ValueError(f"pick names {picked.name!r}, whose status is {picked.status}")
         return self
+
+    def repeatable(self) -> bytes:
+        """What the same command says again byte for byte: all but times, what they decide, and the machine's state."""
+        fields = {key: value for key, value in self.plain().items() if key not in MEASURED}
+        fields["variants"] = [{key: one[key] for key in one if key not in MEASURED} for one in fields["variants"]]
+        return json.dumps(fields, ensure_ascii=False).encode()
 
     def variant(self, name: str | None) -> Variant | None:
         """The variant of this name, or None."""

@@ -7,7 +7,9 @@ import jsonschema
 import pytest
 
 from deploykit.base.targets import PRECISIONS, TARGETS
-from deploykit.reporting.schema import SCHEMA_FILE, Report, json_schema
+from deploykit.reporting.part import Part
+from deploykit.reporting.read import validate
+from deploykit.reporting.schema import MEASURED, SCHEMA_FILE, Report, Variant, json_schema
 from tests.reporting import sample
 
 
@@ -37,6 +39,26 @@ def test_the_words_of_the_schema_are_those_of_the_targets() -> None:
     variant = json_schema()["$defs"]["Variant"]["properties"]
     assert variant["target"]["enum"] == list(TARGETS)
     assert variant["precision"]["anyOf"][0]["enum"] == list(PRECISIONS)
+
+
+@pytest.mark.parametrize("part", [Report, Variant])
+def test_what_differs_between_runs_comes_last(part: type[Part]) -> None:
+    measured = [name in MEASURED for name in part.model_fields if name != "against" or part is Variant]
+    assert measured == sorted(measured)
+    assert any(measured)
+    assert set(MEASURED) <= {*Report.model_fields, *Variant.model_fields}
+
+
+def test_only_times_and_what_hangs_on_them_are_left_out_of_what_repeats() -> None:
+    made = validate(sample.report())
+    again = made.model_copy(deep=True)
+    again.created, again.pick, again.conditions = "2027-01-01", None, {"load_of_others": 0.5}
+    again.variants[3].measurements, again.variants[3].speedup, again.variants[3].notes = [], None, ["busy"]
+    assert again.repeatable() == made.repeatable()
+    for change in ({"status": "unsure", "reason": "x"}, {"accepted": True}, {"parity": None}, {"artifact": None}):
+        other = made.model_copy(deep=True)
+        other.variants[3] = other.variants[3].model_copy(update=change)
+        assert other.repeatable() != made.repeatable(), change
 
 
 def test_every_field_that_the_design_names_is_there() -> None:
