@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,20 +15,20 @@ from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import Precision
-from deploykit.benchmarking.variant import Judged, References
+from deploykit.benchmarking.variant import Judged, References, bars_of
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.compare_runners import parity_of
+from deploykit.evaluation.judge import judge, settles
+from deploykit.evaluation.judging_images import LOOKS, calibrated_by, judging_images
 from deploykit.evaluation.run_classifier import preprocessing_of
 from deploykit.evaluation.score import Scoring, save_logits_of, score, score_corrupted
+from deploykit.evaluation.split_images import Pictures
 from deploykit.latency.timed_input import ImageInput, TimedInput
 from deploykit.quantization.lint.explain_audit import audited
-from deploykit.reporting.quality import Parity
 from deploykit.reporting.read import plain
 
 if TYPE_CHECKING:
     from deploykit.data import DataSource, Split
-
-PARITY_IMAGES = 128
 
 
 @dataclass
@@ -97,29 +96,36 @@ class ImageJudge:
             if compared is None:
                 return
             reference, name = compared
+            precision, bars = runner.precision, bars_of(found, self.config)
+            seen = self._seen(found)
             parity = parity_of(
                 reference,
                 runner,
-                self.images(),
+                seen.images,
                 sorted({1, 2, 8, self.config.batch}),
-                runner.precision,
+                precision,
                 self.progress,
                 name=name,
                 columns=_columns(reference.classes, runner.classes),
+                until=settles(precision, bars),
             )
-        found.parity = Parity.model_validate({**parity.to_dict(), "split": self.split.name})
-        if not parity.ok:
-            found.fail("failed", "parity: " + "; ".join(parity.reasons))
+        found.take(parity, judge(parity, parity.answers, precision, bars, split=seen.shown))
 
-    def images(self) -> Sequence[np.ndarray]:
-        """Up to 128 images spread evenly over the split."""
-        return [self.split.image(int(i)) for i in self.split.chosen(PARITY_IMAGES, "ends")]
+    def _seen(self, found: Judged) -> Pictures:
+        """What it is judged on: what no calibration saw; of data that have only a test split, that."""
+        try:
+            train = self.source.split("train")
+        except BadInput:
+            chosen = self.split.chosen(LOOKS[-1]).tolist()
+            return Pictures([self.split.image(i) for i in chosen], "data", split=self.split.name)
+        return judging_images(self.source, calibrated_by(found.spec.path, train))
 
     def timed_input(self, one: Judged) -> TimedInput:
-        """What a variant is timed with: the split's first images, decoded."""
+        """What a variant is timed with: images of the split, spread evenly, decoded."""
         assert one.preprocessing is not None
         if not self._timed:
-            self._timed = list(itertools.islice(itertools.cycle(self.images()), self.config.batch))
+            few = [self.split.image(int(i)) for i in self.split.chosen(self.config.batch, "ends")]
+            self._timed = list(itertools.islice(itertools.cycle(few), self.config.batch))
         return ImageInput(self._timed, one.preprocessing)
 
     def keep(self, one: Judged, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,14 +12,13 @@ from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import Precision
-from deploykit.benchmarking.variant import Judged, References
+from deploykit.benchmarking.variant import Judged, References, bars_of
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.engines.random_input import input_shapes, rows_of
-from deploykit.evaluation.judge import BY_ANSWERS
+from deploykit.evaluation.judge import BY_ANSWERS, judge
 from deploykit.evaluation.random_parity import parity_on_random
 from deploykit.latency.timed_input import RandomInput, TimedInput
 from deploykit.quantization.lint.explain_audit import audited
-from deploykit.reporting.quality import Parity
 from deploykit.reporting.read import plain
 
 
@@ -101,11 +100,10 @@ class RandomJudge:
             except BadInput as error:
                 found.notes.append(f"not compared with {name}: {error.line()}")
                 return
-        found.parity = Parity.model_validate(parity.to_dict())
-        if not parity.ok:
-            told = "parity on random input: " + "; ".join(parity.reasons)
-            by_data = precision in BY_ANSWERS and not parity.broken  # what no image looks like may part more
-            found.fail("unsure" if by_data else "failed", told)
+        verdict = judge(parity, None, precision, bars_of(found, config), split="random input")
+        if verdict.status == "failed" and precision in BY_ANSWERS and not parity.broken:
+            verdict = replace(verdict, status="unsure")  # what no image looks like may part more
+        found.take(parity, verdict)
 
     def timed_input(self, one: Judged) -> TimedInput:
         """What a variant is timed with."""

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from deploykit.base.artifact import read_manifest
 from deploykit.base.lineage import Chain
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE, Precision
 from deploykit.config.benchmark import BenchmarkConfig
+from deploykit.evaluation.judge import Bars
+from deploykit.evaluation.judge import Verdict as Judgement
+from deploykit.evaluation.parity import Parity as Measured
 from deploykit.evaluation.score import Scored
-from deploykit.reporting.quality import Accuracy, Parity
+from deploykit.reporting.quality import Accuracy, Parity, Verdict
+from deploykit.reporting.read import plain
 from deploykit.reporting.schema import Status
-
-if TYPE_CHECKING:
-    pass
 
 _WORSE: tuple[Status, ...] = ("ok", "unsure", "failed", "skipped")
 
@@ -34,11 +36,13 @@ class Judged:
         chain: what it came from.
         status: as of the report.
         reason: why not ok.
+        accepted: a person takes it although it is not ok.
         opened: its engine was opened, so that it can be timed whatever it answers.
         notes: for the report.
         precision: of its engine.
         audit: what its engine tells of itself.
         parity: with its reference; None where it is the reference, or was not compared.
+        verdict: of the one judge, on that.
         accuracy: as of the report.
         params: of the network it came from.
         macs: of one image.
@@ -51,11 +55,13 @@ class Judged:
     chain: Chain
     status: Status = "ok"
     reason: str | None = None
+    accepted: bool = False
     opened: bool = False
     notes: list[str] = field(default_factory=list)
     precision: Precision | None = None
     audit: dict[str, Any] | None = None
     parity: Parity | None = None
+    verdict: Verdict | None = None
     accuracy: Accuracy | None = None
     params: int | None = None
     macs: int | None = None
@@ -70,8 +76,26 @@ class Judged:
         """Record what is wrong with it; the first reason of the worst status stays, further ones become notes."""
         if _WORSE.index(status) > _WORSE.index(self.status):
             status, reason, self.status, self.reason = self.status, self.reason or "", status, reason
+            self.accepted = False
         if reason:
             self.notes.append(f"{status}: {reason}")
+
+    def take(self, parity: Measured, verdict: Judgement) -> None:
+        """Keep what it was compared with and how that was judged."""
+        self.parity = Parity.model_validate({**parity.to_dict(), "split": verdict.split})
+        self.verdict = Verdict.model_validate(plain(verdict.to_dict()))
+        if verdict.status != "ok":
+            self.fail(verdict.status, "; ".join(verdict.reasons))
+            self.accepted = verdict.accepted
+
+
+def bars_of(one: Judged, config: BenchmarkConfig) -> Bars:
+    """What a variant is held to, and whether it is taken anyway: told here, or when its file or one before it was made."""
+    manifests = [read_manifest(path) for path in one.chain.paths]
+    verdicts = [manifest.facts.get("verdict") for manifest in manifests if manifest]
+    taken = any(isinstance(verdict, dict) and verdict.get("accepted") for verdict in verdicts)
+    accept = config.accept or one.spec.name in config.accept_variants or taken
+    return Bars(config.min_agreement, config.min_snr_db, accept=accept)
 
 
 @dataclass

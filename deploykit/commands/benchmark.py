@@ -36,8 +36,8 @@ class BenchmarkResult(Result):
 
     @property
     def ok(self) -> bool:
-        """Whether no variant failed; a skipped one is no failure."""
-        return all(variant.status != "failed" for variant in self.report.variants)
+        """Whether no variant failed that is not accepted; a skipped or unsure one is no failure."""
+        return all(variant.status != "failed" or variant.accepted for variant in self.report.variants)
 
     def to_dict(self) -> JsonObject:
         """JSON-able fields: the whole report (``deploykit.report/2``), and where it is."""
@@ -95,6 +95,9 @@ def benchmark(
     run = run_folder_of(artifacts)
     specs = [resolve(spec, config.device) for spec in (named_specs(artifacts) if run is None else specs_of_run(run))]
     baseline = baseline_of(specs, config.baseline)
+    for name in config.accept_variants:
+        if name not in (names := [spec.name for spec in specs]):
+            raise unknown("variant to accept", name, names)
     folder = None if output is None else Path(output)
     if config.against is None:
         report = side_by_side(specs, baseline, folder, config, STAGE_VERSION, force=force, progress=progress)

@@ -11,6 +11,7 @@ from deploykit.base.errors import BadInput
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.keywords import by_keywords
+from deploykit.config.train import TrainConfig
 
 
 @by_keywords(ExportConfig)
@@ -61,13 +62,13 @@ def test_the_signature_shows_the_fields() -> None:
 
 
 def test_what_is_required_is_told() -> None:
-    @by_keywords(BenchmarkConfig)
-    def measured(config: BenchmarkConfig | None = None) -> Any:
+    @by_keywords(TrainConfig)
+    def trained(config: TrainConfig | None = None) -> Any:
         """What arrives."""
         return config
 
     with pytest.raises(BadInput, match="missing key 'data'"):
-        measured(seed=1)  # type: ignore[call-arg]
+        trained(seed=1)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
