@@ -100,8 +100,13 @@ def export_with(
     Raises:
         AnswerNo: the exporter failed; the line names its reason (operator, module).
     """
+    import torch
+
     try:
-        with interrupts_kept(), quiet():
+        from deploykit.exporting.stand_ins import StandIns
+
+        whole = isinstance(module, torch.export.ExportedProgram)
+        with interrupts_kept(), quiet(), StandIns(None if whole else module, example):
             return (_dynamo if exporter == "dynamo" else _torchscript)(module, example, names, opset, dynamic, folder)
     except (KeyboardInterrupt, MemoryError, OSError, BadInput):
         raise
