@@ -53,15 +53,15 @@ class Graph:
     """The channels of one network.
 
     ``root``: unit → atom, int64 [units]; 0 for units that stay. ``groups``: that can be narrowed, in the order of
-    running. ``kept``: layer name → why its output channels stay. ``size``: (height, width) of the traced picture in
-    pixels.
+    running. ``kept``: layer name → why its output channels stay. ``shape``: of the traced image, (channels,
+    height, width).
     """
 
     records: Records
     root: np.ndarray
     groups: tuple[Group, ...]
     kept: dict[str, str] = field(default_factory=dict)
-    size: tuple[int, int] = (0, 0)
+    shape: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def sites(self) -> list[Site]:
@@ -112,7 +112,7 @@ class Graph:
         return replace(self, records=records, groups=tuple(groups))
 
 
-def build_graph(records: Records, size: tuple[int, int]) -> Graph:
+def build_graph(records: Records, shape: tuple[int, int, int]) -> Graph:
     """Tie, fix and group the units of a trace."""
     root, reasons = _roots(records)
     made_by = _producers(records, root)
@@ -129,7 +129,7 @@ def build_graph(records: Records, size: tuple[int, int]) -> Graph:
             kept |= dict.fromkeys(names, f"{names[0]} {why}")
         else:
             groups.append(Group(members, names, blocks, signature[0][1]))
-    return Graph(records, root, tuple(groups), kept, size)
+    return Graph(records, root, tuple(groups), kept, shape)
 
 
 def _roots(records: Records) -> tuple[np.ndarray, dict[int, str]]:

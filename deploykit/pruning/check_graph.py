@@ -15,6 +15,7 @@ from torch import nn
 
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
+from deploykit.models.module_outputs import input_channels
 from deploykit.pruning import exactness
 from deploykit.pruning.channel_graph import Graph, Group, build_graph
 from deploykit.pruning.exactness import inexact_groups
@@ -25,15 +26,18 @@ from deploykit.pruning.trace import copy_on, trace, trace_on
 WHY = "the network's code depends on its width (a split, view or slice)"
 
 
-def prunable_graph(module: nn.Module, size: tuple[int, int], progress: Progress = SILENT) -> Graph:
-    """The graph of ``module`` for pictures of ``size`` (height, width), holding only groups that can really be narrowed.
+def prunable_graph(
+    module: nn.Module, size: tuple[int, int], progress: Progress = SILENT, channels: int | None = None
+) -> Graph:
+    """The graph of ``module`` for images of ``size`` (height, width), holding only groups that can really be narrowed.
 
-    ``module`` is not changed.
+    ``module`` is not changed. ``channels``: of the images; None: those of its first convolution.
 
     Raises:
         BadInput: it does not run, returns no tensor, or holds no group that can be narrowed.
     """
-    graph = build_graph(trace(module, size), size)
+    shape = (channels or input_channels(module), *size)
+    graph = build_graph(trace(module, shape), shape)
     traced = copy_on(graph.records.device, module)
     if graph.groups and (wrong := _trouble(traced, graph, graph.groups)) is not None:
         graph = _without_rigid(traced, graph, wrong, progress)
@@ -83,7 +87,7 @@ def _trouble(module: nn.Module, graph: Graph, groups: Sequence[Group]) -> str | 
         for place, units in graph.records.rows.items()
     }
     try:
-        again = trace_on(graph.records.device, copied, graph.size, rows)
+        again = trace_on(graph.records.device, copied, graph.shape, rows)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, BadInput) as error:
         return f"it does not run with fewer channels in {groups[0].name}: {str(error).splitlines()[0]}"
     return _difference(graph, again, removed)

@@ -80,9 +80,9 @@ def masked_snr_db(module: nn.Module, graph: Graph, removed: np.ndarray, dtype: t
     whole, pruned = (copy_on("cpu", module).eval().to(dtype) for _ in range(2))
     mask(whole, graph, removed)
     remove(pruned, graph, removed)
-    expected = [_answers(whole, x) for x in _images(graph.size, dtype)]
+    expected = [_answers(whole, x) for x in _images(graph.shape, dtype)]
     try:
-        got = [_answers(pruned, x) for x in _images(graph.size, dtype)]
+        got = [_answers(pruned, x) for x in _images(graph.shape, dtype)]
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
         return -np.inf
     if [[one.shape for one in batch] for batch in expected] != [[one.shape for one in batch] for batch in got]:
@@ -91,10 +91,10 @@ def masked_snr_db(module: nn.Module, graph: Graph, removed: np.ndarray, dtype: t
     return min((_snr_db(torch.cat(reference), torch.cat(answer)) for reference, answer in outputs), default=np.inf)
 
 
-def _images(size: tuple[int, int], dtype: torch.dtype) -> Iterator[Tensor]:
+def _images(shape: tuple[int, int, int], dtype: torch.dtype) -> Iterator[Tensor]:
     draw = torch.Generator().manual_seed(0)
     for spread, mean in LIGHTS:
-        yield (spread * torch.randn(BATCH, 3, *size, generator=draw) + mean).to(dtype)
+        yield (spread * torch.randn(BATCH, *shape, generator=draw) + mean).to(dtype)
 
 
 def _answers(module: nn.Module, x: Tensor) -> list[Tensor]:

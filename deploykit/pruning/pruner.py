@@ -121,7 +121,7 @@ class Cutter:
     def cut(self) -> PruneFacts:
         """Prune."""
         size, config = self.preprocessing.size, self.config
-        before = count(self.module, size)
+        before = count(self.module, size, self.preprocessing.channels)
         unmasked = self._unmasked()
         times = self._layer_times()
         top1 = self._top1()
@@ -136,7 +136,7 @@ class Cutter:
                 recalibrated = self._top1()
         else:
             sparsity = None
-        after = count(self.module, size)
+        after = count(self.module, size, self.preprocessing.channels)
         self.layers = layer_rows(before, after)
         if config.layer_times:
             shorter = self._layer_times()
@@ -167,7 +167,8 @@ class Cutter:
     def _channels(self, before: Counts) -> tuple[dict[str, str], float | None, float | None]:
         """All steps; returns why layers stay, top-1 after the last cut and after re-calibration."""
         config, progress = self.config, self.progress
-        graph = keep_layers(prunable_graph(self.module, self.preprocessing.size, progress), config.keep)
+        size, channels = self.preprocessing.size, self.preprocessing.channels
+        graph = keep_layers(prunable_graph(self.module, size, progress, channels), config.keep)
         ratios = sized(graph, config.ratios)
         sparse = config.pattern is not None
         how = plan(graph, config.scope, config.round_to, ratios, config.importance, sparse=sparse)
@@ -261,7 +262,7 @@ class Cutter:
         """Milliseconds of each layer alone on ONNX Runtime's CPU provider, one thread, batch 1; empty where not asked for."""
         if not self.config.layer_times:
             return {}
-        shapes = layer_shapes(self.module, self.preprocessing.size)
+        shapes = layer_shapes(self.module, self.preprocessing.shape)
         times = measure_on(ORT_CPU, 1, self.progress)(list(shapes.values()))
         return dict(zip(shapes, times, strict=True))
 

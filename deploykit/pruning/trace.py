@@ -26,8 +26,8 @@ from deploykit.pruning.trace_layers import LAYER_RULES
 from deploykit.pruning.trace_rules import rule_for
 
 
-def trace(module: nn.Module, size: tuple[int, int]) -> Records:
-    """Run ``module`` on two blank pictures of ``size`` (height, width) and record its channels.
+def trace(module: nn.Module, shape: tuple[int, int, int]) -> Records:
+    """Run ``module`` on two blank images of ``shape`` (channels, height, width) and record its channels.
 
     ``module``: in any mode; a copy runs, in eval mode.
 
@@ -35,22 +35,25 @@ def trace(module: nn.Module, size: tuple[int, int]) -> Records:
         BadInput: the network does not run at this size, or returns no tensor.
     """
     try:
-        return trace_on("meta", module, size)
+        return trace_on("meta", module, shape)
     except (RuntimeError, NotImplementedError, TypeError):  # values are looked at, or tensors kept outside buffers
         try:
-            return trace_on("cpu", module, size)
+            return trace_on("cpu", module, shape)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            raise BadInput(f"the network does not run on pictures of {size[0]}×{size[1]} pixels: {error}") from error
+            raise BadInput(f"the network does not run on images of {shape[1]}×{shape[2]} pixels: {error}") from error
 
 
 def trace_on(
-    device: str, module: nn.Module, size: tuple[int, int], rows: Mapping[tuple[str, int], np.ndarray] | None = None
+    device: str,
+    module: nn.Module,
+    shape: tuple[int, int, int],
+    rows: Mapping[tuple[str, int], np.ndarray] | None = None,
 ) -> Records:
     """:func:`trace` on a device, with torch's own errors.
 
     ``rows`` are (tensor, dimension) → units, where a pruned network is traced with the units of the original.
     """
-    records = _run(Tracing(copy_on(device, module).eval(), rows), size)
+    records = _run(Tracing(copy_on(device, module).eval(), rows), shape)
     records.device = device
     return records
 
@@ -65,9 +68,9 @@ def copy_on(device: str, module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, moved)
 
 
-def _run(t: Tracing, size: tuple[int, int]) -> Records:
+def _run(t: Tracing, shape: tuple[int, int, int]) -> Records:
     device = next((p.device for p in t.module.parameters()), torch.device("cpu"))
-    x = torch.zeros(BATCH, 3, *size, device=device)
+    x = torch.zeros(BATCH, *shape, device=device)
     t.alive.append(x)
     with _naming(t), torch.no_grad(), _Functions(t), _Operators(t):
         output = t.module(x)

@@ -97,7 +97,7 @@ def test_networks_that_cannot_be_pruned_are_refused():
         prunable_graph(Number(3, 8, 1), SIZE)
     with pytest.raises(BadInput, match="no channels that can be removed; got 0: it makes the network's output"):
         prunable_graph(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()), SIZE)
-    with pytest.raises(BadInput, match="does not run on pictures of 4×4 pixels"):
+    with pytest.raises(BadInput, match="does not run on images of 4×4 pixels"):
         prunable_graph(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()), (4, 4))
 
 
@@ -132,3 +132,12 @@ def test_the_groups_are_those_of_torch_pruning():
                 if len(where):
                     ours.add((site.tensor.rpartition(".")[0], tuple(where.tolist())))
         assert ours == theirs
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_any_number_of_channels(channels):
+    net = nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 5, 8), nn.Flatten()).eval()
+    assert [group.name for group in prunable_graph(net, SIZE).groups] == ["0"]
+    assert prunable_graph(net, SIZE, channels=channels).shape == (channels, *SIZE)
+    with pytest.raises(BadInput, match="does not run on images"):
+        prunable_graph(net, SIZE, channels=3)

@@ -75,7 +75,7 @@ def test_two_that_depend_on_each_other_do_not_both_go():
 
     torch.manual_seed(0)
     net = Balance("nothing").eval()
-    whole = build_graph(trace(net, SIZE), SIZE)
+    whole = build_graph(trace(net, (3, *SIZE)), (3, *SIZE))
     graph = prunable_graph(net, SIZE)
     assert 0 < len(graph.groups) < len(whole.groups)
     assert is_exact(net, graph, some_atoms(graph, graph.groups, seed=7))
@@ -83,7 +83,7 @@ def test_two_that_depend_on_each_other_do_not_both_go():
 
 def test_what_is_random_cannot_be_judged():
     net = counting("random")
-    graph = build_graph(trace(net, SIZE), SIZE)
+    graph = build_graph(trace(net, (3, *SIZE)), (3, *SIZE))
     assert not inexact_groups(net, graph, some_atoms(graph, graph.groups, seed=0))
 
 

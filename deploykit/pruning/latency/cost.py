@@ -14,13 +14,13 @@ from deploykit.pruning.latency.table import LatencyTable, LayerShape
 from deploykit.pruning.widths import Ladder
 
 
-def layer_shapes(module: nn.Module, size: tuple[int, int]) -> dict[str, LayerShape]:
+def layer_shapes(module: nn.Module, shape: tuple[int, int, int]) -> dict[str, LayerShape]:
     """Layer name → its shape, of all convolutions and linear layers, from one pass over a blank picture.
 
     A linear layer on tokens counts as a 1×1 convolution on as many pixels.
 
-    ``module``: on the CPU; it is run in eval mode and left in the mode it was in. ``size``: (height, width) of the
-    input in pixels.
+    ``module``: on the CPU; it is run in eval mode and left in the mode it was in. ``shape``: of an image,
+    (channels, height, width).
     """
     found: dict[str, LayerShape] = {}
 
@@ -40,7 +40,7 @@ def layer_shapes(module: nn.Module, size: tuple[int, int]) -> dict[str, LayerSha
     training = module.training
     try:
         with torch.inference_mode():
-            module.eval()(torch.zeros(1, 3, *size))
+            module.eval()(torch.zeros(1, *shape))
     finally:
         module.train(training)
         for handle in handles:

@@ -96,7 +96,7 @@ class LatencySearch:
         progress: Progress,
     ) -> None:
         assert config.latency is not None
-        self.module, self.size, self.costs, self.how, self.asked = module, graph.size, costs, how, config.latency
+        self.module, self.shape, self.costs, self.how, self.asked = module, graph.shape, costs, how, config.latency
         self.target, self.threads = config.target, config.threads or 1
         self.build, self.progress = build, progress
 
@@ -115,7 +115,7 @@ class LatencySearch:
             self.scratch = Path(guard.enter_context(TemporaryDirectory(prefix="deploykit-")))
             self.base = guard.enter_context(self._runner(self.module, self.scratch / "input.onnx"))
             table = LatencyTable(measure, known)
-            shapes = layer_shapes(self.module, self.size)
+            shapes = layer_shapes(self.module, self.shape)
             self.cost = LatencyCost(self.costs, shapes, table, self.how.ladders, self._least_ms(self.base))
             keep_times(place, known, self.target, self.threads, self.progress)
             self.measured_shapes = len(known) - before
@@ -206,7 +206,7 @@ class LatencySearch:
         return Try(found.widths, found.cost / self.full, ratio, times["pruned"], times["input"], found.loss)
 
     def _runner(self, module: nn.Module, path: Path) -> Runner:
-        example = torch.zeros(1, 3, *self.size)
+        example = torch.zeros(1, *self.shape)
         training = module.training
         try:
             model = _exported(export_with, module.eval(), example, path.parent)
@@ -226,7 +226,7 @@ class LatencySearch:
         return 1e3 * min(times)
 
     def _picture(self) -> np.ndarray:
-        return np.random.default_rng(0).standard_normal((1, 3, *self.size), dtype=np.float32)
+        return np.random.default_rng(0).standard_normal((1, *self.shape), dtype=np.float32)
 
     def _times(self, runners: dict[str, Runner]) -> dict[str, float]:
         """Milliseconds a call."""
