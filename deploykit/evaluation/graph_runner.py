@@ -112,23 +112,25 @@ class Opened:
         finally:
             place.unlink()
 
-    def optimized(self, graph: onnx.ModelProto | Path) -> onnx.ModelProto:
-        """The graph that ONNX Runtime really runs."""
+    def optimized(self, graph: onnx.ModelProto | Path, *, as_on_arm: bool = False) -> onnx.ModelProto:
+        """The graph that ONNX Runtime really runs; ``as_on_arm``: with integer kernels for int8 activations."""
         import onnx
 
         place = self.scratch / f"optimized{next(self.numbers)}.onnx"
-        self._session(graph, optimized_model_filepath=str(place))
+        self._session(graph, as_on_arm=as_on_arm, optimized_model_filepath=str(place))
         try:
             return onnx.load(str(place))
         finally:
             place.unlink()
 
-    def _session(self, graph: onnx.ModelProto | Path, **settings: object) -> Any:
+    def _session(self, graph: onnx.ModelProto | Path, *, as_on_arm: bool = False, **settings: object) -> Any:
         """A bare session with these settings, where a runner's checks and copies are not wanted."""
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = self.threads, 4
+        if as_on_arm:
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
         for name, value in settings.items():
             setattr(options, name, value)
         source = str(graph) if isinstance(graph, Path) else graph.SerializeToString()

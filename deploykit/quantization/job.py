@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 
+from deploykit.base import environment
 from deploykit.base.environment import cores
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
@@ -99,10 +100,14 @@ class Job:
         """How much is tried."""
         return EFFORTS[self.config.effort]
 
+    def optimized(self, graph: onnx.ModelProto | Path) -> onnx.ModelProto:
+        """The graph that ONNX Runtime really runs on the dialect's ISA."""
+        return self.opened.optimized(graph, as_on_arm=self.dialect.isa == "arm64")
+
     def costs_us(self, graphs: Mapping[str, onnx.ModelProto], x: np.ndarray) -> dict[str, float]:
         """What graphs are predicted to cost for one of the prepared images ``x`` on the dialect's ISA, in microseconds."""
         with ThreadPoolExecutor(cores()) as pool:
-            optimized = pool.map(self.opened.optimized, graphs.values())
+            optimized = pool.map(self.optimized, graphs.values())
             return {
                 name: cost_us(one, self.dialect.isa, x.shape[1:]) for name, one in zip(graphs, optimized, strict=True)
             }
@@ -138,14 +143,16 @@ class Job:
 def graphs(config: QuantizeConfig, dialect: Dialect) -> Iterator[Opened]:
     """What runs graphs, in a folder that lives as long as the block.
 
-    The engine of the dialect's target answers for candidates where that runs on the CPU and is installed.
+    The engine of the dialect's target answers for candidates where that runs on the CPU and is installed. x86 has no kernels
+    for the int8 activations of Arm: there Q and DQ are computed in float.
     """
+    kernels = dialect.costed and (dialect.isa == environment.isa() or dialect.isa != "arm64")
     own = target_of(dialect.target).on_cpu and lacking(dialect.target) is None
     with TemporaryDirectory(prefix="deploykit-") as scratch:
         yield Opened(
             Path(scratch),
             threads=config.threads,
             stated=config.stated,
-            integer_kernels=dialect.costed,
+            integer_kernels=kernels,
             engine=dialect.target if own else ORT_CPU,
         )

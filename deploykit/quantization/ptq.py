@@ -157,7 +157,7 @@ def judge(reference: Runner, candidate: Path, x: np.ndarray, job: Job, *, right:
             offered = offered_int8(onnx.load(str(candidate)))
             return {"parity": parity, "verdict": verdict, "audit": offered, "measured": False, "speedup": None}
         speedup = speedup_of(reference, runner, x) if job.dialect.isa == environment.isa() else None
-        audit = share_of_int8(opened.optimized(candidate))
+        audit = share_of_int8(job.optimized(candidate))
     measured = speedup is not None
     return {"parity": parity, "verdict": verdict, "audit": audit, "measured": measured, "speedup": speedup}
 
