@@ -162,7 +162,7 @@ def quantize(
         return Planned(manifest, lambda: quantize_file(source, target, config, dialect, manifest, images, progress))
 
     manifest, made = make_artifact(target, plan, force=force, progress=progress)
-    manifest = held_to(target, manifest, Bars(config.min_agreement, config.min_snr_db, accept=config.accept))
+    manifest = held_to(target, manifest, Bars(config.min_agreement, config.min_snr_db, config.max_drop, config.accept))
     return QuantizeResult(target, made, manifest.facts, manifest.measured)
 
 

@@ -62,7 +62,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Share:
-    """Answers that are still the same: ``kept`` of ``n``, ties among them, with the interval of the share."""
+    """Answers that are still the same: ``kept`` of ``n``, with the interval of the share; of confident ones ties are kept."""
 
     n: int
     kept: int
@@ -162,7 +162,7 @@ def judge(
         precision=precision,
         figures=parity.figures,
         broken=parity.broken,
-        agreement=None if answers is None else _share(answers.same + answers.ties, answers.n),
+        agreement=None if answers is None else _share(answers.same, answers.n),
         confident=None if answers is None else _share(answers.kept, answers.confident),
         drop=drop,
         images=parity.n,

@@ -36,7 +36,7 @@ from deploykit.quantization.recovery import equalize_network, recover_weights
 from deploykit.quantization.reestimate_batch_norm import with_batch_norm
 from deploykit.quantization.search import Choice, Quantizer
 from deploykit.quantization.tune import keep_placement, read_placement, tuned
-from deploykit.quantization.verify import weight_widths
+from deploykit.quantization.verify import weight_widths, with_drop
 from deploykit.reporting.attachments import Attachment, sensitivity
 
 
@@ -105,6 +105,8 @@ def quantize_file(
             x = one_batch(reference, seen.x)
             slower = slower_layers(opened, seen.proto, rest.made, x, progress) if slow else None
     job.say_phases()
+    if held is not None:
+        judged["verdict"] = with_drop(judged["verdict"], held, config)
     facts = {
         "choice": choice.said(),
         "snr_db": {name: round(value, 2) for name, value in snr.items()},

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.errors import BadInput
 from deploykit.base.progress import SILENT, Progress
 from deploykit.evaluation.agreement import agreement
 from deploykit.evaluation.run_classifier import in_data_order
@@ -69,16 +69,23 @@ class Held:
     def choice(self, quantizer: Quantizer, base: Choice) -> tuple[Choice, DropFacts]:
         """``base``, or it with layers taken back to float, and the facts for the manifest.
 
-        The drop itself is held within the bound; its interval is said, and a warning where it reaches beyond.
+        The drop itself is held within the bound. Where no set of layers does that and leaves something in int8, the best
+        one is taken, and a warning names what stands in the way: the judge tells by the drop's interval what it is worth.
 
         Raises:
-            BadInput: the pictures have no labels.
-            AnswerNo: no set of layers holds the bound and leaves something to gain.
+            BadInput: the images have no labels, or the network no classes.
         """
         bound = self.job.config.max_drop
         assert bound is not None
         if self.job.images.labels is None:
             raise BadInput("--max-drop needs labels", got="synthetic pictures", fix="Name data with --data.")
+        if self.logits.ndim != 2 or self.logits.shape[1] < 2:
+            raise BadInput(
+                "--max-drop is of accuracy, and this is no classifier",
+                got=f"a first output of shape {list(self.logits.shape)}",
+                expected="[N, C]",
+                fix="Leave it out: what is no classifier is judged by its SNR.",
+            )
 
         def drop_of(choice: Choice) -> Mapping[str, Any]:
             return self._drop(quantizer.make(choice))
@@ -97,12 +104,12 @@ class Held:
             ranked = costed(quantizer, base, ranked, partial(self.job.costs_us, x=self.x))
         ranked += moves(quantizer, base, alone[len(few) :], ())
         found = revert(base, first, ranked, drop_of, bound, self.job.progress)
-        made = quantizer.make(found.choice)
-        if not found.held or is_float(made):
-            raise AnswerNo(
+        if is_float(quantizer.make(found.choice)):
+            found = replace(found, choice=base, drop=first, moves=(), held=False)
+        if not found.held:
+            self.job.progress.warn(
                 f"no int8 network within {bound:g} points of float: the best of {len(found.tried)} drops "
-                f"{_shown(found.drop)} with {len(found.moves)} layers float; in the way stand {blockers(ranked)}",
-                fix="Allow a larger --max-drop, calibrate on more images, or keep the float engine.",
+                f"{_shown(found.drop)} with {len(found.moves)} layers float; in the way stand {blockers(ranked)}"
             )
         return found.choice, self._facts(found.drop, [move.said() for move in found.moves], found.tried)
 
@@ -121,11 +128,6 @@ class Held:
     ) -> DropFacts:
         bound = self.job.config.max_drop
         assert bound is not None
-        if drop["drop_pt_high"] > bound:
-            self.job.progress.warn(
-                f"the drop {_shown(drop)} on {len(self.logits)} pictures of select may also lie beyond {bound:g} pt: "
-                "more pictures would tell"
-            )
         return {
             "bound_pt": bound,
             "drop_pt": round(float(drop["drop_pt"]), 3),

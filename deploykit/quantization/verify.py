@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,14 +14,16 @@ import onnx
 from deploykit.base.errors import Unavailable
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.engines import open_runner
 from deploykit.engines.batching import one_batch
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
-from deploykit.evaluation.judge import Bars, judge, settles
+from deploykit.evaluation.judge import Bars, Drop, judge, judged_again, settles, verdict_of
 from deploykit.evaluation.split_images import Pictures
 from deploykit.latency.interleave import interleaved_s
 from deploykit.quantization.job import Job
 from deploykit.quantization.lint.explain_audit import audited
+from deploykit.quantization.max_drop import DropFacts
 
 FLOAT_CONVS = ("Conv", "FusedConv")
 FLOAT_PRODUCTS = ("Gemm", "MatMul", "FusedGemm", "FusedMatMul")
@@ -75,6 +78,13 @@ def verdict_of_pair(
         right, runner, pictures.images, BATCHES, "int8", job.progress, name=name, until=settles("int8", bars)
     )
     return parity.to_dict(), judge(parity, parity.answers, "int8", bars, split=pictures.shown).to_dict()
+
+
+def with_drop(verdict: Mapping[str, Any], held: DropFacts, config: QuantizeConfig) -> Mapping[str, Any]:
+    """The verdict, held to ``--max-drop`` too."""
+    drop = Drop(held["drop_pt"], held["drop_pt_low"], held["drop_pt_high"], held["pictures"])
+    bars = Bars(config.min_agreement, config.min_snr_db, config.max_drop, config.accept)
+    return judged_again(replace(verdict_of(verdict), drop=drop), bars).to_dict()
 
 
 def speedup_of(reference: Runner, runner: Runner, x: np.ndarray) -> float:

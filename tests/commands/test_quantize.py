@@ -57,6 +57,26 @@ def test_a_second_run_does_nothing(made, tiny_model):
     assert "nothing done" in again.summary()
 
 
+def test_it_is_judged_on_what_calibration_did_not_see_and_every_command_says_the_same(made, tiny_model, tmp_path):
+    from deploykit.commands.evaluate import evaluate
+    from deploykit.commands.export import export
+    from deploykit.commands.verify import verify
+
+    verdict = made.facts["verdict"]
+    assert (made.status, made.exit_code, verdict["status"], verdict["split"]) == ("ok", 0, "ok", "train")
+    assert 30 <= verdict["confident"]["n"] <= verdict["images"] == verdict["agreement"]["n"]
+    again = verify(tiny_model, made.output, data="digits").verdict.to_dict()
+    assert [again[key] for key in ("images", "split", "agreement", "confident")] == [
+        verdict[key] for key in ("images", "split", "agreement", "confident")
+    ]
+    plain = export(tiny_model, tmp_path / "float.onnx").output
+    there = verify(plain, made.output, data="digits", split="test").verdict
+    report = evaluate([f"float={plain}", f"int8={made.output}"], data="digits").report
+    assert there.agreement is not None
+    assert (there.split, there.images) == ("test", report.variants[1].accuracy.n)
+    assert report.variants[1].accuracy.agreement == there.agreement.share
+
+
 def test_an_int8_file_is_not_quantized_again(made, tmp_path):
     with pytest.raises(BadInput, match=r"already quantized; got .*QuantizeLinear"):
         quantize(made.output, tmp_path / "twice.onnx", QUICK)
