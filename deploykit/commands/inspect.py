@@ -84,7 +84,7 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
     if not times and (config.target is not None or config.threads is not None):
         raise BadInput("--target and --threads say where the layers are timed", fix="Pass --times too.")
     path = check_file(Path(file))
-    kind, facts, found = _look(path, config.arch, stated, config.allow_code, times)
+    kind, facts, found = _look(path, config)
     if times and kind != "engine":  # where a plan does not open here, its manifest still tells much
         threads = 1 if config.threads is None else config.threads
         from deploykit.benchmarking.layer_profiles import timed
@@ -100,27 +100,30 @@ def inspect(file: Path | str, config: InspectConfig | None = None, *, progress: 
     return InspectResult(path.name, kind, {**facts, **common, **own}, found, config.layers or times)
 
 
-def _look(path: Path, arch: str | None, stated: Stated, allow_code: bool, times: bool) -> Found:
+def _look(path: Path, config: InspectConfig) -> Found:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return *json_facts(path), []
     if suffix == ".onnx":
         from deploykit.exporting.describe_onnx import describe_onnx
 
-        facts, layers = describe_onnx(path)
+        facts, layers = describe_onnx(path, config.shapes)
         return "onnx", facts, layers
     if suffix in TORCH:
         from deploykit.models.describe_model import describe_file
 
-        return describe_file(path, arch, stated, allow_code)
+        return describe_file(path, config.arch, config.stated, config.allow_code)
     if suffix in SUFFIXES:
         from deploykit.benchmarking.layer_profiles import timed
         from deploykit.building.describe_plan import Described, describe_plan
 
         def measured(path: Path, target: str) -> Described:
-            return timed(path, target, None, stated, allow_code)
+            return timed(path, target, None, config.stated, config.allow_code)
 
-        return "engine", *describe_plan(path, timed=measured if times else None, stated=stated, allow_code=allow_code)
+        told = describe_plan(
+            path, timed=measured if config.times else None, stated=config.stated, allow_code=config.allow_code
+        )
+        return "engine", *told
     if read_manifest(path) is not None:
         return "artifact", {}, []
     raise BadInput(

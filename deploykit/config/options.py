@@ -46,7 +46,7 @@ Arch = Annotated[
 ]
 Shapes = Annotated[
     dict[str, tuple[Annotated[int, Field(ge=1)], ...]],
-    Field(description="Shape of an input whose sizes are free, for random input: images:1x3x640x640."),
+    Field(description="Shape of an input whose sizes are free: images:1x3x640x640."),
     Flag("--shape", metavar="NAME:SIZES", many=True, parse=shapes),
 ]
 AllowCode = Annotated[bool, Field(description="Let module:… names in a recipe or file run.")]

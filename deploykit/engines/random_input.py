@@ -49,7 +49,7 @@ def input_shapes(runner: Runner, named: Shapes, batch: int | None = None) -> dic
         dim: size
         for one in reversed(runner.inputs)
         for dim, size in zip(one.shape, found.get(one.name, ()), strict=False)
-        if isinstance(dim, str) and not re.fullmatch(r"dim\d+", dim)  # that one is ours, for a size without a name
+        if isinstance(dim, str) and not re.fullmatch(r"dim\d+|\?", dim)  # sizes without a name
     }
     for one in runner.inputs:
         if one.name not in named:

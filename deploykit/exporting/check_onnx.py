@@ -76,6 +76,8 @@ def _shapes(proto: onnx.ModelProto) -> dict[str, list[int | None]]:
     return known
 
 
+FREE = -1
+"""How some tools write a size that is not fixed."""
 MOST = 250
 _AGAIN = "Export or copy it again."
 _LEFT_TO_ENGINES = ("No Op registered for", "Field 'shape' of 'type' is required")
@@ -178,7 +180,7 @@ def _check_inputs(path: Path) -> None:
                 fix="Export it with the sizes of its input.",
             )
         dims = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
-        if any(isinstance(dim, int) and dim < 1 for dim in dims):
+        if any(isinstance(dim, int) and dim < 1 and dim != FREE for dim in dims):
             raise BadInput(
                 f"{path}: the input {one.name!r} has an empty or negative dimension",
                 got=str(dims),

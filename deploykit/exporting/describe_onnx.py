@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
@@ -31,7 +33,7 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", *INTEGER_OPS)
 
 
 class OnnxTensor(TypedDict):
-    """An input or output of a graph; a dimension is a name where it is dynamic, 0 where nothing is known of it."""
+    """An input or output of a graph; a dimension is a name where it is dynamic, "?" where it has none."""
 
     name: str
     dtype: str
@@ -41,7 +43,8 @@ class OnnxTensor(TypedDict):
 class OnnxFacts(TypedDict):
     """What is in an ONNX file.
 
-    ``nodes``: without those of subgraphs. ``precision``: precision → layers. ``macs``: for one picture, where they are known.
+    ``nodes``: without those of subgraphs. ``params``: also those in Constant nodes and subgraphs. ``precision``: precision →
+    layers. ``macs``: for one image; None where those of a layer are not known, because a size is free.
     ``stated_precision``, ``preprocessing``, ``classes``, ``lineage``: of the metadata. ``external_data``: files that hold
     weights. ``not_finite``: tensors with NaN or infinity.
     """
@@ -64,8 +67,13 @@ class OnnxFacts(TypedDict):
     not_finite: list[str]
 
 
-def describe_onnx(path: Path) -> tuple[OnnxFacts, list[FileLayer]]:
+Shapes = Mapping[str, Sequence[int]]
+
+
+def describe_onnx(path: Path, named: Shapes = MappingProxyType({})) -> tuple[OnnxFacts, list[FileLayer]]:
     """Facts and layers of an ONNX file.
+
+    ``named``: shapes of inputs whose sizes are free, by name; an only input may be called ``""``.
 
     Raises:
         BadInput: no ONNX, damaged, or external data missing, short or outside the file's folder.
@@ -78,10 +86,13 @@ def describe_onnx(path: Path) -> tuple[OnnxFacts, list[FileLayer]]:
         raise BadInput(f"{path} does not say its opset", fix="Export it again.")
     if not model.graph.node:
         raise BadInput(f"{path} is no ONNX file: it has no graph")
+    operators = Counter(node.op_type for node in model.graph.node)
+    lift_constants(model)
     external = _external(model, path)
     metadata = {prop.key: prop.value for prop in model.metadata_props}
-    shapes = _shapes(model)
+    shapes = _shapes(model, named)
     layers = _layers(model, shapes)
+    macs = [layer["macs"] for layer in layers]
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     facts: OnnxFacts = {
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
@@ -89,10 +100,10 @@ def describe_onnx(path: Path) -> tuple[OnnxFacts, list[FileLayer]]:
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "inputs": [_value(value) for value in model.graph.input if value.name not in initializers],
         "outputs": [_value(value) for value in model.graph.output],
-        "nodes": len(model.graph.node),
-        "operators": dict(Counter(node.op_type for node in model.graph.node).most_common()),
-        "params": sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer),
-        "macs": sum(layer["macs"] or 0 for layer in layers) or None,
+        "nodes": operators.total(),
+        "operators": dict(operators.most_common()),
+        "params": sum(int(np.prod(tensor.dims)) for graph in graphs_of(model.graph) for tensor in graph.initializer),
+        "macs": None if None in macs else sum(one for one in macs if one is not None) or None,
         "precision": dict(Counter(layer["precision"] for layer in layers)),
         "stated_precision": metadata.get("deploykit.precision"),
         "preprocessing": _read(metadata, "deploykit.preprocessing"),
@@ -102,6 +113,26 @@ def describe_onnx(path: Path) -> tuple[OnnxFacts, list[FileLayer]]:
         "not_finite": _not_finite(model, path),
     }
     return facts, layers
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph itself, then those inside its nodes (the branches of If, the bodies of Loop and Scan)."""
+    yield graph
+    for node in graph.node:
+        for one in node.attribute:
+            for inner in (*one.graphs, *([one.g] if one.type == onnx.AttributeProto.GRAPH else [])):
+                yield from graphs_of(inner)
+
+
+def lift_constants(model: onnx.ModelProto) -> None:
+    """Make initializers of the Constant nodes that hold a tensor, in place, in subgraphs too."""
+    for graph in graphs_of(model.graph):
+        for node in [one for one in graph.node if one.op_type == "Constant" and one.domain in ("", "ai.onnx")]:
+            value = next((one.t for one in node.attribute if one.name == "value"), None)
+            if value is not None:
+                value.name = node.output[0]
+                graph.initializer.append(value)
+                graph.node.remove(node)
 
 
 def _external(model: onnx.ModelProto, path: Path) -> list[str]:
@@ -127,12 +158,19 @@ def _external(model: onnx.ModelProto, path: Path) -> list[str]:
     return sorted(names)
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, list[int]]]:
+def _shapes(model: onnx.ModelProto, named: Shapes) -> dict[str, tuple[int, list[int]]]:
     """Tensor name → (element type, shape) for a batch of 1; 0 where a dimension is not known."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    for value in copy.graph.input:
+    stored = {tensor.name for tensor in model.graph.initializer}
+    given = [value for value in copy.graph.input if value.name not in stored]
+    for value in given:
         dims = value.type.tensor_type.shape.dim
+        for place, size in enumerate(_named(value.name, named, alone=len(given) == 1, rank=len(dims))):
+            dims[place].dim_value = size
+        for dim in dims:
+            if dim.dim_value < 0:
+                dim.Clear()
         if dims and not dims[0].dim_value:
             dims[0].dim_value = 1
     del copy.graph.value_info[:]
@@ -147,6 +185,14 @@ def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, list[int]]]:
         kind = value.type.tensor_type
         known[value.name] = (kind.elem_type, [dim.dim_value for dim in kind.shape.dim])
     return known
+
+
+def _named(name: str, named: Shapes, *, alone: bool, rank: int) -> Sequence[int]:
+    """The shape that was named for an input, or nothing."""
+    shape = named.get(name, named.get("", ()) if alone else ())
+    if shape and len(shape) != rank:
+        raise BadInput(f"--shape contradicts the graph's input {name!r}", got=list(shape), expected=f"{rank} sizes")
+    return shape
 
 
 def _layers(model: onnx.ModelProto, shapes: dict[str, tuple[int, list[int]]]) -> list[FileLayer]:
@@ -217,7 +263,11 @@ def _macs(
 
 def _value(value: onnx.ValueInfoProto) -> OnnxTensor:
     kind = value.type.tensor_type
-    shape = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
+    free = [not dim.HasField("dim_value") or dim.dim_value < 0 for dim in kind.shape.dim]
+    shape = [
+        dim.dim_param or ("?" if any_size else dim.dim_value)
+        for dim, any_size in zip(kind.shape.dim, free, strict=True)
+    ]
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).name if kind.elem_type else "unknown"
     return {"name": value.name, "dtype": dtype, "shape": shape}
 
@@ -233,7 +283,7 @@ def _read(metadata: dict[str, str], key: str) -> Any:
 
 def _not_finite(model: onnx.ModelProto, path: Path) -> list[str]:
     found = []
-    for tensor in model.graph.initializer:
+    for tensor in (one for graph in graphs_of(model.graph) for one in graph.initializer):
         if PRECISIONS.get(tensor.data_type) in ("fp32", "fp16", "fp64"):
             try:
                 values = numpy_helper.to_array(tensor, str(path.parent))

@@ -38,15 +38,16 @@ OLDEST_DYNAMO_OPSET = 18
 def float_graph(
     source: Path, folder: Path, config: ExportConfig, progress: Progress
 ) -> tuple[Path, Mapping[str, object] | None]:
-    """A model as a float ONNX file: itself where it is one, else exported into a scratch folder.
+    """A model as a float32 ONNX file: itself where it is one, else exported or converted into a scratch folder.
 
     Returns the file, and the facts of its export where that was done here.
     """
     if source.suffix.lower() == ".onnx":
         from deploykit.exporting.check_onnx import refuse_unsound
+        from deploykit.exporting.foreign_onnx import standard_file
 
         refuse_unsound(source)
-        return source, None
+        return standard_file(source, folder, config.stated, progress), None
     path = folder / f"{source.stem}.onnx"
     passing = Manifest(kind="onnx", files={}, stage="export", version=0, precision="fp32")
     return path, export_onnx(source, path, config, passing, progress=progress).facts

@@ -66,7 +66,7 @@ def bind(
 
     names = [one.name for one in outputs]
     binding = session.io_binding()
-    dims = {dim for one in inputs for dim in one.shape}
+    dims = {dim for one in inputs for dim in one.shape} - {"?"}
     first = session.run(None, dict(feed), _graph(graph_id and -1))  # its buffers must not be captured
     fixed = all(isinstance(dim, int) or dim in dims for one in outputs for dim in one.shape)
     fills = {name: _bound_input(binding, name, x, device, index) for name, x in feed.items()}
