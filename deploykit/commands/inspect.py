@@ -14,7 +14,6 @@ from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.hashing import file_sha256
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.stated import Stated
 from deploykit.base.targets import TENSORRT, target_of
 from deploykit.config.inspect import InspectConfig
 from deploykit.config.keywords import by_keywords

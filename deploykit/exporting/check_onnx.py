@@ -6,7 +6,7 @@ Builders take constant indices that point outside of what they index, and the en
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 
 from deploykit.base.errors import BadInput, shortened
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import Runner
+from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.inputs import check_shape
 from deploykit.exporting.describe_onnx import OnnxFacts, describe_onnx
 
@@ -128,6 +130,25 @@ def refuse_not_finite(path: Path, facts: OnnxFacts) -> None:
             got=facts["not_finite"][0],
             fix="One of them spoils every answer: take a checkpoint from before, or train again with a lower rate.",
         )
+
+
+def known_preprocessing(preprocessing: Preprocessing | None, inputs: Sequence[TensorSpec], path: Path) -> Preprocessing:
+    """The preprocessing of a graph that takes images, and nothing else.
+
+    Raises:
+        BadInput: several inputs, one that is no image, or a size that nothing tells.
+    """
+    if preprocessing is not None:
+        return preprocessing
+    shown = ", ".join(f"{one.name!r} {one.dtype} {list(one.shape)}" for one in inputs)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise BadInput(
+            f"{path} takes no images alone",
+            got=shown,
+            expected="one input like ['N', 3, 224, 224]",
+            fix="`verify` and `benchmark` without --data run any graph.",
+        )
+    raise BadInput(f"{path} does not say the size of its images", got=shown, fix="Name it with --size.")
 
 
 def refuse_other_pictures(runner: Runner, x: np.ndarray) -> None:

@@ -24,7 +24,7 @@ OLDEST = 13
 """Per-channel Q and DQ, and axes as inputs, are of this opset."""
 _OLDEST_IR = 4
 """Before, every initializer had to be a graph input."""
-NARROW = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16", TensorProto.DOUBLE: "fp64"}
+NARROW: dict[int, str] = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16", TensorProto.DOUBLE: "fp64"}
 _MOST_BYTES = (2 << 30) - (64 << 20)
 _QUANTIZED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 _TYPED = ("to", "dtype")
@@ -50,15 +50,16 @@ def standard_file(source: Path, folder: Path, stated: Stated = NOTHING_STATED, p
     if narrow is not None:
         to_float32(model)
         said.append(f"it is {narrow}, and is taken up to float32")
+    if model.ir_version < _OLDEST_IR:
+        model.ir_version = _OLDEST_IR
     if opset < OLDEST:
         model = _of_newer_opset(model, opset, source)
         said.append(f"opset {opset} is converted to {OLDEST}")
-    if model.ir_version < _OLDEST_IR:
-        model.ir_version = _OLDEST_IR
-        said.append(f"its IR is taken up to {_OLDEST_IR}")
     path = folder / f"{source.stem}.float32.onnx"
     onnx.save(model, str(path))
-    progress.say(f"{source.name}: {' and '.join(said)}; {_checked(source, path, narrow, stated, progress)}")
+    progress.say(
+        f"{source.name}: {' and '.join(said) or 'of an old IR'}; {_checked(source, path, narrow, stated, progress)}"
+    )
     return path
 
 

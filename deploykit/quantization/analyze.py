@@ -31,7 +31,7 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import AnalyzeConfig
 from deploykit.data import prepare as prepare_images
-from deploykit.exporting.check_onnx import refuse_other_pictures
+from deploykit.exporting.check_onnx import known_preprocessing, refuse_other_pictures
 from deploykit.quantization.calibrate import observed
 from deploykit.quantization.calibration_images import calibration_pictures
 from deploykit.quantization.job import Job, graphs
@@ -156,9 +156,7 @@ def _analysis(source: Path, modes: tuple[str, ...], job: Job) -> Swept:
     config, images = job.config, job.images
     path = float_onnx(source, job.scratch, config, job.progress)
     with job.opened.runner(path) as reference:
-        preprocessing = reference.preprocessing
-        if preprocessing is None:
-            raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+        preprocessing = known_preprocessing(reference.preprocessing, reference.inputs, path)
         x = prepare_images(images.chosen, preprocessing)
         refuse_other_pictures(reference, x[:1])
     proto = onnx.load(str(path))

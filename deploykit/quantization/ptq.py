@@ -24,7 +24,7 @@ from deploykit.config.options import FileFlags
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import prepare as prepare_images
 from deploykit.evaluation.graph_runner import outputs_of
-from deploykit.exporting.check_onnx import refuse_other_pictures
+from deploykit.exporting.check_onnx import known_preprocessing, refuse_other_pictures
 from deploykit.exporting.onnx_file import float_graph
 from deploykit.quantization.calibrate import observed
 from deploykit.quantization.engine_gap import for_engine
@@ -73,20 +73,17 @@ def see(path: Path, reference: Runner, job: Job) -> Seen:
     Raises:
         BadInput: the graph does not carry its preprocessing, cannot be quantized, or has no node that is to stay float.
     """
-    if reference.preprocessing is None:
-        raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+    preprocessing = known_preprocessing(reference.preprocessing, reference.inputs, path)
     proto = onnx.load(str(path))
     wide = prepare(proto, str(path))
     check_kept(proto, job)
-    pictures = prepare_images(job.images.chosen, reference.preprocessing)
+    pictures = prepare_images(job.images.chosen, preprocessing)
     refuse_other_pictures(reference, pictures[:1])
-    quantizer = Quantizer(proto, observed(wide, reference.preprocessing, job), job.config.percentile, job.dialect)
+    quantizer = Quantizer(proto, observed(wide, preprocessing, job), job.config.percentile, job.dialect)
     x = pictures[: min(job.config.select_images, job.effort.images)]
     outputs = outputs_of(reference, x)
     kept, gap = for_engine(quantizer, Choice(keep_float=frozenset(job.config.keep_float)), x, outputs, job)
-    return Seen(
-        proto, reference.preprocessing, reference.classes, quantizer, pictures, x, outputs, kept.keep_float, gap
-    )
+    return Seen(proto, preprocessing, reference.classes, quantizer, pictures, x, outputs, kept.keep_float, gap)
 
 
 def check_kept(proto: onnx.ModelProto, job: Job) -> None:

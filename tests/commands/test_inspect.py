@@ -256,10 +256,45 @@ def test_a_model_file_has_no_layers_to_time(tiny_model: Path) -> None:
 
 def test_where_layers_are_timed_must_be_said_in_full(tmp_path: Path) -> None:
     path = small_net(tmp_path / "any.onnx", size="side")
-    with pytest.raises(BadInput, match=r"pictures of any size; got .*Pass --size"):
+    with pytest.raises(BadInput, match=r"free sizes; got .*--shape input:1x3x640x640"):
         inspect(path, times=True)
     assert inspect(path, times=True, size=16).layers
     with pytest.raises(BadInput, match=r"say where the layers are timed. Pass --times too"):
         inspect(path, target="openvino")
     with pytest.raises(BadInput, match="threads; got 0; expected at least 1"):
         inspect(path, times=True, threads=0, size=16)
+
+
+def test_parameters_in_constant_nodes_and_subgraphs_are_counted_and_macs_only_where_they_are_known(
+    tmp_path: Path,
+) -> None:
+    weight = numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), "w")
+    branch = [
+        helper.make_graph(
+            [helper.make_node("Add", ["c", f"b{i}"], [f"o{i}"])],
+            f"branch{i}",
+            [],
+            [helper.make_tensor_value_info(f"o{i}", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.full((1, 8, 1, 1), i, np.float32), f"b{i}")],
+        )
+        for i in range(2)
+    ]
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=weight),
+        helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True))),
+        helper.make_node("Conv", ["input", "w"], ["c"], "conv"),
+        helper.make_node("If", ["yes"], ["output"], then_branch=branch[1], else_branch=branch[0]),
+    ]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [-1, 3, "?", -1])
+    out = helper.make_tensor_value_info("output", TensorProto.FLOAT, None)
+    path = tmp_path / "constants.onnx"
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [given], [out]), ir_version=10), path)
+    found = inspect(path)
+    assert found.facts["params"] == 8 * 27 + 1 + 16
+    assert found.facts["macs"] is None
+    assert found.facts["inputs"][0]["shape"] == ["?", 3, "?", "?"]
+    assert found.facts["operators"]["Constant"] == 2
+    assert inspect(path, shapes={"": (2, 3, 10, 12)}).facts["macs"] == 2 * 8 * 8 * 10 * 27
+    assert inspect(path, shapes={"input": (1, 3, 10, 12)}).facts["macs"] == 8 * 8 * 10 * 27
+    with pytest.raises(BadInput, match="contradicts"):
+        inspect(path, shapes={"input": (1, 3, 10)})

@@ -12,13 +12,13 @@ import onnx_ir as ir
 
 from deploykit.base.artifact import Manifest, write_model_manifest
 from deploykit.base.atomic import scratch
-from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.export import ExportConfig
 from deploykit.engines.metadata import Knowledge, of_file
 from deploykit.engines.onnx_graph import declared_by
 from deploykit.evaluation.split_images import pictures_for, samples_of
 from deploykit.exporting.cast.cast import cast_graph
+from deploykit.exporting.check_onnx import known_preprocessing
 from deploykit.exporting.onnx_file import float_graph
 from deploykit.exporting.write_onnx import check_data_file, place, write
 
@@ -108,9 +108,9 @@ def first_kept(kept: dict[str, str]) -> str:
 
 
 def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
-    known = of_file(path, declared_by(path), config.stated)
-    if known.preprocessing is None:
-        raise BadInput(f"{path} does not carry its preprocessing", fix="Name the input size with --size.")
+    declared = declared_by(path)
+    known = of_file(path, declared, config.stated)
+    known_preprocessing(known.preprocessing, declared.inputs, path)
     return known
 
 
