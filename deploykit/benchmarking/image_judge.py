@@ -70,7 +70,7 @@ class ImageJudge:
         """
         found, name, config = Judged(spec, chain), spec.name, self.config
         with self.references.open(spec) as runner:
-            found.opened, found.precision = True, cast(Precision, runner.precision)
+            found.opened, found.precision, found.task = True, cast(Precision, runner.precision), runner.task
             found.notes += list(runner.notes)
             preprocessing = preprocessing_of(runner, self.source.natural_size, config.stated, name, self.progress)
             found.preprocessing = preprocessing
@@ -82,6 +82,8 @@ class ImageJudge:
             try:
                 self._parity(found, runner, base)
                 found.audit = plain(audited(runner))
+                if not self.split.labelled or runner.task != "classify":
+                    return found
                 theirs = None if base is None else base.scored
                 scored = score(runner, preprocessing, self.how, theirs, self.progress, name=name)
                 found.scored, found.accuracy = scored, scored.accuracy

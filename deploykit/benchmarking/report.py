@@ -184,14 +184,14 @@ def build_report(
     variants = [_variant(one, measured, baseline, config, seen_from, files_to) for one in judged]
     if against is not None:
         known = {one.spec.name: one for one in judged}
-        labels = None if split is None else split.labels[split.chosen(config.images)]
+        labels = None if split is None or not split.labelled else split.labels[split.chosen(config.images)]
         for variant, one in zip(variants, judged, strict=True):
             variant.against = _against(one, known.get(variant.name + OTHER_SIDE), measured, labels, config)
     report = Report(
         schema=SCHEMA,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=plain(describe()),
-        task="none" if split is None else "classify",
+        task="none" if split is None or all(one.task == "none" for one in judged) else "classify",
         data=_data(split, config),
         ci_level=config.ci_level,
         seed=config.seed,

@@ -15,6 +15,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import REFERENCE, Precision
+from deploykit.base.task import Task
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.judge import Bars
 from deploykit.evaluation.judge import Verdict as Judgement
@@ -38,6 +39,7 @@ class Judged:
         reason: why not ok.
         accepted: a person takes it although it is not ok.
         opened: its engine was opened, so that it can be timed whatever it answers.
+        task: of its engine.
         notes: for the report.
         precision: of its engine.
         audit: what its engine tells of itself.
@@ -57,6 +59,7 @@ class Judged:
     reason: str | None = None
     accepted: bool = False
     opened: bool = False
+    task: Task = "classify"
     notes: list[str] = field(default_factory=list)
     precision: Precision | None = None
     audit: dict[str, Any] | None = None

@@ -108,6 +108,7 @@ def distill(
     stop = Stop()
 
     def plan() -> Planned:
+        data().need_labels("distillation")
         fabric = open_fabric(config)
         teachers = open_teachers(config, data(), fabric.device.type, opened, progress, student=source)
         student = start_student(source, config, data(), teachers, progress)

@@ -72,6 +72,7 @@ def evaluate(
     baseline = _baseline(specs, config.baseline)
     metrics = load_metrics(config.metrics)
     source = open_data(config.data, allow_code=True, skip_broken=config.skip_broken, progress=progress)
+    source.need_labels("evaluation")
     split = source.split(config.split)
     folder = None if output is None else Path(output)
     manifest = None

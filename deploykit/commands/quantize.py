@@ -183,6 +183,7 @@ def _trained_for_int8(
     stop = Stop()
 
     def plan() -> Planned:
+        data().need_labels("training for int8")
         images = calibration_pictures(config, progress, data())
         if images.labels is None or not len(images.labels):
             raise BadInput(f"{config.data} has no select pictures to judge on", fix="Give more training pictures.")

@@ -96,6 +96,7 @@ def train(
         fabric = open_fabric(config)
         if fabric.world_size > 1:
             progress.say(f"{fabric.world_size} processes on {fabric.device.type}, {config.batch} images a step in all")
+        data().need_labels("training")
         if len(data().classes) < 2:
             raise BadInput(f"{config.data} has one class", got=data().classes[0], expected="at least two")
         start = start_network(config, data().classes, progress)

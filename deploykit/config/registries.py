@@ -18,10 +18,12 @@ class Criterion(Entry):
 
     Attributes:
         from_data: it looks at images.
+        from_labels: at their labels too.
         comparable: its scores are in one unit for all layers.
     """
 
     from_data: bool = False
+    from_labels: bool = False
     comparable: bool = False
 
 
@@ -34,10 +36,20 @@ CRITERIA = Registry(
     Criterion("fpgm", _CRITERIA + "fpgm:fpgm", "its distance to the other filters of its layer"),
     Criterion("lamp", _CRITERIA + "lamp:lamp", "its share of the weights that are not smaller", comparable=True),
     Criterion(
-        "taylor", _CRITERIA + "taylor:taylor", "the first-order change of the loss", from_data=True, comparable=True
+        "taylor",
+        _CRITERIA + "taylor:taylor",
+        "the first-order change of the loss",
+        from_data=True,
+        from_labels=True,
+        comparable=True,
     ),
     Criterion(
-        "hessian", _CRITERIA + "hessian:hessian", "the second-order change of the loss", from_data=True, comparable=True
+        "hessian",
+        _CRITERIA + "hessian:hessian",
+        "the second-order change of the loss",
+        from_data=True,
+        from_labels=True,
+        comparable=True,
     ),
     Criterion(
         "activation", _CRITERIA + "activation:activation", "the mean of what its readers receive", from_data=True
@@ -78,7 +90,9 @@ class DataForm(Entry):
 _FORMATS = "deploykit.data.formats."
 DATA_FORMS = Registry(
     "data",
-    DataForm("folder", _FORMATS + "folders:open_folder", "class folders of images", "a folder of class folders"),
+    DataForm(
+        "folder", _FORMATS + "folders:open_folder", "class folders, or images", "a folder of class folders or images"
+    ),
     DataForm("digits", _FORMATS + "digits:open_digits", "scikit-learn's digits", "digits", "nothing"),
     DataForm("synthetic", _FORMATS + "synthetic:open_synthetic", "procedural shapes", "synthetic:SEED", "text"),
     DataForm("cifar10", _FORMATS + "cifar:open_cifar10", "CIFAR-10", "cifar10:ROOT", "folder"),
@@ -86,6 +100,7 @@ DATA_FORMS = Registry(
     DataForm("imagenet", _FORMATS + "imagenet:open_imagenet", "ImageNet", "imagenet:ROOT", "folder"),
     DataForm("csv", _FORMATS + "csv:open_csv", "a table of paths and labels", "FILE.csv", suffix=".csv"),
     DataForm("npz", _FORMATS + "npz:open_npz", "arrays of images and labels", "FILE.npz", suffix=".npz"),
+    DataForm("list", _FORMATS + "image_list:open_list", "paths of images", "IMAGES.txt", suffix=".txt"),
     DataForm("function", _FORMATS + "user_function:open_function", "your own function", "module:function"),
 )
 

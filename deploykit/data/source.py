@@ -1,4 +1,7 @@
-"""A data source and its three splits: train, select (10 % of train, by picture hash) and test."""
+"""A data source and its three splits: train, select (10 % of train, by image hash) and test.
+
+Of images without labels test is select: nothing is scored on it that a choice was made on.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ _READERS = 2
 class Split:
     """Pictures with labels, in a fixed order.
 
-    ``name``: ``train``, ``select`` or ``test``. ``classes``: names in the order of the labels. ``labels``: int64
-    ``[n]``.
+    ``name``: ``train``, ``select`` or ``test``. ``classes``: names in the order of the labels; empty where there are no
+    labels. ``labels``: int64 ``[n]``; zeros where there are none.
     """
 
     def __init__(
@@ -46,6 +49,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self._indices)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its images have labels."""
+        return bool(self.classes)
 
     def image(self, i: int) -> np.ndarray:
         """Picture ``i``: uint8 ``[H, W, 3]`` RGB.
@@ -128,7 +136,7 @@ class Split:
 class DataSource:
     """Data by name.
 
-    ``name``: as it was given. ``classes``: names in the order of the labels. ``natural_size``: height and width that
+    ``name``: as it was given. ``classes``: names in the order of the labels; empty where there are none. ``natural_size``: height and width that
     all pictures have, where they are small and of one size; else None.
 
     Args:
@@ -191,12 +199,25 @@ class DataSource:
         indices = np.flatnonzero(keep)
         return Split(name, self.classes, part.store, indices, part.labels[indices], self._progress)
 
+    def need_labels(self, doing: str) -> None:
+        """Refuse data without labels for what needs them; ``doing``: a noun: ``training``.
+
+        Raises:
+            BadInput: there are none.
+        """
+        if not self.classes:
+            raise BadInput(
+                f"{self.name} has no labels, which {doing} needs",
+                expected="class folders, a CSV file of path,label, or an .npz with labels",
+                fix="Images without labels calibrate, verify and time.",
+            )
+
     def _part(self, name: str) -> Part:
         if name not in self._parts:
             if name not in self._loaders:
                 raise BadInput(f"{self.name} has no split {name!r}", expected="one of " + ", ".join(self._loaders))
             part = self._loaders[name]()
-            _check_labels(self.name, name, part.labels, len(self.classes))
+            _check_labels(self.name, name, part.labels, max(1, len(self.classes)))
             self._parts[name] = part
         return self._parts[name]
 
@@ -208,10 +229,12 @@ class DataSource:
         if name == "select" and "select" in self._loaders:
             part = self._part("select")
             return part, np.ones(len(part.labels), dtype=bool)
+        if name == "test" and not self.classes:
+            name = "select"
         part = self._part("pool" if "pool" in self._loaders else "train")
         hashes = part.store.hashes(self._progress)
         keep = np.ones(len(hashes), dtype=bool)
-        if "pool" in self._loaders:
+        if "pool" in self._loaders and self.classes:
             test = draw(hashes, "test", TEST_SHARE)
             if name == "test":
                 return part, test

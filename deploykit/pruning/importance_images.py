@@ -12,6 +12,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.prune import PruneConfig
+from deploykit.config.registries import CRITERIA
 from deploykit.data import DataSource, Split, map_classes, prepare
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class PruningPictures:
         Raises:
             BadInput: the classes do not fit.
         """
+        if not self.train.labelled:
+            return None
         outputs = len(loaded.classes) if loaded.classes else None
         if loaded.classes is None:
             from deploykit.models.heads import output_size
@@ -59,13 +62,13 @@ class PruningPictures:
         yield from _batches(self.train, picked, self.config.batch, preprocessing, order)
 
     def top1(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> float | None:
-        """Top-1 (0…1) on up to ``config.select_images`` pictures spread over ``select``; None where it is empty."""
+        """Top-1 (0…1) on up to ``config.select_images`` pictures spread over ``select``; None where it is empty or has no labels."""
         import torch
 
         from deploykit.models.device import beside
 
         picked = self.select.chosen(self.config.select_images, "ends")
-        if not len(picked):
+        if not len(picked) or not self.select.labelled:
             return None
         right = 0
         with torch.inference_mode():
@@ -80,6 +83,8 @@ def pruning_pictures(config: PruneConfig, source: DataSource) -> PruningPictures
     Raises:
         BadInput: the data cannot be read, or hold no training pictures.
     """
+    if CRITERIA[config.importance].from_labels:
+        source.need_labels(f"--importance {config.importance}")
     train, select = source.split("train"), source.split("select")
     if len(train) < 2:
         raise BadInput(f"{config.data} has too few training pictures", got=len(train), expected="two and more")

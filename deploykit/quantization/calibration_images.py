@@ -28,7 +28,7 @@ class Calibration:
     ``observed``: calibration pictures. ``chosen``: pictures of ``select``. ``judged``: what the result is judged on, where
     that is not ``chosen``. ``sha256``: of all of them.
     ``observed_sha256``: of the calibration pictures alone. ``labels``: of ``chosen``, int64 indices into ``classes``;
-    None where they are synthetic. ``classes``: names of the data's classes.
+    None where they have none. ``classes``: names of the data's classes.
     """
 
     observed: Sequence[np.ndarray] | Any
@@ -134,7 +134,7 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress, source: Dat
     if len(train) < config.images:
         progress.say(f"calibrating on all {len(train)} training pictures ({config.images} were asked for)")
     drawn = draw(config, source)
-    chosen, labels = [select.image(i) for i in drawn.held], select.labels[drawn.held]
+    chosen, labels = [select.image(i) for i in drawn.held], select.labels[drawn.held] if select.labelled else None
     return Calibration(
         _Picked(train, drawn.picked),
         chosen,

@@ -11,6 +11,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.data.classes import class_order
+from deploykit.data.formats.image_list import beside
 from deploykit.data.forms import Asked
 from deploykit.data.source import DataSource
 from deploykit.data.splits import split_of
@@ -100,15 +101,7 @@ def _take(rows: _Rows, cells: list[str], columns: dict[str, int], path: Path, li
     picture = cells[columns["path"]]
     if not picture:
         raise BadInput(f"{path}, line {line}: no path")
-    if not os.path.isabs(picture):
-        below = os.path.normpath(picture)
-        if below.startswith(".."):
-            raise BadInput(
-                f"{path}, line {line}: {picture} lies outside the CSV file's folder",
-                fix="Move the CSV file up, or write the path in full.",
-            )
-        picture = os.path.join(path.parent, below)
-    rows.paths.append(picture)
+    rows.paths.append(beside(path, picture, f"{path}, line {line}"))
     rows.labels.append(label)
     rows.lines.append(line)
     if "split" in columns:

@@ -10,6 +10,7 @@ import numpy as np
 
 from deploykit.base.errors import BadInput, from_os_error
 from deploykit.base.progress import Progress
+from deploykit.data.formats.image_list import unlabelled
 from deploykit.data.forms import Asked
 from deploykit.data.images import SUFFIXES
 from deploykit.data.source import DataSource
@@ -19,28 +20,31 @@ _VALIDATION = ("val", "valid", "validation")
 
 
 def open_folder(asked: Asked) -> DataSource:
-    """An ImageFolder: ``CLASS/…/picture``, or ``train/`` and ``val/`` (or ``test/``) with such folders below.
+    """An ImageFolder: ``CLASS/…/image``, or ``train/`` and ``val/`` (or ``test/``) with such folders below.
+
+    Folders with images of their own instead, and fewer than two folders of images below, hold images without labels.
 
     Raises:
-        BadInput: missing, no class folders, one class only, or no pictures.
+        BadInput: missing, or no images.
     """
     root, name, progress = asked.path, asked.name, asked.progress
     if not root.is_dir():
         raise BadInput(
             f"{root} is no folder" if root.exists() else f"the data folder {root} does not exist", fix="Check --data."
         )
-    places = {"train": root / "train"} if (root / "train").is_dir() else {}
-    if places:
-        val = next((root / one for one in _VALIDATION if (root / one).is_dir()), None)
-        test = root / "test" if (root / "test").is_dir() else None
-        if val and test:
-            places |= {"select": val, "test": test}
-        elif val or test:
-            places["test"] = val or test  # type: ignore[assignment]
-        elif len(subfolders(root)) == 1:
-            root, places = root / "train", {}
-        else:
-            places = {}
+    places = _declared(root)
+    if not places and (root / "train").is_dir() and len(subfolders(root)) == 1:
+        root = root / "train"
+    first = next(iter(places.values()), root)
+    loose, below = _loose(first), subfolders(first)
+    if len(below) < 2 or (loose and sum(_holds_images(first / one) for one in below) < 2):
+        places = places or {"pool": root}
+        found = {split: pictures_below(place) for split, place in places.items()}
+        if (empty := next((places[split] for split, paths in found.items() if not paths), None)) is not None:
+            raise BadInput(f"{empty} holds no images", expected="files " + ", ".join(SUFFIXES))
+        return unlabelled(asked, found)
+    if loose:
+        progress.warn(f"{name}: {loose} images beside the class folders of {first.name}/ are left out")
     if places:
         shares = ", ".join(f"{split} from {place.name}/" for split, place in places.items())
         progress.say(f"{name}: {shares}")
@@ -50,6 +54,31 @@ def open_folder(asked: Asked) -> DataSource:
             f"{name}: no val/ or test/ folder, so a fifth of the pictures, chosen by their hash, is the test split"
         )
     return source_of(asked, places)
+
+
+def _declared(root: Path) -> dict[str, Path]:
+    """The folders of splits below ``root``, the one of train first; empty where none is declared."""
+    if not (root / "train").is_dir():
+        return {}
+    val = next((root / one for one in _VALIDATION if (root / one).is_dir()), None)
+    test = root / "test" if (root / "test").is_dir() else None
+    if val and test:
+        return {"train": root / "train", "select": val, "test": test}
+    return {"train": root / "train", "test": val or test} if val or test else {}  # type: ignore[dict-item]
+
+
+def _holds_images(folder: Path) -> bool:
+    return next(_walk(folder), None) is not None
+
+
+def _loose(folder: Path) -> int:
+    """Number of images in a folder itself."""
+    with os.scandir(folder) as entries:
+        return sum(_is_image(entry.name) and entry.is_file() for entry in entries)
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
 def pictures_below(folder: Path) -> list[str]:
@@ -74,16 +103,12 @@ def source_of(asked: Asked, places: dict[str, Path], *, published: bool = False,
     progress = asked.progress
     first = next(iter(places.values()))
     classes = tuple(subfolders(first))
-    if not classes:
-        loose = any(True for _ in _walk(first))
-        raise BadInput(
-            f"{first} holds no class folders",
-            got="pictures without class folders" if loose else "no pictures",
-            expected=f"{first}/CLASS/picture.jpg",
-        )
     if len(classes) < 2:
-        raise BadInput(f"{first} holds one class only", got=classes[0], expected="at least two class folders")
-
+        raise BadInput(
+            f"{first} holds {'one class only' if classes else 'no class folders'}",
+            got=", ".join(classes) or None,
+            expected="at least two class folders",
+        )
     if next(_walk(first), None) is None:
         raise BadInput(f"{first} holds no pictures", expected="files " + ", ".join(SUFFIXES))
 
@@ -137,5 +162,5 @@ def _walk(folder: Path) -> Iterator[str]:
     for place, folders, names in os.walk(folder, onerror=stop):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         for one in names:
-            if one.lower().endswith(SUFFIXES) and not one.startswith("."):
+            if _is_image(one):
                 yield os.path.join(place, one)

@@ -107,11 +107,8 @@ def test_train_val_and_test(tmp_path: Path, listening: Listening) -> None:
 def test_folder_errors(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no class folders; got no pictures" in refused(empty)
-    write_pictures(tmp_path / "loose", 3, seed=0)
-    assert "got pictures without class folders" in refused(tmp_path / "loose")
+    assert "holds no images; expected files .jpg" in refused(empty)
     write_pictures(tmp_path / "single" / "cat", 3, seed=0)
-    assert "holds one class only; got cat; expected at least two" in refused(tmp_path / "single")
     (tmp_path / "single" / "dog").mkdir()
     assert "dog holds no pictures; expected files .jpg" in refused(tmp_path / "single")
     for one in ("a", "b"):
@@ -200,7 +197,7 @@ def test_csv_labels_that_are_numbers_are_ordered_by_value(tmp_path: Path, image_
         ("path,label\nx.png,", "line 2: no label; got ''"),
         ("path,label\nx.png", "line 2; got 1 values; expected 2"),
         ("path,label\n,a", "line 2: no path"),
-        ("path,label\n../x.png,a", "line 2: ../x.png lies outside the CSV file's folder"),
+        ("path,label\n../x.png,a", "line 2: ../x.png lies outside the folder of t.csv"),
         ("path,label\nx.png,a\ny.png,b", "2 of 2 pictures do not exist: "),
         ("path,label,split\npictures/one/00.png,a,trian", "line 2: unknown split; got 'trian'"),
         ("path,label\npictures/one/00.png,a\npictures/one/01.png,a", "holds one class only; got a"),
