@@ -90,7 +90,11 @@ def rejudge(folder: Path, config: EvaluateConfig, progress: Progress = SILENT) -
 def _settled(new: Report) -> Report:
     """Pareto front and pick decided anew where the report had a budget to hold them to."""
     if new.budget is not None and new.budget.max_drop_pt is not None:
-        kept = [one for one in new.warnings if not one.startswith("no variant is verified, timed and within")]
+        kept = [
+            one
+            for one in new.warnings
+            if not one.startswith(("no variant is verified, timed and within", "no variant is picked"))
+        ]
         new = settle(new.model_copy(update={"warnings": kept}), new.budget.max_drop_pt)
     return validate(new.plain())
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from deploykit.base.artifact import artifact_of, read_manifest, safe_name
 from deploykit.base.environment import describe
+from deploykit.base.targets import target_of
 from deploykit.benchmarking.variant import Judged
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.agreement import compare
@@ -198,7 +199,7 @@ def build_report(
         noise_floor_ratio=measured.noise_floor_ratio,
         stop_reason=measured.stop_reason,
         conditions=measured.conditions,
-        warnings=[*measured.warnings, *_within_noise(variants, measured.noise_floor_ratio)],
+        warnings=[*measured.warnings, *_without_gain(variants, measured.noise_floor_ratio or 0.0)],
         baseline=baseline,
         against=against,
         variants=variants,
@@ -266,13 +267,11 @@ def _raced(one: Judged) -> list[str]:
     return [f"its engine is the fastest of {len(times)} builds"] if isinstance(times, list) and len(times) > 1 else []
 
 
-def _within_noise(variants: Sequence[Variant], floor: float | None) -> list[str]:
-    """Speed-ups that two copies of the baseline might show as well."""
-    if floor is None:
-        return []
-    names = [one.name for one in variants if one.speedup and abs(one.speedup.estimate - 1) <= floor]
-    return (
-        [f"no faster or slower than the baseline within the noise floor of {floor:.1%}: {', '.join(names)}"]
-        if names
-        else []
-    )
+def _without_gain(variants: Sequence[Variant], floor: float) -> list[str]:
+    """Engines that are not faster than the baseline here, which is no failure: slower, or as two copies of it may be."""
+    known = [(one, one.speedup) for one in variants if one.speedup and not target_of(one.target).runs_models]
+    slower = [one.name for one, speed in known if speed.estimate < 1 - floor]
+    alike = [one.name for one, speed in known if abs(speed.estimate - 1) <= floor]
+    told = [f"not faster than the baseline here, but slower: {', '.join(slower)}"] if slower else []
+    within = f"no faster or slower than the baseline within the noise floor of {floor:.1%}: {', '.join(alike)}"
+    return [*told, *([within] if alike and floor else [])]

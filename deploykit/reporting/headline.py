@@ -5,10 +5,10 @@ from __future__ import annotations
 from deploykit.reporting import format as t
 from deploykit.reporting.pick import primary
 from deploykit.reporting.quality import Quality
-from deploykit.reporting.rows import mark_of
 from deploykit.reporting.schema import Report
 
 CLASSES_NAMED = 5
+_STATUS = {"failed": "It failed", "unsure": "It is unsure"}
 
 
 def headline(report: Report) -> str:
@@ -27,7 +27,7 @@ def headline(report: Report) -> str:
         return f"Deploy {best.name}, the baseline: nothing clearly faster stays within the accuracy budget."
     name, base, speed = best.name, report.baseline, best.speedup
     faster = f" is {t.ratio(speed.estimate)} the speed of {base}" if speed else " is the fastest verified variant"
-    taken = "" if best.status == "ok" else f" It is {mark_of(best)}: {best.reason}."
+    taken = "" if best.status == "ok" else f" {_STATUS[best.status]} and was accepted by hand: {best.reason}."
     return f"{name}{faster} {_cost(best.quality)}.{taken}"
 
 
@@ -97,5 +97,5 @@ def judged_among(report: Report) -> str:
     found = next((one.judged_among for one in report.variants if one.judged_among), None)
     if found is None:
         return ""
-    named = ", ".join(found.classes[:CLASSES_NAMED]) + (", …" if len(found.classes) > CLASSES_NAMED else "")
-    return f"Answers were chosen among {len(found.classes):,} of the {found.of:,} classes only: {named}."
+    named = ", ".join(found.classes[:CLASSES_NAMED]) + (" …" if len(found.classes) > CLASSES_NAMED else ".")
+    return f"Answers were chosen among {len(found.classes):,} of the {found.of:,} classes only: {named}"

@@ -96,6 +96,12 @@ def _clearly_faster(report: Report, speed: float, variant: Variant) -> bool:
     return speed > 1 + (report.noise_floor_ratio or 0.0) and (low is None or low > 1)
 
 
+def _baseline_failed(report: Report) -> bool:
+    """Whether speed and drop were measured against a wrong answer."""
+    base = report.variant(report.baseline)
+    return base is not None and base.status == "failed" and not base.accepted
+
+
 def _why_the_baseline(report: Report, fit: list[tuple[float, Variant]], max_drop_pt: float) -> str:
     faster = [one for one in fit if one[0] > 1 and one[1].name != report.baseline]
     nothing = (
@@ -123,6 +129,8 @@ def pick(report: Report, max_drop_pt: float = 1.0) -> Pick | None:
     Returns:
         Its name and why, or None; :func:`why_no_pick` then says why.
     """
+    if _baseline_failed(report):
+        return None
     fit = [
         (speed, variant)
         for variant in report.variants
@@ -155,6 +163,8 @@ def why_no_pick(report: Report, max_drop_pt: float = 1.0) -> str:
     """Why :func:`pick` found none: one sentence that names what each variant lacks."""
     if report.task == "none":
         return "no variant is picked: the outputs are numbers without a meaning, so that no quality is known"
+    if _baseline_failed(report):
+        return f"no variant is picked: the baseline {report.baseline} failed, so that nothing is known against it"
     lacks = []
     for variant in report.variants:
         bound = _drop_high(report, variant)

@@ -129,6 +129,33 @@ def test_without_accuracy_or_latency_it_shows_what_there_is(tmp_path: Path) -> N
     assert "svg" not in page(made, tmp_path).tags
 
 
+def test_what_is_not_ok_is_marked_everywhere(tmp_path: Path) -> None:
+    made = sample.report(6)
+    changes = [("failed", False), ("unsure", False), ("failed", True)]
+    for variant, (status, accepted) in zip(made["variants"][3:], changes, strict=True):
+        variant |= {"status": status, "reason": f"why {variant['name']}", "accepted": accepted}
+    made["pick"] = {"name": "pruned50-int8", "why": "told"}
+    made["variants"][0]["judged_among"] = {"classes": ["cat", "dog"], "of": 1000}
+    text = page(made, tmp_path).text
+    for piece in (
+        "Failed, not to be used int8 : why int8",
+        "Unsure: what was seen does not decide pruned50 : why pruned50",
+        "Accepted by hand pruned50-int8 : why pruned50-int8",
+        "It failed and was accepted by hand: why pruned50-int8.",
+        "2 of the 1,000 classes only: cat, dog.",
+        "int8 failed ort-cpu",
+        "pruned50 unsure ort-cpu",
+        "pruned50-int8 pick failed, accepted ort-cpu",
+    ):
+        assert piece in text, piece
+    words = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for piece in ("int8 (failed)", "pruned50 (unsure)", "(failed, accepted)", "cat, dog", "0.407 ms"):
+        assert piece in words, piece
+    svg = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'class="point failed"' in svg
+    assert 'class="point unsure"' in svg
+
+
 def test_all_failed_says_so(tmp_path: Path) -> None:
     found = page(sample.all_failed(), tmp_path)
     assert "Every variant failed." in found.text

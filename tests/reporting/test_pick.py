@@ -124,9 +124,20 @@ def test_the_clearly_faster_one_goes_before_the_doubtful_one() -> None:
 
 def test_without_a_timed_baseline_the_fastest_is_the_pick() -> None:
     made = report(6)
-    by_name(made, "fp32").status = "failed"
+    by_name(made, "fp32").measurements = []
+    by_name(made, "fp32").status = "skipped"
     by_name(made, "int8").speedup.low = 0.9
     assert pick(made, 1.0).name == "int8"
+
+
+def test_against_a_failed_baseline_nothing_is_picked() -> None:
+    made = report(6)
+    base = by_name(made, "fp32")
+    base.status, base.reason = "failed", "SNR 12 dB"
+    assert pick(made) is None
+    assert "fp32 failed" in settle(made).warnings[-1]
+    base.accepted = True
+    assert pick(made).name == "int8"
 
 
 @pytest.mark.parametrize("status", ["unsure", "failed"])

@@ -94,7 +94,9 @@ def _ridge(
             ),
             element("text", _numbers(samples), x=width - numbers + 14, y=base - 8, class_="tick"),
         ]
+    variant = report.variant(name)
     kind = "pick" if report.pick and report.pick.name == name else ""
+    kind = kind or (variant.status if variant and not variant.usable else "")
     kind = kind or ("baseline" if report.baseline == name else "other")
     line = element("line", x1=across.start, x2=across.end, y1=base, y2=base, class_="grid")
     return element("g", line, element("path", d=polyline(outline), class_="ridge"), *marks, *label, class_=kind)
