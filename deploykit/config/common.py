@@ -45,7 +45,7 @@ def build(kind: type[C], fields: Mapping[str, object], where: str = "", *, flags
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise WrongConfig([mistake(kind, one, flags or {}) for one in _united(error.errors())], where) from error
+        raise WrongConfig([mistake(kind, one, flags or {}) for one in united(error.errors())], where) from error
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,13 @@ class WrongConfig(BadInput):
         return " ".join((f"{self.where}: {told}" if self.where else told).split())
 
 
-def _united(errors: list[Any]) -> list[Any]:
+def united(errors: list[Any]) -> list[Any]:
     """The errors with those of one value's several allowed forms (``"dynamic"`` or a number) made one."""
     united: dict[Any, Any] = {}
     for one in errors:
-        field = one["loc"][:1]
-        forms = (len(one["loc"]) == 2 and "[" in str(one["loc"][1])) or "constrained" in str(one["loc"][-1:])
+        *field_parts, form = one["loc"] or ("",)
+        field = tuple(field_parts)
+        forms = bool(field) and ("[" in str(form) or "constrained" in str(form))
         if not forms:
             united[len(united)] = one
         elif field in united:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,7 +40,8 @@ class DistillConfig(LearningConfig):
     ``size`` is that of the student, and of teachers that are bare tensors.
     """
 
-    lr: float = Field(default=0.02, gt=0, description="Peak learning rate at this batch size.")
+    SCRATCH_LR: ClassVar[float] = 0.02
+
     teachers: Annotated[tuple[str, ...], Flag("--teacher"), Panel("Teachers and loss")] = Field(
         min_length=1, description="[NAME=]PATH[@TARGET[:key=value,…]]: a model file, .onnx or any engine."
     )
@@ -116,6 +117,12 @@ class DistillConfig(LearningConfig):
         if self.features is None:
             return 0.0
         return self.feature_weight if self.feature_weight is not None else FEATURE_LOSSES[self.features].weight
+
+    @property
+    def gain(self) -> float:
+        """How many times the gradient of the loss is that of cross-entropy: that of T²·KL is T times as large."""
+        of_labels = 1 - self.of_teacher if LOSSES[self.loss].weighed_by == "alpha" else 1.0
+        return of_labels + self.of_teacher * self.at_temperature
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

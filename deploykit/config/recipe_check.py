@@ -12,7 +12,7 @@ from deploykit.base.errors import BadInput, DeploykitError, nearest
 from deploykit.base.spec import parse_spec
 from deploykit.base.targets import PRECISIONS, target_of
 from deploykit.config.benchmark import BenchmarkConfig
-from deploykit.config.common import Config, explain
+from deploykit.config.common import Config, explain, united
 from deploykit.config.gate import policy_problems
 from deploykit.config.recipe import KINDS, ModelFile, Recipe, Variant, is_qat
 from deploykit.config.recipe_chain import Problem, chains_of
@@ -145,7 +145,7 @@ def _check(kind: type[BaseModel], fields: Any, place: Place) -> list[Problem]:
     try:
         kind.model_validate(fields)
     except ValidationError as error:
-        return [((*place, *one["loc"]), _prefixed(explain(kind, one), place)) for one in error.errors()]
+        return [((*place, *one["loc"]), _prefixed(explain(kind, one), place)) for one in united(error.errors())]
     except DeploykitError as error:
         return [(place, error.line())]
     return []

@@ -145,6 +145,14 @@ def whole(texts: list[str], flag: str) -> int | str:
     return int(texts[-1]) if texts[-1].lstrip("-").isdecimal() else texts[-1]
 
 
+def number(texts: list[str], flag: str) -> float | str:
+    """A number where the text is one, else the text itself."""
+    try:
+        return float(texts[-1])
+    except ValueError:
+        return texts[-1]
+
+
 def shapes(texts: list[str], flag: str) -> dict[str, list[int]]:
     """``NAME:1x3x640x640`` texts, one an input; the name of an only input may be left away.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from deploykit.config.command import Argument, Command, output
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
 from deploykit.config.options import AllowCode, Device, FileFlags, SkipBroken, Threads, data_help
-from deploykit.config.texts import pairs
+from deploykit.config.texts import number, pairs
 
 SPARSIFY_STRENGTH = 1e-4
 
@@ -59,13 +59,19 @@ class LoopConfig(Config):
     epochs: int = Field(default=10, ge=1, description="Passes over the train split.")
     batch: int = Field(default=64, ge=1, description="Batch size over all processes.")
     optimizer: Literal["sgd", "adamw"] = Field(default="sgd", description="sgd has Nesterov momentum.")
-    lr: float = Field(default=0.1, gt=0, description="Peak learning rate at this batch size.")
+    lr: Annotated[Literal["auto"] | Annotated[float, Field(gt=0)], Flag(metavar="auto|NUMBER", parse=number)] = Field(
+        default="auto",
+        description="Peak learning rate at this batch size; auto: found by short trials for a network that was trained "
+        "before, else a fixed one.",
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Of sgd.")
     weight_decay: float = Field(default=5e-4, ge=0, description="Of weights, not of norms and biases.")
     schedule: Literal["cosine", "step", "onecycle", "constant"] = Field(
         default="cosine", description="Of the learning rate."
     )
-    warmup_epochs: float = Field(default=0.0, ge=0, description="Linear, at the start.")
+    warmup_epochs: float = Field(
+        default=0.0, ge=0, description="Linear, at the start; where trials find the rate, at least a tenth of the run."
+    )
     step_epochs: int = Field(default=30, ge=1, description="Epochs between steps of --schedule step.")
     step_gamma: float = Field(default=0.1, gt=0, le=1, description="Factor of each step.")
     clip_norm: float | None = Field(default=None, gt=0, description="Gradient norm limit; default: none.")
@@ -84,6 +90,14 @@ class LoopConfig(Config):
         None
     )
     device: Device = "auto"
+
+    SCRATCH_LR: ClassVar[float] = 0.1
+    """Of sgd on random weights, where the rate is ``auto``."""
+
+    @property
+    def scratch_lr(self) -> float:
+        """The rate for random weights where it is ``auto``; AdamW's is a hundredth of sgd's."""
+        return self.SCRATCH_LR * (0.01 if self.optimizer == "adamw" else 1.0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

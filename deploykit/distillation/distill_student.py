@@ -29,7 +29,8 @@ from deploykit.reporting.format import percent
 from deploykit.training.augment import seeded
 from deploykit.training.batches import shared_batches
 from deploykit.training.classifier import splits_of
-from deploykit.training.loop import Training, fit
+from deploykit.training.learner import Training
+from deploykit.training.loop import fit
 from deploykit.training.model_file import (
     Lesson,
     Run,
@@ -40,9 +41,9 @@ from deploykit.training.model_file import (
     write_trained,
 )
 from deploykit.training.randomness import seed_of
-from deploykit.training.resume import Diverged, Outcome, ResumeFile
+from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
 from deploykit.training.start_model import Start, start_network
-from deploykit.training.step import top1_on
+from deploykit.training.step import Judge, Score, judge_on, score_before
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,13 @@ def distill_student(
     judge_teachers(teachers, config, splits["select"], run.progress)
     together = top1_together(teachers, config, splits["select"].labels)
     counted = _counted(start, preprocessing)
-    before = _before(lesson, config, student, teachers)
+    judge = judge_on(splits["select"], preprocessing, config.batch, run.fabric)
+    score = _before(lesson, config, judge, teachers) if student.from_file else None
+    before = None if score is None else score.top1
     with kept_when_diverged(lesson, resume):
-        outcome = _fit(lesson, config, teachers, resume, opened)
+        outcome = _fit(lesson, config, teachers, resume, opened, judge, score)
     course = course_facts(outcome.course, len(splits["select"]), run.fabric)
-    _judge(before, course["top1_select"], together, run.progress)
+    _judge(outcome.course, together, run.progress)
     facts = {
         **course,
         "teachers": [
@@ -147,14 +150,12 @@ def _preprocessing(config: DistillConfig, start: Start, teachers: list[OpenTeach
     return replace(config.stated, size=None, layout=None).over(found)
 
 
-def _before(lesson: Lesson, config: DistillConfig, student: Student, teachers: list[OpenTeacher]) -> float | None:
-    """The student's top-1 on ``select`` as it came, None from scratch; one that needs no teacher is told of."""
-    if not student.from_file:
-        return None
+def _before(lesson: Lesson, config: DistillConfig, judge: Judge, teachers: list[OpenTeacher]) -> Score:
+    """The student's score on ``select`` as it came; one that needs no teacher is told of."""
     run = lesson.run
-    module = student.start.module.to(run.fabric.device)
-    top1 = top1_on(lesson.splits["select"], lesson.preprocessing, config.batch, run.fabric)(module)
-    assert top1 is not None
+    score = score_before(lesson.start.module, judge, config, run.fabric)
+    assert score is not None
+    top1 = score.top1
     run.progress.say(f"student: top-1 {percent(top1)} on select as it came")
     best = max(teachers, key=lambda teacher: teacher.top1)
     if top1 > best.top1:
@@ -162,11 +163,17 @@ def _before(lesson: Lesson, config: DistillConfig, student: Student, teachers: l
             f"the student is better on select than its teacher {best.spec.name} ({percent(top1)} and "
             f"{percent(best.top1)}): it may learn to answer worse; are the two the wrong way round?"
         )
-    return top1
+    return score
 
 
 def _fit(
-    lesson: Lesson, config: DistillConfig, teachers: list[OpenTeacher], resume: ResumeFile, opened: ExitStack
+    lesson: Lesson,
+    config: DistillConfig,
+    teachers: list[OpenTeacher],
+    resume: ResumeFile,
+    opened: ExitStack,
+    judge: Judge,
+    before: Score | None,
 ) -> Outcome:
     run, start, splits, preprocessing = lesson.run, lesson.start, lesson.splits, lesson.preprocessing
     fabric, prefix, module = run.fabric, "", start.module
@@ -190,7 +197,10 @@ def _fit(
         distill_step(answers, config),
         fabric,
         num_classes=len(splits["train"].classes),
-        validate=top1_on(splits["select"], preprocessing, config.batch, fabric),
+        judge=judge,
+        trained=before is not None,
+        before=before,
+        gain=config.gain,
         resume=resume,
         stop=run.stop,
         progress=run.progress,
@@ -214,13 +224,14 @@ def _counted(start: Start, preprocessing: Preprocessing) -> dict[str, int]:
     return {"macs": counts.macs, "params": counts.params}
 
 
-def _judge(before: float | None, after: float | None, teachers: float, progress: Progress) -> None:
-    """Say where distillation did not do what it is for: the top-1 on ``select`` of the student and of its teachers."""
+def _judge(course: Course, teachers: float, progress: Progress) -> None:
+    """Say what distillation did: ``teachers``: their top-1 on ``select``."""
+    after = course.best_top1
     assert after is not None
-    if before is not None and after < before:
+    if course.best < 0:
         progress.warn(
-            f"the student answers select worse than before ({100 * before:.2f} → {percent(after)}): "
-            "lower --lr, or train longer"
+            f"no epoch answers select better than the student as it came ({percent(after)}), which is kept: "
+            "train longer, or on more images"
         )
     elif after > teachers:
         progress.say(f"the student is now better on select than its teachers ({percent(teachers)})")

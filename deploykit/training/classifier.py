@@ -14,7 +14,8 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.config.train import TrainConfig
 from deploykit.data import DataSource, Split
 from deploykit.training.batches import shared_batches
-from deploykit.training.loop import Training, fit
+from deploykit.training.learner import Training
+from deploykit.training.loop import fit
 from deploykit.training.model_file import (
     Lesson,
     Run,
@@ -26,7 +27,7 @@ from deploykit.training.model_file import (
 )
 from deploykit.training.resume import Outcome, ResumeFile
 from deploykit.training.start_model import Start
-from deploykit.training.step import cross_entropy_step, penalised_step, top1_on
+from deploykit.training.step import cross_entropy_step, judge_on, penalised_step, score_before
 
 if TYPE_CHECKING:
     Penalty = Callable[[nn.Module], Tensor]
@@ -73,6 +74,8 @@ def train_classifier(
 def _fit(lesson: Lesson, config: TrainConfig, penalty: Penalty | None, resume: ResumeFile) -> Outcome:
     run, splits, preprocessing = lesson.run, lesson.splits, lesson.preprocessing
     step = cross_entropy_step(config.label_smoothing)
+    judge = judge_on(splits["select"], preprocessing, config.batch, run.fabric)
+    trained = config.model.weights is not None or config.model.download
     training = Training(
         lesson.start.module,
         shared_batches(splits["train"], preprocessing, config, run.fabric),
@@ -80,7 +83,10 @@ def _fit(lesson: Lesson, config: TrainConfig, penalty: Penalty | None, resume: R
         step if penalty is None else penalised_step(step, penalty, config.sparsify_strength),
         run.fabric,
         num_classes=len(splits["select"].classes),
-        validate=top1_on(splits["select"], preprocessing, config.batch, run.fabric),
+        judge=judge,
+        trained=trained,
+        # what a penalty prepares for pruning answers worse on purpose
+        before=score_before(lesson.start.module, judge, config, run.fabric) if trained and penalty is None else None,
         resume=resume,
         stop=run.stop,
         masks=lesson.start.masks or {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,7 +22,7 @@ from deploykit.models import save_model
 from deploykit.reporting.attachments import Attachment, series, table
 from deploykit.reporting.attachments.files import attach
 from deploykit.training.distributed import rank_from_environment
-from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile
+from deploykit.training.resume import Course, Diverged, Outcome, ResumeFile, Retry
 from deploykit.training.signals import Stop
 from deploykit.training.start_model import Start
 
@@ -64,7 +65,7 @@ def attachments_of(
     ``course``: how training went. ``facts``: of this stage; ``top1_select_before`` and ``teachers`` are shown where
     they are there. ``lineage``: of the file that it started from, oldest first.
     """
-    kept = facts["best_epoch"]
+    kept = f"Epoch {facts['best_epoch']}" if facts["best_epoch"] else "The network as it came"
     select = _thin([(epoch, top1) for epoch, top1 in enumerate(course.top1, start=1) if top1 is not None])
     if facts.get("top1_select_before") is not None:
         select.insert(0, (0, facts["top1_select_before"]))
@@ -75,8 +76,19 @@ def attachments_of(
     losses = _thin(list(enumerate(course.losses, start=1)))
     made = [
         series("Training loss", stage, "epoch", {"label": "loss", "log": min(course.losses) > 0}, {"train": losses}),
-        *([series("Top-1 on select", stage, "epoch", "top-1", lines, f"Epoch {kept} was kept.")] if select else []),
+        *([series("Top-1 on select", stage, "epoch", "top-1", lines, f"{kept} was kept.")] if select else []),
     ]
+    if course.trials:
+        rates: list[Mapping[str, object]] = [
+            {"name": "learning rate", "align": "left"},
+            {"name": "top-1", "unit": "%", "digits": 2},
+            {"name": "cross-entropy", "digits": 4},
+        ]
+        tried = [
+            [f"{one['lr']:g}", 100 * one["top1"], one["loss"]] for one in sorted(course.trials, key=itemgetter("lr"))
+        ]
+        told = f"On a slice of select, after the same few steps from the same weights; {course.lr:g} was the last peak rate."
+        made.append(table("Range test of the learning rate", stage, rates, tried, told))
     rows = worth_of([*lineage, {"stage": stage, "result": facts}])
     columns: list[Mapping[str, object]] = [
         {"name": "step", "align": "left"},
@@ -169,14 +181,19 @@ def check_forward(start: Start, preprocessing: Preprocessing, classes: int) -> N
 class CourseFacts(TypedDict):
     """How a training run went.
 
-    ``top1_select`` and ``loss_train``: of the epoch that was kept, ``best_epoch``, from 1; None where ``select`` is empty.
-    ``epochs``: done.
+    ``top1_select`` (None where ``select`` is empty) and ``loss_train`` (None of the network as it came): of the epoch that
+    was kept, ``best_epoch``, from 1; 0: the network as it came. ``epochs``: done. ``lr``: the last peak rate.
+    ``lr_tried``: each candidate of the range test with its top-1 and cross-entropy on a slice of ``select``.
+    ``retries``: where training went back and on at a lower rate.
     """
 
     top1_select: float | None
     top1_select_last: float | None
     select_images: int
-    loss_train: float
+    loss_train: float | None
+    lr: float
+    lr_tried: list[dict[str, float | None]]
+    retries: list[Retry]
     epochs: int
     best_epoch: int
     threads: int
@@ -187,10 +204,15 @@ class CourseFacts(TypedDict):
 def course_facts(course: Course, select_images: int, fabric: Fabric) -> CourseFacts:
     """What a manifest says of a training run."""
     return {
-        "top1_select": course.top1[course.best],
+        "top1_select": course.best_top1,
         "top1_select_last": course.top1[-1],
         "select_images": select_images,
-        "loss_train": course.losses[course.best],
+        "loss_train": None if course.best < 0 else course.losses[course.best],
+        "lr": course.lr,
+        "lr_tried": [
+            {"lr": one["lr"], "top1_select": one["top1"], "loss_select": one["loss"]} for one in course.trials
+        ],
+        "retries": course.retries,
         "epochs": len(course.top1),
         "best_epoch": course.best + 1,
         "threads": course.threads,
@@ -261,7 +283,7 @@ def kept_when_diverged(lesson: Lesson, resume: ResumeFile) -> Iterator[None]:
             place = run.target.with_name(f"{run.target.stem}.best.pt")
             already_made(place, "", force=run.force)
             facts = {"diverged": error.what, "best_epoch": error.kept.course.best + 1}
-            facts["top1_select"] = error.kept.course.top1[error.kept.course.best]
+            facts["top1_select"] = error.kept.course.best_top1
             write_trained(lesson, error.kept, facts, place=place)
             error.what += f"; the weights of epoch {facts['best_epoch']} are kept in {place}"
             error.args = (error.line(),)

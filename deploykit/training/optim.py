@@ -19,8 +19,8 @@ ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4
 
 
-def learning_rate(config: LoopConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of one optimizer step.
+def share_of_rate(config: LoopConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of one optimizer step as a share of the peak, 0…1.
 
     A linear warm-up comes first; the schedule runs over the steps that remain. ``cosine`` is that of Loshchilov &
     Hutter 2017 (SGDR, without restarts), ``onecycle`` that of Smith & Topin 2018 with PyTorch's constants
@@ -33,15 +33,15 @@ def learning_rate(config: LoopConfig, step: int, steps_per_epoch: int) -> float:
     if config.schedule == "onecycle":
         rise = warmup or max(1, round(ONE_CYCLE_RISE * total) - 1)
         if step < rise:
-            return config.lr * _cosine(ONE_CYCLE_START, 1.0, step / rise)
-        return config.lr * _cosine(1.0, ONE_CYCLE_END, (step - rise) / max(1, total - 1 - rise))
+            return _cosine(ONE_CYCLE_START, 1.0, step / rise)
+        return _cosine(1.0, ONE_CYCLE_END, (step - rise) / max(1, total - 1 - rise))
     if step < warmup:
-        return config.lr * (step + 1) / warmup
+        return (step + 1) / warmup
     if config.schedule == "cosine":
-        return config.lr * _cosine(1.0, 0.0, (step - warmup) / (total - warmup))
+        return _cosine(1.0, 0.0, (step - warmup) / (total - warmup))
     if config.schedule == "step":
-        return config.lr * config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
-    return config.lr
+        return config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
+    return 1.0
 
 
 def _cosine(start: float, end: float, share: float) -> float:
@@ -85,6 +85,8 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.Optimiz
 
     Tensors of one dimension (biases, scales of norms) get no weight decay (He et al. 2019, "Bag of Tricks", section 3.1).
 
+    The loop sets the rate before each step.
+
     Raises:
         BadInput: no parameter is left to train.
     """
@@ -97,5 +99,5 @@ def make_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.Optimiz
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        return torch.optim.AdamW(groups)
+    return torch.optim.SGD(groups, lr=1.0, momentum=config.momentum, nesterov=config.momentum > 0)

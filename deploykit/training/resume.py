@@ -14,20 +14,37 @@ from deploykit.base.errors import AnswerNo, BadInput, from_os_error
 from deploykit.base.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from deploykit.training.optim import MovingAverage
+    from deploykit.training.learner import Learner, Weights
 
 FORMAT = "deploykit.resume/1"
 SAVE_EVERY_S = 30.0
 """Between two states that are kept inside an epoch; one is kept at the end of each, and when somebody asks to stop."""
 
 
-class BestEpoch(TypedDict):
-    """State dict of the best epoch so far, on the CPU, and its moving average."""
+class Trial(TypedDict):
+    """One candidate of the range test: mean cross-entropy and top-1 on the slice of ``select`` after its steps.
 
-    tensors: dict[str, Tensor]
-    ema: dict[str, Tensor] | None
+    ``loss``: None: it diverged. ``losses``: of each image.
+    """
+
+    lr: float
+    loss: float | None
+    top1: float
+    losses: list[float]
+
+
+class Retry(TypedDict):
+    """Training went back: in which epoch (from 1), at which rate, and the top-1 on ``select`` there (None: it diverged).
+
+    ``to``: the epoch whose weights it went back to; 0: the network as it came.
+    """
+
+    epoch: int
+    to: int
+    lr: float
+    top1: float | None
 
 
 class RunState(TypedDict):
@@ -38,7 +55,7 @@ class RunState(TypedDict):
     optimizer: Mapping[str, Any]
     average: Mapping[str, Any] | None
     precision: Mapping[str, Any]
-    best: BestEpoch | None
+    best: Weights | None
 
 
 class ResumeFile:
@@ -110,6 +127,10 @@ class Course:
         step: batches done in it.
         losses: mean training loss of each finished epoch.
         top1: on ``select`` after each finished epoch; None where there are no such pictures.
+        before: top-1 on ``select`` of the network as it came; None: it knew nothing, or there are no such images.
+        lr: the peak rate; 0: not found yet.
+        trials: of the range test, in order.
+        retries: how often training went back to its best state and to a lower rate.
         loss_sum: of the current epoch's batches.
         images: trained on so far.
         train_s: spent on them, validation and saving left out.
@@ -121,6 +142,10 @@ class Course:
     step: int = 0
     losses: list[float] = field(default_factory=list)
     top1: list[float | None] = field(default_factory=list)
+    before: float | None = None
+    lr: float = 0.0
+    trials: list[Trial] = field(default_factory=list)
+    retries: list[Retry] = field(default_factory=list)
     loss_sum: float = 0.0
     images: int = 0
     train_s: float = 0.0
@@ -129,17 +154,22 @@ class Course:
 
     @property
     def best(self) -> int:
-        """The epoch (from 0) whose weights are kept: best on ``select``, of equals the last; −1 before the first."""
-        found = -1
+        """The epoch (from 0) whose weights are kept: best on ``select``, of equals the last; −1: the network as it came."""
+        found, best = -1, self.before
         for epoch, top1 in enumerate(self.top1):
-            if found < 0 or top1 is None or top1 >= (self.top1[found] or 0.0):
-                found = epoch
+            if best is None or top1 is None or top1 >= best:
+                found, best = epoch, top1
         return found
+
+    @property
+    def best_top1(self) -> float | None:
+        """On ``select``, of the weights that are kept."""
+        return self.before if self.best < 0 else self.top1[self.best]
 
     @property
     def stale(self) -> int:
         """Finished epochs since ``select`` was last better than ever before."""
-        top1 = [value or 0.0 for value in self.top1]
+        top1 = [value or 0.0 for value in (*([] if self.before is None else [self.before]), *self.top1)]
         return len(top1) - 1 - top1.index(max(top1)) if top1 else 0
 
 
@@ -153,33 +183,24 @@ class Stateful(Protocol):
         """Go on from a state."""
 
 
-def state_of(
-    course: Course,
-    module: nn.Module,
-    optimizer: Stateful,
-    average: MovingAverage | None,
-    precision: Stateful,
-    best: BestEpoch | None,
-) -> RunState:
+def state_of(course: Course, learner: Learner, precision: Stateful, best: Weights | None) -> RunState:
     """Everything that the run needs to go on from here; its tensors are those of the run, not copies."""
     return {
         "course": dict(vars(course)),
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "average": average.state() if average else None,
+        "module": learner.module.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "average": learner.average.state() if learner.average else None,
         "precision": precision.state_dict(),
         "best": best,
     }
 
 
-def take_up(
-    stored: RunState, module: nn.Module, optimizer: Stateful, average: MovingAverage | None, precision: Stateful
-) -> tuple[Course, BestEpoch | None]:
+def take_up(stored: RunState, learner: Learner, precision: Stateful) -> tuple[Course, Weights | None]:
     """Put a kept state into the parts of a run, in place; how far it had come, and its best epoch."""
-    module.load_state_dict(stored["module"])
-    optimizer.load_state_dict(dict(stored["optimizer"]))
-    if average is not None and stored["average"] is not None:
-        average.restore(stored["average"]["updates"], stored["average"]["tensors"])
+    learner.module.load_state_dict(stored["module"])
+    learner.optimizer.load_state_dict(dict(stored["optimizer"]))
+    if learner.average is not None and stored["average"] is not None:
+        learner.average.restore(stored["average"]["updates"], stored["average"]["tensors"])
     precision.load_state_dict(dict(stored["precision"]))
     return Course(**stored["course"]), stored["best"]
 
@@ -200,12 +221,15 @@ class Outcome:
 class Diverged(AnswerNo):
     """The loss became NaN or infinite.
 
-    ``step``: from 1, in that epoch. ``kept``: the best epoch before, or None.
+    ``step``: from 1, in that epoch. ``kept``: the best epoch before, or None. ``at_once``: before anything was learned,
+    so that no rate helps.
     """
 
     def __init__(self, epoch: int, step: int, kept: Outcome | None) -> None:
-        self.kept = kept
+        self.kept, self.at_once = kept, (epoch, step) == (1, 1)
         super().__init__(
             f"the loss became NaN or infinite in epoch {epoch}, step {step}",
-            fix="Lower --lr, add --warmup-epochs 1 or --clip-norm 1.",
+            fix="Look for NaN in images and weights, and at --mean and --std: nothing was learned yet."
+            if self.at_once
+            else "Lower --lr, add --warmup-epochs 1 or --clip-norm 1.",
         )

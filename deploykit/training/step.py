@@ -1,9 +1,10 @@
-"""The training step of a classifier, from a batch to its loss, and top-1 on ``select``, by which training makes its choices."""
+"""The training step of a classifier, from a batch to its loss, and its score on ``select``, by which training makes its choices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.config.train import LoopConfig
 from deploykit.data import Split, prepare
-from deploykit.training.distributed import summed
+from deploykit.training.distributed import local_world, summed
+from deploykit.training.threads import on_threads, threads_of
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
 AUXILIARY_WEIGHT = 0.3
@@ -63,28 +66,71 @@ def outputs_of(given: Any) -> tuple[Tensor, list[Tensor]]:
     return logits, [extra for extra in rest if extra is not None]
 
 
-Validate = Callable[[nn.Module], float | None]
+@dataclass(frozen=True)
+class Score:
+    """How a network answers images of a split.
 
-
-def top1_on(split: Split, preprocessing: Preprocessing, batch: int, fabric: Fabric) -> Validate:
-    """A function from a network to its top-1 (0…1) on ``split``, or to None where the split is empty.
-
-    Each process judges every ``world``-th picture and the counts are added up, so the answer is exact.
+    ``right``: bool [N]. ``losses``: cross-entropy of each in nats, float64 [N].
     """
-    mine = np.arange(fabric.global_rank, len(split), fabric.world_size)
+
+    right: np.ndarray
+    losses: np.ndarray
+
+    @property
+    def top1(self) -> float:
+        """0…1."""
+        return float(self.right.mean())
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy; NaN or infinite where one is."""
+        return float(self.losses.mean())
+
+    def slice(self, most: int) -> Score:
+        """That of at most ``most`` of the images, spread evenly."""
+        rows = _spread(len(self.right), most)
+        return Score(self.right[rows], self.losses[rows])
+
+
+class Judge(Protocol):
+    """How a network answers a split, all of it or at most ``most`` images; None where the split is empty."""
+
+    def __call__(self, module: nn.Module, most: int | None = None) -> Score | None:
+        """``module``: float [N, 3, H, W] → logits [N, C]; it is left in eval mode."""
+
+
+def judge_on(split: Split, preprocessing: Preprocessing, batch: int, fabric: Fabric) -> Judge:
+    """A judge by ``split``; each process answers every ``world``-th image, and all get the same score."""
     share = max(1, batch // fabric.world_size)
 
     @torch.inference_mode()
-    def validate(module: nn.Module) -> float | None:
+    def judge(module: nn.Module, most: int | None = None) -> Score | None:
         if len(split) == 0:
             return None
         module.eval()
-        correct = torch.zeros((), dtype=torch.float64, device=fabric.device)
+        rows = _spread(len(split), most or len(split))
+        found = torch.zeros(2, len(rows), dtype=torch.float64, device=fabric.device)
+        mine = np.arange(fabric.global_rank, len(rows), fabric.world_size)
         for start in range(0, len(mine), share):
-            indices = mine[start : start + share]
-            x = torch.from_numpy(prepare([split.image(int(i)) for i in indices], preprocessing)).to(fabric.device)
-            found = module(x).argmax(1).cpu().numpy()
-            correct += int((found == split.labels[indices]).sum())
-        return float(summed(correct, fabric)) / len(split)
+            places = mine[start : start + share]
+            x = torch.from_numpy(prepare([split.image(int(i)) for i in rows[places]], preprocessing)).to(fabric.device)
+            y = torch.from_numpy(split.labels[rows[places]]).to(fabric.device)
+            logits = module(x).float()
+            found[0, places] = (logits.argmax(1) == y).double()
+            found[1, places] = functional.cross_entropy(logits, y, reduction="none").double()
+        right, losses = summed(found, fabric).cpu().numpy()
+        return Score(right > 0, losses)
 
-    return validate
+    return judge
+
+
+def score_before(module: nn.Module, judge: Judge, config: LoopConfig, fabric: Fabric) -> Score | None:
+    """How ``module`` answers before it is trained, on the threads of the training."""
+    if fabric.device.type != "cpu":
+        return judge(module.to(fabric.device))
+    with on_threads(threads_of(config.threads, local_world()).count):
+        return judge(module)
+
+
+def _spread(images: int, most: int) -> np.ndarray:
+    return np.arange(images) if images <= most else np.arange(most) * images // most

@@ -55,7 +55,7 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
     )
     assert lines[0] == "r.yaml has 5 errors:"
     assert lines[1] == "r.yaml:5: unknown key 'epoch', did you mean 'epochs'?"
-    assert lines[2].startswith("r.yaml:6: train.lr: got 'fast', expected a valid number")
+    assert lines[2].startswith("r.yaml:6: train.lr: got 'fast', expected 'auto', or a valid number")
     assert lines[3] == "r.yaml:7: train.batch: got 0, expected greater than or equal to 1"
     assert lines[4].startswith("r.yaml:9: unknown target 'ort-gpu'")
     assert lines[4].endswith("Did you mean 'ort-cpu'?")

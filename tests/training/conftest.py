@@ -45,26 +45,35 @@ def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
     from deploykit.config.train import LoopConfig
     from deploykit.training.batches import Batches
     from deploykit.training.distributed import open_fabric
-    from deploykit.training.loop import Training, fit
+    from deploykit.training.learner import Training
+    from deploykit.training.loop import fit
     from deploykit.training.signals import Stop
-    from deploykit.training.step import cross_entropy_step, top1_on
+    from deploykit.training.step import cross_entropy_step, judge_on, score_before
 
-    def go(module=None, step=None, resume=None, stop=None, progress=SILENT, **fields: Any) -> Any:
+    def go(
+        module=None, step=None, resume=None, stop=None, progress=SILENT, trained=False, guarded=False, **fields: Any
+    ) -> Any:
         fields = {"epochs": 2, "batch": 32, "threads": 1, "device": "cpu", "lr": 0.02, **fields}
         config = LoopConfig(**fields)
         fabric = open_fabric(config)
+        module = network() if module is None else module
+        judge = judge_on(splits["select"], preprocessing, 64, fabric)
         training = Training(
-            module if module is not None else network(),
+            module,
             Batches(splits["train"], preprocessing, config.batch, seed=config.seed, crop=config.augment.crop),
             config,
             step or cross_entropy_step(0.1),
             fabric,
             num_classes=10,
-            validate=top1_on(splits["select"], preprocessing, 64, fabric),
+            judge=judge,
+            trained=trained,
+            guarded=guarded,
+            before=score_before(module, judge, config, fabric) if trained else None,
             resume=resume,
             stop=stop or Stop(),
             progress=progress,
         )
         return fit(training)
 
+    go.per_epoch = -(-len(splits["train"]) // 32)
     return go

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from deploykit.config.train import LoopConfig
-from deploykit.training.optim import learning_rate
+from deploykit.training.optim import share_of_rate
 
 
 def rates(steps_per_epoch: int = 10, **fields) -> list[float]:
-    config = LoopConfig(**{"lr": 0.5, "epochs": 4, **fields})
-    return [learning_rate(config, step, steps_per_epoch) for step in range(config.epochs * steps_per_epoch)]
+    config = LoopConfig(**{"epochs": 4, **fields})
+    return [0.5 * share_of_rate(config, step, steps_per_epoch) for step in range(config.epochs * steps_per_epoch)]
 
 
 def test_cosine_is_torchs() -> None:

@@ -28,11 +28,12 @@ from deploykit.quantization.ranges import choose_range
 from deploykit.quantization.search import Choice
 from deploykit.training.batches import Batches, Rounds
 from deploykit.training.distributed import open_fabric
-from deploykit.training.loop import Training, fit
+from deploykit.training.learner import Training
+from deploykit.training.loop import fit
 from deploykit.training.model_file import course_facts
 from deploykit.training.resume import Course, Diverged, ResumeFile
 from deploykit.training.signals import Stop
-from deploykit.training.step import Step, top1_on
+from deploykit.training.step import Judge, Score, Step, judge_on, score_before
 
 Answer = Callable[[Tensor], Tensor]
 CLIP_NORM = 1.0
@@ -90,7 +91,7 @@ def fitted(
     if left:
         progress.warn(f"{len(left)} layers keep their weights, which are no module's own: {', '.join(left[:3])}")
     select = data.split("select")
-    judge = top1_on(select, loaded.preprocessing, config.qat_batch, fabric)
+    judge = _ordered(judge_on(select, loaded.preprocessing, config.qat_batch, fabric), order, fabric)
     training = Training(
         network,
         batches,
@@ -98,7 +99,9 @@ def fitted(
         step_towards(teacher, config.qat_labels, order),
         fabric,
         num_classes=len(data.classes),
-        validate=lambda module: judge(Ordered(module, order).to(fabric.device)),
+        judge=judge,
+        before=score_before(network, judge, loop, fabric),
+        guarded=True,
         resume=resume,
         stop=stop,
         progress=progress,
@@ -118,6 +121,15 @@ def fitted(
     told = [] if outcome is None else course_facts(outcome.course, len(select), fabric).items()
     facts = {key: value for key, value in told if not key.startswith("top1")}
     return Fitted(network.eval(), start, ranges, order, outcome.course if outcome else None, facts, diverged)
+
+
+def _ordered(judge: Judge, order: np.ndarray | None, fabric: Fabric) -> Judge:
+    """``judge`` for a network whose outputs stand in another order than the data's classes."""
+
+    def judged(module: nn.Module, most: int | None = None) -> Score | None:
+        return judge(Ordered(module, order).to(fabric.device), most)
+
+    return judged
 
 
 def _batches(data: DataSource, loaded: LoadedModel, config: QuantizeConfig) -> tuple[Batches, LoopConfig]:
