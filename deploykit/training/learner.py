@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from deploykit.training.distributed import broadcast_buffers, share_statistics
 from deploykit.training.modes import train_mode, training_layout
 from deploykit.training.optim import MovingAverage, make_optimizer
 from deploykit.training.randomness import seed_of
-from deploykit.training.resume import ResumeFile
+from deploykit.training.resume import Course, ResumeFile, RunState, Weights
 from deploykit.training.signals import Stop
 from deploykit.training.step import Judge, Score, Step
 
@@ -68,13 +68,6 @@ class Training:
     progress: Progress = SILENT
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     announce: Announce | None = None
-
-
-class Weights(TypedDict):
-    """State dict of a network, on the CPU, and its moving average."""
-
-    tensors: dict[str, Tensor]
-    ema: dict[str, Tensor] | None
 
 
 class Learner:
@@ -176,6 +169,38 @@ class Learner:
         self.optimizer.load_state_dict(copy.deepcopy(self.fresh))
         if self.average is not None and weights["ema"] is not None:
             self.average.restore(updates, weights["ema"])
+
+
+class Stateful(Protocol):
+    """What can tell its state and take one up: optimizers, and what scales the losses of 16-bit training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it needs to go on."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def state_of(course: Course, learner: Learner, precision: Stateful, best: Weights | None) -> RunState:
+    """Everything that the run needs to go on from here; its tensors are those of the run, not copies."""
+    return {
+        "course": dict(vars(course)),
+        "module": learner.module.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "average": learner.average.state() if learner.average else None,
+        "precision": precision.state_dict(),
+        "best": best,
+    }
+
+
+def take_up(stored: RunState, learner: Learner, precision: Stateful) -> tuple[Course, Weights | None]:
+    """Put a kept state into the parts of a run, in place; how far it had come, and its best epoch."""
+    learner.module.load_state_dict(stored["module"])
+    learner.optimizer.load_state_dict(dict(stored["optimizer"]))
+    if learner.average is not None and stored["average"] is not None:
+        learner.average.restore(stored["average"]["updates"], stored["average"]["tensors"])
+    precision.load_state_dict(dict(stored["precision"]))
+    return Course(**stored["course"]), stored["best"]
 
 
 def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from deploykit.training.distributed import local_world, summed
-from deploykit.training.learner import Learner, Training, Weights
+from deploykit.training.learner import Learner, Training, state_of, take_up
 from deploykit.training.optim import share_of_rate
 from deploykit.training.range_test import LOWER, MOST_RETRIES, SLICE, found_rate, has_fallen, warmed_up
-from deploykit.training.resume import SAVE_EVERY_S, Course, Diverged, Outcome, RunState, state_of, take_up
+from deploykit.training.resume import SAVE_EVERY_S, Course, Diverged, Outcome, RunState, Weights
 from deploykit.training.step import Score
 from deploykit.training.threads import on_threads, threads_of
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from deploykit.base.atomic import atomic_path
 from deploykit.base.checkpoint import read_tensors, save_tensors
@@ -15,8 +15,6 @@ from deploykit.base.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from deploykit.training.learner import Learner, Weights
 
 FORMAT = "deploykit.resume/1"
 SAVE_EVERY_S = 30.0
@@ -45,6 +43,13 @@ class Retry(TypedDict):
     to: int
     lr: float
     top1: float | None
+
+
+class Weights(TypedDict):
+    """State dict of a network, on the CPU, and its moving average."""
+
+    tensors: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
 
 
 class RunState(TypedDict):
@@ -171,38 +176,6 @@ class Course:
         """Finished epochs since ``select`` was last better than ever before."""
         top1 = [value or 0.0 for value in (*([] if self.before is None else [self.before]), *self.top1)]
         return len(top1) - 1 - top1.index(max(top1)) if top1 else 0
-
-
-class Stateful(Protocol):
-    """What can tell its state and take one up: optimizers, and what scales the losses of 16-bit training."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that it needs to go on."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state."""
-
-
-def state_of(course: Course, learner: Learner, precision: Stateful, best: Weights | None) -> RunState:
-    """Everything that the run needs to go on from here; its tensors are those of the run, not copies."""
-    return {
-        "course": dict(vars(course)),
-        "module": learner.module.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
-        "average": learner.average.state() if learner.average else None,
-        "precision": precision.state_dict(),
-        "best": best,
-    }
-
-
-def take_up(stored: RunState, learner: Learner, precision: Stateful) -> tuple[Course, Weights | None]:
-    """Put a kept state into the parts of a run, in place; how far it had come, and its best epoch."""
-    learner.module.load_state_dict(stored["module"])
-    learner.optimizer.load_state_dict(dict(stored["optimizer"]))
-    if learner.average is not None and stored["average"] is not None:
-        learner.average.restore(stored["average"]["updates"], stored["average"]["tensors"])
-    precision.load_state_dict(dict(stored["precision"]))
-    return Course(**stored["course"]), stored["best"]
 
 
 @dataclass(frozen=True)
