@@ -24,7 +24,7 @@ class Kernel:
 
     ``kind``: ``f32`` or ``int8`` with ``pointwise``, ``dense``, ``depthwise``, ``grouped`` or ``product`` for those with
     weights, else the operator. ``macs``: multiply-accumulates, channels padded to whole blocks. ``weights``: how many.
-    ``patches``: elements gathered for a kernel of more than one pixel. ``elements``: read or written, whichever is more.
+    ``patches``: what is gathered for a kernel of more than one pixel: elements in float, pointers to pixels as integers. ``elements``: read or written, whichever is more.
     """
 
     name: str
@@ -103,7 +103,7 @@ def _convolution(
             f"{precision} depthwise{odd}",
             pixels * channels * taps,
             float(group * taps),
-            0.0,
+            pixels * taps if integer else 0.0,
             plain.elements,
         )
     pixels = prod(out) / max(weight[0], 1)
@@ -113,7 +113,7 @@ def _convolution(
         kind = "first"
     outputs = group * _whole(weight[0] // group)
     macs = pixels * outputs * (-(-inputs // 4) * 4 if integer else inputs)
-    patches = pixels * inputs * group if taps > 1 else 0.0
+    patches = pixels * (taps if integer and group == 1 else inputs * group) if taps > 1 else 0.0
     return Kernel(plain.name, f"{precision} {kind}", macs, float(prod(weight)), patches, plain.elements)
 
 
