@@ -99,6 +99,9 @@ def test_github(place, policy, code):
     env = {"POLICY": f"{policy}.yaml", "GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(place / "summary")}
     done = bash(place, named["Gate"].replace("--retry 2", "--retry 0"), **env)
     assert done.returncode == code, done.stdout + done.stderr
+    warned = bash(place, named["Gate"].replace("--retry 2", "--retry 0"), **env, CANNOT_TELL="warn")
+    assert warned.returncode == (0 if code == 3 else code)
+    assert ("::warning title=deploykit gate::" in warned.stdout) == (code == 3)
     assert "::" + {0: "notice", 1: "error", 3: "warning"}[code] in done.stderr
     assert (place / "summary").read_text().startswith("<!-- deploykit gate")
     (place / "old.md").write_text((place / "deploykit-gate/gate.md").read_text() if policy == "fail" else "another")
@@ -117,11 +120,91 @@ def test_github_without_an_older_report(place):
     assert bash(place, named["Fetch the report of the main branch"]).returncode != 0  # and the job goes on
     assert bash(place, named["Gate"], POLICY="pass.yaml").returncode == 0
     (place / "deploykit-gate/gate.md").unlink()
+    (place / "run.log").rename(place / "kept.log")
     assert bash(place, named["Comment"], NUMBER="5").returncode == 0  # nothing to post
+    assert not (place / "deploykit-gate/gate.md").exists()
+    (place / "kept.log").rename(place / "run.log")
+
+
+BROKEN = "{target: ort-cpu, steps: [{export: {exporter: torchscript, opset: 25}}]}"
+
+
+def broken(place: Path, variant: str) -> dict[str, str]:
+    """A repository of which one variant cannot be made; the settings of its jobs."""
+    (place / "bad.yaml").write_text(RECIPE.replace(f"{variant}: {{target: ort-cpu}}", f"{variant}: {BROKEN}"))
+    return {"RECIPE": "bad.yaml", "POLICY": "every.yaml", "CANNOT_TELL": "fail", "BASELINE": "", "RETRY": "0"}
+
+
+@pytest.fixture
+def fresh(place, tmp_path) -> Path:
+    """The same tools in a folder in which nothing ran."""
+    (tmp_path / "bin").symlink_to(place / "bin")
+    (tmp_path / "every.yaml").write_text("version: 2\nlimits: {'*': {max_size_ratio: 9}}\n")
+    (tmp_path / "none.yaml").write_text("version: 2\nlimits: {fp32: {max_size_ratio: 9}}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("policy", "code"), [("every", 1), ("none", 0)])
+def test_a_failed_variant_ends_neither_gate_nor_comment(fresh, policy, code):
+    named = steps(load("github.yml")["jobs"]["gate"]["steps"])
+    env = broken(fresh, "copy") | {"POLICY": f"{policy}.yaml"}
+    done = bash(fresh, named["Run the recipe"], **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "copy failed" in (fresh / "run.log").read_text()
+    assert bash(fresh, named["Gate"].replace("--retry 2", "--retry 0"), **env).returncode == code
+    assert bash(fresh, named["Comment"], NUMBER="5", **env).returncode == 0
+    comment = (fresh / "deploykit-gate/gate.md").read_text()
+    above = comment.partition("<details>")[0]
+    assert "copy" in above
+    assert "opset" in above or "25" in above
+    assert "body=@deploykit-gate/gate.md" in (fresh / "gh.log").read_text()
+
+
+def test_a_run_without_a_report_is_told_in_the_comment(fresh):
+    named = steps(load("github.yml")["jobs"]["gate"]["steps"])
+    env = broken(fresh, "fp32")
+    assert bash(fresh, named["Run the recipe"], **env).returncode == 1
+    (fresh / "old.md").write_text("<!-- deploykit run -->")  # its own older comment is replaced
+    assert bash(fresh, named["Comment"], NUMBER="5", **env).returncode == 0
+    comment = (fresh / "deploykit-gate/gate.md").read_text()
+    assert "no verdict of bad.yaml" in comment
+    assert "the baseline fp32 failed" in comment
+    assert json.loads((fresh / "gh.log").read_text().splitlines()[-1])[2] == "PATCH"
+
+
+def test_the_other_jobs_go_on_after_a_failed_variant(fresh):
+    env = broken(fresh, "copy")
+    run_step = next(one for one in load("action.yml")["runs"]["steps"] if one["name"] == "Run the recipe")
+    assert bash(fresh, run_step["run"], **env).returncode == 0
+    script = "\n".join(load("gitlab.yml")["deploykit"]["script"]).replace("--retry 2", "--retry 0")
+    done = bash(fresh, script, **env, CI_DEFAULT_BRANCH="main", CI_COMMIT_BRANCH="main")
+    assert done.returncode == 1
+    assert "copy" in (fresh / "deploykit-gate/gate.md").read_text()
+
+
+def test_what_is_installed_is_named_by_the_user(fresh):
+    """The package is on no index: nothing is installed by a bare name."""
+    (fresh / "bin").unlink()
+    (fresh / "bin").mkdir()
+    (fresh / "bin" / "python").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > pip.log\n')
+    (fresh / "bin" / "python").chmod(0o755)
+    github = steps(load("github.yml")["jobs"]["gate"]["steps"])["Install"]
+    gitlab = "\n".join(load("gitlab.yml")["deploykit"]["before_script"])
+    action = next(one for one in load("action.yml")["runs"]["steps"] if one["name"] == "Install")
+    for script, key in ((github, "DEPLOYKIT"), (gitlab, "DEPLOYKIT"), (action["run"], "WHAT")):
+        what = "git+https://example.org/a/deploykit@v1"
+        assert bash(fresh, script, **{key: what}).returncode == 0
+        assert (fresh / "pip.log").read_text().splitlines()[-1] == what
+    for script in (github, gitlab):
+        (fresh / "pip.log").unlink(missing_ok=True)
+        assert bash(fresh, script, DEPLOYKIT="").returncode == 2
+        assert not (fresh / "pip.log").exists()
+    assert bash(fresh, action["run"], WHAT="", GITHUB_ACTION_PATH="/x/recipes/ci").returncode == 0
+    assert (fresh / "pip.log").read_text().splitlines()[-1] == "/x/recipes/ci/../.."
 
 
 @pytest.mark.parametrize(
-    ("policy", "code", "told"), [("pass", 0, "fail"), ("fail", 1, "fail"), ("tell", 3, "fail"), ("tell", 0, "pass")]
+    ("policy", "code", "told"), [("pass", 0, "fail"), ("fail", 1, "fail"), ("tell", 3, "fail"), ("tell", 0, "warn")]
 )
 def test_the_composite_action(place, policy, code, told):
     action = load("action.yml")

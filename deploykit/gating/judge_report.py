@@ -34,6 +34,7 @@ def verdict_of(new: Evidence, old: Evidence | None, policy: GatePolicy, confiden
         check_comparable(new, old)
     asked, notes = questions(new, old, policy)
     created = None if old is None else old.report.created
+    judged = {one.variant for one in asked}
     return Gate(
         policy.name,
         policy.confidence,
@@ -44,6 +45,11 @@ def verdict_of(new: Evidence, old: Evidence | None, policy: GatePolicy, confiden
         looks,
         times_of(new),
         policy.on_cannot_tell == "warn",
+        [
+            f"{one.name} failed, and is not judged: {one.reason}"
+            for one in new.report.variants
+            if one.status == "failed" and not one.accepted and one.name not in judged
+        ],
     )
 
 

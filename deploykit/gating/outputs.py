@@ -33,6 +33,7 @@ def to_comment(gate: Gate) -> str:
         told = [one for one in open_ if one.reason or one.more]
         lines += [f"- **{escaped(one.variant)}** `{one.rule}`: {escaped(_words(one))}" for one in told]
         lines += [""] if told else []
+    lines += [*(f"- {escaped(one)}" for one in gate.failures), ""] if gate.failures else []
     passed = [one for one in gate.findings if one.verdict == PASS]
     lines += folded(
         f"{len(passed)} limits that hold", table(HEAD, [_row(one) for one in passed], "lllrrr") if passed else []

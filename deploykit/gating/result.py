@@ -55,6 +55,7 @@ class Gate:
         confidence: over all limits together.
         findings: one per limit.
         notes: what was not judged, and why.
+        failures: variants that failed without being judged.
         report_created: of the report.
         baseline_created: of the older report, or None.
         looks: how many times was measured and judged.
@@ -71,6 +72,7 @@ class Gate:
     looks: int = 1
     times: dict[str, tuple[float, float | None, float | None]] = field(default_factory=dict)
     only_warns: bool = False
+    failures: list[str] = field(default_factory=list)
 
     @property
     def verdict(self) -> str:
@@ -93,6 +95,7 @@ class Gate:
             "baseline_created": self.baseline_created,
             "findings": [one.to_dict() for one in self.findings],
             "notes": list(self.notes),
+            "failures": list(self.failures),
         }
 
     def summary(self) -> str:
@@ -102,7 +105,7 @@ class Gate:
             f"{MARKS[one.verdict]} {one.variant} {one.rule}: {why(one)}".rstrip(": ")
             for one in sorted(self.findings, key=lambda one: order[one.verdict])
         ]
-        return "\n".join([self.sentence(), *lines, *self.notes])
+        return "\n".join([self.sentence(), *lines, *self.failures, *self.notes])
 
     def sentence(self) -> str:
         """The verdict in one sentence."""
