@@ -67,7 +67,8 @@ def build_all(name: str, size: int, wanted: Sequence[tuple[str, str]]) -> list[d
             )  # fmt: skip
             place = Path(folder) / f"{precision}.{which}.engine"
             try:
-                facts = build(files[source], place, config).facts
+                result = build(files[source], place, config)
+                facts = result.facts
             except DeploykitError as error:
                 rows.append({**row, "ok": False, "reason": error.line()})
                 continue
@@ -77,7 +78,7 @@ def build_all(name: str, size: int, wanted: Sequence[tuple[str, str]]) -> list[d
                 {
                     **row,
                     "ok": "MALFORMED_ENGINE" not in broken,
-                    "build_s": facts["build_s"],
+                    "build_s": result.measured["build_s"],
                     "bytes": facts["bytes"],
                     "precisions": facts["network"]["precisions"],
                     "convs": facts["network"]["convs"],

@@ -32,8 +32,7 @@ def test_nothing_to_mend_is_exit_0(files: dict[str, str]) -> None:
 
 
 def test_notes_alone_are_exit_0(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    new = {"model": "new", "cores": 1, "isa": ["avx512_vnni"]}  # on an old one 8-bit weights are more than a note
-    monkeypatch.setattr("deploykit.quantization.lint.lint.cpu", lambda: new)
+    monkeypatch.setattr("deploykit.quantization.lint.environment.isa", lambda: "vnni")
     done = lint(files["tensorrt"], "--target", "ort-cpu", "--json")
     assert done.exit_code == 0, done.stderr
     fields = json.loads(done.stdout)
