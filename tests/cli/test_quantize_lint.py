@@ -7,6 +7,7 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
+from deploykit.base import environment
 from deploykit.cli.main import app
 from tests.quantization.graphs_for_tests import residual_net
 from tests.quantization.qdq.test_dialects import quantized
@@ -32,7 +33,7 @@ def test_nothing_to_mend_is_exit_0(files: dict[str, str]) -> None:
 
 
 def test_notes_alone_are_exit_0(files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deploykit.quantization.lint.environment.isa", lambda: "vnni")
+    monkeypatch.setattr(environment, "isa", lambda: "vnni")
     done = lint(files["tensorrt"], "--target", "ort-cpu", "--json")
     assert done.exit_code == 0, done.stderr
     fields = json.loads(done.stdout)
