@@ -609,6 +609,7 @@ def verify(
     data: str | None = None,
     split: Literal["train", "select", "test"] | None = None,
     images: int = 1024,
+    shapes: Mapping[str, Sequence[int]] = ...,
     require_real: bool = False,
     seed: int = 0,
     threads: int | None = None,

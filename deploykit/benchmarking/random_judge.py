@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +15,7 @@ from deploykit.base.targets import Precision
 from deploykit.benchmarking.variant import Judged, References, bars_of
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.engines.random_input import input_shapes, rows_of
-from deploykit.evaluation.judge import BY_ANSWERS, judge
-from deploykit.evaluation.random_parity import parity_on_random
+from deploykit.evaluation.random_parity import judged_on_random, parity_on_random
 from deploykit.latency.timed_input import RandomInput, TimedInput
 from deploykit.quantization.lint.explain_audit import audited
 from deploykit.reporting.read import plain
@@ -91,7 +90,7 @@ class RandomJudge:
                     reference,
                     runner,
                     config.shapes,
-                    config.batch,
+                    (config.batch,),
                     precision,
                     self.progress,
                     seed=config.seed,
@@ -100,10 +99,7 @@ class RandomJudge:
             except BadInput as error:
                 found.notes.append(f"not compared with {name}: {error.line()}")
                 return
-        verdict = judge(parity, None, precision, bars_of(found, config), split="random input")
-        if verdict.status == "failed" and precision in BY_ANSWERS and not parity.broken:
-            verdict = replace(verdict, status="unsure")  # what no image looks like may part more
-        found.take(parity, verdict)
+        found.take(parity, judged_on_random(parity, precision, bars_of(found, config)))
 
     def timed_input(self, one: Judged) -> TimedInput:
         """What a variant is timed with."""

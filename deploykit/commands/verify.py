@@ -16,8 +16,9 @@ from deploykit.config.keywords import by_keywords
 from deploykit.config.verify import VerifyConfig
 from deploykit.evaluation.compare_runners import BATCHES, class_order, parity_of, say_preprocessing
 from deploykit.evaluation.judge import Bars, Verdict, judge, settles
-from deploykit.evaluation.judging_images import pictures_of_pair
+from deploykit.evaluation.judging_images import on_random_input, pictures_of_pair
 from deploykit.evaluation.parity import Parity
+from deploykit.evaluation.random_parity import judged_on_random, parity_on_random
 from deploykit.exporting.bisect import Parting, worst_parting
 
 __all__ = ["BATCHES", "VerifyResult", "parity_of", "verify"]
@@ -31,7 +32,7 @@ class VerifyResult(Result):
         reference: as named.
         candidate: as named.
         parity: of the outputs.
-        verified_on: ``data``, ``samples`` or ``synthetic``.
+        verified_on: ``data``, ``samples``, ``synthetic`` (images), or ``random`` (input).
         parting: the first layer where they part, where that was asked for and they do.
         bisected: whether it was looked for.
         worst: the images that differ most, with file names where they have any.
@@ -75,7 +76,7 @@ class VerifyResult(Result):
         one = self.parity
         lines = [
             f"{self.candidate} against {self.reference}: {self.verdict.headline()} "
-            f"({one.precision}, {one.n} images of {self.verdict.split})"
+            f"({one.precision}, {one.n} {'rows' if self.verified_on == 'random' else 'images'} of {self.verdict.split})"
         ]
         if one.identical:
             lines.append("  identical in every number")
@@ -116,7 +117,7 @@ def verify(
     *,
     progress: Progress = SILENT,
 ) -> VerifyResult:
-    """Compare two artifacts on the same pictures, each with its own preprocessing.
+    """Compare two artifacts on the same images, each with its own preprocessing; any other graphs on random input.
 
     Args:
         reference: ``[NAME=]PATH[@TARGET[:key=value,…]]`` of what is right.
@@ -128,7 +129,8 @@ def verify(
         The answer; ``status`` says whether they compute the same.
 
     Raises:
-        BadInput: a file cannot be read, the outputs do not fit one another, there are no pictures.
+        BadInput: a file cannot be read, inputs or outputs do not fit one another, there are no images, a free size that
+            nothing names.
         Unavailable: this machine lacks what a target needs.
     """
     from deploykit.engines import open_runner, resolve
@@ -139,13 +141,27 @@ def verify(
         open_runner, threads=config.threads, device=config.device, stated=config.stated, allow_code=config.allow_code
     )
     with opened(specs[0]) as one, opened(specs[1]) as other:
-        columns = class_order(one, other, progress)
-        say_preprocessing(one, other, progress)
-        pictures = pictures_of_pair(specs, (one, other), config, progress)
         precision, bars = (
             config.precision or other.precision,
             Bars(config.min_agreement, config.min_snr_db, accept=config.accept),
         )
+        if on_random_input(specs, (one, other), config):
+            parity = parity_on_random(
+                one,
+                other,
+                config.shapes,
+                config.batches,
+                precision,
+                progress,
+                seed=config.seed,
+                name=specs[0].name,
+            )
+            verdict = judged_on_random(parity, precision, bars)
+            worst = tuple({**entry, "file": None} for entry in parity.worst)
+            return VerifyResult(str(specs[0]), str(specs[1]), parity, "random", None, False, worst, verdict)
+        columns = class_order(one, other, progress)
+        say_preprocessing(one, other, progress)
+        pictures = pictures_of_pair(specs, (one, other), config, progress)
         parity = parity_of(
             one,
             other,

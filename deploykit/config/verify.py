@@ -16,6 +16,7 @@ from deploykit.config.options import (
     MinAgreement,
     MinSnrDb,
     Seed,
+    Shapes,
     Threads,
     data_help,
 )
@@ -38,7 +39,9 @@ class VerifyConfig(FileFlags):
     )
     data: Annotated[str | None, Panel("Data")] = Field(
         default=None,
-        description=data_help("Compare on this, instead of either file's own samples or else synthetic pictures"),
+        description=data_help(
+            "Compare on this, instead of either file's own samples or else synthetic images or random input"
+        ),
     )
     split: Literal["train", "select", "test"] | None = Field(
         default=None,
@@ -50,6 +53,7 @@ class VerifyConfig(FileFlags):
         description="Images at most; fewer are run where they settle it.",
         validation_alias=AliasChoices("images", "limit"),
     )
+    shapes: Shapes = Field(default_factory=dict)
     require_real: bool = Field(default=False, description="Refuse synthetic pictures.")
     seed: Seed = 0
     threads: Annotated[Threads, Panel("Running")] = None

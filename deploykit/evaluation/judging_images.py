@@ -101,6 +101,25 @@ def _by_hash(split: Split) -> list[int]:
     return np.argsort(split.hashes, kind="stable").tolist()
 
 
+def on_random_input(specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig) -> bool:
+    """Whether two open artifacts are compared on random input: no data and no samples, and not both are of images and answers.
+
+    Raises:
+        BadInput: real images are asked for, or a layer is looked for, and these are no networks of images.
+    """
+    if config.data is not None:
+        if config.shapes:
+            raise BadInput("--shape is of random input", got="--data too", fix="Leave one of them away.")
+        return False
+    images = all(one.preprocessing is not None and one.task != "none" for one in runners)
+    if not config.shapes and (images or any(samples_of(one.path) is not None for one in specs)):
+        return False
+    if config.require_real or config.bisect:
+        asked = "--require-real" if config.require_real else "--bisect"
+        raise BadInput(f"{asked} needs images, and these are compared on random input", fix="Name images with --data.")
+    return True
+
+
 def pictures_of_pair(
     specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], config: VerifyConfig, progress: Progress
 ) -> Pictures:

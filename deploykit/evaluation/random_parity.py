@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,17 +12,21 @@ from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Feed, Runner
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.random_input import Shapes, input_shapes, random_input, rows_of
+from deploykit.evaluation.judge import BY_ANSWERS, Bars, Verdict, judge
 from deploykit.evaluation.parity import Parity
 from deploykit.evaluation.parity_meter import ParityMeter
+from deploykit.evaluation.snr import budget_of
 
-INPUTS = 8
+INPUTS, FEW = 8, 2
+"""Inputs at the first batch size, and at each further one."""
+SOURCE = "random input"
 
 
 def parity_on_random(
     reference: Runner,
     candidate: Runner,
     shapes: Shapes,
-    batch: int = 1,
+    batches: Sequence[int] = (1,),
     precision: str = "fp32",
     progress: Progress = SILENT,
     *,
@@ -33,31 +38,61 @@ def parity_on_random(
     Outputs that have a row for each row of the input are compared row by row, others as one.
 
     ``reference``: what is right. ``candidate``: what is judged, given the same numbers by name, else in the same order.
-    ``shapes``: of inputs whose sizes are free, as the user named them. ``batch``: of free first dimensions. ``precision``:
-    whose budget applies. ``name``: of the reference, for the report.
+    ``shapes``: of inputs whose sizes are free, as the user named them. ``batches``: of free first dimensions; further ones
+    that the reference does not take are left out. ``precision``: whose budget applies. ``name``: of the reference, for the
+    report.
 
     Raises:
         BadInput: inputs or outputs that do not fit one another, or a size that nothing names.
+        AnswerNo: the reference does not run.
     """
-    wanted = input_shapes(candidate, shapes, batch)
     pairs = _pairs(reference, candidate)
-    rows = rows_of(wanted)
     names = tuple(one.name for one in reference.outputs)
     meter = ParityMeter(name, precision, names, classes=False)
-    with progress.task("verify", total=INPUTS, unit="inputs") as task:
-        for number in range(INPUTS):
-            feed = _varied(random_input(candidate.inputs, wanted, seed + number), seed + number)
-            expected = _outputs(reference, _like(feed, pairs), names)
+    wanted = {rows_of(found): found for batch in batches for found in (input_shapes(candidate, shapes, batch),)}
+    with progress.task("verify", total=len(wanted), unit="batch sizes") as task:
+        for place, (rows, found) in enumerate(wanted.items()):
             try:
-                given = _outputs(candidate, _alone(feed), names)
-            except AnswerNo as error:
-                meter.fail(rows, f"it does not run: {error.line()}")
-                break
-            if any(out.shape[:1] != (rows,) for out in (*expected, *given)):
-                expected, given = [out[None] for out in expected], [out[None] for out in given]
-            meter.add(expected, given, batch=rows, first=number * len(expected[0]))
+                for number in range(INPUTS if place == 0 else FEW):
+                    feed = _varied(random_input(candidate.inputs, found, seed + number), seed + number)
+                    expected = _outputs(reference, _like(feed, pairs), names)
+                    _add(meter, candidate, _alone(feed), expected, rows, number)
+            except AnswerNo:
+                if place == 0:
+                    raise
+                progress.say(f"batch size {rows} is not compared: {name} does not run it")
             task.advance(1)
     return meter.result()
+
+
+def _add(meter: ParityMeter, candidate: Runner, x: Feed, expected: list[np.ndarray], rows: int, number: int) -> None:
+    try:
+        given = _outputs(candidate, x, meter.names)
+    except AnswerNo as error:
+        meter.fail(rows, f"it does not run: {error.line()}")
+        return
+    if any(out.shape[:1] != (rows,) for out in (*expected, *given)):
+        expected, given = [out[None] for out in expected], [out[None] for out in given]
+    meter.add(expected, given, batch=rows, first=number * len(expected[0]))
+
+
+def judged_on_random(parity: Parity, precision: str, bars: Bars = Bars()) -> Verdict:
+    """Judge what random input showed.
+
+    int8 that parts from its float network there is unsure, as it is calibrated on images; and so is what answers zero to noise
+    (a detector that finds nothing).
+
+    ``bars``: an SNR that is asked for by hand decides.
+    """
+    verdict = judge(parity, None, precision, bars, split=SOURCE)
+    if verdict.status != "failed" or parity.broken or bars.min_snr_db is not None:
+        return verdict
+    if precision in BY_ANSWERS:
+        return replace(verdict, status="unsure", reasons=(*verdict.reasons, "noise is not what it was calibrated on"))
+    told = [one for one in parity.figures if one.value is not None]
+    if any(one.misses(budget_of(precision)) for one in told):
+        return verdict
+    return replace(verdict, status="unsure", reasons=("the reference answers zero to random input: name --data",))
 
 
 def _pairs(reference: Runner, candidate: Runner) -> list[tuple[TensorSpec, str]]:
