@@ -101,7 +101,7 @@ def _variant(
     if folder is not None:
         leave_thumbnails([scored.accuracy], how.split, folder)
         save_logits_of(scored, how, folder, name)
-    variant.accuracy = scored.accuracy
+    variant.accuracy, variant.judged_among = scored.accuracy, scored.judged_among
     return variant, scored
 
 

@@ -20,8 +20,8 @@ from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.evaluation.compare_runners import parity_of
 from deploykit.evaluation.judge import judge, settles
 from deploykit.evaluation.judging_images import LOOKS, calibrated_by, judging_images
-from deploykit.evaluation.run_classifier import preprocessing_of
-from deploykit.evaluation.score import Scoring, save_logits_of, score, score_corrupted
+from deploykit.evaluation.run_classifier import collect_logits, preprocessing_of
+from deploykit.evaluation.score import Scoring, quality_by_answers, save_logits_of, score, score_corrupted
 from deploykit.evaluation.split_images import Pictures
 from deploykit.latency.timed_input import ImageInput, TimedInput
 from deploykit.quantization.lint.explain_audit import audited
@@ -82,11 +82,14 @@ class ImageJudge:
             try:
                 self._parity(found, runner, base)
                 found.audit = plain(audited(runner))
-                if not self.split.labelled or runner.task != "classify":
+                if runner.task != "classify":
+                    return found
+                if not self.split.labelled:
+                    self._agreement(found, runner, base)
                     return found
                 theirs = None if base is None else base.scored
                 scored = score(runner, preprocessing, self.how, theirs, self.progress, name=name)
-                found.scored, found.accuracy = scored, scored.accuracy
+                found.scored, found.accuracy, found.judged_among = scored, scored.accuracy, scored.judged_among
                 found.predicted = scored.logits.argmax(axis=1)
                 score_corrupted(scored, runner, preprocessing, self.how, theirs, self.progress, name=name)
             except AnswerNo as error:
@@ -112,6 +115,21 @@ class ImageJudge:
                 until=settles(precision, bars),
             )
         found.take(parity, judge(parity, parity.answers, precision, bars, split=seen.shown))
+
+    def _agreement(self, found: Judged, runner: Runner, base: Judged | None) -> None:
+        """Compare its answers with the baseline's, where no label says which are right."""
+        how, name = self.how, found.spec.name
+        assert found.preprocessing is not None
+        logits = collect_logits(
+            runner, how.split, how.batch, how.limit, self.progress, name=name, preprocessing=found.preprocessing
+        )
+        if not np.isfinite(logits).all():
+            raise AnswerNo(f"{name}: NaN or infinite logits")
+        found.classes = runner.classes
+        columns = None if base is None else _columns(base.classes, runner.classes)
+        found.predicted = (logits if columns is None else logits[:, columns]).argmax(axis=1)
+        if base is None or base.predicted is not None:
+            found.quality = quality_by_answers(found.predicted, None if base is None else base.predicted, how)
 
     def _seen(self, found: Judged) -> Pictures:
         """What it is judged on: what no calibration saw; of data that have only a test split, that."""

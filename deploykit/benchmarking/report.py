@@ -251,6 +251,8 @@ def _variant(
         builds=times.builds if times.series else None,
         measurements=measurements_of(name, times, config, files_to) if times.status == "ok" else [],
         speedup=None if name == baseline else speedup_over(baseline, name, measured, config),
+        quality=one.quality,
+        judged_among=one.judged_among,
         accuracy=one.accuracy,
         parity=one.parity,
         verdict=one.verdict,

@@ -21,7 +21,7 @@ from deploykit.evaluation.judge import Bars
 from deploykit.evaluation.judge import Verdict as Judgement
 from deploykit.evaluation.parity import Parity as Measured
 from deploykit.evaluation.score import Scored
-from deploykit.reporting.quality import Accuracy, Parity, Verdict
+from deploykit.reporting.quality import Accuracy, JudgedAmong, Parity, Quality, Verdict
 from deploykit.reporting.read import plain
 from deploykit.reporting.schema import Status
 
@@ -46,10 +46,13 @@ class Judged:
         parity: with its reference; None where it is the reference, or was not compared.
         verdict: of the one judge, on that.
         accuracy: as of the report.
+        quality: as of the report, where it does not follow from the accuracy.
+        judged_among: as of the report.
         params: of the network it came from.
         macs: of one image.
         scored: its answers; only the baseline's are kept.
         predicted: int64 [N], its answers, or None.
+        classes: of its engine, where its answers are compared without labels.
         preprocessing: of its engine, or None where it did not open.
     """
 
@@ -66,10 +69,13 @@ class Judged:
     parity: Parity | None = None
     verdict: Verdict | None = None
     accuracy: Accuracy | None = None
+    quality: Quality | None = None
+    judged_among: JudgedAmong | None = None
     params: int | None = None
     macs: int | None = None
     scored: Scored | None = None
     predicted: np.ndarray | None = None
+    classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
 
     def __post_init__(self) -> None:

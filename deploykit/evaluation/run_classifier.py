@@ -31,7 +31,8 @@ def collect_logits(
 ) -> np.ndarray:
     """Run a classifier over a split; images are streamed, only the logits stay.
 
-    Returns float32 [N, C] in the order of the split's images and of the data's classes.
+    Returns float32 [N, C] in the order of the split's images and of the data's classes; of the model's own, where the
+    images have no labels.
 
     Args:
         runner: an open engine.
@@ -63,6 +64,8 @@ def collect_logits(
             task.advance(len(x))
     if logits is None:
         raise BadInput(f"{name}: there are no images to evaluate on", fix="Choose another --data or split.")
+    if not split.labelled:
+        return logits[:done]
     return in_data_order(logits[:done], runner.classes, split.classes, name, progress)
 
 

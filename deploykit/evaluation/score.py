@@ -17,7 +17,8 @@ from deploykit.evaluation.logits import SavedLogits, save_logits
 from deploykit.evaluation.metrics import Metric, judge
 from deploykit.evaluation.robustness import Answers, corrupted_answers, judge_corrupted
 from deploykit.evaluation.run_classifier import collect_logits
-from deploykit.reporting.quality import Accuracy
+from deploykit.reporting.quality import Accuracy, JudgedAmong, Quality
+from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:
     from deploykit.data import Split
@@ -50,12 +51,13 @@ class Scoring:
 class Scored:
     """What a variant answered.
 
-    ``accuracy``: as of the report. ``logits``: float32 [N, C] in the data's class order. ``corrupted``: its answers to
-    corrupted images, where these were asked for.
+    ``accuracy``: as of the report. ``logits``: float32 [N, C] in the data's class order. ``judged_among``: as of the
+    report. ``corrupted``: its answers to corrupted images, where these were asked for.
     """
 
     accuracy: Accuracy
     logits: np.ndarray
+    judged_among: JudgedAmong | None = None
     corrupted: Answers | None = None
 
 
@@ -82,7 +84,24 @@ def score(
         images=split.chosen(how.limit),
     )
     accuracy.split = split.name
-    return Scored(accuracy, logits)
+    known = runner.classes or ()
+    few = JudgedAmong(classes=list(split.classes), of=len(known)) if len(split.classes) < len(known) else None
+    return Scored(accuracy, logits, few)
+
+
+def quality_by_answers(predicted: np.ndarray, base: np.ndarray | None, how: Scoring) -> Quality:
+    """What images without labels tell: how many answers are the baseline's, the others standing for what may be lost.
+
+    ``predicted``: int64 [N], of the variant. ``base``: the same of the baseline; None for itself.
+    """
+    n = len(predicted)
+    quality = Quality(metric="agreement", value=1.0, n=n, split=how.split.name)
+    if base is None:
+        return quality
+    same = int(np.count_nonzero(predicted == base))
+    low, high = wilson(same, n, how.ci_level)
+    lost = {"drop_pt": 100 * (1 - same / n), "drop_pt_low": 100 * (1 - high), "drop_pt_high": 100 * (1 - low)}
+    return quality.model_copy(update={"value": same / n, "low": low, "high": high, **lost})
 
 
 def score_corrupted(
