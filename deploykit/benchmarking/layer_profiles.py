@@ -180,7 +180,7 @@ def input_for(runner: Runner, named: Shapes) -> dict[str, np.ndarray]:
     if known is None or len(shapes) != 1 or named:
         return random_input(runner.inputs, shapes)
     name, shape = next(iter(shapes.items()))
-    return {name: prepare(synthetic_images(shape[0], known.size, 0), known)}
+    return {name: prepare(synthetic_images(shape[0], known.size, 0, known.channels), known)}
 
 
 def _of_nodes(spec: Spec, rows: Sequence[TimedLayer]) -> Times:

@@ -42,7 +42,9 @@ def _small(split: Split, number: int) -> bytes:
     """A JPEG of at most 64 pixels a side and about 4 kB; small pictures are enlarged without smoothing."""
     from PIL import Image
 
-    picture = Image.fromarray(split.image(number))
+    from deploykit.data.images import shown
+
+    picture = shown(split.image(number))
     if max(picture.size) <= SIDE // 2:
         times = SIDE // max(picture.size)
         picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)

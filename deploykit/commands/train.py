@@ -99,7 +99,7 @@ def train(
         data().need_labels("training")
         if len(data().classes) < 2:
             raise BadInput(f"{config.data} has one class", got=data().classes[0], expected="at least two")
-        start = start_network(config, data().classes, progress)
+        start = start_network(config, data().classes, progress, channels=data().channels)
         manifest = planned(None, target, config, data)
 
         def make() -> Manifest:

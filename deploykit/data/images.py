@@ -22,10 +22,10 @@ MOST_PIXELS = 178_956_970  # where Pillow too calls a picture a decompression bo
 def read_image(path: str | Path) -> np.ndarray:
     """Read one picture.
 
-    Grey, palette and CMYK pictures are converted, transparency is dropped (as torchvision's loader does), 16-bit and
-    float values are scaled to 8 bit, the EXIF rotation is applied.
+    Grey, palette and CMYK images are converted, 16-bit and float values are scaled to 8 bit, the EXIF rotation is applied,
+    of animations the first image is taken.
 
-    Returns uint8 ``[H, W, 3]``, RGB.
+    Returns uint8 ``[H, W, 3]``, RGB; ``[H, W, 4]`` of RGBA files.
 
     Raises:
         BadInput: missing, no picture, truncated, or larger than 178,956,970 pixels.
@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError
-            return rgb(image)
+            return pixels_of(image)
     except Image.DecompressionBombError:
         raise BadInput(
             f"{path} is too large a picture",
@@ -58,22 +58,23 @@ def read_image(path: str | Path) -> np.ndarray:
         raise BadInput(f"{path} is a broken picture: {error}", fix="Remove it, or pass --skip-broken.") from error
 
 
-def rgb(image: Image) -> np.ndarray:
-    """A Pillow image of any mode as uint8 ``[H, W, 3]``, upright."""
+def pixels_of(image: Image) -> np.ndarray:
+    """A Pillow image of any mode as uint8 ``[H, W, 3]``, ``[H, W, 4]`` of RGBA, upright."""
     from PIL import ImageOps
 
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
-        return np.repeat(_to_bytes(np.asarray(upright))[..., None], 3, axis=2)
-    return np.array(upright.convert("RGB"))
+        return np.repeat(_to_bytes(np.asarray(upright), sixteen=sixteen)[..., None], 3, axis=2)
+    return np.array(upright if upright.mode == "RGBA" else upright.convert("RGB"))
 
 
-def _to_bytes(values: np.ndarray) -> np.ndarray:
+def _to_bytes(values: np.ndarray, *, sixteen: bool) -> np.ndarray:
     """Values of 16 bits (0…65535) or floats in [0, 1] or [0, 255] as bytes."""
     largest = values.max(initial=0)
     if values.dtype.kind == "f" and largest <= 1:
         scaled = values * 255.0
-    elif largest > 255 or values.dtype.itemsize == 2:
+    elif largest > 255 or sixteen:
         scaled = values / 257.0
     else:
         scaled = values
@@ -85,16 +86,28 @@ _SMALLEST_FONT = 12
 _MOST_TEXT = 60
 
 
+def shown(pixels: np.ndarray) -> Image:
+    """An image of any number of channels as people see it: grey of one or two, else its first three as colours.
+
+    ``pixels``: uint8 ``[H, W, C]``.
+    """
+    from PIL import Image
+
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] < 3 else np.ascontiguousarray(pixels[..., :3])).convert(
+        "RGB"
+    )
+
+
 def labelled(pixels: np.ndarray, text: str) -> Image:
     """The picture with ``text`` on a dark band below it, which hides nothing of it.
 
     Pictures narrower than 192 pixels are enlarged by a whole factor, so that the text fits.
 
-    ``pixels``: uint8 ``[H, W, 3]``. ``text``: one line; shortened where it does not fit.
+    ``pixels``: uint8 ``[H, W, C]``. ``text``: one line; shortened where it does not fit.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    picture = Image.fromarray(pixels)
+    picture = shown(pixels)
     if picture.width < _LEAST_SIDE:
         factor = -(-_LEAST_SIDE // picture.width)
         factor = max(1, min(factor, -(-8 * _LEAST_SIDE // picture.height)))
@@ -117,11 +130,15 @@ def labelled(pixels: np.ndarray, text: str) -> Image:
     return canvas
 
 
-def synthetic_images(n: int, size: tuple[int, int], seed: int) -> np.ndarray:
+def synthetic_images(n: int, size: tuple[int, int], seed: int, channels: int = 3) -> np.ndarray:
     """Clouds of colour whose amplitude falls with frequency, as in natural pictures (Field, 1987).
 
-    ``n``: number of pictures. ``size``: height and width in pixels. Returns uint8 ``[n, H, W, 3]``.
+    ``n``: number of images. ``size``: height and width in pixels. ``channels``: three, or above that as many independent
+    clouds. Returns uint8 ``[n, H, W, max(3, channels)]``: :func:`deploykit.data.prepare` makes grey of colour.
     """
+    if channels > 3:
+        parts = [synthetic_images(n, size, seed + part) for part in range(-(-channels // 3))]
+        return np.ascontiguousarray(np.concatenate(parts, axis=-1)[..., :channels])
     height, width = size
     result = np.empty((n, height, width, 3), dtype=np.uint8)
     for i in range(n):

@@ -1,4 +1,4 @@
-"""From pictures to the network's input: equal to torchvision's transforms on PIL images, faster on arrays of one size."""
+"""From images to the network's input: equal to torchvision's transforms on PIL images, faster on arrays of one size."""
 
 from __future__ import annotations
 
@@ -8,37 +8,34 @@ import numpy as np
 
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
+from deploykit.data.channels import in_channels
 from deploykit.data.images import MOST_PIXELS
 
 
 def prepare(images: Sequence[np.ndarray] | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Resize, crop and normalise pictures.
+    """Resize, crop and normalize images.
 
     Equals ``Resize`` (antialiased), ``CenterCrop``, ``ToTensor`` and ``Normalize`` of torchvision on PIL images.
 
-    ``images``: uint8 ``[H, W, 3]`` each, of any sizes, or one array ``[N, H, W, 3]``. ``preprocessing``: what to do.
-    Returns float32 ``[N, 3, h, w]``, C-contiguous; uint8 ``[N, h, w, 3]`` where ``preprocessing.embedded``.
+    ``images``: uint8 ``[H, W, C]`` each, of any sizes, or one array ``[N, H, W, C]``. ``preprocessing``: what to do.
+    Returns float32, uint8 where ``preprocessing.embedded``; in its layout, C-contiguous.
 
     Raises:
-        BadInput: no pictures, or arrays of another shape or dtype.
+        BadInput: no images, arrays of another shape or dtype, or channels that the network does not take.
     """
     if len(images) == 0:
         raise BadInput("no pictures to prepare")
     if isinstance(images, np.ndarray):
-        _check(images, 4, "[N, H, W, 3]")
-        pixels = (
-            images
-            if _already_fits(images.shape[1:3], preprocessing)
-            else np.stack([fit(one, preprocessing) for one in images])
-        )
-    else:
-        pixels = np.stack([fit(one, preprocessing) for one in images])
-    return np.ascontiguousarray(pixels) if preprocessing.embedded else normalise(pixels, preprocessing)
+        _check(images, 4, "[N, H, W, C]")
+    if isinstance(images, np.ndarray) and _already_fits(images.shape[1:3], preprocessing):
+        return finish(in_channels(images, preprocessing.channels), preprocessing)
+    return finish(np.stack([fit(one, preprocessing) for one in images]), preprocessing)
 
 
 def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """Resize and crop one uint8 ``[H, W, 3]`` picture to ``[h, w, 3]``."""
-    _check(image, 3, "[H, W, 3]")
+    """Resize and crop one uint8 ``[H, W, C]`` image to ``[h, w, c]``, with the channels that the network takes."""
+    _check(image, 3, "[H, W, C]")
+    image = in_channels(image, preprocessing.channels)
     height, width = image.shape[:2]
     if _already_fits((height, width), preprocessing):
         return image
@@ -58,11 +55,20 @@ def fit(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     return image[top : top + h, left : left + w]
 
 
+def finish(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """uint8 ``[N, h, w, C]`` of the network's size and channels → its input: normalized unless the graph does that."""
+    if preprocessing.embedded:
+        turned = pixels if preprocessing.layout == "NHWC" else pixels.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(turned)
+    x = normalise(pixels, preprocessing)
+    return x if preprocessing.layout == "NCHW" else np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
 def normalise(pixels: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
-    """uint8 ``[N, h, w, 3]`` → float32 ``[N, 3, h, w]``: (x / 255 − mean) / std, by a table of the 256 values."""
+    """uint8 ``[N, h, w, C]`` → float32 ``[N, C, h, w]``: (x / 255 − mean) / std, by a table of the 256 values."""
     steps = np.arange(256, dtype=np.float32) / np.float32(255)
-    result = np.empty((len(pixels), 3, *pixels.shape[1:3]), dtype=np.float32)
-    for channel in range(3):
+    result = np.empty((len(pixels), preprocessing.channels, *pixels.shape[1:3]), dtype=np.float32)
+    for channel in range(preprocessing.channels):
         mean, std = np.float32(preprocessing.mean[channel]), np.float32(preprocessing.std[channel])
         np.take((steps - mean) / std, pixels[..., channel], out=result[:, channel], mode="clip")
     return result
@@ -82,9 +88,13 @@ def _resized(image: np.ndarray, height: int, width: int, interpolation: str) -> 
         "bilinear": Image.Resampling.BILINEAR,
         "bicubic": Image.Resampling.BICUBIC,
     }
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), methods[interpolation]))
+    method = methods[interpolation]
+    if image.shape[2] == 3:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height), method))
+    bands = [Image.fromarray(np.ascontiguousarray(image[..., i])) for i in range(image.shape[2])]
+    return np.stack([np.asarray(one.resize((width, height), method)) for one in bands], axis=-1)
 
 
 def _check(images: np.ndarray, dimensions: int, expected: str) -> None:
-    if images.ndim != dimensions or images.shape[-1] != 3 or images.dtype != np.uint8 or 0 in images.shape:
+    if images.ndim != dimensions or images.dtype != np.uint8 or 0 in images.shape:
         raise BadInput("pictures", got=f"{images.dtype} {list(images.shape)}", expected=f"uint8 {expected}")

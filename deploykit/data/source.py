@@ -16,7 +16,7 @@ from deploykit.base.errors import BadInput, unknown
 from deploykit.base.hashing import combined_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.data.preprocess import fit, normalise, prepare
+from deploykit.data.preprocess import finish, fit, prepare
 from deploykit.data.splits import Order, draw, sample
 from deploykit.data.stores import Part, Store
 
@@ -128,7 +128,7 @@ class Split:
                         ahead = [pool.submit(read, i) for i in parts[number + 1].tolist()]
                     pixels = np.stack([one.result() for one in now])
                     now = []
-                    yield (pixels if preprocessing.embedded else normalise(pixels, preprocessing)), self.labels[part]
+                    yield finish(pixels, preprocessing), self.labels[part]
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
@@ -142,8 +142,9 @@ class DataSource:
     Args:
         parts: ``train``, ``test`` and where declared ``select``; or ``pool``, from which the test split is chosen by
             picture hash. Each is loaded when first needed.
-        mean: default normalisation.
-        std: default normalisation.
+        mean: default normalization; its first value is that of all channels where there are not three.
+        std: default normalization, in the same way.
+        channels: of the images.
         disjoint: train and test cannot share pictures, so that nothing need be compared.
         published: the test split is a fixed public one: copies of its pictures are left out of train, with a warning,
             because the user cannot mend them.
@@ -158,19 +159,20 @@ class DataSource:
         *,
         mean: tuple[float, ...] = IMAGENET_MEAN,
         std: tuple[float, ...] = IMAGENET_STD,
+        channels: int = 3,
         disjoint: bool = False,
         published: bool = False,
         progress: Progress = SILENT,
     ) -> None:
-        self.name, self.classes, self.natural_size = name, classes, natural_size
+        self.name, self.classes, self.natural_size, self.channels = name, classes, natural_size, channels
         self._loaders, self._parts = dict(parts), {}  # type: dict[str, Callable[[], Part]], dict[str, Part]
         self._mean, self._std = mean, std
         self._disjoint, self._published, self._progress = disjoint or "pool" in parts, published, progress
         self._checked = self._disjoint
         self._copies: np.ndarray | None = None
 
-    def preprocessing(self, size: tuple[int, int] | None = None) -> Preprocessing:
-        """The data's default preprocessing, for a network that is trained on it.
+    def preprocessing(self, size: tuple[int, int] | None = None, channels: int | None = None) -> Preprocessing:
+        """The data's default preprocessing, for a network that is trained on it and takes ``channels``; None: the data's.
 
         Small images of one size are taken as they are (or resized to ``size``), and so is any image where height and
         width of ``size`` differ; else the shorter side is resized to 256/224 of ``size`` (default 224) and the image is
@@ -178,7 +180,9 @@ class DataSource:
         """
         size = size or self.natural_size or (224, 224)
         resize = None if self.natural_size is not None or size[0] != size[1] else round(size[0] * 256 / 224)
-        return Preprocessing(size, resize=resize, mean=self._mean, std=self._std)
+        channels = channels or self.channels
+        mean, std = (own if len(own) == channels else own[:1] * channels for own in (self._mean, self._std))
+        return Preprocessing(size, resize=resize, mean=mean, std=std)
 
     def split(self, name: Literal["train", "select", "test"]) -> Split:
         """Open one split.

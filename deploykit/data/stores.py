@@ -22,10 +22,10 @@ class Store(Protocol):
         """Number of pictures."""
 
     def image(self, index: int) -> np.ndarray:
-        """uint8 ``[H, W, 3]`` RGB."""
+        """uint8 ``[H, W, C]``, RGB of files, RGBA where they have transparency."""
 
     def stack(self, indices: np.ndarray) -> np.ndarray | None:
-        """uint8 ``[n, H, W, 3]`` at once where all pictures have one size, else None."""
+        """uint8 ``[n, H, W, C]`` at once where all pictures have one size, else None."""
 
     def file_name(self, index: int) -> str | None:
         """The file's path, or None where the picture is no file of its own."""
@@ -81,7 +81,7 @@ class Files:
 class Array:
     """Pictures of one size in one array, which may be memory-mapped.
 
-    ``pixels``: uint8 ``[n, H, W, 3]``, or ``[n, 3, H, W]`` with ``channels_first``. ``channels_first``: layout of
+    ``pixels``: uint8 ``[n, H, W, C]``, or ``[n, C, H, W]`` with ``channels_first``. ``channels_first``: layout of
     ``pixels``.
     """
 

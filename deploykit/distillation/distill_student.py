@@ -25,6 +25,7 @@ from deploykit.distillation.features import check_pairs, plain, tapped
 from deploykit.distillation.open_teachers import OpenTeacher, judge_teachers, network_of, top1_together
 from deploykit.distillation.student import scaled_down
 from deploykit.models import arch_text, count
+from deploykit.models.module_outputs import input_channels
 from deploykit.reporting.format import percent
 from deploykit.training.augment import seeded
 from deploykit.training.batches import shared_batches
@@ -78,7 +79,7 @@ def start_student(
         seed=config.seed,
         allow_code=config.allow_code,
     )
-    start = start_network(wanted, data.classes, progress, new_head=False)
+    start = start_network(wanted, data.classes, progress, channels=data.channels, new_head=False)
     return Student(start, {"arch": arch_text(start.arch), **facts}, source is not None)
 
 
@@ -144,9 +145,11 @@ def distill_student(
 def _preprocessing(config: DistillConfig, start: Start, teachers: list[OpenTeacher], data: DataSource) -> Preprocessing:
     """That of the student's file, else the first teacher's; the size asked for comes before both."""
     found = replace(start.preprocessing or teachers[0].preprocessing, embedded=False, layout="NCHW")
+    if found.channels != (channels := input_channels(start.module)):
+        found = data.preprocessing(found.size, channels)
     size = config.stated.size
     if size is not None and found.size != size:
-        found = replace(data.preprocessing(size), mean=found.mean, std=found.std)
+        found = replace(data.preprocessing(size, found.channels), mean=found.mean, std=found.std)
     return replace(config.stated, size=None, layout=None).over(found)
 
 

@@ -71,18 +71,26 @@ def view_of(student: Preprocessing, teacher: Preprocessing, name: str) -> View:
             expected="the same size for the same view",
             fix="Use --view clean, where each prepares the picture in its own way, or --size.",
         )
-    if not teacher.embedded and (student.mean, student.std) == (teacher.mean, teacher.std):
+    if student.channels != teacher.channels:
+        raise BadInput(
+            f"{name} takes images of {teacher.channels} channels, the student of {student.channels}",
+            fix="Use --view clean, where each prepares the image in its own way.",
+        )
+    plain = not teacher.embedded and teacher.layout == "NCHW"
+    if plain and (student.mean, student.std) == (teacher.mean, teacher.std):
         return lambda x: x
 
     def change(x: Tensor) -> Tensor:
         mean, std = _column(student.mean, x), _column(student.std, x)
         pixels = x * std + mean
         if teacher.embedded:
-            return (pixels * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return (pixels - _column(teacher.mean, x)) / _column(teacher.std, x)
+            pixels = (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+        else:
+            pixels = (pixels - _column(teacher.mean, x)) / _column(teacher.std, x)
+        return pixels if teacher.layout == "NCHW" else pixels.permute(0, 2, 3, 1).contiguous()
 
     return change
 
 
 def _column(values: tuple[float, ...], x: Tensor) -> Tensor:
-    return x.new_tensor(values).view(1, 3, 1, 1)
+    return x.new_tensor(values).view(1, -1, 1, 1)

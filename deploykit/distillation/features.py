@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deploykit.base.errors import BadInput, nearest
 from deploykit.config.registries import FEATURE_LOSSES
+from deploykit.models.module_outputs import input_channels
 from deploykit.training.resume import Outcome
 
 
@@ -126,7 +127,7 @@ def outputs_of(module: nn.Module, layers: Sequence[str], size: tuple[int, int]) 
     module.eval()
     try:
         device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
-        return Tapped(module, layers)(torch.zeros(1, 3, *size, device=device))[1]
+        return Tapped(module, layers)(torch.zeros(1, input_channels(module), *size, device=device))[1]
     finally:
         module.train(training)
 

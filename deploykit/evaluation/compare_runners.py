@@ -12,6 +12,7 @@ from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Ranged, Runner, fed_batch
+from deploykit.data.channels import channels_note
 from deploykit.evaluation.confident_answers import Answers
 from deploykit.evaluation.judging_images import LOOKS
 from deploykit.evaluation.parity import Parity
@@ -52,6 +53,8 @@ def parity_of(
     sizes = usable_batches(batches, candidate, progress)
     meter = ParityMeter(name, precision, tuple(output.name for output in reference.outputs))
     ways = preprocessings(reference, candidate)
+    if (note := channels_note(images[0], ways[0].channels)) is not None:
+        progress.say(note)
     group, failed = max(sizes), set[int]()
     with progress.task("verify", total=len(images), unit="images") as task:
         for first, last in _parts(len(images), group):
@@ -146,7 +149,10 @@ def say_preprocessing(one: Runner, other: Runner, progress: Progress) -> None:
     mine, theirs = one.preprocessing, other.preprocessing
     if mine is None or theirs is None:
         return
-    a, b = ({key: value for key, value in p.to_dict().items() if key != "embedded"} for p in (mine, theirs))
+    a, b = (
+        {key: value for key, value in p.to_dict().items() if key not in ("embedded", "layout", "assumed")}
+        for p in (mine, theirs)
+    )
     if different := [f"{key} {a[key]} and {b[key]}" for key in a if a[key] != b[key]]:
         progress.warn("the two preprocess pictures differently, each its own way: " + ", ".join(different))
 
@@ -158,9 +164,14 @@ def preprocessings(one: Runner, other: Runner) -> tuple[Preprocessing, Preproces
     if known is None:
         raise BadInput("neither artifact says its preprocessing", fix="Name the input size with --size.")
     return (
-        mine or replace(known, embedded=one.inputs[0].dtype == "uint8"),
-        theirs or replace(known, embedded=other.inputs[0].dtype == "uint8"),
+        mine or _for(known, one),
+        theirs or _for(known, other),
     )
+
+
+def _for(known: Preprocessing, runner: Runner) -> Preprocessing:
+    spec = runner.inputs[0]
+    return replace(known, embedded=spec.dtype == "uint8", layout="NHWC" if spec.layout == "NHWC" else "NCHW")
 
 
 def prepared(images: Sequence[np.ndarray], preprocessing: Preprocessing) -> np.ndarray:

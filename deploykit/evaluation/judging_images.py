@@ -145,6 +145,7 @@ def pictures_of_pair(
         data=config.data,
         samples=samples,
         size=known[0].size,
+        channels=known[0].channels,
         limit=config.images,
         seed=config.seed,
         require_real=config.require_real,

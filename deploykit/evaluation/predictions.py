@@ -14,6 +14,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner, fed_batch
 from deploykit.config.predict import PredictConfig
+from deploykit.data.channels import channels_note
 from deploykit.data.formats.folders import pictures_below
 from deploykit.data.images import labelled, read_image
 from deploykit.data.source import Split
@@ -77,6 +78,8 @@ def answers_of(runner: Runner, split: Split, path: Path, config: PredictConfig, 
         AnswerNo: NaN or infinite outputs.
     """
     preprocessing = preprocessing_of(runner, None, config.stated, str(path), progress)
+    if (note := channels_note(split.image(0), preprocessing.channels)) is not None:
+        progress.say(note)
     found: list[Answer] = []
     with progress.task("predict", total=len(split), unit="pictures") as task:
         for rows in _probabilities(runner, split, preprocessing, config.batch, str(path), progress):

@@ -24,6 +24,8 @@ from deploykit.reporting.quality import Robustness
 from deploykit.stats.proportions import wilson
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from deploykit.data import Split
 
 STRENGTHS = (1, 2, 3)
@@ -39,10 +41,10 @@ def _noise(image: np.ndarray, strength: int, generator: np.random.Generator) -> 
 
 
 def _blur(image: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:
-    from PIL import Image, ImageFilter
+    from PIL import ImageFilter
 
     radius = _BLUR[strength - 1] * min(image.shape[:2])
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).filter(ImageFilter.GaussianBlur(radius)))
+    return _of_bands(image, lambda one: one.filter(ImageFilter.GaussianBlur(radius)))
 
 
 def _brightness(image: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:
@@ -53,9 +55,22 @@ def _brightness(image: np.ndarray, strength: int, generator: np.random.Generator
 def _jpeg(image: np.ndarray, strength: int, generator: np.random.Generator) -> np.ndarray:
     from PIL import Image
 
-    packed = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(packed, "JPEG", quality=_JPEG[strength - 1])
-    return np.asarray(Image.open(packed).convert("RGB"))
+    def again(one: Image.Image) -> Image.Image:
+        packed = io.BytesIO()
+        one.save(packed, "JPEG", quality=_JPEG[strength - 1])
+        return Image.open(packed).convert(one.mode)
+
+    return _of_bands(image, again)
+
+
+def _of_bands(image: np.ndarray, change: Callable[[Image], Image]) -> np.ndarray:
+    """``change`` of an image: of its colours together, of other numbers of channels one by one."""
+    from PIL import Image
+
+    if image.shape[2] == 3:
+        return np.asarray(change(Image.fromarray(np.ascontiguousarray(image))))
+    bands = [Image.fromarray(np.ascontiguousarray(image[..., i])) for i in range(image.shape[2])]
+    return np.stack([np.asarray(change(one)) for one in bands], axis=-1)
 
 
 CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarray]] = {
@@ -64,13 +79,13 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, int, np.random.Generator], np.ndarr
     "brightness": _brightness,
     "jpeg": _jpeg,
 }
-"""Name → what it does to a uint8 ``[H, W, 3]`` picture at a strength of :data:`STRENGTHS`."""
+"""Name → what it does to a uint8 ``[H, W, C]`` image at a strength of :data:`STRENGTHS`."""
 
 
 def corrupt(image: np.ndarray, name: str, strength: int, seed: int, number: int) -> np.ndarray:
     """One corrupted picture; the same arguments give the same picture, whoever asks and in whatever order.
 
-    ``image``: uint8 ``[H, W, 3]``. ``strength``: 1, 2 or 3. ``number``: of the picture; each has its own noise.
+    ``image``: uint8 ``[H, W, C]``. ``strength``: 1, 2 or 3. ``number``: of the picture; each has its own noise.
     """
     generator = np.random.default_rng([seed, list(CORRUPTIONS).index(name), strength, number])
     return CORRUPTIONS[name](image, strength, generator)

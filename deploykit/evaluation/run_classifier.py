@@ -12,6 +12,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner, fed_batch
 from deploykit.base.stated import Stated, assumption
+from deploykit.data.channels import channels_note
 from deploykit.engines.batching import filled
 from deploykit.evaluation.logits import one_logit
 
@@ -51,6 +52,8 @@ def collect_logits(
     preprocessing = preprocessing or runner.preprocessing
     if preprocessing is None:
         raise BadInput(f"{name} carries no preprocessing", fix="Name the input size with --size.")
+    if total and (note := channels_note(split.image(0), preprocessing.channels)) is not None:
+        progress.say(f"{name}: {note}")
     logits: np.ndarray | None = None
     done = 0
     with progress.task(f"{name}: accuracy", total=total, unit="images") as task:

@@ -47,6 +47,7 @@ def pictures_for(
     limit: int,
     seed: int,
     require_real: bool,
+    channels: int = 3,
     split: str = "test",
     allow_code: bool = False,
     progress: Progress = SILENT,
@@ -54,7 +55,7 @@ def pictures_for(
     """Choose the pictures.
 
     ``data``: a data name, or None. ``samples``: uint8 ``[N, H, W, 3]`` that a file carries, or None. ``size``: of the
-    network's input, for synthetic pictures. ``limit``: number of pictures at most; spread evenly over the split.
+    network's input, for synthetic pictures, and ``channels``. ``limit``: number of pictures at most; spread evenly over the split.
     ``require_real``: synthetic pictures are an error.
 
     Raises:
@@ -81,7 +82,7 @@ def pictures_for(
 
     count = max(8, min(32, limit, SYNTHETIC_BYTES // (3 * size[0] * size[1])))
     progress.warn(f"verified on {count} synthetic pictures: no --data was given and the file carries no samples")
-    return Pictures(list(synthetic_images(min(count, limit), size, seed)), "synthetic")
+    return Pictures(list(synthetic_images(min(count, limit), size, seed, channels)), "synthetic")
 
 
 def _name(file: str | None) -> str | None:

@@ -151,6 +151,7 @@ def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportC
         data=config.data,
         samples=loaded.samples["images"] if loaded.samples else None,
         size=preprocessing.size,
+        channels=preprocessing.channels,
         limit=PICTURES,
         seed=config.seed,
         require_real=config.require_real,

@@ -18,6 +18,7 @@ from deploykit.base.checkpoint import Arch, Kwargs
 from deploykit.base.errors import BadInput, nearest, unknown
 from deploykit.config.registries import NETS
 from deploykit.models.batch_norm import as_batch_norm
+from deploykit.models.heads import take_channels
 from deploykit.models.reshape import reshape
 from deploykit.models.sources import from_module, from_timm, from_torchvision, timm_names, torchvision_names
 
@@ -96,6 +97,9 @@ def build(
 ) -> nn.Module:
     """A freshly initialised network in training mode; ``arch.shapes`` are applied.
 
+    The argument ``in_channels`` of any library's network is the number of channels of its images: its first convolution
+    is new where that is not its own.
+
     ``arch``: ``SOURCE:NAME`` or a parsed one. ``num_classes``: outputs; None: what ``arch.kwargs`` says, else the
     network's own default. ``kwargs``: further arguments of the builder, over those of ``arch``. ``download``: fetch the
     library's pretrained weights; the head is replaced where ``num_classes`` differs.
@@ -114,6 +118,9 @@ def build(
         raise BadInput(f"{arch} is an exported program: it runs and exports, but cannot be built anew")
     if download and arch.source in ("deploykit", "module"):
         raise BadInput(f"{arch} has no weights to download", fix="Name a weights file instead.")
+    channels = arguments.pop("in_channels", None) if arch.source != "module" else None
+    if channels is not None and (not isinstance(channels, int) or channels < 1):
+        raise BadInput(f"in_channels of {arch}", got=channels, expected="a positive integer")
     try:
         if arch.source == "deploykit":
             module = NETS.load(arch.name)(**arguments)
@@ -126,6 +133,8 @@ def build(
     except (TypeError, ValueError) as error:
         raise BadInput(f"{arch} cannot be built with {arguments}: {error}") from error
     module = as_batch_norm(module)
+    if channels is not None:
+        take_channels(module, channels)
     if arch.shapes:
         reshape(module, arch.shapes)
     return module

@@ -33,11 +33,11 @@ _TARGET = re.compile(r"torch\.ops\.(aten|prims|higher_order|torchvision)\.\w+(\.
 _CONTAINERS = {None, "builtins.tuple", "builtins.list", "builtins.dict"}
 
 
-def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...], tuple[int, ...]]:
-    """Open a ``.pt2`` file.
+def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...], tuple[int, ...], list[str]]:
+    """Open a ``.pt2`` file; one of half or double precision is brought to float32.
 
-    Returns the ``ExportedProgram``, a module that runs it, and the shapes of its one input and of its first output,
-    with −1 where a dimension is dynamic.
+    Returns the ``ExportedProgram``, a module that runs it, the shapes of its one input and of its first output, with −1
+    where a dimension is dynamic, and notes of what was changed.
 
     Raises:
         BadInput: no ``.pt2``, one that would need unpickling, in training mode, or with several inputs.
@@ -60,8 +60,33 @@ def load_program(path: Path) -> tuple[Any, nn.Module, tuple[int, ...], tuple[int
     for name in ("train", "eval"):  # torch forbids both on exported modules; here they change nothing
         module.__dict__.pop(name, None)
     module.requires_grad_(False)
+    notes = list[str]()
+    kind = values[names[0]].dtype
+    if kind in (torch.float16, torch.bfloat16, torch.float64):
+        program = _in_float32(module, tuple(shapes[0]), path)
+        module = program.module()
+        for name in ("train", "eval"):
+            module.__dict__.pop(name, None)
+        notes.append(f"cast from {str(kind).removeprefix('torch.')} to float32")
     taken, given = (tuple(size if isinstance(size, int) else -1 for size in shape) for shape in shapes)
-    return program, module, taken, given
+    return program, module, taken, given, notes
+
+
+def _in_float32(module: nn.Module, shape: tuple[Any, ...], path: Path) -> Any:
+    """The program exported anew with weights and input in float32.
+
+    Raises:
+        BadInput: its operations ask for another type by themselves.
+    """
+    free = {axis: torch.export.Dim.AUTO for axis, size in enumerate(shape) if not isinstance(size, int)}
+    x = torch.zeros([size if isinstance(size, int) else 2 if axis == 0 else 64 for axis, size in enumerate(shape)])
+    try:
+        return torch.export.export(module.float(), (x,), dynamic_shapes=(free,))
+    except Exception as error:  # torch.export raises what the graph raises, and its own errors of many kinds
+        raise BadInput(
+            f"{path} cannot be brought to float32: {' '.join(str(error).split())[:160]}",
+            fix="Export it again after model.float().",
+        ) from error
 
 
 def check_archive(path: Path) -> None:

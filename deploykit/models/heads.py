@@ -65,6 +65,32 @@ def replace_head(module: nn.Module, num_classes: int) -> str:
     return name
 
 
+def take_channels(module: nn.Module, channels: int) -> None:
+    """Put a freshly initialised first convolution in place of the old one where that takes other ``channels``.
+
+    Raises:
+        BadInput: the network has no convolution.
+    """
+    layers = ((name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d))
+    name, old = next(layers, ("", None))
+    if old is None:
+        raise BadInput(f"{type(module).__name__} has no convolution that could take {channels} channels")
+    if old.in_channels == channels:
+        return
+    new = nn.Conv2d(
+        channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        old.dilation,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(parent), leaf, new.to(old.weight.device, old.weight.dtype))
+
+
 def check_classifier(num_outputs: int, classes: tuple[str, ...] | None = None) -> int:
     """Return ``num_outputs`` if the network can be judged as a single-label classifier.
 

@@ -202,7 +202,7 @@ def _contradicts(named: Arch, carried: Arch) -> bool:
 
 
 def _program(path: Path, stated: Stated) -> LoadedModel:
-    program, module, shape, given = load_program(path)
+    program, module, shape, given, notes = load_program(path)
     preprocessing = stated.of_input(
         TensorSpec("input", "float32", tuple(max(0, dim) or "free" for dim in shape), "NCHW")
     )
@@ -216,7 +216,7 @@ def _program(path: Path, stated: Stated) -> LoadedModel:
         classes=stated.names(outputs, str(path)),
         samples=None,
         lineage=[],
-        notes=doubts,
+        notes=[*notes, *doubts],
         doubts=doubts,
         sha256=file_sha256(path),
         task=stated.task or task_of_module(module, preprocessing),
@@ -322,10 +322,13 @@ def _own(path: Path, file: ModelFile, stated: Stated, allow_code: bool, finite: 
 
 
 def _blank(arch: Arch, allow_code: bool) -> nn.Module:
-    """The network without initialised weights (user code initialises as it likes); the random state is left alone."""
+    """The network without initialised weights (user code initialises as it likes); the random state is left alone.
+
+    It is in float32, whatever user code makes it in.
+    """
     with torch.random.fork_rng(devices=[]):
         if arch.source == "module":
-            return build(arch, allow_code=allow_code)
+            return build(arch, allow_code=allow_code).float()
         with without_initialisation():
             return build(arch)
 

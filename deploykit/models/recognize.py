@@ -18,6 +18,7 @@ from deploykit.base.targets import TORCH_EAGER
 from deploykit.models.build import arch_text, build, build_meta, parse_arch
 from deploykit.models.heads import head_of
 from deploykit.models.index import Group, Shapes, matching, nearest_groups, relevant
+from deploykit.models.module_outputs import input_channels
 from deploykit.models.sources import AUXILIARY
 
 
@@ -35,7 +36,7 @@ def seeded_output(module: nn.Module, size: tuple[int, int]) -> Tensor | None:
     does not run at this size.
     """
     seed_weights(module)
-    x = 3 * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    x = 3 * torch.randn(1, input_channels(module), *size, generator=torch.Generator().manual_seed(1))
     try:
         with torch.no_grad():
             return module.eval()(x)
@@ -61,11 +62,25 @@ def seed_weights(module: nn.Module) -> None:
 WIDTHS = (0.25, 0.35, 0.5, 0.75, 1.0, 1.25, 1.4, 1.5, 2.0)
 
 
+def _stem(shapes: Shapes) -> tuple[str, int]:
+    """The first convolution and the channels of the images that it takes; 3 where there is none."""
+    return next(((name, shape[1]) for name, shape in shapes.items() if len(shape) == 4), ("", 3))
+
+
 def own_candidates(shapes: Shapes) -> list[Arch]:
     """Every network of deploykit's that may have these tensors; whether they really fit is for the caller to see.
 
     The stride of the stem leaves no trace in the tensors, so both are candidates.
     """
+    _, channels = _stem(shapes)
+    found = _own_families(shapes)
+    if channels != 3:
+        for one in found:
+            one.kwargs["in_channels"] = channels
+    return found
+
+
+def _own_families(shapes: Shapes) -> list[Arch]:
     if "conv1.weight" in shapes and "layer3.0.conv1.weight" in shapes and "fc.weight" in shapes:
         blocks = len({name.split(".")[1] for name in shapes if name.startswith("layer1.")})
         widths = [
@@ -106,7 +121,8 @@ def recognise(tensors: dict[str, Tensor], path: Path) -> Recognised:
             or more than one of them torchvision's.
     """
     shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-    groups = matching(shapes)
+    stem, channels = _stem(shapes)
+    groups = matching(shapes if channels == 3 else {**shapes, stem: [shapes[stem][0], 3, *shapes[stem][2:]]})
     choices = [_completed(members[0], tensors, group) for group in groups for members in group.classes]
     choices += distinct(_own(shapes, tensors))
     if not choices:
@@ -119,6 +135,9 @@ def recognise(tensors: dict[str, Tensor], path: Path) -> Recognised:
             expected="one",
             fix=f"Say which: {how_to_name(path, arch_text(choices[0]))}.",
         )
+    if channels != 3:
+        for one in choices:
+            one.kwargs["in_channels"] = channels
     arch = stock[0] if stock else choices[0]
     return Recognised(arch, [one for one in choices if one is not arch])
 

@@ -182,7 +182,7 @@ def observed_values(model: ir.Model) -> list[ir.Value]:
 def _origin(proto: onnx.ModelProto, names: Sequence[str], preprocessing: Preprocessing, job: Job) -> Origin:
     first = proto.graph.input[0].type.tensor_type.shape.dim[0]
     count = first.dim_value if first.HasField("dim_value") else PROBE_PICTURES
-    x = prepare(synthetic_images(count, preprocessing.size, 0), preprocessing)
+    x = prepare(synthetic_images(count, preprocessing.size, 0, preprocessing.channels), preprocessing)
     return Origin(
         graph_sha256(proto),
         extremes(proto, names, x, job.opened.graph),

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.transforms import v2
 
+from deploykit.base.errors import BadInput
 from deploykit.config.train import AugmentConfig
 from deploykit.training.randomness import seed_of, uniform
 
@@ -66,9 +67,13 @@ def rotate(x: Tensor, degrees: Tensor) -> Tensor:
 
 
 def jitter(x: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast and saturation of uint8 [N, 3, H, W] times ``factors`` [N, 3], as torchvision defines them."""
+    """Brightness, contrast and saturation of uint8 [N, C, H, W] times ``factors`` [N, 3], as torchvision defines them.
+
+    What is grey of other than three channels is their mean.
+    """
     brightness, contrast, saturation = (factors[:, i, None, None, None] for i in range(3))
-    luma = torch.tensor(_LUMA, device=x.device).view(1, 3, 1, 1)
+    weights = _LUMA if x.shape[1] == 3 else (1 / x.shape[1],) * x.shape[1]
+    luma = torch.tensor(weights, device=x.device).view(1, -1, 1, 1)
     y = (x.float() * brightness).clamp(0, 255)
     mean = (y * luma).sum(1, keepdim=True).mean((2, 3), keepdim=True)
     y = (mean + (y - mean) * contrast).clamp(0, 255)
@@ -77,6 +82,8 @@ def jitter(x: Tensor, factors: Tensor) -> Tensor:
 
 
 def _randaugment(x: Tensor, config: AugmentConfig, seed: int, indices: np.ndarray) -> Tensor:
+    if x.shape[1] not in (1, 3):
+        raise BadInput("--augment randaugment", got=f"images of {x.shape[1]} channels", expected="1 or 3")
     transform = v2.RandAugment(num_ops=config.randaugment, magnitude=config.randaugment_magnitude)
     changed = []
     for picture, index in zip(x, indices, strict=True):

@@ -72,7 +72,7 @@ class Batches:
         self.split, self.batch, self.seed, self.crop = split, batch, seed, crop
         self.rank, self.world = rank, world
         self.readers = readers or (READERS if cores() > 2 else 1)
-        self.preprocessing = replace(preprocessing, embedded=True)
+        self.preprocessing = replace(preprocessing, embedded=True, layout="NHWC")
         self.per_epoch, self.images = -(-len(split) // batch), len(split)
         if len(split) // self.per_epoch < world:
             raise BadInput("the batch is smaller than the number of processes", got=f"batch {batch}, {world} processes")

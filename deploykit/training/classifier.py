@@ -13,6 +13,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.config.train import TrainConfig
 from deploykit.data import DataSource, Split
+from deploykit.models.module_outputs import input_channels
 from deploykit.training.batches import shared_batches
 from deploykit.training.learner import Training
 from deploykit.training.loop import fit
@@ -100,7 +101,7 @@ def _preprocessing(config: TrainConfig, start: Start, data: DataSource) -> Prepr
     stated = replace(config.stated, layout=None)
     found = start.preprocessing
     if found is None:
-        return replace(stated, size=None).over(data.preprocessing(stated.size))
+        return replace(stated, size=None).over(data.preprocessing(stated.size, input_channels(start.module)))
     if stated.size is not None and found.size != stated.size:
-        found = replace(data.preprocessing(stated.size), mean=found.mean, std=found.std)
+        found = replace(data.preprocessing(stated.size, found.channels), mean=found.mean, std=found.std)
     return replace(stated, size=None).over(replace(found, embedded=False, layout="NCHW"))

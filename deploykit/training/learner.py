@@ -86,7 +86,7 @@ class Learner:
                 training.progress.say(one)
         self.module: nn.Module = module.to(device=fabric.device, memory_format=self.layout)  # type: ignore[call-overload]
         self.mean, self.std = (
-            torch.tensor(values, device=fabric.device).view(1, 3, 1, 1)
+            torch.tensor(values, device=fabric.device).view(1, -1, 1, 1)
             for values in (training.batches.preprocessing.mean, training.batches.preprocessing.std)
         )
         masked = [(self.module.get_parameter(name), mask) for name, mask in training.masks.items()]

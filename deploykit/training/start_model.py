@@ -39,11 +39,16 @@ class Start:
 
 
 def start_network(
-    config: TrainConfig, classes: tuple[str, ...], progress: Progress = SILENT, *, new_head: bool = True
+    config: TrainConfig,
+    classes: tuple[str, ...],
+    progress: Progress = SILENT,
+    *,
+    channels: int = 3,
+    new_head: bool = True,
 ) -> Start:
     """Build or load the network of a training run, and freeze it but for its head where asked.
 
-    ``new_head``: give a start file with other classes a new head; else refuse it.
+    ``channels``: of the images, which a network that is built takes. ``new_head``: give a start file with other classes a new head; else refuse it.
 
     Raises:
         BadInput: an unknown architecture or file, weights that do not fit, NaN weights, other classes.
@@ -53,7 +58,7 @@ def start_network(
         if config.model.weights:
             start = _loaded(config, classes, progress, new_head)
         else:
-            start = _built(config, len(classes), progress)
+            start = _built(config, len(classes), channels, progress)
     if config.model.freeze:
         head = head_of(start.module)
         trained = freeze_all_but(start.module, head)
@@ -66,8 +71,11 @@ def _arch(model: ModelConfig) -> Arch:
     return Arch(arch.source, arch.name, {**arch.kwargs, **model.kwargs})
 
 
-def _built(config: TrainConfig, classes: int, progress: Progress) -> Start:
+def _built(config: TrainConfig, classes: int, channels: int, progress: Progress) -> Start:
     arch = _arch(config.model)
+    if channels != 3 and arch.source != "module" and "in_channels" not in arch.kwargs:
+        arch.kwargs["in_channels"] = channels
+        progress.say(f"the network takes {channels} {'channel' if channels == 1 else 'channels'}, as the images have")
     module = build(arch, classes, download=config.model.download, allow_code=config.allow_code)
     if config.model.freeze and not config.model.download:
         progress.warn("the frozen part has random weights: name a start file with --weights, or pass --download")

@@ -72,8 +72,8 @@ def test_embedded_gives_bytes() -> None:
     ("images", "text"),
     [
         ([], "no pictures to prepare"),
-        (np.zeros((2, 3, 8, 8), np.uint8), "pictures; got uint8 [2, 3, 8, 8]; expected uint8 [N, H, W, 3]"),
-        ([np.zeros((8, 8, 3), np.float32)], "pictures; got float32 [8, 8, 3]; expected uint8 [H, W, 3]"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "images of 8 channels do not fit a network that takes 3"),
+        ([np.zeros((8, 8, 3), np.float32)], "pictures; got float32 [8, 8, 3]; expected uint8 [H, W, C]"),
         ([np.zeros((0, 8, 3), np.uint8)], "got uint8 [0, 8, 3]"),
         ([np.zeros((1, 100_000, 3), np.uint8)], "a picture of 100000 × 1 pixels is too long to be resized to 64"),
     ],

@@ -231,3 +231,19 @@ def test_pruned_network_reloads_identically(tmp_path: Path) -> None:
     named = load_model(tmp_path / "bare.pt", arch="torchvision:mobilenet_v2")
     assert _same(named.module, module, 64)
     assert "taken as pruned" in " ".join(named.notes)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.float64])
+def test_programs_of_other_precision_are_brought_to_float32(tmp_path: Path, kind: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 3))
+    net = net.to(kind).eval()
+    x = torch.rand(2, 1, 8, 8)
+    program = torch.export.export(net, (x.to(kind),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, tmp_path / "p.pt2")
+    loaded = load_model(tmp_path / "p.pt2")
+    assert loaded.module(x[:1]).dtype == torch.float32
+    torch.testing.assert_close(loaded.module(x), net.float()(x))
+    assert loaded.notes[0] == f"cast from {str(kind).removeprefix('torch.')} to float32"
+    assert loaded.preprocessing is not None
+    assert (loaded.preprocessing.shape, loaded.preprocessing.assumed) == ((1, 8, 8), True)

@@ -16,13 +16,14 @@ from deploykit.data.source import DataSource
 from deploykit.data.splits import split_of
 from deploykit.data.stores import MOST, Array, Part
 
+MOST_CHANNELS = 64  # more is no image: [n, C, H, W]
 _LOCAL_HEADER = 30  # bytes of a zip entry's fixed local header (APPNOTE 4.3.7)
 
 
 def open_npz(asked: Asked) -> DataSource:
     """Pictures in an array.
 
-    The file holds ``images`` uint8 ``[n, H, W, 3]`` and ``labels`` ``[n]`` (whole numbers, or names), and may hold
+    The file holds ``images`` uint8 ``[n, H, W, C]``, or ``[n, H, W]`` of grey ones, and ``labels`` ``[n]`` (whole numbers, or names), and may hold
     ``classes`` (names) and ``split`` (train, val or select, test; per picture).
 
     Raises:
@@ -31,8 +32,21 @@ def open_npz(asked: Asked) -> DataSource:
     path, name, progress = asked.path, asked.name, asked.progress
     found = _read(path)
     images, labels = found["images"], found["labels"]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:]:
-        raise BadInput(f"{path}: images", got=f"{images.dtype} {list(images.shape)}", expected="uint8 [n, H, W, 3]")
+    images = images[..., None] if images.ndim == 3 else images
+    first = images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4)
+    if (
+        first
+        or images.dtype != np.uint8
+        or images.ndim != 4
+        or 0 in images.shape[1:]
+        or images.shape[-1] > MOST_CHANNELS
+    ):
+        raise BadInput(
+            f"{path}: images",
+            got=f"{images.dtype} {list(images.shape)}",
+            expected="uint8 [n, H, W, C], or [n, H, W] of grey ones",
+            fix="Put the channels last: images.transpose(0, 2, 3, 1)." if first else None,
+        )
     if len(images) == 0:
         raise BadInput(f"{path} holds no pictures")
     if labels.ndim != 1 or len(labels) != len(images):
@@ -59,8 +73,10 @@ def open_npz(asked: Asked) -> DataSource:
     half = (0.5, 0.5, 0.5)
     small = max(size) <= MOST
     parts = {which: (lambda which=which: part(which)) for which in dict.fromkeys(where.tolist())}
-    if small:
-        return DataSource(name, classes, parts, size, mean=half, std=half, progress=progress)
+    channels = int(images.shape[-1])
+    if small or channels != 3:
+        known = size if small else None
+        return DataSource(name, classes, parts, known, mean=half, std=half, channels=channels, progress=progress)
     return DataSource(name, classes, parts, progress=progress)
 
 

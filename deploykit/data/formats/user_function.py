@@ -14,7 +14,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.hashing import array_sha256
 from deploykit.base.progress import SILENT, Progress
 from deploykit.data.forms import Asked
-from deploykit.data.images import rgb
+from deploykit.data.images import pixels_of
 from deploykit.data.source import DataSource
 from deploykit.data.stores import Part
 
@@ -136,7 +136,7 @@ def as_pixels(image: Any, where: str) -> np.ndarray:
     from PIL.Image import Image
 
     if isinstance(image, Image):
-        return rgb(image)
+        return pixels_of(image)
     tensor = hasattr(image, "detach")
     values = image.detach().cpu().numpy() if tensor else image
     if not isinstance(values, np.ndarray):
@@ -151,9 +151,9 @@ def as_pixels(image: Any, where: str) -> np.ndarray:
         values = np.rint(values * 255).astype(np.uint8)
     if values.ndim == 2:
         values = values[..., None]
-    if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] not in (1, 3) or 0 in values.shape:
-        raise BadInput(f"{where}: image", got=f"{values.dtype} {list(values.shape)}", expected="uint8 [H, W, 3]")
-    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
+    if values.dtype != np.uint8 or values.ndim != 3 or 0 in values.shape:
+        raise BadInput(f"{where}: image", got=f"{values.dtype} {list(values.shape)}", expected="uint8 [H, W, C]")
+    return np.ascontiguousarray(values)
 
 
 def _label(label: Any, where: str) -> int:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from deploykit.base.artifact import Manifest, write_model_manifest
 from deploykit.base.atomic import scratch
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.config.export import ExportConfig
 from deploykit.engines.metadata import Knowledge, of_file
@@ -67,7 +68,7 @@ def cast_file(
         path, exported = float_graph(source, Path(folder), plain, progress)
         known = _knowledge(path, config)
         assert known.preprocessing is not None
-        images = drawn or _own_images(source, known.preprocessing.size, config, progress)
+        images = drawn or _own_images(source, known.preprocessing, config, progress)
         cast = cast_graph(
             path,
             config.precision,
@@ -114,12 +115,13 @@ def _knowledge(path: Path, config: ExportConfig) -> Knowledge:
     return known
 
 
-def _own_images(source: Path, size: tuple[int, int], config: ExportConfig, progress: Progress) -> CastImages:
+def _own_images(source: Path, preprocessing: Preprocessing, config: ExportConfig, progress: Progress) -> CastImages:
     """The model's samples, else synthetic pictures: half of them for ranges."""
     found = pictures_for(
         data=None,
         samples=samples_of(source),
-        size=size,
+        size=preprocessing.size,
+        channels=preprocessing.channels,
         limit=HELD,
         seed=config.seed,
         require_real=config.require_real,

@@ -261,7 +261,7 @@ def test_npz_without_split_or_classes_and_with_text_labels(tmp_path: Path) -> No
     ("changes", "text"),
     [
         ({"labels": None}, "lacks 'labels'; got images; expected images and labels"),
-        ({"images": np.zeros((60, 8, 8, 3))}, "images; got float64 [60, 8, 8, 3]; expected uint8 [n, H, W, 3]"),
+        ({"images": np.zeros((60, 8, 8, 3))}, "images; got float64 [60, 8, 8, 3]; expected uint8 [n, H, W, C]"),
         ({"images": np.zeros((60, 3, 8, 8), np.uint8)}, "images; got uint8 [60, 3, 8, 8]"),
         ({"images": np.zeros((0, 8, 8, 3), np.uint8), "labels": np.zeros(0, np.int64)}, "holds no pictures"),
         ({"labels": np.zeros(59, np.int64)}, "labels; got [59]; expected [60], one for each picture"),
