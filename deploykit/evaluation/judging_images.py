@@ -111,7 +111,9 @@ def on_random_input(specs: tuple[Spec, Spec], runners: tuple[Runner, Runner], co
         if config.shapes:
             raise BadInput("--shape is of random input", got="--data too", fix="Leave one of them away.")
         return False
-    images = all(one.preprocessing is not None and one.task != "none" for one in runners)
+    images = any(one.preprocessing is not None for one in runners) and all(
+        len(one.inputs) == 1 and len(one.inputs[0].shape) == 4 and one.task != "none" for one in runners
+    )
     if not config.shapes and (images or any(samples_of(one.path) is not None for one in specs)):
         return False
     if config.require_real or config.bisect:

@@ -14,7 +14,7 @@ from deploykit.base.errors import BadInput
 from deploykit.commands.benchmark import benchmark
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.reporting import read_report
-from tests.engines.onnx_for_tests import counting_net, pair_net, small_net
+from tests.engines.onnx_for_tests import counting_net, pair_net, quantized_net, small_net
 
 QUICK = {"max_time_s": 0.5, "min_blocks": 2, "block_ms": 2.0, "until": 0.5}
 
@@ -98,12 +98,9 @@ def test_variants_of_unlike_batches_are_refused(tmp_path: Path) -> None:
     assert {"2", "4"} <= set(caught.value.line().replace(".", " ").replace(":", " ").split())
 
 
-def test_int8_beside_its_float_on_noise_is_unsure_not_failed(tmp_path: Path) -> None:
-    path = small_net(tmp_path / "n.onnx", size=16)
-    rough = onnx.load(changed(path, "w", tmp_path / "r.onnx"))
-    entry = rough.metadata_props.add()
-    entry.key, entry.value = "deploykit.precision", "int8"
-    onnx.save(rough, tmp_path / "r.onnx")
-    second = benchmark([f"a={path}", f"b={tmp_path / 'r.onnx'}"], None, BenchmarkConfig(**QUICK)).report.variants[1]
+def test_int8_that_parts_on_noise_is_unsure_not_failed(tmp_path: Path) -> None:
+    path = quantized_net(tmp_path / "n.onnx")
+    specs = [f"a={path}", f"b={changed(path, 'ws', tmp_path / 'r.onnx')}"]
+    second = benchmark(specs, None, BenchmarkConfig(**QUICK)).report.variants[1]
     assert second.status == "unsure"
     assert np.isfinite(second.speedup.estimate)
