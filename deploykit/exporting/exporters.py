@@ -64,19 +64,42 @@ def interrupts_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Python-level output, warnings and logging below CRITICAL inside the block."""
-    before = logging.root.manager.disable
+def quiet() -> Iterator[dict[str, str]]:
+    """Silence output, warnings and logging below CRITICAL inside the block.
+
+    Gives what TorchScript's tracer warns of: line of the network's own code → its words. Its exporter dumps graphs through
+    a log of its own, from C++: that is replaced.
+    """
+    import torch
+
+    from deploykit.exporting.user_line import line_here
+
+    before, log, traced = logging.root.manager.disable, torch._C._jit_onnx_log, dict[str, str]()
+
+    def note(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: object = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, torch.jit.TracerWarning) and (place := line_here()) is not None:
+            traced.setdefault(place, str(message).partition(" might cause")[0].partition(". ")[0])
+
     logging.disable(logging.ERROR)
+    torch._C._jit_onnx_log = lambda *_: None
     try:
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            warnings.simplefilter("ignore")
-            yield
+            warnings.simplefilter("always")
+            warnings.showwarning = note
+            yield traced
     finally:
+        torch._C._jit_onnx_log = log
         logging.disable(before)
 
 
@@ -85,8 +108,10 @@ EXPORTERS = ("dynamo", "torchscript")
 
 def export_with(
     exporter: str, module: nn.Module, example: Tensor, names: list[str], opset: int, *, dynamic: bool, folder: Path
-) -> ir.Model:
+) -> tuple[ir.Model, list[str]]:
     """Export ``module``.
+
+    Returns the model, and a line for each of the network's own lines that the tracer warned of.
 
     Args:
         exporter: ``dynamo`` or ``torchscript``.
@@ -106,12 +131,13 @@ def export_with(
         from deploykit.exporting.stand_ins import StandIns
 
         whole = isinstance(module, torch.export.ExportedProgram)
-        with interrupts_kept(), quiet(), StandIns(None if whole else module, example):
-            return (_dynamo if exporter == "dynamo" else _torchscript)(module, example, names, opset, dynamic, folder)
+        with interrupts_kept(), quiet() as traced, StandIns(None if whole else module, example):
+            model = (_dynamo if exporter == "dynamo" else _torchscript)(module, example, names, opset, dynamic, folder)
     except (KeyboardInterrupt, MemoryError, OSError, BadInput):
         raise
     except Exception as error:  # whatever it is, it is this exporter's reason to leave the work to the other one
         raise AnswerNo(f"the {exporter} exporter failed: {reason_of(error)}") from error
+    return model, [f"{line} the trace keeps what it found for its example: {told}" for line, told in traced.items()]
 
 
 def _dynamo(module: nn.Module, example: Tensor, names: list[str], opset: int, dynamic: bool, folder: Path) -> ir.Model:
@@ -169,6 +195,6 @@ def reason_of(error: BaseException) -> str:
         text = re.sub(r"\x1b\[[0-9;]*m", "", str(one)).strip()
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if lines:
-            line = re.sub(r"(?:/[\w.+-]+){2,}/", "", lines[0])
+            line = re.sub(r"(?:/[\w.+-]+){2,}/", "", re.split(r"\s*(?:\[Caused by|Please feel free)", lines[0])[0])
             return f"{type(one).__name__}: {line[:300]}"
     return type(error).__name__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,28 +11,20 @@ import numpy as np
 
 from deploykit.base.artifact import Manifest, write_model_manifest
 from deploykit.base.atomic import scratch
-from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
-from deploykit.base.spec import Spec
-from deploykit.base.targets import ORT_CPU
 from deploykit.config.export import ExportConfig
-from deploykit.evaluation.compare_runners import BATCHES, parity_of, prepared
-from deploykit.evaluation.parity import Parity
+from deploykit.evaluation.compare_runners import prepared
 from deploykit.evaluation.split_images import Pictures, pictures_for
-from deploykit.exporting.clean import clean
-from deploykit.exporting.embed import embed_preprocessing, write_metadata
-from deploykit.exporting.exporters import EXPORTERS, export_with
+from deploykit.exporting.attempts import Work, first_that_agrees, stated_preprocessing
 from deploykit.exporting.write_onnx import check_data_file, place
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from deploykit.exporting.reference import ModuleRunner
     from deploykit.models import LoadedModel
 
 PICTURES = 32
-OLDEST_DYNAMO_OPSET = 18
 
 
 def float_graph(
@@ -67,6 +59,7 @@ def export_onnx(
     import torch
 
     from deploykit.exporting.reference import ModuleRunner
+    from deploykit.exporting.steadiness import check_steady
     from deploykit.models import load_model
 
     check_data_file(target, force=force)
@@ -81,18 +74,19 @@ def export_onnx(
     batch = None if config.batch == "dynamic" else config.batch
     example = torch.rand(batch or 2, *preprocessing.shape, generator=torch.Generator().manual_seed(config.seed))
     eager = ModuleRunner(loaded.module, example, preprocessing, loaded.classes, batch, loaded.task)
+    check_steady(loaded.module, example, one_by_one=batch is None and loaded.program is None)
     if _answers_the_same(eager, pictures, preprocessing, batch or 1):
         notes.append(
             "the network answers the same for different pictures (is its head still zero?): agreement says little"
         )
         progress.warn(notes[-1])
     with scratch(target) as folder:
-        work = _Work(loaded, eager, example, pictures, config, folder / target.name, progress)
-        done, names = _first_that_agrees(work)
+        work = Work(loaded, eager, example, pictures, config, folder / target.name, progress)
+        done, names = first_that_agrees(work)
         facts = {**done, "verified_on": pictures.source, "notes": [*loaded.notes, *notes]}
         files = place(folder, target, names)
     manifest = replace(manifest, task=loaded.task)
-    return write_model_manifest(files, manifest, _given(preprocessing, config), loaded.classes, facts)
+    return write_model_manifest(files, manifest, stated_preprocessing(preprocessing, config), loaded.classes, facts)
 
 
 def _answers_the_same(eager: ModuleRunner, pictures: Pictures, preprocessing: Preprocessing, batch: int) -> bool:
@@ -120,11 +114,6 @@ def _check_program(loaded: LoadedModel, config: ExportConfig, source: Path) -> N
             got=f"--batch {config.batch}",
             fix=f"Pass --batch {fixed}, or export the program again with a dynamic batch.",
         )
-
-
-def _given(preprocessing: Preprocessing, config: ExportConfig) -> Preprocessing:
-    """The preprocessing that the exported file states."""
-    return replace(preprocessing, embedded=config.embed_preprocessing, layout=None)
 
 
 def _prepare(loaded: LoadedModel, progress: Progress) -> list[str]:
@@ -158,97 +147,3 @@ def _pictures(loaded: LoadedModel, preprocessing: Preprocessing, config: ExportC
         allow_code=config.allow_code,
         progress=progress,
     )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One export: the network, what it is traced and verified with, and the file to write."""
-
-    loaded: LoadedModel
-    eager: ModuleRunner
-    example: Tensor
-    pictures: Pictures
-    config: ExportConfig
-    path: Path
-    progress: Progress
-
-
-def _first_that_agrees(work: _Work) -> tuple[dict[str, object], list[str]]:
-    """Try the exporters in order until one gives a file that is checked and verified: its facts, and the files' names.
-
-    Raises:
-        AnswerNo: none does; the line holds every reason.
-    """
-    order = EXPORTERS if work.config.exporter == "auto" else (work.config.exporter,)
-    tried: list[dict[str, str]] = []
-    for exporter in order:
-        try:
-            facts, names, parity = _attempt(exporter, work)
-            if parity.ok:
-                if tried:
-                    work.progress.warn(f"exported with {exporter}, because {tried[0]['reason']}")
-                return {"exporter": exporter, "tried": tried, **facts}, names
-            reason = f"the {exporter} exporter's numbers disagree with PyTorch's: {'; '.join(parity.reasons)}"
-        except AnswerNo as error:
-            reason = error.what if error.got is None else error.line()
-        tried.append({"exporter": exporter, "reason": reason})
-        for left in work.path.parent.iterdir():
-            left.unlink()
-    raise AnswerNo("cannot export: " + " · ".join(one["reason"] for one in tried))
-
-
-def _attempt(exporter: str, work: _Work) -> tuple[dict[str, object], list[str], Parity]:
-    from deploykit.exporting.write_onnx import check, count_nodes, write
-
-    loaded, eager, config, path = work.loaded, work.eager, work.config, work.path
-    if exporter == "dynamo" and config.opset < OLDEST_DYNAMO_OPSET:
-        raise AnswerNo(f"the dynamo exporter writes no opset below {OLDEST_DYNAMO_OPSET}, {config.opset} was asked for")
-    names = [output.name for output in eager.outputs]
-    batch = config.batch
-    with work.progress.task(f"export ({exporter})"):
-        graph = export_with(
-            exporter,
-            loaded.program if loaded.program is not None else loaded.module,
-            work.example,
-            names,
-            config.opset,
-            dynamic=batch == "dynamic",
-            folder=path.parent,
-        )
-        left = clean(graph, frozenset(name for name, _ in loaded.module.named_modules()))
-        assert eager.preprocessing is not None
-        preprocessing = _given(eager.preprocessing, config)
-        write_metadata(
-            graph.metadata_props,
-            preprocessing=preprocessing,
-            classes=loaded.classes,
-            task=loaded.task,
-            precision="fp32",
-            lineage=loaded.lineage,
-        )
-        if config.embed_preprocessing:
-            embed_preprocessing(graph, preprocessing)
-        files = write(graph, path)
-        del graph
-        check(path, opset=config.opset, batch="batch" if batch == "dynamic" else batch, outputs=names)
-    if left:
-        work.progress.say(f"{left} BatchNorms stay in the graph: no convolution stands directly before them")
-    parity = _verify(work)
-    facts: dict[str, object] = {
-        "opset": config.opset,
-        "batch": batch,
-        "outputs": names,
-        "nodes": count_nodes(path),
-        "batch_norms_left": left,
-        "parity": parity.to_dict(),
-    }
-    return facts, [file.name for file in files], parity
-
-
-def _verify(work: _Work) -> Parity:
-    from deploykit.engines import open_runner
-
-    config, path = work.config, work.path
-    sizes = BATCHES if config.batch == "dynamic" else (config.batch,)
-    with open_runner(Spec(path.stem, path, ORT_CPU), threads=config.threads) as candidate:
-        return parity_of(work.eager, candidate, work.pictures.images, sizes, "fp32", work.progress)

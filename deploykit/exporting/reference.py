@@ -20,6 +20,7 @@ from deploykit.base.targets import REFERENCE
 from deploykit.base.task import Task
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.inputs import check_input
+from deploykit.exporting.run_failure import FAILURES, failure
 
 
 def check_inputs(module: nn.Module) -> None:
@@ -82,11 +83,8 @@ def run_once(module: nn.Module, x: Tensor) -> dict[str, Tensor]:
     try:
         with torch.inference_mode():
             return named_outputs(module(x))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
-        raise BadInput(
-            f"the model does not run on an input of {list(x.shape)}: {str(error).splitlines()[0] if str(error) else error!r}",
-            fix="Is --size right?",
-        ) from error
+    except FAILURES as error:
+        raise failure(module, x, error) from error
 
 
 class ModuleRunner:

@@ -69,4 +69,4 @@ class Spectral(nn.Module):
     """An operator that ONNX lacks."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.linalg.qr(x.flatten(1))[0]
+        return torch.linalg.qr(x)[0].flatten(1)

@@ -35,7 +35,7 @@ def export_to(
     size: int = 16,
 ) -> list[Path]:
     path.parent.mkdir(exist_ok=True)
-    graph = export_with(
+    graph, _ = export_with(
         exporter, module, torch.zeros(2, 3, size, size), list(names), 18, dynamic=True, folder=path.parent
     )
     clean(graph, frozenset(name for name, _ in module.named_modules()))

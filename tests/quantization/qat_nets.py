@@ -86,7 +86,7 @@ def exported(module: nn.Module):
     from deploykit.exporting.exporters import export_with
 
     with tempfile.TemporaryDirectory() as folder:
-        model = export_with(
+        model, _ = export_with(
             "torchscript", module, torch.zeros(2, 3, 32, 32), ["output"], 17, dynamic=True, folder=Path(folder)
         )
         clean(model, frozenset(name for name, _ in module.named_modules()))

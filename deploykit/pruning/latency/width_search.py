@@ -237,6 +237,6 @@ class LatencySearch:
 def _exported(export_with: Any, module: nn.Module, example: Any, folder: Path) -> Any:
     """The graph for timing alone: the quick exporter, the other where it fails."""
     try:
-        return export_with("torchscript", module, example, ["output"], 17, dynamic=False, folder=folder)
+        return export_with("torchscript", module, example, ["output"], 17, dynamic=False, folder=folder)[0]
     except AnswerNo:
-        return export_with("dynamo", module, example, ["output"], 20, dynamic=False, folder=folder)
+        return export_with("dynamo", module, example, ["output"], 20, dynamic=False, folder=folder)[0]
