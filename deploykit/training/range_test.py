@@ -33,13 +33,15 @@ SHARE, FEWEST, MOST = 0.1, 16, 64
 WARMUP = 0.1
 SLICE = 512
 """Images of ``select`` that a trial is judged on, at most."""
+ENOUGH = 16
+"""Images of ``select`` without which trials tell nothing."""
 FALL = 0.1
 LOWER = 0.25
 MOST_RETRIES = 3
 
 
 def found_rate(learner: Learner, course: Course, save: Callable[[], None]) -> float:
-    """The peak rate for a network that was trained before; without ``select`` images the usual one.
+    """The peak rate for a network that was trained before; with hardly any ``select`` images the usual one.
 
     ``course``: its trials are gone on with. ``save``: keeps the state, at the beginning and after each trial.
 
@@ -49,8 +51,9 @@ def found_rate(learner: Learner, course: Course, save: Callable[[], None]) -> fl
     given = learner.given
     config, batches, progress = given.config, given.batches, given.progress
     first = first_rate(config.optimizer, given.gain)
-    if given.judge is None or given.before is None:
-        progress.say(f"learning rate {first:g}: there are no select images to try rates on")
+    images = 0 if given.judge is None or given.before is None else len(given.before.right)
+    if images < ENOUGH:
+        progress.say(f"learning rate {first:g}: {images} select images are too few to try rates on")
         return first
     steps = steps_of_trial(config.epochs * batches.per_epoch)
     save()

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from deploykit.config.distill import DistillConfig
 from deploykit.config.train import LoopConfig
+from deploykit.training import range_test
 from deploykit.training.range_test import (
     LADDER,
     best_rate,
@@ -136,6 +137,16 @@ def test_a_trained_network_finds_its_rate_and_beats_what_it_was(
     assert course.best_top1 >= course.before > 0.5
     (told,) = [line for line in listening.said if line.startswith("learning rate")]
     assert all(f"{one['lr']:g}: loss {one['loss']:.3f}" in told for one in course.trials)
+
+
+def test_with_few_images_to_judge_by_the_usual_rate_is_taken(
+    run: Any, trained: nn.Module, listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(range_test, "ENOUGH", 10**6)
+    course = run(trained, trained=True, lr="auto", epochs=1, progress=listening).course
+    assert course.lr == first_rate("sgd", 1.0)
+    assert course.trials == []
+    assert any("select images are too few to try rates on" in line for line in listening.said)
 
 
 def test_random_weights_keep_the_fixed_rate(run: Any) -> None:
