@@ -43,7 +43,8 @@ class PruneResult(Made):
         made: False where the identical file was there already.
         facts: macs and params (each before, after, kept: fraction), budget, importance, scope, layers (name, type, width,
             macs and params before and after), kept (layer → why its width stays), top1_select (before, one_shot,
-            recalibrated; None without data), sparsity (of masks, or None), two_of_four (layers eligible for 2:4, of all), latency (of a latency budget: target, threads, asked, choices; or None).
+            recalibrated, reconstructed; None without data), reconstruction (of least squares: layers, images, kept, top1_select and
+            nearness_db before and after; None where it was not tried), sparsity (of masks, or None), two_of_four (layers eligible for 2:4, of all), latency (of a latency budget: target, threads, asked, choices; or None).
         measured: latency (of a latency budget that was measured: measured, predicted, ms, input_ms, tries …), layers (as in
             facts, with ms, where --layer-times asked for it).
     """
@@ -69,7 +70,7 @@ class PruneResult(Made):
         if facts["sparsity"]:
             text += f", masks in {facts['sparsity']['layers']} layers"
         if top1 is not None:
-            after = top1["one_shot"] if top1["recalibrated"] is None else top1["recalibrated"]
+            after = next(top1[step] for step in ("reconstructed", "recalibrated", "one_shot") if top1[step] is not None)
             text += f"; top-1 on select {100 * top1['before']:.2f} → {percent(after)} before any training"
         return text
 

@@ -66,11 +66,19 @@ class PruneConfig(FileFlags):
         default=None,
         description=data_help("Criteria and BatchNorm look at its train split, accuracy is that of select"),
     )
-    images: int = Field(default=512, ge=2, description="Training pictures for criteria and BatchNorm.")
+    images: int = Field(default=512, ge=2, description="Training images for criteria and least squares.")
     select_images: Annotated[int, HIDDEN] = Field(
         default=1000, ge=1, description="Pictures of select for the accuracy, at most."
     )
-    recalibrate: bool = Field(default=True, description="Estimate BatchNorm anew from --data after a step.")
+    recalibrate: bool = Field(
+        default=True,
+        description="Estimate BatchNorm anew after a step, on train images until its statistics are stable.",
+    )
+    reconstruct: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="New weights, by least squares on --data, for the layers that read removed channels; auto: where that "
+        "helps on select.",
+    )
     skip_broken: SkipBroken = False
     arch: Annotated[Arch, Panel("Model and machine")] = None
     batch: int = Field(default=64, ge=2, description="Batch size.")

@@ -11,14 +11,19 @@ import numpy as np
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
+from deploykit.base.task import need_classifier
 from deploykit.config.prune import PruneConfig
 from deploykit.config.registries import CRITERIA
 from deploykit.data import DataSource, Split, map_classes, prepare
+from deploykit.evaluation.snr import Sums
 
 if TYPE_CHECKING:
     from torch import nn
 
     from deploykit.models import LoadedModel
+
+EQUAL_DB = 300.0
+"""What equal outputs count as."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,15 @@ class PruningPictures:
     config: PruneConfig
 
     def order(self, loaded: LoadedModel, progress: Progress) -> np.ndarray | None:
-        """The model's output for each class of the data.
+        """The model's output for each class of the data; None for one that is no classifier, or whose order is the data's.
 
         Raises:
-            BadInput: the classes do not fit.
+            BadInput: the classes do not fit; a criterion that needs labels, of what is no classifier.
         """
+        if loaded.task != "classify":
+            if CRITERIA[self.config.importance].from_labels:
+                need_classifier(loaded.task, "the model", f"importance {self.config.importance}")
+            return None
         if not self.train.labelled:
             return None
         outputs = len(loaded.classes) if loaded.classes else None
@@ -55,11 +64,32 @@ class PruningPictures:
         return found
 
     def batches(
-        self, preprocessing: Preprocessing, order: np.ndarray | None
+        self, preprocessing: Preprocessing, order: np.ndarray | None, most: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Prepared batches of ``config.images`` random pictures of ``train``: float32 [N, 3, H, W], int64 [N] outputs."""
-        picked = self.train.chosen(self.config.images, "drawn", self.config.seed)
+        """Prepared batches of random images of ``train``: float32 [N, C, H, W], int64 [N] outputs.
+
+        ``most``: images; None: ``config.images``.
+        """
+        picked = self.train.chosen(self.config.images if most is None else most, "drawn", self.config.seed)
         yield from _batches(self.train, picked, self.config.batch, preprocessing, order)
+
+    def nearness_db(self, module: nn.Module, whole: nn.Module, preprocessing: Preprocessing) -> float | None:
+        """SNR of the outputs of ``module`` against those of ``whole`` on ``select``: of the output that is least near."""
+        import torch
+        from torch.utils._pytree import tree_leaves
+
+        from deploykit.models.device import beside
+
+        picked = self.select.chosen(self.config.select_images, "ends")
+        sums: dict[int, Sums] = {}
+        with torch.inference_mode():
+            for x, _ in _batches(self.select, picked, self.config.batch, preprocessing, None):
+                given = beside(module, x)
+                for index, pair in enumerate(zip(tree_leaves(whole(given)), tree_leaves(module(given)), strict=True)):
+                    if isinstance(pair[0], torch.Tensor):
+                        sums.setdefault(index, Sums()).add(*(one.cpu().numpy() for one in pair))
+        known = [EQUAL_DB if one.identical else one.snr_db for one in sums.values()]
+        return min((one for one in known if one is not None), default=None)
 
     def top1(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> float | None:
         """Top-1 (0…1) on up to ``config.select_images`` pictures spread over ``select``; None where it is empty or has no labels."""

@@ -18,7 +18,6 @@ from deploykit.base.targets import ORT_CPU
 from deploykit.config.prune import PruneConfig
 from deploykit.config.registries import CRITERIA
 from deploykit.models import Counts, LoadedModel, count
-from deploykit.models.batch_norm import BatchNorm, reestimate_batch_norm
 from deploykit.models.device import placed
 from deploykit.pruning import exactness
 from deploykit.pruning.allocation import allocated_widths
@@ -46,6 +45,7 @@ from deploykit.pruning.prune_channels import (
     tell_widths,
     widths_for,
 )
+from deploykit.pruning.restoration import ReconstructionFacts, Restoration
 from deploykit.pruning.sparsity import (
     SparsityFacts,
     apply_masks,
@@ -55,7 +55,8 @@ from deploykit.pruning.sparsity import (
     unstructured_masks,
     without_masks,
 )
-from deploykit.pruning.surgery import remove
+from deploykit.pruning.surgery import no_atoms, remove
+from deploykit.pruning.trace import copy_on
 
 
 class Kept(TypedDict):
@@ -70,7 +71,7 @@ class PruneFacts(TypedDict):
     """What a manifest keeps of a pruning.
 
     ``budget``: its name → the fraction asked for. ``kept``: layer → why its width stays. ``top1_select``: ``before``,
-    ``one_shot`` and ``recalibrated``; None without data. ``sparsity``: of masks. ``two_of_four``: layers ``eligible`` for 2:4,
+    ``one_shot``, ``recalibrated`` and ``reconstructed``; None without data. ``reconstruction``: what least squares did. ``sparsity``: of masks. ``two_of_four``: layers ``eligible`` for 2:4,
     of all ``layers``. ``latency``: of a latency budget, without its times.
     """
 
@@ -82,6 +83,7 @@ class PruneFacts(TypedDict):
     layers: list[PrunedLayer]
     kept: dict[str, str]
     top1_select: dict[str, float | None] | None
+    reconstruction: ReconstructionFacts | None
     sparsity: SparsityFacts | None
     two_of_four: dict[str, int]
     latency: LatencyChoice | None
@@ -92,7 +94,7 @@ class Cutter:
 
     ``loaded``: its module is changed. ``pictures``: None without data. ``build``: of TensorRT's plans that a latency
     budget times. ``choices``: widths to replay for one, or None. ``masks``: weight name → mask, or None. ``layers``: rows
-    of the layer table. ``accuracy``: top-1 before, one_shot, recalibrated; None without data. ``widths``: after each step.
+    of the layer table. ``accuracy``: top-1 before, one_shot, recalibrated, reconstructed; None without data. ``widths``: after each step.
     ``latency``: what a latency budget came to, as measured; None without one or where choices are replayed.
     ``layers_ms``: the table of layers that it was measured by, shape → milliseconds.
     """
@@ -111,6 +113,13 @@ class Cutter:
         self.pictures, self.build, self.choices, self.progress = pictures, build, choices, progress
         self.device = chosen_device(config.device)
         self.order = None if pictures is None else pictures.order(loaded, progress)
+        classifies = loaded.task == "classify" and pictures is not None and pictures.select.labelled
+        self.restoration = (
+            Restoration(pictures, preprocessing, self.order, classifies, config, self.device, progress)
+            if pictures
+            else None
+        )
+        self.reconstruction: ReconstructionFacts | None = None
         self.masks: dict[str, Tensor] | None = None
         self.layers: list[PrunedLayer] = []
         self.accuracy: dict[str, float | None] | None = None
@@ -126,12 +135,14 @@ class Cutter:
         times = self._layer_times()
         top1 = self._top1()
         kept: dict[str, str] = {}
-        one_shot, recalibrated = top1, None
+        one_shot, recalibrated, reconstructed = top1, None, None
         if config.budget is not None or config.ratios:
             kept, one_shot, recalibrated = self._channels(before)
+            if self.reconstruction is not None and self.reconstruction["kept"]:
+                reconstructed = self._top1()
         if config.pattern is not None or config.unstructured is not None:
             sparsity = self._mask(unmasked)
-            one_shot, recalibrated = self._top1(), None
+            one_shot, recalibrated, reconstructed = self._top1(), None, None
             if self._recalibrate():
                 recalibrated = self._top1()
         else:
@@ -144,6 +155,7 @@ class Cutter:
                 row["ms"] = [times.get(row["name"]), shorter.get(row["name"])]
         if top1 is not None:
             self.accuracy = {"before": top1, "one_shot": one_shot, "recalibrated": recalibrated}
+            self.accuracy["reconstructed"] = reconstructed
         eligible = eligibility(self.module).values()  # for the 2:4 pattern of a sparse engine
         return {
             "macs": _kept(before.macs, after.macs),
@@ -154,6 +166,7 @@ class Cutter:
             "layers": layer_rows(before, after),
             "kept": kept,
             "top1_select": self.accuracy,
+            "reconstruction": self.reconstruction,
             "sparsity": sparsity,
             "two_of_four": {"eligible": sum(why is None for why in eligible), "layers": len(eligible)},
             "latency": None,
@@ -181,6 +194,7 @@ class Cutter:
         if config.budget is not None and name != "latency":
             check_floor(fraction, name, total, cost, how)
         one_shot, recalibrated, kept = None, None, dict(graph.kept)
+        whole, first, gone = copy_on("cpu", self.module).eval(), graph, no_atoms(graph)
         budgets = step_budgets(total, fraction, config.steps) if config.budget else [float("inf")]
         with ExitStack() as stack, progress.task("prune", len(budgets), "steps") as bar:
             search = self._search(graph, costs, how, stack) if name == "latency" and self.choices is None else None
@@ -207,12 +221,15 @@ class Cutter:
                     if config.budget is not None and name != "latency":
                         check_floor(fraction, name, total, cost, how)
                 self.widths.append(told_widths(graph, widths))
+                gone |= removed
                 remove(self.module, graph, removed)
                 graph = graph.after(removed)
                 one_shot, recalibrated = self._top1(), None
                 if self._recalibrate():
                     recalibrated = self._top1()
                 bar.advance(1)
+        if self.restoration is not None and (found := self.restoration.weights(whole, self.module, first, gone)):
+            self.module, self.reconstruction = found
         return kept, one_shot, recalibrated
 
     def _search(self, graph: Graph, costs: Costs, how: Plan, stack: ExitStack) -> LatencySearch:
@@ -250,13 +267,8 @@ class Cutter:
         return facts
 
     def _recalibrate(self) -> bool:
-        """Estimate BatchNorm anew where there are pictures and layers for it."""
-        layers = any(isinstance(one, BatchNorm) and one.running_mean is not None for one in self.module.modules())
-        if self.pictures is None or not self.config.recalibrate or not layers:
-            return False
-        with placed(self.module, self.device):
-            reestimate_batch_norm(self.module, (x for x, _ in self.pictures.batches(self.preprocessing, self.order)))
-        return True
+        """Estimate BatchNorm anew where there are images and layers for it."""
+        return self.restoration is not None and self.restoration.batch_norm(self.module)
 
     def _layer_times(self) -> dict[str, float]:
         """Milliseconds of each layer alone on ONNX Runtime's CPU provider, one thread, batch 1; empty where not asked for."""
@@ -267,10 +279,7 @@ class Cutter:
         return dict(zip(shapes, times, strict=True))
 
     def _top1(self) -> float | None:
-        if self.pictures is None:
-            return None
-        with placed(self.module, self.device):
-            return self.pictures.top1(self.module, self.preprocessing, self.order)
+        return None if self.restoration is None else self.restoration.top1(self.module)
 
 
 def _kept(before: int, after: int) -> Kept:

@@ -70,6 +70,31 @@ def test_accuracy_before_one_shot_and_recalibrated(pruned):
     assert "before any training" in pruned.summary()
 
 
+def test_least_squares_are_kept_where_they_help_on_select(pruned, trained_model, tmp_path, listening):
+    found, top1 = pruned.facts["reconstruction"], pruned.facts["top1_select"]
+    before, after = load_model(trained_model).module.state_dict(), load_model(pruned.output).module.state_dict()
+    fewer = [name for name, one in before.items() if one.ndim > 1 and after[name].shape[1] < one.shape[1]]
+    assert found["layers"] == len(fewer)
+    assert found["images"] == 128
+    helps = [list(pair) for pair in zip(found["top1_select"], found["nearness_db"], strict=True)]
+    assert found["kept"] == (helps[1] > helps[0])
+    assert found["top1_select"][0] == top1["recalibrated"]
+    fields = {"macs": 0.4, "data": "digits", "images": 128, "select_images": 100}
+    on = prune(trained_model, tmp_path / "on.pt", config(**fields, reconstruct="on"), progress=listening)
+    off = prune(trained_model, tmp_path / "off.pt", config(**fields, reconstruct="off"))
+    assert on.facts["reconstruction"]["kept"]
+    assert on.facts["reconstruction"]["nearness_db"][1] > on.facts["reconstruction"]["nearness_db"][0]
+    assert on.facts["top1_select"]["reconstructed"] == on.facts["reconstruction"]["top1_select"][1]
+    assert any("layers on 128 images: top-1 on select" in line for line in listening.said)
+    assert off.facts["reconstruction"] is None
+    assert off.facts["top1_select"]["recalibrated"] == on.facts["reconstruction"]["top1_select"][0]
+    assert not same_answers(on.output, off.output)
+
+
+def test_without_data_nothing_is_solved_for(tiny_model, tmp_path):
+    assert prune(tiny_model, tmp_path / "out.pt", config(macs=0.5, reconstruct="on")).facts["reconstruction"] is None
+
+
 def test_manifest_and_attachments(pruned):
     manifest = read_manifest(pruned.output)
     assert manifest is not None
