@@ -296,6 +296,7 @@ def prune(
     images: int = 512,
     select_images: int = 1000,
     recalibrate: bool = True,
+    reconstruct: Literal["auto", "on", "off"] = "auto",
     skip_broken: bool = False,
     arch: str | None = None,
     batch: int = 64,

@@ -402,3 +402,50 @@ def test_a_stored_stage_runs_again(tiny_model, tmp_path):
     done = CliRunner().invoke(app, ["prune", "--config", str(tmp_path / "prune.yaml"), "--json", "--quiet"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["params"]["kept"] <= 0.5
+
+
+def test_images_without_labels_are_enough(tmp_path, listening, trained_model):
+    """Nearness to the whole network's outputs stands for the accuracy."""
+    from PIL import Image
+
+    for i in range(40):
+        values = np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        Image.fromarray(values).resize((32, 32)).save(tmp_path / "flat" / f"{i}.png")
+    fields = {"macs": 0.5, "data": str(tmp_path / "flat"), "reconstruct": "auto"}
+    facts = prune(trained_model, tmp_path / "out.pt", config(**fields), progress=listening).facts
+    assert facts["top1_select"] is None
+    assert facts["reconstruction"]["top1_select"] is None
+    before, after = facts["reconstruction"]["nearness_db"]
+    assert facts["reconstruction"]["kept"] == (after > before)
+    assert any("least squares" in line and "top-1" not in line for line in listening.said)
+
+
+def maps(num_classes=2):
+    from torch import nn
+
+    class Maps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+            self.heat, self.side = nn.Conv2d(16, num_classes, 1), nn.Conv2d(16, 1, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.b(torch.relu(self.a(x))))
+            return {"heat": self.heat(x).sigmoid(), "more": [self.side(x)]}
+
+    return Maps()
+
+
+def test_what_is_no_classifier_is_pruned_with_data(tmp_path, digits_npz):
+    arch = Arch("module", "tests.commands.test_prune:maps", {"num_classes": 2})
+    save_model(
+        tmp_path / "m.pt", build(arch, allow_code=True).eval(), arch, Preprocessing((32, 32)), ["a", "b"], task="none"
+    )
+    fields = {"macs": 0.5, "data": str(digits_npz), "allow_code": True, "images": 64}
+    result = prune(tmp_path / "m.pt", config=config(**fields))
+    assert result.facts["top1_select"] is None
+    assert result.facts["reconstruction"]["kept"]
+    assert result.facts["reconstruction"]["nearness_db"][1] > result.facts["reconstruction"]["nearness_db"][0]
+    with pytest.raises(BadInput, match="importance taylor"):
+        prune(tmp_path / "m.pt", tmp_path / "t.pt", config(**fields, importance="taylor"))
