@@ -91,13 +91,17 @@ class VerifyResult(Result):
             lines.append(
                 f"  top-1 agreement {one.top1_agreement:.4f} ({one.top1_low:.4f} to {one.top1_high:.4f}{ties})"
             )
+        if one.decisions is not None:
+            lines.append(f"  {one.decisions[0]} of {one.decisions[1]} decisions at 0.5 are the same")
         for group in one.groups if len(one.groups) > 1 else ():
             quality = "identical" if group["identical"] else f"SNR {_shown_db(group['snr_db'])}"
             name = f"output {group['output']}" + (f" channels {group['channels']}" if group["channels"] else "")
             lines.append(f"  {name}: {quality}{'' if group['judged'] else ' (too faint to be judged)'}")
         for part in one.by_batch:
-            quality = "identical" if part.identical else f"SNR {_shown_db(part.snr_db)}"
-            lines.append(f"  batch {part.batch}: {quality}, {part.n} pictures, {'ok' if part.ok else 'FAILS'}")
+            quality = "identical" if part.identical else "" if part.snr_db is None else f"SNR {_shown_db(part.snr_db)}"
+            lines.append(
+                f"  batch {part.batch}: {quality}{', ' if quality else ''}{part.n} pictures, {'ok' if part.ok else 'FAILS'}"
+            )
         if (sure := self.verdict.confident) is not None:
             lines.append(f"  answers: {sure.kept} of {sure.n} that the reference is sure of are kept{sure.interval()}")
         lines += [f"  why: {reason}" for reason in self.verdict.reasons]

@@ -51,28 +51,60 @@ def parity_of(
     if not len(images):
         raise BadInput("no pictures to compare on", fix="Give --data with at least one picture.")
     sizes = usable_batches(batches, candidate, progress)
-    meter = ParityMeter(name, precision, tuple(output.name for output in reference.outputs))
+    names = tuple(output.name for output in reference.outputs)
+    meter = ParityMeter(name, precision, names, "none" not in (reference.task, candidate.task))
     ways = preprocessings(reference, candidate)
     if (note := channels_note(images[0], ways[0].channels)) is not None:
         progress.say(note)
-    group, failed = max(sizes), set[int]()
+    group, failed, kept = max(sizes), set[int](), list(range(len(names)))
     with progress.task("verify", total=len(images), unit="images") as task:
         for first, last in _parts(len(images), group):
             part = images[first:last]
             expected = _run(reference, prepared(part, ways[0]), fed_batch(reference, group) or group)
+            if not first:
+                kept = _by_image(expected, len(part), names, name, progress)
+                meter.names = tuple(names[i] for i in kept)
             given = prepared(part, ways[1])
             for batch in sizes:
                 few = len(part) if batch == group else max(0, min(len(part), FEW - first))
-                if (
-                    few
-                    and batch not in failed
-                    and not _compare(meter, candidate, given[:few], [e[:few] for e in expected], batch, first, columns)
-                ):
+                if not few or batch in failed:
+                    continue
+                try:
+                    outputs = _run(candidate, given[:few], batch, names)
+                except (AnswerNo, BadInput) as error:
+                    meter.fail(batch, f"it does not run: {error.line()}")
                     failed.add(batch)
+                    continue
+                if columns is not None:
+                    outputs[0] = outputs[0][:, list(columns)]
+                if len(outputs) == len(names):
+                    outputs = [outputs[i] for i in kept]
+                meter.add([expected[i][:few] for i in kept], outputs, batch=batch, first=first)
             task.advance(len(part))
-            if until is not None and last in LOOKS and until(meter.answers):
+            if until is not None and last in LOOKS and (meter.broken or until(meter.answers)):
                 break
     return meter.result()
+
+
+def _by_image(
+    outputs: Sequence[np.ndarray], images: int, names: Sequence[str], name: str, progress: Progress
+) -> list[int]:
+    """Which outputs have a row for each image; what gathers over all of them (a mean, a list of boxes) cannot be compared.
+
+    Raises:
+        BadInput: none has.
+    """
+    kept = [i for i, output in enumerate(outputs) if len(output) == images]
+    left = [f"{names[i]} of shape {list(one.shape)}" for i, one in enumerate(outputs) if i not in kept]
+    if not kept:
+        raise BadInput(
+            f"{name} has no output with a row for each image",
+            got=f"{', '.join(left)} for {images} images",
+            fix="Cut off what gathers over the batch (NMS, means), and compare what stands before it.",
+        )
+    if left:
+        progress.warn(f"not compared, because they have no row for each image: {', '.join(left)}")
+    return kept
 
 
 def _parts(n: int, size: int) -> Iterator[tuple[int, int]]:
@@ -103,26 +135,6 @@ def usable_batches(batches: Sequence[int], candidate: Runner, progress: Progress
     if left := sorted(set(batches) - {fixed}):
         progress.say(f"only batch size {fixed} is compared: the engine takes no other (left out: {left})")
     return (fixed,)
-
-
-def _compare(
-    meter: ParityMeter,
-    candidate: Runner,
-    x: np.ndarray,
-    expected: list[np.ndarray],
-    batch: int,
-    first: int,
-    columns: Sequence[int] | None,
-) -> bool:
-    try:
-        outputs = _run(candidate, x, batch, meter.names)
-    except (AnswerNo, BadInput) as error:
-        meter.fail(batch, f"it does not run: {error.line()}")
-        return False
-    if columns is not None:
-        outputs[0] = outputs[0][:, list(columns)]
-    meter.add(expected, outputs, batch=batch, first=first)
-    return True
 
 
 def class_order(one: Runner, other: Runner, progress: Progress) -> list[int] | None:
@@ -197,5 +209,6 @@ def _run(runner: Runner, x: np.ndarray, batch: int, names: Sequence[str] = ()) -
     for piece, rows in _pieces(x, batch, fill=fill):
         named = runner.run_all(piece)
         outputs = [named[n] for n in names] if set(names) == set(named) else list(named.values())
+        outputs = [np.atleast_1d(out) for out in outputs]
         collected.append([out[:rows] if len(out) == len(piece) else out for out in outputs])
     return [np.concatenate(parts) for parts in zip(*collected, strict=True)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploykit.base.errors import AnswerNo
+from deploykit.base.errors import AnswerNo, BadInput
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
 from deploykit.base.stated import NOTHING_STATED, Stated
@@ -143,9 +143,24 @@ def logits_of(runner: Runner, x: np.ndarray) -> np.ndarray:
 
 
 def outputs_of(runner: Runner, x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Every output for ``x``, float32 [N, …], run in batches; the last one of a fixed batch is filled up."""
+    """Every output that has a row for each of ``x``, float32 [N, …]; the last batch of a fixed size is filled up.
+
+    Raises:
+        BadInput: there is none.
+    """
     fixed = runner.inputs[0].fixed_batch
     step = fixed or BATCH
     parts = (np.ascontiguousarray(x[i : i + step]) for i in range(0, len(x), step))
-    answers = [[out[: len(part)] for out in runner.run_all(filled(part, fixed or 0)).values()] for part in parts]
-    return tuple(np.concatenate(one).astype(np.float32, copy=False) for one in zip(*answers, strict=True))
+    answers = []
+    for part in parts:
+        fed = filled(part, fixed or 0)
+        given = runner.run_all(fed)
+        answers.append({name: out[: len(part)] for name, out in given.items() if out.shape[:1] == fed.shape[:1]})
+    names = [name for name in answers[0] if all(name in one for one in answers)]
+    if not names:
+        raise BadInput(
+            f"{runner.spec.name} has no output with a row for each image",
+            got=", ".join(f"{name} of shape {list(out.shape)}" for name, out in given.items()),
+            fix="Cut off what gathers over the batch (NMS, means).",
+        )
+    return tuple(np.concatenate([one[name] for one in answers]).astype(np.float32, copy=False) for name in names)

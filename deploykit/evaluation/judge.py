@@ -86,7 +86,7 @@ class Verdict:
         precision: whose budget applied.
         figures: the smallest figure of each kind, over all outputs, groups and batch sizes.
         broken: what no bar lifts: NaN, empty outputs, a batch size that does not run.
-        agreement: of all answers; None where the outputs are none.
+        agreement: of all answers, or of the decisions at 0.5 of a head of several labels; None where the outputs are neither.
         confident: of the answers that the reference is sure of.
         drop: of accuracy, where it was measured.
         images: that it was judged on.
@@ -123,14 +123,15 @@ class Verdict:
 
     def line(self) -> str:
         """In one line, for people: status, figures, whose images, and why."""
-        parts = [one.told() for one in self.figures if one.kind == "snr_db"] or ["identical"]
+        parts = [one.told() for one in self.figures if one.kind != "centred_db"]
+        parts += [] if parts or self.broken else ["identical"]
         if self.confident is not None and self.confident.n:
             parts.append(f"{self.confident.kept} of {self.confident.n} confident answers kept")
         if self.agreement is not None:
             parts.append(f"{self.agreement.kept} of all {self.agreement.n}")
-        where = f" on {self.images} images" + (f" of {self.split}" if self.split else "")
+        where = f"on {self.images} images" + (f" of {self.split}" if self.split else "")
         why = f": {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"{self.headline()} ({', '.join(parts)}{where}){why}"
+        return f"{self.headline()} ({' '.join(filter(None, (', '.join(parts), where)))}){why}"
 
 
 def judge(
@@ -162,7 +163,7 @@ def judge(
         precision=precision,
         figures=parity.figures,
         broken=parity.broken,
-        agreement=None if answers is None else _share(answers.same, answers.n),
+        agreement=_agreement(parity, answers),
         confident=None if answers is None else _share(answers.kept, answers.confident),
         drop=drop,
         images=parity.n,
@@ -234,6 +235,12 @@ def _by_answers(confident: Share, least: float) -> tuple[Status, str]:
     if confident.high < least:
         return "failed", f"{told}, expected at least {least:g}"
     return ("ok", told) if confident.low >= least else ("unsure", f"{told}, which may be less than {least:g}")
+
+
+def _agreement(parity: Parity, answers: Answers | None) -> Share | None:
+    if answers is not None:
+        return _share(answers.same, answers.n)
+    return None if parity.decisions is None else _share(*parity.decisions)
 
 
 def _share(kept: int, n: int) -> Share:

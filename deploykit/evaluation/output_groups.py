@@ -70,7 +70,8 @@ class ChannelSums:
             return
         r, c = by_channel(reference), by_channel(candidate)
         finite = np.isfinite(r) & np.isfinite(c)
-        r, d = np.where(finite, r, 0.0), np.where(finite, c - r, 0.0)
+        r, c = np.where(finite, r, 0.0), np.where(finite, c, 0.0)
+        d = c - r
         self.rows += len(reference)
         self.numbers += len(r)
         found = {
@@ -95,6 +96,10 @@ class ChannelSums:
     def rms(self, channels: Sequence[int]) -> float:
         """Of the reference in some channels."""
         return math.sqrt(self.power("signal", channels) / max(self.numbers * len(channels), 1))
+
+    def are_scores(self) -> bool:
+        """Whether all numbers of the reference lie in [0, 1]."""
+        return bool(self.sums) and float(self.sums["low"].min()) >= 0 and float(self.sums["high"].max()) <= 1
 
     def parity(self, output: str, group: Group) -> GroupParity:
         """How near the candidate is in ``group``, once something was added."""

@@ -84,6 +84,8 @@ class Parity:
         figures: the smallest of each kind; nothing where all is identical.
         broken: what no budget lifts: NaN, empty outputs, a batch size that does not run.
         answers: of both at the batch size that ran the most images; None where the output is not one of classes.
+        decisions: how many of how many are the same at 0.5, over outputs ``[N, C]`` of numbers in [0, 1]; None where there
+            are none, or the output is one of classes.
         worst: the images that differ most.
         ok: within the budget at every batch size.
         reasons: why not, in words.
@@ -110,6 +112,7 @@ class Parity:
     figures: tuple[Figure, ...]
     broken: tuple[str, ...]
     answers: Answers | None
+    decisions: tuple[int, int] | None
     worst: tuple[WorstImage, ...]
     ok: bool
     reasons: tuple[str, ...]

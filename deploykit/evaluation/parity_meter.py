@@ -21,11 +21,16 @@ WORST = 5
 
 @dataclass
 class _Output:
-    """What one output did at one batch size: its channels, or of integers how many of how many are equal."""
+    """What one output did at one batch size: its channels, or of integers how many of how many are equal.
+
+    ``agreed``: of so many ``decisions`` at 0.5, of outputs ``[N, C]``.
+    """
 
     channels: ChannelSums = field(default_factory=ChannelSums)
     integers: int = 0
     equal: int = 0
+    decisions: int = 0
+    agreed: int = 0
 
 
 @dataclass
@@ -95,6 +100,9 @@ class ParityMeter:
             output = found.outputs.setdefault(name, _Output())
             if "f" == r.dtype.kind == c.dtype.kind:
                 output.channels.add(r, c)
+                if r.ndim == 2:
+                    output.decisions += r.size
+                    output.agreed += int(np.count_nonzero((r >= 0.5) == (c >= 0.5)))
             else:
                 output.integers += r.size
                 output.equal += int(np.count_nonzero(r == c))
@@ -113,6 +121,19 @@ class ParityMeter:
     def answers(self) -> Answers | None:
         """Of both so far, at the batch size that ran the most images; None where the output is not one of classes."""
         return self._main.answers if self.classes and self._batches and self._main.n else None
+
+    @property
+    def broken(self) -> bool:
+        """Whether more images change nothing: there are numbers that are none, or nothing of it runs."""
+        found = self._batches.values()
+        return any(one.whole.broken for one in found) or (bool(self._failed) and not any(one.n for one in found))
+
+    def _decisions(self) -> tuple[int, int] | None:
+        """How many of how many decisions at 0.5 are the same, over outputs ``[N, C]`` of numbers in [0, 1] that are no classes."""
+        told = [one for one in self._main.outputs.values() if one.decisions and one.channels.are_scores()]
+        if self.classes or not told:
+            return None
+        return sum(one.agreed for one in told), sum(one.decisions for one in told)
 
     @property
     def _main(self) -> _Batch:
@@ -194,6 +215,7 @@ class ParityMeter:
             figures=_worst_of(figures),
             broken=tuple(broken),
             answers=answers,
+            decisions=self._decisions(),
             worst=tuple(item[-1] for item in sorted(self._worst, key=lambda item: item[:4], reverse=True)),
             ok=not reasons,
             reasons=tuple(reasons),

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.artifact import read_manifest
+from deploykit.base.errors import BadInput
 from deploykit.commands.export import export
 from deploykit.commands.quantize import quantize
 from deploykit.commands.verify import verify
@@ -88,7 +89,12 @@ def map_and_logits(path: Path) -> Path:
     return net.save(path, net.conv(net.body, 32, 4), net.pooled(6))
 
 
-NETS = (heatmap, boxes_and_scores, two_heads, one_logit, map_and_logits)
+def labels(path: Path) -> Path:
+    net = Net()
+    return net.save(path, net.add("Sigmoid", net.pooled(6)))
+
+
+NETS = (labels, heatmap, boxes_and_scores, two_heads, one_logit, map_and_logits)
 
 
 @pytest.mark.parametrize("make", NETS)
@@ -98,7 +104,8 @@ def test_it_is_quantized_and_judged_by_snr_alone(make, tmp_path: Path) -> None:
     verdict = made.facts["verdict"]
     assert (made.status, made.exit_code) == ("ok", 0)
     assert verdict["snr_db"] > 10
-    assert verdict["agreement"] is verdict["confident"] is None
+    assert verdict["confident"] is None
+    assert (verdict["agreement"] is not None) == (make is labels)  # its decisions at 0.5, shown
     assert "dB" in made.summary()
     assert quantize(source, **QUICK).exit_code == 0
     again = verify(source, made.output, data="digits", size=32)
@@ -148,3 +155,16 @@ def test_what_fails_is_kept_with_its_verdict_and_can_be_accepted(tmp_path: Path)
     assert (accepted.status, accepted.exit_code, accepted.made) == ("failed", 0, False)
     assert accepted.to_dict()["verdict"]["accepted"]
     assert quantize(source, **QUICK).exit_code == 0  # by the usual bars nothing was ever wrong
+
+
+def test_what_has_no_row_for_each_image_is_left_out_or_refused(tmp_path: Path, listening) -> None:
+    net = Net()
+    whole = net.add("ReduceMean", net.body, keepdims=0)
+    both = net.save(tmp_path / "both.onnx", net.pooled(6), whole)
+    made = quantize(both, progress=listening, **QUICK)
+    assert any("have no row for each image: ReduceMean" in line for line in listening.warned)
+    assert {one["output"] for one in verify(both, made.output, data="digits", size=32).parity.groups} == {"Gemm7"}
+    alone = net.save(tmp_path / "alone.onnx", whole)
+    for command in (lambda: quantize(alone, **QUICK), lambda: verify(alone, alone, data="digits", size=32)):
+        with pytest.raises(BadInput, match="no output with a row for each image"):
+            command()

@@ -244,3 +244,24 @@ def test_several_heads_are_no_answers() -> None:
     meter = ParityMeter("eager", "int8", ("colour", "shape"))
     meter.add([logits(), logits(seed=3)], [logits(), logits(seed=3)], batch=32)
     assert meter.result().answers is None
+
+
+def test_a_head_of_several_labels_is_compared_by_its_decisions() -> None:
+    random = np.random.default_rng(0)
+    labels = random.uniform(size=(64, 4))
+    other = labels.copy()
+    other[:16, 1] = 1 - other[:16, 1]
+    meter = ParityMeter("eager", "int8", classes=False)
+    meter.add([labels], [other], batch=8)
+    found = meter.result()
+    assert found.answers is None
+    assert found.decisions == (240, 256)
+    assert compare(labels * 2, labels * 2, "int8").decisions is None
+
+
+def test_nothing_more_is_run_of_what_is_broken() -> None:
+    meter = ParityMeter("eager", "int8")
+    meter.add([logits()], [logits()], batch=8)
+    assert not meter.broken
+    meter.add([logits()], [np.full((32, 10), np.nan)], batch=8)
+    assert meter.broken
