@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -17,12 +20,20 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(distinct))
 
 
+@cache
+def imagenet_classes() -> dict[str, str]:
+    """ImageNet's 1,000 WordNet ids, in the order of its networks' outputs, and what each is called; two names repeat."""
+    found: dict[str, str] = json.loads(Path(__file__).with_name("imagenet_classes.json").read_text("utf-8"))["classes"]
+    return found
+
+
 def map_classes(
     model_classes: Sequence[str] | None, data_classes: Sequence[str] | None
 ) -> tuple[np.ndarray | None, str]:
     """Which output of the model stands for which class of the data.
 
-    Names that are all plain numbers count as no names: they say no more than the index.
+    Names that are all plain numbers count as no names: they say no more than the index. ImageNet's WordNet ids are known:
+    they are the classes of a model that has ImageNet's names, under whichever of the two.
 
     ``data_classes``: names in the order of the labels, or None. Returns int64 ``[len(data_classes)]``, the model's
     output for each class of the data, or None where the order is the same already; and what was done, for people (empty
@@ -38,6 +49,11 @@ def map_classes(
     model, data = tuple(model_classes), tuple(data_classes)
     if model == data:
         return None, ""
+    known = imagenet_classes()
+    if model == tuple(known.values()) and all(one in known for one in data):
+        model = tuple(known)
+        if model == data:
+            return None, ""
     place = {name: index for index, name in enumerate(model)}
     missing = [name for name in data if name not in place]
     if not missing and len(place) == len(model):

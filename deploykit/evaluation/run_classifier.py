@@ -103,9 +103,13 @@ def in_data_order(
     Raises:
         BadInput: names or counts that do not fit.
     """
-    from deploykit.data import map_classes
+    from deploykit.data.classes import imagenet_classes, map_classes
 
     outputs = logits.shape[1]
+    ids = tuple(imagenet_classes())
+    if model_classes is None and outputs == len(ids) != len(data_classes) and set(data_classes) <= set(ids):
+        progress.say(f"{name}: its {outputs} outputs without names are taken to be ImageNet's classes")
+        model_classes = ids
     if model_classes is None and outputs != len(data_classes):
         raise BadInput(
             f"{name}: the labels do not fit the head",

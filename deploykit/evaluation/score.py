@@ -84,8 +84,9 @@ def score(
         images=split.chosen(how.limit),
     )
     accuracy.split = split.name
-    known = runner.classes or ()
-    few = JudgedAmong(classes=list(split.classes), of=len(known)) if len(split.classes) < len(known) else None
+    last = runner.outputs[0].shape[-1]
+    outputs = len(runner.classes) if runner.classes else last if isinstance(last, int) else 0
+    few = JudgedAmong(classes=list(split.classes), of=outputs) if len(split.classes) < outputs else None
     return Scored(accuracy, logits, few)
 
 

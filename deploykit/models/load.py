@@ -28,7 +28,7 @@ from deploykit.models.module_outputs import input_channels, task_of_module
 from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
 from deploykit.models.recognize import named, recognise
 from deploykit.models.save import check_finite
-from deploykit.models.sources import torchvision_names
+from deploykit.models.sources import stated_by, torchvision_names
 
 AVERAGED = ("ema_state_dict", "state_dict_ema", "model_ema", "ema", "averaged")
 PLAIN = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
@@ -246,7 +246,8 @@ def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_c
         notes.append(f"{len(arch.shapes)} tensors have other shapes than {arch}: taken as pruned")
     strict_load(module, tensors, path, arch_text(arch))
     module.eval()
-    classes = None
+    classes: tuple[str, ...] | None = None
+    task: Task | None = None
     if official is not None and text is None:
         entry = official[1]
         preprocessing: Preprocessing | None = weights_preprocessing(entry)
@@ -254,20 +255,22 @@ def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_c
         notes.append(f"these are torchvision's {entry} by their hash")
     else:
         preprocessing = default_preprocessing(arch, module)
+        if arch.source == "module":
+            preprocessing, classes, task = stated_by(module, arch.name)
         notes.append(f"recognised as {arch_text(arch)}" if text is None else f"taken as {arch_text(arch)}")
-        if preprocessing is not None and stated.size is None and stated.mean is None:
+        if preprocessing is not None and arch.source != "module" and stated.size is None and stated.mean is None:
             notes.append(
                 f"input size {preprocessing.size[0]} and normalization as {arch.source} uses them for {arch.name}"
             )
     channels = input_channels(module)
-    if preprocessing is not None and preprocessing.channels == channels:
+    if preprocessing is not None and (arch.source == "module" or preprocessing.channels == channels):
         preprocessing = stated.over(preprocessing)
     else:
         size: tuple[int | str, ...] = ("height", "width") if preprocessing is None else preprocessing.size
         preprocessing = stated.of_input(TensorSpec("input", "float32", ("batch", channels, *size), "NCHW"))
     if (said := assumption(preprocessing, path.name)) is not None:
         doubts.append(said)
-    task = stated.task or _task_of(arch, module, preprocessing)
+    task = stated.task or task or _task_of(arch, module, preprocessing)
     return LoadedModel(
         module=module,
         arch=arch,

@@ -8,13 +8,15 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import nn
 
 from deploykit.base.checkpoint import Kwargs
 from deploykit.base.errors import BadInput, Unavailable, unknown
+from deploykit.base.preprocessing import Preprocessing
+from deploykit.base.task import Task, read_task
 from deploykit.models.heads import output_size, replace_head
 
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
@@ -98,6 +100,9 @@ def from_timm(name: str, kwargs: Kwargs, download: bool) -> nn.Module:
 def from_module(name: str, kwargs: Kwargs, allow_code: bool) -> nn.Module:
     """What ``package.module:factory`` returns; ``num_classes`` is passed on where the factory takes it.
 
+    The factory may return the network with a dictionary beside it, whose entries (:data:`STATED`) become the network's
+    attributes, or set these itself; see :func:`stated_by`.
+
     Raises:
         BadInput: user code may not run, cannot be imported, fails, or returns something else than a module.
     """
@@ -121,11 +126,54 @@ def from_module(name: str, kwargs: Kwargs, allow_code: bool) -> nn.Module:
         module = factory(**arguments)
     except Exception as error:  # user code may raise anything; its name and text are the message
         raise BadInput(f"{name} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise BadInput(f"{name} returned no network", got=type(module).__name__, expected="torch.nn.Module")
+    said: object = {}
+    if isinstance(module, tuple) and len(module) == 2:
+        module, said = module
+    if not isinstance(module, nn.Module) or not isinstance(said, dict):
+        raise BadInput(
+            f"{name} returned no network",
+            got=type(module).__name__,
+            expected="torch.nn.Module, or that with a dictionary of preprocessing, classes and task",
+        )
+    if unknown_keys := sorted(set(said) - set(STATED)):
+        raise unknown(f"fact of {name}", str(unknown_keys[0]), STATED)
+    for key, value in said.items():
+        setattr(module, key, value)
     if outputs is not None and outputs != output_size(module):
         replace_head(module, outputs)
     return module
+
+
+STATED = ("preprocessing", "classes", "task")
+"""What user code may state of its network, as attributes of it."""
+
+
+def stated_by(module: nn.Module, name: str) -> tuple[Preprocessing | None, tuple[str, ...] | None, Task | None]:
+    """The preprocessing, class names and task that user code states of its network; None where it does not.
+
+    ``preprocessing``: a dictionary with ``size`` (a number, or height and width) and what else
+    :class:`deploykit.base.preprocessing.Preprocessing` holds.
+
+    Raises:
+        BadInput: it states something else; ``name`` is the factory's.
+    """
+    given, classes, task = (getattr(module, key, None) for key in STATED)
+    preprocessing = None
+    if isinstance(given, Preprocessing):
+        preprocessing = given
+    elif isinstance(given, Mapping):
+        size = given.get("size")
+        both = [size, size] if isinstance(size, int) else size
+        preprocessing = Preprocessing.from_dict({**given, "size": both})
+    elif given is not None and not callable(given):
+        raise BadInput(
+            f"the preprocessing of {name}", got=type(given).__name__, expected="a dictionary with size, mean, std"
+        )
+    names = (
+        tuple(classes) if isinstance(classes, list | tuple) and all(isinstance(one, str) for one in classes) else None
+    )
+    stated = None if task is None or isinstance(task, nn.Module) else read_task(task, name)
+    return preprocessing, names, stated
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.config.train import ModelConfig, TrainConfig
+from deploykit.data.classes import imagenet_classes
 from deploykit.models import arch_text, build, head_of, load_model, parse_arch, replace_head
 from deploykit.training.augment import seeded
 from deploykit.training.modes import freeze_all_but
@@ -120,6 +121,8 @@ def _fit_head(
     name = head_of(module)
     head = module.get_submodule(name)
     outputs = len(head.weight)  # type: ignore[arg-type]
+    if had == tuple(imagenet_classes().values()) and all(label in imagenet_classes() for label in classes):
+        had = tuple(imagenet_classes())
     if had is not None and len(had) == outputs and set(had) == set(classes) and len(had) == len(classes):
         if had != classes:
             index = torch.tensor([had.index(label) for label in classes])

@@ -4,6 +4,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.data import map_classes
+from deploykit.data.classes import imagenet_classes
 
 
 def test_equal_names_need_no_map() -> None:
@@ -32,3 +33,20 @@ def test_names_that_differ() -> None:
 def test_counts_that_differ() -> None:
     with pytest.raises(BadInput, match="got 2 classes in the model, 3 in the data"):
         map_classes(["0", "1"], ["a", "b", "c"])
+
+
+def test_imagenets_ids_are_the_classes_of_its_networks() -> None:
+    torchvision = pytest.importorskip("torchvision")
+    names = tuple(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+    ids = tuple(imagenet_classes())
+    assert (len(ids), ids[0], ids[-1]) == (1000, "n01440764", "n15075141")
+    assert ids == tuple(sorted(ids))
+    assert tuple(imagenet_classes().values()) == names
+    assert map_classes(names, ids) == (None, "")
+    some = (ids[517], ids[134], ids[2])  # two of them are called crane
+    index, said = map_classes(names, some)
+    assert index is not None
+    assert index.tolist() == [517, 134, 2]
+    assert "by name: 3 of the data onto 1000" in said
+    with pytest.raises(BadInput, match=r"are unknown to the model .*'n00000000'"):
+        map_classes(names, (ids[0], "n00000000"))

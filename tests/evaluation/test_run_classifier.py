@@ -10,6 +10,7 @@ from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.data import open_data
+from deploykit.data.classes import imagenet_classes
 from deploykit.engines import open_runner
 from deploykit.evaluation.run_classifier import collect_logits, in_data_order, preprocessing_of
 from tests.listening import Listening
@@ -163,3 +164,13 @@ def test_a_real_model_is_right_on_real_digits(tiny_model: Path, digits_npz: Path
     with open_runner(str(tiny_model), threads=1) as runner:
         logits = collect_logits(runner, split, 16)
     assert np.mean(logits.argmax(axis=1) == split.labels) > 0.8
+
+
+def test_some_of_imagenets_classes_are_found_among_outputs_without_names(listening: Listening) -> None:
+    ids = list(imagenet_classes())
+    logits = np.arange(2000, dtype=np.float32).reshape(2, 1000)
+    mapped = in_data_order(logits, None, (ids[7], ids[3]), "net", listening)
+    assert mapped.tolist() == [[7, 3], [1007, 1003]]
+    assert "taken to be ImageNet's classes" in listening.said[0]
+    with pytest.raises(BadInput, match="the labels do not fit the head"):
+        in_data_order(logits, None, ("cat", "dog"), "net", listening)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from deploykit.base.checkpoint import Arch, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.stated import Stated
-from deploykit.models import build, load_model, save_model
+from deploykit.models import LoadedModel, build, load_model, save_model
 from deploykit.models.pretrained import official_arch, official_weights, weights_preprocessing
 
 SMALL = "deploykit:resnet:depth=8,widths=[8, 16, 32],stem_stride=2"
@@ -247,3 +248,46 @@ def test_programs_of_other_precision_are_brought_to_float32(tmp_path: Path, kind
     assert loaded.notes[0] == f"cast from {str(kind).removeprefix('torch.')} to float32"
     assert loaded.preprocessing is not None
     assert (loaded.preprocessing.shape, loaded.preprocessing.assumed) == ((1, 8, 8), True)
+
+
+_FACTORY = """
+import torch
+def net():
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+def told():
+    return net(), {"preprocessing": {"size": 20, "mean": [0.1], "std": [0.3]}, "classes": list("abcd")}
+def own():
+    module = net()
+    module.preprocessing, module.task = {"size": (20, 40), "mean": [0.1], "std": [0.3]}, "none"
+    return module
+def wrong():
+    return net(), {"preprocess": 1}
+"""
+
+
+def test_a_factory_may_state_its_preprocessing_classes_and_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toldnets.py").write_text(_FACTORY)
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(build("module:toldnets:net", allow_code=True).state_dict(), tmp_path / "m.pt")
+
+    def loaded(factory: str, **stated: Any) -> LoadedModel:
+        how = Stated(**stated)
+        return load_model(tmp_path / "m.pt", arch=f"toldnets:{factory}", allow_code=True, stated=how)
+
+    told = loaded("told")
+    assert told.preprocessing == Preprocessing((20, 20), mean=(0.1,), std=(0.3,))
+    assert (told.classes, told.task, told.doubts) == (("a", "b", "c", "d"), "classify", [])
+    own = loaded("own")
+    assert own.preprocessing is not None
+    assert (own.preprocessing.shape, own.classes, own.task) == ((1, 20, 40), None, "none")
+    flags = loaded("told", size=(8, 8), mean=(0.5,), classes=("w", "x", "y", "z"))
+    assert flags.preprocessing == Preprocessing((8, 8), mean=(0.5,), std=(0.3,))
+    assert flags.classes == ("w", "x", "y", "z")
+    with pytest.raises(BadInput, match="--classes does not fit its outputs; got 2 names; expected 4"):
+        loaded("told", classes=("w", "x"))
+    with pytest.raises(BadInput, match="--mean; got 3 values; expected 1"):
+        loaded("told", mean=(0.5, 0.5, 0.5))
+    with pytest.raises(BadInput, match=r"unknown fact of toldnets:wrong 'preprocess'.* Did you mean 'preprocessing'"):
+        loaded("wrong")
