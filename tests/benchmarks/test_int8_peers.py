@@ -2,7 +2,7 @@
 
 In three steps, each of which can be run alone and network by network (``make bench BENCH="int8_peers and files"``):
 ``files`` makes the float networks and every int8 file, which are kept under deploykit's cache folder; ``timing`` times
-all files of a network in turns; ``table`` writes what was found.
+all files of a network in turns; ``table`` writes what was found, as ``int8_peers_ISA``.
 """
 
 from __future__ import annotations
@@ -85,7 +85,10 @@ def test_timing(network: str) -> None:
 
 def test_table() -> None:
     """The table, and what the marks say of it; networks that were not timed here keep the rows of the last table."""
-    last = RESULTS / "int8_peers.json"
+    from deploykit.base.environment import isa
+
+    name = f"int8_peers_{isa()}"
+    last = RESULTS / f"{name}.json"
     kept = {row["network"]: row for row in json.loads(last.read_text())["rows"]} if last.exists() else {}
     read = {n: [folder(n) / name for name in ("files.json", "timing.json")] for n in NETWORKS}
     done = [n for n, paths in read.items() if all(path.exists() for path in paths)]
@@ -96,7 +99,7 @@ def test_table() -> None:
     ratios = np.asarray([1 / row["ours_over_best_peer"]["estimate"] for row in rows])
     geomean = float(np.exp(np.log(ratios).mean()))
     result = {"where": where, "faster_than_best_peer_geomean": geomean, "marks": MARKS, "rows": rows}
-    publish("int8_peers", result, _text(where, rows, geomean, done))
+    publish(name, result, _text(where, rows, geomean, done))
     _hold(rows, geomean)
 
 
@@ -128,6 +131,8 @@ def _judged(network: str, files: dict[str, Any], timing: dict[str, Any]) -> dict
 
 
 def _text(where: dict[str, Any], rows: list[dict[str, Any]], geomean: float, timed: list[str]) -> str:
+    from deploykit.base.environment import isa
+
     names = [_title(way) for way in (*OURS, *PEERS, OPENVINO)]
     ours = _title(OURS[0])
 
@@ -160,7 +165,7 @@ def _text(where: dict[str, Any], rows: list[dict[str, Any]], geomean: float, tim
     heads = ["network", "float ms", "speed-up over float", "mark", "fastest peer", "ours / its time"]
     return "\n".join(
         [
-            "# int8 on ONNX Runtime's CPU kernels, beside the peers",
+            f"# int8 on ONNX Runtime's CPU kernels, beside the peers ({isa()})",
             "",
             told(where),
             "One thread, batch 1, 224 px, torchvision's networks with random weights and BatchNorm statistics estimated on",
@@ -170,7 +175,7 @@ def _text(where: dict[str, Any], rows: list[dict[str, Any]], geomean: float, tim
             "against the float network's, of all together and the mean of each picture's own (a few loud pictures rule the first):",
             "of random weights they compare ways, they say nothing of accuracy. Ours is made as",
             "`deploykit quantize` makes it, without bias correction, which costs minutes and changes no time. An empty cell: that",
-            "file was not made.",
+            "file was not made. One file of results for each instruction set: those of the others are made on machines that have them.",
             "",
             table(
                 [*heads, "SNR dB, ours / best peer", "of a picture", "OpenVINO / our time"],

@@ -47,7 +47,7 @@ def test_a_busy_machine_and_more_threads_make_the_same_file(trained_onnx, tmp_pa
 def test_a_killed_quantization_made_again_makes_the_same_file(trained_onnx, tmp_path):
     whole = quantize(trained_onnx, tmp_path / "whole.onnx", QUICK)
     given = ["quantize", str(trained_onnx), "-o", str(tmp_path / "killed.onnx"), "--data", "digits", "--images", "32"]
-    process = subprocess.Popen([sys.executable, "-m", "deploykit", *given], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "deploykit.cli.main", *given], stderr=subprocess.DEVNULL)
     time.sleep(2.5)
     process.send_signal(signal.SIGKILL)
     process.wait()
