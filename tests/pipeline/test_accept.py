@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from deploykit.base.artifact import artifact_sha256
+from deploykit.base.choices import Choices, write_choices
+from deploykit.base.environment import isa
 from deploykit.cli.main import app
 from deploykit.pipeline import RunResult, run
 from deploykit.reporting import read_report
@@ -82,6 +85,25 @@ def test_an_accepted_one_may_be_the_pick_and_the_run_is_no_failure(home: Path, f
     page = (home / "run" / "report.html").read_text()
     assert "Accepted by hand" in page
     assert "Failed, not to be used" not in page
+
+
+def test_a_choices_file_is_part_of_what_the_store_knows_a_result_by(home: Path, failed: RunResult) -> None:
+    """What it chose counts; when and where it was measured does not."""
+    file = home / "int8.choices.json"
+    step = f"quantize: {{choices: {file}, "
+    (home / "chosen.yaml").write_text(RECIPE.replace("quantize: {", step) + BEYOND)
+
+    def quantized(measured: float, **chosen: Any) -> tuple[str, bytes]:
+        parent = artifact_sha256(home / "run" / "artifacts" / "fp32.onnx")
+        placed = {"prefix": [], "float_adds": False, "float_head": False, **chosen}
+        write_choices(file, Choices("quantize", parent, isa(), placed, {"best": [measured]}))
+        result = run(home / "chosen.yaml", home / "run")
+        (stage,) = [one.status for one in result.stages if one.name == "int8.quantize"]
+        return stage, (home / "run" / "artifacts" / "int8.onnx").read_bytes()
+
+    first, second, third = quantized(1.0), quantized(2.0), quantized(1.0, float_head=True)
+    assert [one[0] for one in (first, second, third)] == ["done", "kept", "done"]
+    assert first[1] == second[1] != third[1]
 
 
 def test_benchmark_accepts_by_flag_and_by_name(home: Path, failed: RunResult) -> None:
