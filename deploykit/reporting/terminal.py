@@ -103,7 +103,7 @@ def summary_of(report: Report, folder: Path, statuses: Sequence[str], gate: str 
     """
     pick, kept = report.pick, sum(one == "kept" for one in statuses)
     among = [text] if (text := heads.judged_among(report)) else []
-    lines = [*_columns(report, SPEED), *_not_ok(report), *among]
+    lines = [*_columns(report, SPEED), *_not_ok(report), *among, *_warnings(report)]
     lines.append(f"pick: {pick.name}: {pick.why}" if pick else "pick: none")
     lines.append(f"stages: {len(statuses) - kept} run, {kept} kept")
     lines += [f"gate: {gate}"] if gate is not None else []

@@ -29,7 +29,7 @@ def latency_chart(report: Report, samples: dict[str, np.ndarray], width: float, 
     narrow = width < 600
     names = sorted(samples, key=lambda name: float(np.median(samples[name])))
     gutter = 8.0 if narrow else min(210.0, BOLD * max(text_width(name, FONT) for name in names) + 22)
-    numbers = 8.0 if narrow else 178.0
+    numbers = 8.0 if narrow else 22 + max(text_width(_numbers(one), FONT) for one in samples.values())
     row, head, foot = (74.0, 8.0, 42.0) if narrow else (52.0, 6.0, 44.0)
     ends = [float(value) for one in samples.values() for value in np.quantile(one, (0.001, TAIL))]
     across = latency_scale(ends, gutter, width - numbers, pad=0.02)
