@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from deploykit.base.artifact import artifact_of
+from deploykit.base.artifact import artifact_of, read_manifest
 from deploykit.base.environment import describe
 from deploykit.base.errors import AnswerNo
 from deploykit.base.lineage import chain_of
@@ -16,6 +16,7 @@ from deploykit.base.spec import Spec
 from deploykit.base.targets import Precision
 from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.evaluate import EvaluateConfig
+from deploykit.evaluation.judge import verdict_of
 from deploykit.evaluation.metrics import Metric
 from deploykit.evaluation.run_classifier import preprocessing_of
 from deploykit.evaluation.score import Scored, Scoring, save_logits_of, score, score_corrupted
@@ -87,7 +88,7 @@ def _variant(
             precision=cast(Precision, runner.precision),
             status="ok",
             steps=[Step(**step) for step in chain.steps],
-            notes=[*chain.notes, *runner.notes],
+            notes=[*chain.notes, *runner.notes, *_as_made(spec.path)],
             artifact=ArtifactFile(**artifact_of(spec.path, folder)),
         )
         preprocessing = preprocessing_of(runner, source.natural_size, config.stated, name, progress)
@@ -103,6 +104,15 @@ def _variant(
         save_logits_of(scored, how, folder, name)
     variant.accuracy, variant.judged_among = scored.accuracy, scored.judged_among
     return variant, scored
+
+
+def _as_made(path: Path) -> list[str]:
+    """What was judged of a file when it was made, where that was not ok: accuracy alone does not take it back."""
+    manifest = read_manifest(path)
+    fields = manifest.facts.get("verdict") if manifest is not None else None
+    if fields is None or fields["status"] == "ok":
+        return []
+    return [f"judged when it was made: {verdict_of(fields).line()}"]
 
 
 def _report(variants: list[Variant], baseline: str, how: Scoring, config: EvaluateConfig) -> Report:

@@ -75,6 +75,10 @@ def test_it_is_judged_on_what_calibration_did_not_see_and_every_command_says_the
     assert there.agreement is not None
     assert (there.split, there.images) == ("test", report.variants[1].accuracy.n)
     assert report.variants[1].accuracy.agreement == there.agreement.share
+    strict = quantize(tiny_model, tmp_path / "strict.onnx", QUICK.but(min_snr_db=200))
+    assert (strict.exit_code, strict.output.read_bytes()) == (1, made.output.read_bytes())
+    notes = evaluate([f"strict={strict.output}"], data="digits").report.variants[0].notes
+    assert any("judged when it was made: FAILED" in note for note in notes)
 
 
 def test_an_int8_file_is_not_quantized_again(made, tmp_path):
