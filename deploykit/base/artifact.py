@@ -157,7 +157,8 @@ class Made(Result):
 
     def to_dict(self) -> JsonObject:
         """The object of ``--json``."""
-        return {"output": str(self.output), "made": self.made, **self.facts, **self.measured}
+        measured = {name: value for name, value in self.measured.items() if name != "created"}
+        return {"output": str(self.output), "made": self.made, **self.facts, **measured}
 
 
 def stage_key(

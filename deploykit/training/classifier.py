@@ -86,8 +86,8 @@ def _fit(lesson: Lesson, config: TrainConfig, penalty: Penalty | None, resume: R
         num_classes=len(splits["select"].classes),
         judge=judge,
         trained=trained,
-        # what a penalty prepares for pruning answers worse on purpose
-        before=score_before(lesson.start.module, judge, config, run.fabric) if trained and penalty is None else None,
+        before=score_before(lesson.start.module, judge, config, run.fabric) if trained else None,
+        beats=penalty is None,  # what it prepares for pruning answers worse on purpose
         resume=resume,
         stop=run.stop,
         masks=lesson.start.masks or {},

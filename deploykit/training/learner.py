@@ -41,7 +41,8 @@ class Training:
         num_classes: C.
         judge: network → score on ``select``.
         trained: the network was trained before; a rate ``auto`` is then found by trials.
-        before: its score on ``select`` as it came, which every epoch has to beat; None: there is none to beat.
+        before: its score on ``select`` as it came; None: it knew nothing, or there are no such images.
+        beats: an epoch has to beat that, and training must not fall below it.
         gain: how many times the gradient of the loss is that of cross-entropy.
         guarded: where training falls far below its best, or diverges, it goes back and on at a lower rate; always so with
             a rate ``auto``.
@@ -61,6 +62,7 @@ class Training:
     judge: Judge | None = None
     trained: bool = False
     before: Score | None = None
+    beats: bool = True
     gain: float = 1.0
     guarded: bool = False
     resume: ResumeFile | None = None

@@ -72,7 +72,7 @@ class _Run:
         self.learner = Learner(given)
         self.course = Course(threads=torch.get_num_threads())
         self.best: Weights | None = None
-        if given.before is not None:
+        if given.before is not None and given.beats:
             self.course.before, self.best = given.before.top1, self.learner.origin
         if stored:
             precision = self.fabric.strategy.precision
@@ -169,7 +169,9 @@ class _Run:
     def _check(self, score: Score) -> None:
         """Raise where training fell below what the network knew; only say so where the rate is the user's."""
         before, best = self.given.before, self.course.best_top1
-        if before is None or best is None or not has_fallen(score, best, before, self.given.num_classes):
+        if not self.given.beats or before is None or best is None:
+            return
+        if not has_fallen(score, best, before, self.given.num_classes):
             return
         if self.guarded:
             raise _Fallen(score.top1)

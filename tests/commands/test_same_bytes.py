@@ -14,10 +14,12 @@ from deploykit.base.hashing import file_sha256
 from deploykit.commands.distill import distill
 from deploykit.commands.export import export
 from deploykit.commands.prune import prune
+from deploykit.commands.quantize import quantize
 from deploykit.commands.train import train
 from deploykit.config.distill import DistillConfig
 from deploykit.config.export import ExportConfig
 from deploykit.config.prune import PruneConfig
+from deploykit.config.quantize import QuantizeConfig
 from deploykit.config.train import ModelConfig, TrainConfig
 
 
@@ -41,7 +43,7 @@ def busy() -> Iterator[None]:
 
 
 def chain(folder: Path, data: str) -> dict[str, Any]:
-    """train → prune → distill → export: the hash of every file, and what the manifests say but for ``measured``."""
+    """train → prune → distill → export → quantize: the hash of every file, and what the manifests say but for ``measured``."""
     folder.mkdir()
     net = ModelConfig(arch="deploykit:resnet", kwargs={"depth": 8, "widths": [8, 16, 16], "stem_stride": 2})
     made = [train(folder / "model.pt", TrainConfig(data=data, model=net, epochs=2, batch=32, ema=0.9)).output]
@@ -49,6 +51,7 @@ def chain(folder: Path, data: str) -> dict[str, Any]:
     learnt = DistillConfig(data=data, teachers=(str(made[0]),), epochs=2, batch=32)
     made.append(distill(made[1], folder / "small.pt", learnt).output)
     made.append(export(made[2], folder / "small.onnx", ExportConfig()).output)
+    made.append(quantize(made[3], folder / "small.int8.onnx", QuantizeConfig(data=data, images=64)).output)
     found: dict[str, Any] = {}
     for path in made:
         manifest = read_manifest(path)

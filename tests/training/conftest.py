@@ -51,7 +51,15 @@ def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
     from deploykit.training.step import cross_entropy_step, judge_on, score_before
 
     def go(
-        module=None, step=None, resume=None, stop=None, progress=SILENT, trained=False, guarded=False, **fields: Any
+        module=None,
+        step=None,
+        resume=None,
+        stop=None,
+        progress=SILENT,
+        trained=False,
+        guarded=False,
+        beats=True,
+        **fields: Any,
     ) -> Any:
         fields = {"epochs": 2, "batch": 32, "threads": 1, "device": "cpu", "lr": 0.02, **fields}
         config = LoopConfig(**fields)
@@ -68,6 +76,7 @@ def run(splits: dict[str, Any], preprocessing: Any) -> Callable[..., Any]:
             judge=judge,
             trained=trained,
             guarded=guarded,
+            beats=beats,
             before=score_before(module, judge, config, fabric) if trained else None,
             resume=resume,
             stop=stop or Stop(),

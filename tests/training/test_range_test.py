@@ -207,6 +207,16 @@ def test_a_fall_is_noticed_and_training_goes_back_and_lower(
     assert go(resume=kept).course.retries == course.retries
 
 
+def test_what_answers_worse_on_purpose_need_not_beat_its_start(
+    run: Any, trained: nn.Module, listening: Listening
+) -> None:
+    course = run(trained, trained=True, beats=False, lr="auto", step=wrecking, epochs=1, progress=listening).course
+    assert course.trials
+    assert course.best == 0
+    assert course.retries == []
+    assert not listening.warned
+
+
 def test_a_good_epoch_before_a_fall_is_gone_back_to(run: Any, listening: Listening) -> None:
     calls = []
 
