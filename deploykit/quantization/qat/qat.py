@@ -6,26 +6,23 @@ that is trained runs the exported graph with the dialect's own rounding, so what
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 from deploykit.base.artifact import LineageEntry, Manifest, lineage_entry, write_model_manifest
-from deploykit.base.atomic import write_text
 from deploykit.base.errors import BadInput
 from deploykit.base.progress import Progress
 from deploykit.config.quantize import QuantizeConfig
 from deploykit.data import DataSource
 from deploykit.models import LoadedModel, load_model, save_model
 from deploykit.quantization.calibration_images import Calibration
-from deploykit.quantization.job import Job, Seen, graphs
+from deploykit.quantization.job import Job, graphs
 from deploykit.quantization.ptq import choose, float_onnx, see
 from deploykit.quantization.qat.fit import Fitted, fitted
 from deploykit.quantization.qat.qat_network import equalized_start
 from deploykit.quantization.qat.select_best import Verdict, verdict
 from deploykit.quantization.qdq.dialects import Dialect
-from deploykit.quantization.search import Choice
 from deploykit.reporting.attachments.files import attach
 from deploykit.training.distributed import rank_from_environment
 from deploykit.training.model_file import attachments_of, measured_of, samples_of_split
@@ -87,7 +84,7 @@ def train_for_int8(
         seen = equalized_start(loaded, calibrated, job)
         if seen is not calibrated:  # its BatchNorm's statistics are not those of a batch any more
             job = replace(job, config=config.model_copy(update={"qat_freeze": 0.0}))
-        choice = _decided(target, manifest.key, seen, resume, job)
+        choice, _ = choose(seen, job)
         found = fitted(loaded, seen, choice, data, resume, stop, job)
         final = verdict(loaded, found, seen, choice, data, job)
     facts = _facts(final, found, config, dialect) | {"equalized": seen is not calibrated}
@@ -99,29 +96,7 @@ def train_for_int8(
     measured = {} if found.course is None else measured_of(found.course)
     described = write_model_manifest([target], manifest, loaded.preprocessing, classes, facts, measured)
     resume.remove()
-    _place_of_choice(target).unlink(missing_ok=True)
     return described
-
-
-def _decided(target: Path, key: str, seen: Seen, resume: ResumeFile, job: Job) -> Choice:
-    """What stays float; a run that is gone on with keeps what its beginning measured."""
-    place = _place_of_choice(target)
-    if resume.path.exists() and place.exists():
-        try:
-            kept = json.loads(place.read_text(encoding="utf-8"))
-        except ValueError:
-            kept = {}
-        if isinstance(kept, dict) and kept.get("key") == key:
-            fields = kept["choice"]
-            return Choice(**fields | {name: frozenset(fields[name]) for name in ("prefix", "keep_float")})
-    choice, _ = choose(seen, job)
-    fields = vars(choice) | {"prefix": sorted(choice.prefix), "keep_float": sorted(choice.keep_float)}
-    write_text(place, json.dumps({"key": key, "choice": fields}) + "\n")
-    return choice
-
-
-def _place_of_choice(target: Path) -> Path:
-    return target.with_name(f".{target.name}.choice.json")
 
 
 def _facts(final: Verdict, found: Fitted, config: QuantizeConfig, dialect: Dialect) -> dict[str, object]:
