@@ -122,7 +122,7 @@ def _alone(feed: dict[str, np.ndarray]) -> Feed:
 def _varied(feed: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """Floats between two random numbers of 0…1: equal noise would look the same to a network."""
     low, high = np.sort(np.random.default_rng([seed, len(feed)]).random(2))
-    return {name: (low + (high - low) * x).astype(x.dtype) if x.dtype.kind == "f" else x for name, x in feed.items()}
+    return {name: np.asarray(low + (high - low) * x, x.dtype) if x.dtype.kind == "f" else x for name, x in feed.items()}
 
 
 def _outputs(runner: Runner, x: Feed, names: Sequence[str]) -> list[np.ndarray]:

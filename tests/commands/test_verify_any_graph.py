@@ -127,3 +127,50 @@ def test_unlike_graphs_are_told_apart(tmp_path: Path) -> None:
         verify(net, pair, shapes=NAMED)
     with pytest.raises(BadInput, match="another shape"):
         verify(net, counting_net(tmp_path / "p.onnx"), shapes={"input": (1, 3, 8, 8)})
+
+
+def test_scalars_loops_and_external_data_are_run(tmp_path: Path) -> None:
+    body = helper.make_graph(
+        [helper.make_node("Add", ["acc", "step"], ["acc2"]), helper.make_node("Identity", ["go"], ["go2"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("acc", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("go2", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("acc2", TensorProto.FLOAT, None),
+        ],
+    )
+    nodes = [
+        helper.make_node("Add", ["x", "w"], ["y"], "add"),
+        helper.make_node("Loop", ["times", "", "y"], ["output"], "loop", body=body),
+    ]
+    inputs = [("x", TensorProto.FLOAT, [2, 4]), ("step", TensorProto.FLOAT, []), ("times", TensorProto.INT64, [])]
+    graph = helper.make_graph(
+        nodes,
+        "loop",
+        [helper.make_tensor_value_info(*one) for one in inputs],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [2, 4])],
+        [numpy_helper.from_array(np.ones((2, 4), np.float32), "w")],
+    )
+    path = tmp_path / "loop.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, save_as_external_data=True, location="loop.data", size_threshold=0)
+    assert verify(path, path).status == "ok"
+    (tmp_path / "loop.data").unlink()
+    with pytest.raises(BadInput, match="external data"):
+        verify(path, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(TensorProto.STRING, "tensor(string)"), (TensorProto.BFLOAT16, "tensor(bfloat16)")]
+)
+def test_inputs_that_are_no_numbers_are_refused_by_name(tmp_path: Path, kind: int, words: str) -> None:
+    nodes = [helper.make_node("Identity", ["odd"], ["output"], "same")]
+    path = save(tmp_path / "odd.onnx", nodes, [], ("odd", kind, [1]), ("output", kind, [1]))
+    with pytest.raises(BadInput) as caught:
+        verify(path, path)
+    assert "odd" in caught.value.line()
+    assert words in caught.value.line()

@@ -204,7 +204,7 @@ def _explained(error: Exception, path: Path, target: str) -> Exception:
         )
     if re.search(r"data size mismatch|path not allowed|escapes|External initializer.*size to read", text):
         return BadInput(f"the external data of {path} cannot be used: {short}", fix="Export or copy it again.")
-    if re.search(r"external|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
+    if re.search(r"[Ee]xternal|[Cc]annot (?:get file size|open file)|filesystem error|file_size", text):
         return BadInput(f"{path} lacks its external data: {short}", fix="Keep the .data file beside the .onnx.")
     if wrong := re.search(r"provider option \"(\w+)\"\W*(?:\S+\.cc:\d+ )?(?:operator\(\) )?(.*)", text):
         return BadInput(f"option {wrong.group(1)} of {target}: {wrong.group(2).rstrip('.')[:200]}")
