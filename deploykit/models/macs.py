@@ -74,10 +74,14 @@ def count(module: nn.Module, size: tuple[int, int], channels: int | None = None)
 
 
 def _run(module: nn.Module, shape: tuple[int, int, int], layers: list[LayerCount]) -> None:
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    tensors = {  # of each module once: one that has two names would keep what it is called with
+        f"{name}.{leaf}".removeprefix("."): tensor
+        for name, one in module.named_modules()
+        for leaf, tensor in [*one.named_parameters(recurse=False), *one.named_buffers(recurse=False)]
+    }
     meta = {name: tensor.to("meta") for name, tensor in tensors.items()}
     try:
-        torch.func.functional_call(module, meta, (torch.empty(1, *shape, device="meta"),))
+        torch.func.functional_call(module, meta, (torch.empty(1, *shape, device="meta"),), tie_weights=False)
     except (RuntimeError, NotImplementedError, TypeError):  # values are looked at, or tensors kept outside buffers
         layers.clear()
         device = next(iter(tensors.values())).device if tensors else torch.device("cpu")

@@ -41,7 +41,7 @@ def prunable_graph(
     traced = copy_on(graph.records.device, module)
     if graph.groups and (wrong := _trouble(traced, graph, graph.groups)) is not None:
         graph = _without_rigid(traced, graph, wrong, progress)
-    found = inexact_groups(module, graph, some_atoms(graph, graph.groups, seed=0))
+    found = inexact_groups(module, graph, some_atoms(graph, graph.groups, seed=0), progress)
     if found:
         progress.say(told_kept([name for group in found for name in group.producers], exactness.WHY))
         graph = graph.without(found, exactness.WHY)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from deploykit.base.progress import SILENT, Progress
 from deploykit.pruning.channel_graph import Graph, Group
 from deploykit.pruning.records import BATCH
 from deploykit.pruning.surgery import mask, no_atoms, remove
@@ -27,16 +28,19 @@ LIGHTS = ((1.0, 0.0), (0.1, -2.0), (0.1, 2.0), (3.0, 0.0))
 """Spread and mean of the random images: ordinary, dark, bright, of strong contrast."""
 
 
-def inexact_groups(module: nn.Module, graph: Graph, removed: np.ndarray) -> list[Group]:
+def inexact_groups(module: nn.Module, graph: Graph, removed: np.ndarray, progress: Progress = SILENT) -> list[Group]:
     """The groups whose channels cannot be removed without changing what is computed; empty: ``removed`` can go as it is.
 
     The first group whose removal, with all before it, makes a difference is left whole, until none is left that does.
 
     ``module``: in eval mode; it is not changed. ``removed``: bool over atom ids. A network that answers differently each
-    time cannot be judged: none is found.
+    time cannot be judged: none is found, which ``progress`` is told.
     """
     found: list[Group] = []
-    if is_exact(module, graph, removed) or not is_exact(module, graph, no_atoms(graph)):
+    if is_exact(module, graph, removed):
+        return found
+    if not is_exact(module, graph, no_atoms(graph)):
+        progress.warn("the network answers differently each time it runs, so nobody can see whether pruning is exact")
         return found
     trying = [group for group in graph.groups if removed[group.atoms].any()]
     while trying:

@@ -35,6 +35,7 @@ SPATIAL = re.compile(
     r"_?(max_pool|avg_pool|adaptive_avg_pool|adaptive_max_pool|reflection_pad|replication_pad|"
     r"upsample_(nearest|nearest_exact|linear|bilinear|bicubic|trilinear))(?P<dims>[123])d(_with_indices|_aa)?"
 )
+LIKE = frozenset(["zeros_like", "ones_like", "full_like", "empty_like"])
 REDUCING = frozenset([
     "mean", "sum", "prod", "amax", "amin", "aminmax", "max", "min", "argmax", "argmin", "median", "std", "std_mean", "var",
     "var_mean", "logsumexp", "linalg_vector_norm", "norm",
@@ -57,6 +58,8 @@ def rule_for(func: Any) -> Rule:
         return _along
     if name == "glu":
         return _glu
+    if name in LIKE:
+        return _like
     if name in MOVING:
         return _moving
     if name == "cat":
@@ -212,6 +215,11 @@ def _along(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
         _give(t, result, labels)
     else:
         _unknown(t, func, result, args, kwargs)
+
+
+def _like(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:
+    """A constant that is as wide as what it is made like."""
+    _give(t, result, t.get(args[0]))
 
 
 def _glu(t: Tracing, func: Any, result: Any, args: Any, kwargs: Any) -> None:

@@ -53,6 +53,10 @@ def shape(num_classes=5):
     return counting("shape")
 
 
+def drawing(num_classes=5):
+    return counting("random")
+
+
 def some(num_classes=5):
     return counting("some")
 
@@ -81,10 +85,11 @@ def test_two_that_depend_on_each_other_do_not_both_go():
     assert is_exact(net, graph, some_atoms(graph, graph.groups, seed=7))
 
 
-def test_what_is_random_cannot_be_judged():
+def test_what_is_random_cannot_be_judged_and_that_is_said(listening):
     net = counting("random")
     graph = build_graph(trace(net, (3, *SIZE)), (3, *SIZE))
-    assert not inexact_groups(net, graph, some_atoms(graph, graph.groups, seed=0))
+    assert not inexact_groups(net, graph, some_atoms(graph, graph.groups, seed=0), listening)
+    assert any("differently each time" in line for line in listening.warned)
 
 
 def test_float64_tells_rounding_from_a_difference():
@@ -111,3 +116,12 @@ def test_the_file_is_exact_and_says_what_stayed(factory, kept, tmp_path, listeni
     pruned = load_model(result.output, allow_code=True).module
     assert getattr(pruned, kept).out_channels == getattr(module, kept).out_channels
     assert pruned.c.out_channels < 24
+
+
+def test_a_network_that_draws_in_eval_mode_is_written_all_the_same(tmp_path):
+    arch = parse_arch("tests.pruning.test_exactness:drawing")
+    save_model(
+        tmp_path / "m.pt", build(arch, allow_code=True).eval(), arch, Preprocessing(SIZE), [str(i) for i in range(5)]
+    )
+    result = prune(tmp_path / "m.pt", config=PruneConfig(macs=0.5, round_to=1, allow_code=True))
+    assert result.facts["macs"]["kept"] <= 0.5
