@@ -19,7 +19,7 @@ def interval_of(one: Finding) -> str:
     if one.low is None or one.high is None:
         return ""
     low, high = in_unit_of(one.rule, one.low), in_unit_of(one.rule, one.high)
-    for unit in ("×", " pt", " %"):
+    for unit in ("×", " pt", " %", " ms", " /s"):
         if low.endswith(unit) and high.endswith(unit):
             low = low.removesuffix(unit)
     return f"{low} … {high}"
