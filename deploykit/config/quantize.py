@@ -89,8 +89,10 @@ class QuantizeConfig(FileFlags):
         default="auto",
         description="Take the mean shift out of biases; auto as above, on: always tried; kept if it helps.",
     )
-    rounding: Literal["nearest", "adaround"] = Field(
-        default="nearest", description="Of weights; adaround learns it layer by layer, and is kept if it helps."
+    rounding: Literal["auto", "nearest", "adaround"] = Field(
+        default="auto",
+        description="Of weights; adaround learns it layer by layer, and is kept if it helps; auto: with --effort max, where "
+        "weights have fewer than 8 bits.",
     )
     batch_norm: Literal["keep", "auto", "reestimate"] = Field(
         default="keep",
@@ -166,7 +168,7 @@ class QuantizeConfig(FileFlags):
             return self
         unused = {
             "precision": "fp32",
-            "rounding": "nearest",
+            "rounding": "auto",
             "batch_norm": "keep",
             "max_drop": None,
             "ranges": None,

@@ -144,7 +144,7 @@ def observed_again(
 
 
 def recover_weights(seen: Seen, choice: Choice, job: Job) -> tuple[Quantizer, Facts]:
-    """Adaptively rounded weights where asked for, corrected biases where int8 is far: each kept where it comes nearer."""
+    """Adaptively rounded weights where asked for or worth the time, corrected biases where int8 is far: each kept where it comes nearer."""
     config, quantizer, progress = job.config, seen.quantizer, job.progress
     facts: Facts = {"rounding": "nearest", "bias_correction": False}
     tries: list[tuple[str, str, str, Callable[[Quantizer], Quantizer]]] = []
@@ -160,7 +160,8 @@ def recover_weights(seen: Seen, choice: Choice, job: Job) -> tuple[Quantizer, Fa
         return corrected(one, choice, batches, job.opened.graph, progress)
 
     now = near(quantizer)
-    if config.rounding == "adaround":
+    narrow = job.dialect.paired or job.dialect.weight_bits < 8
+    if config.rounding == "adaround" or (config.rounding == "auto" and narrow and config.effort == "max"):
         tries.append(("rounding", "nearest", "adaround", rounded))
     if config.bias_correction == "on" or (config.bias_correction == "auto" and now < job.effort.correct_below_db):
         tries.append(("biases", "as they are", "corrected", shifted))

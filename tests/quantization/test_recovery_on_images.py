@@ -103,6 +103,20 @@ def test_four_bit_weights_and_batch_norm_by_request(net, tmp_path):
     assert max(np.abs(onnx.numpy_helper.to_array(t).astype(int)).max() for t in weights) == 7
 
 
+def test_rounding_is_learned_by_itself_where_weights_are_narrow_and_time_is_given(net, tmp_path):
+    facts = {
+        effort: quantize(
+            net[1],
+            tmp_path / f"{effort}.onnx",
+            QUICK.but(weight_bits=4, effort=effort, bias_correction="off", accept=True),
+        ).facts["recovery"]
+        for effort in ("normal", "max")
+    }
+    assert "rounding_snr_db" not in facts["normal"]
+    assert facts["max"]["rounding"] == "adaround"
+    assert facts["max"]["rounding_snr_db"]["adaround"] > facts["max"]["rounding_snr_db"]["nearest"]
+
+
 def test_stale_batch_norm_is_put_right_automatically(net, tmp_path):
     import torch
 
