@@ -26,6 +26,8 @@ from deploykit.stats.proportions import clopper_pearson
 Status = Literal["ok", "unsure", "failed"]
 LEAST_KEPT = 0.90
 FEW_CONFIDENT = 30
+FEW_IMAGES = 8
+"""What an int8 network without answers must be judged on at least."""
 LEVEL = 0.95
 EACH = 1 - (1 - LEVEL) / len(LOOKS)
 BY_ANSWERS = ("int8", "fp8")
@@ -189,6 +191,9 @@ def judged_again(seen: Verdict, bars: Bars) -> Verdict:
             unsure.append(why + told)
         elif by == "failed":
             failed.append(why)
+    elif seen.precision in BY_ANSWERS and seen.images < FEW_IMAGES and not failed:
+        more = FEW_IMAGES - seen.images
+        unsure.append(f"judged on few images: {more} more are needed")
     if bars.max_drop_pt is not None and (drop := seen.drop) is not None:
         told = f"accuracy drops by {drop.drop_pt:.2f} points ({drop.low:.2f} to {drop.high:.2f} on {drop.n} images)"
         if drop.low > bars.max_drop_pt:
@@ -230,7 +235,7 @@ def settles(precision: str, bars: Bars) -> Callable[[Answers | None], bool]:
 
 def _by_answers(confident: Share, least: float) -> tuple[Status, str]:
     if confident.n < FEW_CONFIDENT or confident.low is None or confident.high is None:
-        return "unsure", f"only {confident.n} images whose answer the original is sure of, {FEW_CONFIDENT} are needed"
+        return "unsure", f"the original is sure of its answer to {confident.n} images only, {FEW_CONFIDENT} are needed"
     told = f"{confident.kept} of {confident.n} confident answers are kept{confident.interval()}"
     if confident.high < least:
         return "failed", f"{told}, expected at least {least:g}"

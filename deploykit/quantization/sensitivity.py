@@ -18,6 +18,7 @@ from onnx_ir.passes import common
 from scipy.special import log_softmax
 
 from deploykit.base.progress import SILENT, Progress
+from deploykit.evaluation.output_groups import powers
 from deploykit.exporting.taps import OpenGraph
 from deploykit.quantization.observers import Observer
 from deploykit.quantization.qdq.emit import affine_of
@@ -186,7 +187,7 @@ class LayerScore:
 
     ``layer``: node name. ``mode``: one of ``MODES``: only this layer (both, its weights, its activations), or all but
     this layer. ``kl``: mean over pictures of the Kullback-Leibler divergence of the classes' probabilities from
-    float's, in nats. ``snr_db``: of the logits against float. ``agreement``: share of pictures with the same top-1.
+    float's, in nats (of what is no classifier see :func:`divergence`). ``snr_db``: of the logits against float. ``agreement``: share of pictures with the same top-1.
     """
 
     layer: str
@@ -197,7 +198,13 @@ class LayerScore:
 
 
 def divergence(reference: np.ndarray, other: np.ndarray) -> float:
-    """Mean KL divergence in nats of the softmax of ``other`` from that of ``reference``; both logits [N, C]."""
+    """Mean KL divergence in nats of the softmax of ``other`` from that of ``reference``; both logits [N, C].
+
+    Of what is no classifier's: the power of the difference over that of ``reference``, in the group where it is largest.
+    """
+    if reference.ndim != 2 or reference.shape[1] < 2:
+        groups = [(power.sum(), noise.sum()) for power, noise in powers(reference, other)]
+        return max((float(noise / power) for power, noise in groups if power > 0), default=0.0)
     first, second = (log_softmax(one.astype(np.float64), axis=1) for one in (reference, other))
     return max(0.0, float((np.exp(first) * (first - second)).sum(axis=1).mean()))
 

@@ -72,11 +72,15 @@ def test_float_formats_are_decided_by_snr_alone(precision: str) -> None:
 
 
 def test_without_answers_parity_alone_decides() -> None:
-    maps = np.random.default_rng(0).normal(size=(4, 3, 8, 8))
+    maps = np.random.default_rng(0).normal(size=(8, 3, 8, 8))
     found = compare(maps, maps * 1.01, "int8")
     told = judge(found, found.answers, "int8")
     assert (told.status, told.agreement, told.confident) == ("ok", None, None)
     assert judge(compare(maps, -maps, "int8"), None, "int8").status == "failed"
+    few = compare(maps[:3], maps[:3] * 1.01, "int8")
+    assert (judge(few, None, "int8").status, judge(few, None, "int8").more_images) == ("unsure", 5)
+    assert judge(compare(maps[:3], -maps[:3], "int8"), None, "int8").status == "failed"
+    assert judge(compare(maps[:3], maps[:3] * (1 + 1e-6), "fp32"), None, "fp32").status == "ok"
 
 
 def test_what_is_broken_no_bar_lifts() -> None:

@@ -110,3 +110,13 @@ def test_divergence_is_that_of_scipy():
     assert divergence(a, b) == pytest.approx(expected)
     assert divergence(a, a) == 0
     assert divergence(a, a + 3) == pytest.approx(0, abs=1e-12)
+
+
+def test_what_is_no_classifier_is_scored_by_its_worst_group() -> None:
+    random = np.random.default_rng(0)
+    maps = random.normal(size=(4, 1, 8, 8))
+    assert divergence(maps, maps) == 0
+    assert divergence(maps, maps * 1.1) == pytest.approx(0.01)
+    boxes = np.concatenate([random.uniform(0, 640, (4, 4, 50)), random.uniform(0, 1, (4, 2, 50))], axis=1)
+    lost = boxes * np.array([1, 1, 1, 1, 0, 0])[:, None]
+    assert divergence(boxes, lost) == pytest.approx(1)
