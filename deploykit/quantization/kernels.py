@@ -125,7 +125,10 @@ def _out_shape(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str
     source = next((one for one in given if one), [])
     rule = _SHAPES.get(node.op_type)
     if rule is not None and source:
-        return rule(node, given, attributes)
+        try:
+            return rule(node, given, attributes)
+        except IndexError:  # behind a Reshape to sizes that are computed the rank is only guessed
+            return list(source)
     longest = max((len(one) for one in given), default=0)
     if node.op_type.startswith("QLinear") or node.op_type in ("Add", "Mul", "Min", "Max", "Sub", "Div"):
         full = [[1] * (longest - len(one)) + one for one in given if one]
