@@ -42,10 +42,8 @@ class RememberedTeacher:
         self.rows: np.ndarray = np.empty((0, 0), np.float32)
         self.filled = np.zeros(0, bool)
 
-    def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, moment: Moment) -> tuple[Tensor, list[Tensor]]:
         """The kept rows where all of the batch are there, else the teacher's answer."""
-        if moment is None:
-            return self.live(x, None)
         if moment.epoch != self.epoch:
             self._open(moment.epoch)
         if self.filled[moment.indices].all():

@@ -30,7 +30,7 @@ class Moment:
 class Teacher(Protocol):
     """One teacher."""
 
-    def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, moment: Moment) -> tuple[Tensor, list[Tensor]]:
         """Logits ``[N, C]`` in the order of the data's classes, and the outputs of tapped layers, for the student's ``x``."""
 
 
@@ -56,7 +56,7 @@ class ModuleTeacher:
         self.order = None if order is None else torch.from_numpy(order).to(device)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, moment: Moment) -> tuple[Tensor, list[Tensor]]:
         """Run it without gradients."""
         with self.precision():
             logits, features = self.module(self.view(x))
@@ -74,7 +74,7 @@ class RunnerTeacher:
     def __init__(self, run: Callable[[np.ndarray], np.ndarray], view: View) -> None:
         self.run, self.view = run, view
 
-    def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
+    def __call__(self, x: Tensor, moment: Moment) -> tuple[Tensor, list[Tensor]]:
         """Run it."""
         return torch.from_numpy(self.run(self.view(x).contiguous().cpu().numpy())).to(x.device), []
 
@@ -88,10 +88,9 @@ class PreparedTeacher:
     def __init__(self, logits: np.ndarray) -> None:
         self.logits = logits
 
-    def __call__(self, x: Tensor, moment: Moment | None) -> tuple[Tensor, list[Tensor]]:
-        """Look the rows up; the thread probe's steps, which have no moment, get the first ones."""
-        indices = np.arange(len(x)) if moment is None else moment.indices
-        return torch.from_numpy(np.array(self.logits[indices])).to(x.device), []
+    def __call__(self, x: Tensor, moment: Moment) -> tuple[Tensor, list[Tensor]]:
+        """Look the rows up."""
+        return torch.from_numpy(np.array(self.logits[moment.indices])).to(x.device), []
 
 
 class Teachers:
@@ -111,7 +110,7 @@ class Teachers:
         self.moment = Moment(epoch, indices)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Combined logits ``[N, C]`` and features for the batch that was announced, or any other one."""
-        moment = self.moment if self.moment is not None and len(self.moment.indices) == len(x) else None
-        answers = [teacher(x, moment) for teacher in self.teachers]
+        """Combined logits ``[N, C]`` and features for the batch that was announced."""
+        assert self.moment is not None
+        answers = [teacher(x, self.moment) for teacher in self.teachers]
         return as_one([logits for logits, _ in answers], self.temperature, self.how, self.weights), answers[0][1]
