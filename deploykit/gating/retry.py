@@ -84,6 +84,7 @@ def measure_again(
         until=0.001,  # go on to the limit of time: what decides is the gate's level, not the report's
         images=min(asked.images or FEW_IMAGES, FEW_IMAGES),  # accuracy is known already
         seed=asked.seed + number,
+        accept_variants=(),  # of a status nothing is asked here, and they may be others than those measured
         **_asked_measurement(policy),
     )
     with TemporaryDirectory(prefix="deploykit-gate-") as scratch:

@@ -82,6 +82,7 @@ def measure(
         why = failed[plan.made_by[recipe.baseline]]
         raise AnswerNo(f"the baseline {recipe.baseline} failed, nothing can be compared with it: {why.line()}")
     how = recipe.benchmark_config(allow_code=config.allow_code)
+    how = how.but(accept_variants=tuple(name for name in how.accept_variants if name in present))
     specs = [f"{name}={paths[plan.made_by[name]]}@{target_of(recipe, plan, name)}" for name in present]
     arguments = {"artifacts": specs, "output": folder.measure, "config": how}
     stages.leave_stage_file(folder.stages / f"{STAGE}.yaml", "benchmark", arguments)

@@ -372,10 +372,11 @@ def test_retry_measures_the_same_artifacts_again(tmp_path, tiny_model, digits_np
     export(tiny_model, engine, ExportConfig())
     (tmp_path / "copy.onnx").write_bytes(engine.read_bytes())
     short = {"max_time_s": 0.5, "min_blocks": 5, "block_ms": 2.0, "end_to_end": False}
-    specs = [f"fp32={engine}", f"copy={tmp_path / 'copy.onnx'}"]
+    specs = [f"fp32={engine}", f"copy={tmp_path / 'copy.onnx'}", f"taken={engine}"]
     run = tmp_path / "run"
-    first = benchmark(specs, run, BenchmarkConfig(data=str(digits_npz), **short)).report
-    estimate = next(one.speedup.estimate for one in first.variants if one.speedup)
+    accepting = BenchmarkConfig(data=str(digits_npz), accept_variants=("taken",), **short)
+    first = benchmark(specs, run, accepting).report
+    estimate = first.variant("copy").speedup.estimate
     policy = GatePolicy(version=1, limits={"copy": {"min_speedup": estimate}})
     asked = GateConfig(policy=policy, retry=1, retry_time_s=0.5, data=str(digits_npz), annotations="none")
     found = gate(run, None, asked).gate
