@@ -14,6 +14,7 @@ from deploykit.base.lineage import chain_of
 from deploykit.base.progress import Progress
 from deploykit.base.spec import Spec
 from deploykit.base.targets import Precision
+from deploykit.base.task import need_classifier
 from deploykit.benchmarking.thumbnails import leave_thumbnails
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.evaluation.judge import verdict_of
@@ -91,6 +92,7 @@ def _variant(
             notes=[*chain.notes, *runner.notes, *_as_made(spec.path)],
             artifact=ArtifactFile(**artifact_of(spec.path, folder)),
         )
+        need_classifier(runner.task, name, "accuracy")
         preprocessing = preprocessing_of(runner, source.natural_size, config.stated, name, progress)
         try:
             scored = score(runner, preprocessing, how, base, progress, name=name)

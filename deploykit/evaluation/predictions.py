@@ -13,6 +13,7 @@ from deploykit.base.errors import AnswerNo, BadInput, from_os_error
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
 from deploykit.base.runner import Runner, fed_batch
+from deploykit.base.task import need_classifier
 from deploykit.config.predict import PredictConfig
 from deploykit.data.channels import channels_note
 from deploykit.data.formats.folders import pictures_below
@@ -77,6 +78,7 @@ def answers_of(runner: Runner, split: Split, path: Path, config: PredictConfig, 
         BadInput: no classifier (detection, one logit, multi-label).
         AnswerNo: NaN or infinite outputs.
     """
+    need_classifier(runner.task, str(path), "class to name")
     preprocessing = preprocessing_of(runner, None, config.stated, str(path), progress)
     if (note := channels_note(split.image(0), preprocessing.channels)) is not None:
         progress.say(note)
