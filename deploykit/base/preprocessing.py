@@ -70,8 +70,12 @@ class Preprocessing:
         return (self.channels, *self.size)
 
     def resized(self, size: tuple[int, int]) -> Preprocessing:
-        """The same for another input size in pixels; the resize before the crop keeps its ratio to it."""
-        resize = None if self.resize is None else max(*size, round(self.resize * max(size) / max(self.size)))
+        """The same for another input size in pixels; the resize before the crop keeps its ratio to it.
+
+        An image is stretched to a size whose height and width differ: a crop of it would show a strip.
+        """
+        keeps = self.resize is not None and size[0] == size[1]
+        resize = max(*size, round((self.resize or 0) * max(size) / max(self.size))) if keeps else None
         return replace(self, size=size, resize=resize)
 
     def to_dict(self) -> JsonObject:

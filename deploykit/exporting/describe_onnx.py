@@ -61,6 +61,7 @@ class OnnxFacts(TypedDict):
     precision: dict[str, int]
     stated_precision: str | None
     preprocessing: Any
+    task: str | None
     classes: Any
     lineage: Any
     external_data: list[str] | None
@@ -107,6 +108,7 @@ def describe_onnx(path: Path, named: Shapes = MappingProxyType({})) -> tuple[Onn
         "precision": dict(Counter(layer["precision"] for layer in layers)),
         "stated_precision": metadata.get("deploykit.precision"),
         "preprocessing": _read(metadata, "deploykit.preprocessing"),
+        "task": metadata.get("deploykit.task"),
         "classes": _read(metadata, "deploykit.classes"),
         "lineage": _read(metadata, "deploykit.lineage"),
         "external_data": external or None,

@@ -38,6 +38,7 @@ def manifest_facts(path: Path) -> dict[str, object]:
         "target": manifest.target,
         "precision": manifest.precision,
         "preprocessing": manifest.preprocessing,
+        "task": manifest.task,
         "classes": list(manifest.classes) if manifest.classes is not None else None,
         "versions": manifest.versions,
         "facts": {key: value for key, value in manifest.facts.items() if key not in TOLD_ELSEWHERE},
