@@ -16,6 +16,17 @@ from deploykit.models.macs import COUNTED
 from deploykit.pruning.records import BATCH, LayerUse, Tracing, constant_along
 
 
+def _read(t: Tracing, input: Tensor, dim: int, weight: Tensor, bias: Tensor | None) -> tuple[str | None, np.ndarray]:
+    """The name of a weight, and the units of what it reads; None, and all is fixed, where it is computed or reads no batch."""
+    name = t.name(weight)
+    inputs = t.channels(input, dim, f"{t.place} reads its channels from several places of the image")
+    if name is None or dim == 0:
+        t.records.fix(inputs, f"{t.place} computes its weights")
+        t.fix((weight, bias), f"{t.place} computes its weights")
+        return None, inputs
+    return name, inputs
+
+
 def _convolution(
     t: Tracing,
     out: Tensor,
@@ -27,12 +38,8 @@ def _convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    dim = input.ndim - (weight.ndim - 1)
-    name = t.name(weight)
-    inputs = t.channels(input, dim, f"{t.place} reads its channels from several places of the picture")
-    if name is None or dim != 1:
-        t.records.fix(inputs, f"{t.place} computes its weights")
-        t.fix((weight, bias), f"{t.place} computes its weights")
+    name, inputs = _read(t, input, input.ndim - (weight.ndim - 1), weight, bias)
+    if name is None:
         return None
     depthwise = groups > 1 and groups == len(inputs) and weight.shape[1] == 1
     if depthwise:
@@ -67,12 +74,8 @@ def _transposed(
     dilation: Any = 1,
 ) -> Tensor | None:
     """A weight of [inputs, outputs of a group, …]."""
-    dim = input.ndim - (weight.ndim - 1)
-    name = t.name(weight)
-    inputs = t.channels(input, dim, f"{t.place} reads its channels from several places of the picture")
-    if name is None or dim != 1:
-        t.records.fix(inputs, f"{t.place} computes its weights")
-        t.fix((weight, bias), f"{t.place} computes its weights")
+    name, inputs = _read(t, input, input.ndim - (weight.ndim - 1), weight, bias)
+    if name is None:
         return None
     depthwise = groups > 1 and groups == len(inputs)
     if depthwise:
@@ -103,11 +106,8 @@ def _note(t: Tracing, weight: Tensor, layer: LayerUse) -> None:
 
 
 def _linear(t: Tracing, out: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
-    name = t.name(weight)
-    inputs = t.channels(input, -1, f"{t.place} reads its channels from several places")
+    name, inputs = _read(t, input, -1, weight, bias)
     if name is None:
-        t.records.fix(inputs, f"{t.place} computes its weights")
-        t.fix((weight, bias), f"{t.place} computes its weights")
         return None
     outputs = t.units(name, 0, weight.shape[0])
     t.site(name, 0, outputs, "produce")

@@ -40,17 +40,21 @@ def _exported(model: Path) -> Path:
     from deploykit.commands.export import export
     from deploykit.config.export import ExportConfig
 
-    return export(model, model.with_suffix(".onnx"), ExportConfig(threads=1), force=True).output
+    made = model.with_suffix(".onnx")
+    if made.exists() and made.stat().st_mtime > model.stat().st_mtime:
+        return made
+    return export(model, made, ExportConfig(threads=1), force=True).output
 
 
-def _blocks_ms(models: list[Path], rounds: int) -> np.ndarray:
+def blocks_ms(models: list[Path], rounds: int) -> np.ndarray:
     """Milliseconds a call on one thread, batch 1, [rounds, models]; every round times one block of each in random order."""
     from deploykit.engines import open_runner
     from deploykit.latency.interleave import interleaved_blocks_s
 
     with ExitStack() as stack:
         runners = {str(path): stack.enter_context(open_runner(_exported(path), threads=1)) for path in models}
-        x = np.random.default_rng(0).standard_normal((1, 3, 32, 32), dtype=np.float32)
+        size = runners[str(models[0])].inputs[0].shape[2:]
+        x = np.random.default_rng(0).standard_normal((1, 3, *(int(one) for one in size)), dtype=np.float32)
         return 1e3 * np.stack(list(interleaved_blocks_s(runners, x, rounds=rounds).values()), axis=1)
 
 
@@ -60,7 +64,7 @@ def _uniform_as_slow(teacher: Path, other: Path, output: Path) -> dict[str, Any]
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         _pruned(teacher, output, macs=middle)
-        ms = _blocks_ms([other, output], ROUNDS // 5)
+        ms = blocks_ms([other, output], ROUNDS // 5)
         low, high = (low, middle) if np.median(ms[:, 1] / ms[:, 0]) >= 1 else (middle, high)
     return _pruned(teacher, output, macs=high) | {"budget": high}
 
@@ -74,7 +78,7 @@ def _made(teacher: Path, folder: Path) -> dict[str, Any]:
         return json.loads(kept.read_text())
     by_latency = _pruned(teacher, folder / "latency.pt", latency=LATENCY)
     uniform = _uniform_as_slow(teacher, folder / "latency.pt", folder / "uniform.pt")
-    ms = _blocks_ms([teacher, folder / "latency.pt", folder / "uniform.pt"], ROUNDS)
+    ms = blocks_ms([teacher, folder / "latency.pt", folder / "uniform.pt"], ROUNDS)
     found = {
         "where": where_measured("torch", "onnxruntime-gpu", "numpy"),
         "latency": {key: by_latency[key] for key in ("macs", "params", "latency", "layers")},

@@ -17,13 +17,13 @@ import pytest
 from tests.benchmarks.real_photos import official_mobilenet_v2
 from tests.benchmarks.results import publish, table, told, where_measured
 from tests.benchmarks.synthetic_net import answered_right, interval_pt
-from tests.benchmarks.test_prune_latency import _blocks_ms
+from tests.benchmarks.test_prune_latency import blocks_ms
 from tests.benchmarks.test_real_pruned import _data as photo_data
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
 
 SCOPES = ("local", "global", "isomorphic", "allocated")
-LATENCY, SEEDS, HALVINGS, ROUNDS = 0.6, (0, 1, 2), 5, 60
+LATENCY, SEEDS, HALVINGS, ROUNDS = 0.6, (0, 1, 2), 4, 60
 SYNTHETIC = "synthetic:0,train=4000,test=2000"
 NETWORKS: dict[str, dict[str, Any]] = {
     "mobilenet_v2 (official)": {"arch": "torchvision:mobilenet_v2", "lr": 0.005, "epochs": 2, "size": 96},
@@ -61,10 +61,10 @@ def _pruned(teacher: Path, scope: str, folder: Path, data: str) -> dict[str, Any
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         prune(teacher, output, PruneConfig(macs=middle, scope=scope, threads=1), force=True)
-        ms = _blocks_ms([teacher, output], ROUNDS)
+        ms = blocks_ms([teacher, output], ROUNDS)
         low, high = (middle, high) if np.median(ms[:, 1] / ms[:, 0]) <= LATENCY else (low, middle)
     facts = prune(teacher, output, PruneConfig(macs=low, scope=scope, data=data, threads=1), force=True).facts
-    ms = _blocks_ms([teacher, output], 4 * ROUNDS)
+    ms = blocks_ms([teacher, output], 4 * ROUNDS)
     found = {
         "macs": facts["macs"]["kept"],
         "of_input": float(np.median(ms[:, 1] / ms[:, 0])),
