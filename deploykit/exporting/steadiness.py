@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from deploykit.base.errors import BadInput
 from deploykit.exporting.module_calls import Calls, alike, first_apart, recorded
 from deploykit.exporting.reference import named_outputs
-from deploykit.exporting.user_line import line_here
+from deploykit.exporting.run_failure import FAILURES
+from deploykit.exporting.user_line import line_here, line_of_error
 
 
 class _Draws(TorchDispatchMode):
@@ -51,7 +52,15 @@ def check_steady(module: nn.Module, x: Tensor, *, one_by_one: bool) -> None:
                 expected="the batch as its first dimension",
                 fix="Let forward answer for each image; what joins them belongs behind the model.",
             )
-    alone = _answer(module, x[:1])
+    try:
+        alone = _answer(module, x[:1])
+    except FAILURES as error:
+        line = line_of_error(error)
+        raise BadInput(
+            f"the model takes a batch of {len(x)}, but no single image{f' (at {line})' if line else ''}: {error}",
+            expected="any number of images",
+            fix=f"Write x.shape[0] in place of a number, or export for one batch size: --batch {len(x)}.",
+        ) from error
     for name, value in first.items():
         if alone[name].shape != value[:1].shape:
             raise BadInput(

@@ -35,6 +35,7 @@ def line_of(text: str) -> str:
         ("softmax_over_the_batch", ["images beside it", "forward of Small"]),
         ("squeezed", ["'output'", "another shape for one image", "squeeze"]),
         ("one_answer_for_all", ["'output'", "one entry for each image", "[10] for 2 images"]),
+        ("for_two_images", ["batch of 2", line_of("y.reshape(2, 8"), "x.shape[0]", "--batch 2"]),
         ("as_many_as_there_are", ["'output'", "shape"]),
     ],
 )

@@ -67,6 +67,10 @@ def one_answer_for_all() -> nn.Module:
     return Small(lambda _, y: y.flatten(), after=True)
 
 
+def for_two_images() -> nn.Module:
+    return Small(lambda _, y: y.reshape(2, 8, 16, 16))
+
+
 def as_many_as_there_are() -> nn.Module:
     return Small(lambda _, y: torch.where(y > 0, y, 0)[:, : int(1e4 * y[0].abs().sum()) % 5], after=True)
 
