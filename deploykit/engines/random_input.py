@@ -114,6 +114,5 @@ def random_input(specs: Sequence[TensorSpec], shapes: Shapes, seed: int = 0) -> 
 def _values(generator: np.random.Generator, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> np.ndarray:
     if dtype.kind == "f":
         values = generator.random(shape, dtype=np.float64 if dtype == np.float64 else np.float32)
-    else:
-        values = generator.integers(0, 256 if dtype == np.uint8 else 2, shape)
-    return np.asarray(values, dtype)  # of no dimensions, both give plain numbers
+        return np.asarray(values, dtype)  # of no dimensions it is a plain number
+    return np.asarray(generator.integers(0, 256 if dtype == np.uint8 else 2, shape), dtype)

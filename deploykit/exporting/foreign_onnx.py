@@ -43,13 +43,17 @@ def standard_file(source: Path, folder: Path, stated: Stated = NOTHING_STATED, p
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), OLDEST)
     narrow = _main_type(model)
     quantized = any(node.op_type in _QUANTIZED for graph in graphs_of(model.graph) for node in graph.node)
-    if quantized or (opset >= OLDEST and narrow is None and model.ir_version >= _OLDEST_IR):
+    turned = _turned_weights(model.graph)
+    if quantized or (opset >= OLDEST and narrow is None and model.ir_version >= _OLDEST_IR and not turned):
         return source
     model = onnx.load(str(source))
     said = []
     if narrow is not None:
         to_float32(model)
         said.append(f"it is {narrow}, and is taken up to float32")
+    if turned:
+        _turn_weights(model.graph)
+        said.append(f"{len(turned)} weights are stored as their layer reads them")
     if model.ir_version < _OLDEST_IR:
         model.ir_version = _OLDEST_IR
     if opset < OLDEST:
@@ -81,6 +85,22 @@ def to_float32(model: onnx.ModelProto) -> None:
     for entry in model.metadata_props:
         if entry.key == "deploykit.precision":
             entry.value = "fp32"
+
+
+def _turned_weights(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The Transposes of stored tensors: TensorFlow keeps a convolution's weights as height, width, inputs, outputs."""
+    stored = {one.name for one in graph.initializer}
+    return [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in stored]
+
+
+def _turn_weights(graph: onnx.GraphProto) -> None:
+    """Do these Transposes now, in place."""
+    stored = {one.name: one for one in graph.initializer}
+    for node in _turned_weights(graph):
+        order = next((list(one.ints) for one in node.attribute if one.name == "perm"), None)
+        array = numpy_helper.to_array(stored[node.input[0]]).transpose(order)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), node.output[0]))
+        graph.node.remove(node)
 
 
 def _widen(tensor: TensorProto) -> None:

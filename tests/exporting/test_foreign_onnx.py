@@ -131,3 +131,20 @@ def test_a_half_graph_with_constants_and_casts_inside_is_taken_up(tmp_path: Path
         if node.op_type == "Constant"
     )
     assert [node.op_type for node in made.graph.node][-1] == "Identity"
+
+
+def test_weights_that_are_turned_in_the_graph_are_stored_turned(tmp_path: Path, listening: Listening) -> None:
+    model = onnx.load(small_net(tmp_path / "n.onnx"))
+    weight = next(one for one in model.graph.initializer if one.name == "w")
+    kept = numpy_helper.to_array(weight)
+    weight.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(kept.transpose(2, 3, 1, 0)), "hwio"))
+    model.graph.node.insert(0, helper.make_node("Transpose", ["hwio"], ["w"], "turn", perm=[3, 2, 0, 1]))
+    onnx.save(model, tmp_path / "tf.onnx")
+    made = standard_file(tmp_path / "tf.onnx", tmp_path, progress=listening)
+    graph = onnx.load(made).graph
+    assert "Transpose" not in {node.op_type for node in graph.node}
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(next(one for one in graph.initializer if one.name == "w")), kept
+    )
+    np.testing.assert_array_equal(answers(made), answers(tmp_path / "n.onnx"))
+    assert "1 weights" in listening.said[-1]
