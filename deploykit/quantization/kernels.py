@@ -14,6 +14,8 @@ from math import prod
 import onnx
 
 Shape = list[int]
+Attributes = Mapping[str, list[int]]
+"""Whole numbers of a node, single ones too as lists; ``auto_pad`` is 1 where it keeps the size."""
 BLOCK = 16
 """Channels that the kernels compute at once; fewer cost as many."""
 
@@ -51,7 +53,7 @@ def kernels(optimized: onnx.ModelProto, image: Sequence[int] = ()) -> list[Kerne
         shapes.setdefault(graph.input[0].name, [1, *image])
     found = []
     for node in graph.node:
-        attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+        attributes = {one.name: _numbers(one) for one in node.attribute}
         given = [shapes.get(name, []) for name in node.input]
         for name in node.output:
             if name and name not in shapes:
@@ -62,15 +64,21 @@ def kernels(optimized: onnx.ModelProto, image: Sequence[int] = ()) -> list[Kerne
     return found
 
 
+def _numbers(attribute: onnx.AttributeProto) -> list[int]:
+    if attribute.type == onnx.AttributeProto.STRING:
+        return [int(attribute.s.startswith(b"SAME"))]
+    return list(attribute.ints) or [attribute.i]
+
+
 def _kernel(
-    node: onnx.NodeProto, dynamic: list[Shape], given: list[Shape], out: Shape, attributes: Mapping[str, object]
+    node: onnx.NodeProto, dynamic: list[Shape], given: list[Shape], out: Shape, attributes: Attributes
 ) -> Kernel:
     elements = float(max([prod(out), *(prod(one) for one in dynamic)]))
     blocked = node.domain.endswith("nchwc") and node.op_type.endswith("Pool")
     plain = Kernel(node.name, f"blocked {node.op_type}" if blocked else node.op_type, elements=elements)
     if node.op_type in ("Conv", "FusedConv", "QLinearConv"):
         weight = given[3 if node.op_type == "QLinearConv" else 1]
-        return _convolution(plain, node, weight, out, attributes)
+        return _convolution(plain, node, weight, out, attributes) if len(weight) > 2 else plain
     if node.op_type in _PRODUCTS:
         index = _PRODUCTS[node.op_type]
         weight = given[index] if index < len(given) else []
@@ -88,10 +96,8 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
-def _convolution(
-    plain: Kernel, node: onnx.NodeProto, weight: Shape, out: Shape, attributes: Mapping[str, object]
-) -> Kernel:
-    group, integer = int(attributes.get("group", 1)), node.op_type == "QLinearConv"  # type: ignore[call-overload]
+def _convolution(plain: Kernel, node: onnx.NodeProto, weight: Shape, out: Shape, attributes: Attributes) -> Kernel:
+    group, integer = attributes.get("group", [1])[0], node.op_type == "QLinearConv"
     taps = prod(weight[2:])
     precision = "int8" if integer else ("f32" if node.domain.endswith("nchwc") else "plain f32")
     if group > 1 and weight[1] == 1 and group == weight[0]:
@@ -121,41 +127,41 @@ def _whole(channels: int) -> int:
     return -(-channels // BLOCK) * BLOCK
 
 
-def _out_shape(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
-    source = next((one for one in given if one), [])
+def _out_shape(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     rule = _SHAPES.get(node.op_type)
-    if rule is not None and source:
+    first = given[2 if node.op_type == "QLinearConcat" else 0] if given else []
+    if rule is not None and first:
         try:
             return rule(node, given, attributes)
         except IndexError:  # behind a Reshape to sizes that are computed the rank is only guessed
-            return list(source)
+            return list(first)
+    if rule is not None:
+        return []
     longest = max((len(one) for one in given), default=0)
     if node.op_type.startswith("QLinear") or node.op_type in ("Add", "Mul", "Min", "Max", "Sub", "Div"):
         full = [[1] * (longest - len(one)) + one for one in given if one]
         return [max(sizes) for sizes in zip(*full, strict=True)]
-    return list(source)
+    return list(first)
 
 
-def _of_convolution(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
+def _of_convolution(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     weight = given[3 if node.op_type == "QLinearConv" else 1]
     return _swept(node, given[0], attributes, channels=weight[0], kernel=weight[2:])
 
 
-def _of_pool(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
-    kernel = list(attributes.get("kernel_shape", []))  # type: ignore[call-overload]
+def _of_pool(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
+    kernel = attributes.get("kernel_shape", [])
     return _swept(node, given[0], attributes, channels=None, kernel=kernel)
 
 
-def _swept(
-    node: onnx.NodeProto, shape: Shape, attributes: Mapping[str, object], *, channels: int | None, kernel: Shape
-) -> Shape:
-    last = bool(attributes.get("channels_last", 0)) or node.op_type == "NhwcMaxPool"
+def _swept(node: onnx.NodeProto, shape: Shape, attributes: Attributes, *, channels: int | None, kernel: Shape) -> Shape:
+    last = attributes.get("channels_last", [0])[0] == 1 or node.op_type == "NhwcMaxPool"
     sizes, count = (shape[1:-1], shape[-1]) if last else (shape[2:], shape[1])
     rank = len(sizes)
-    strides, dilations = ([int(one) for one in attributes.get(key, [1] * rank)] for key in ("strides", "dilations"))  # type: ignore[attr-defined]
-    pads = [int(one) for one in attributes.get("pads", [0] * 2 * rank)]  # type: ignore[attr-defined]
-    same = bytes(attributes.get("auto_pad", b"NOTSET")).startswith(b"SAME")  # type: ignore[call-overload]
-    up = strides if attributes.get("ceil_mode", 0) else [1] * rank
+    strides, dilations = (attributes.get(key, [1] * rank) for key in ("strides", "dilations"))
+    pads = attributes.get("pads", [0] * 2 * rank)
+    same = attributes.get("auto_pad", [0])[0] == 1
+    up = strides if attributes.get("ceil_mode", [0])[0] else [1] * rank
     swept = []
     for i, size in enumerate(sizes):
         room = size + pads[i] + pads[i + rank] - dilations[i] * (kernel[i] - 1) - 1
@@ -164,37 +170,37 @@ def _swept(
     return [shape[0], *swept, channels] if last else [shape[0], channels, *swept]
 
 
-def _of_global_pool(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
+def _of_global_pool(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     shape = given[0]
     ones = [1] * (len(shape) - 2)
-    return [shape[0], *ones, shape[-1]] if attributes.get("channels_last", 0) else [*shape[:2], *ones]
+    return [shape[0], *ones, shape[-1]] if attributes.get("channels_last", [0])[0] else [*shape[:2], *ones]
 
 
-def _of_concat(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
+def _of_concat(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     parts = given[2::3] if node.op_type == "QLinearConcat" else given
     parts = [one for one in parts if one]
-    axis = int(attributes.get("axis", 1))  # type: ignore[call-overload]
+    axis = attributes.get("axis", [1])[0]
     joined = list(parts[0])
     joined[axis] = sum(one[axis] for one in parts)
     return joined
 
 
-def _of_transpose(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
+def _of_transpose(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     order = attributes.get("perm") or list(range(len(given[0])))[::-1]
-    return [given[0][int(axis)] for axis in order]  # type: ignore[attr-defined]
+    return [given[0][axis] for axis in order]
 
 
-def _of_product(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
+def _of_product(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     weight = given[_PRODUCTS[node.op_type]]
-    columns = weight[-2 if attributes.get("transB", 0) else -1] if len(weight) > 1 else 1
+    columns = weight[-2 if attributes.get("transB", [0])[0] else -1] if len(weight) > 1 else 1
     return [*given[0][:-1], columns]
 
 
-def _of_numbers(node: onnx.NodeProto, given: list[Shape], attributes: Mapping[str, object]) -> Shape:
+def _of_numbers(node: onnx.NodeProto, given: list[Shape], attributes: Attributes) -> Shape:
     return [1]  # a shape or an index, whatever it is computed from
 
 
-_SHAPES: dict[str, Callable[[onnx.NodeProto, list[Shape], Mapping[str, object]], Shape]] = {
+_SHAPES: dict[str, Callable[[onnx.NodeProto, list[Shape], Attributes], Shape]] = {
     "Conv": _of_convolution,
     "FusedConv": _of_convolution,
     "QLinearConv": _of_convolution,
