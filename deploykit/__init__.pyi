@@ -266,7 +266,7 @@ def train(
 ) -> TrainResult: ...
 
 def prune(
-    model: Path | str | Module,
+    model: Path | Module | str,
     output: Path | str | None = None,
     config: PruneConfig | None = None,
     *,
@@ -308,7 +308,7 @@ def prune(
 
 @overload
 def distill(
-    model: Path | str | None | Module,
+    model: Path | Module | str | None,
     output: Path | str | None,
     config: DistillConfig,
     *,
@@ -360,7 +360,7 @@ def distill(
 
 @overload
 def distill(
-    model: Path | str | None | Module = None,
+    model: Path | Module | str | None = None,
     output: Path | str | None = None,
     *,
     config: DistillConfig,
@@ -412,7 +412,7 @@ def distill(
 
 @overload
 def distill(
-    model: Path | str | None | Module = None,
+    model: Path | Module | str | None = None,
     output: Path | str | None = None,
     *,
     data: str,
@@ -462,7 +462,7 @@ def distill(
 ) -> DistillResult: ...
 
 def export(
-    model: Path | str | Module,
+    model: Path | Module | str,
     output: Path | str | None = None,
     config: ExportConfig | None = None,
     *,
@@ -494,7 +494,7 @@ def export(
 ) -> ExportResult: ...
 
 def quantize(
-    model: Path | str | Module,
+    model: Path | Module | str,
     output: Path | str | None = None,
     config: QuantizeConfig | None = None,
     *,
@@ -590,8 +590,8 @@ def build(
 ) -> BuildResult: ...
 
 def verify(
-    reference: Spec | Path | str | Module,
-    candidate: Spec | Path | str | Module,
+    reference: Spec | Path | Module | str,
+    candidate: Spec | Path | Module | str,
     config: VerifyConfig | None = None,
     *,
     progress: Progress = ...,
@@ -619,7 +619,7 @@ def verify(
 ) -> VerifyResult: ...
 
 def evaluate(
-    artifacts: Sequence[str | Spec | Module],
+    artifacts: Sequence[str | Spec | Path | Module] | str | Spec | Path | Module,
     output: Path | str | None = None,
     config: EvaluateConfig | None = None,
     *,
@@ -648,7 +648,7 @@ def evaluate(
 ) -> EvaluateResult: ...
 
 def benchmark(
-    artifacts: Sequence[str | Spec | Module],
+    artifacts: Sequence[str | Spec | Path | Module] | str | Spec | Path | Module,
     output: Path | str | None = None,
     config: BenchmarkConfig | None = None,
     *,
@@ -721,7 +721,7 @@ def gate(
 
 def predict(
     artifact: Spec | str | Path | Module,
-    images: Sequence[str | Path],
+    images: Sequence[str | Path] | str | Path,
     annotate: Path | str | None = None,
     config: PredictConfig | None = None,
     *,
@@ -742,7 +742,7 @@ def predict(
 ) -> PredictResult: ...
 
 def inspect(
-    file: Path | str | Module,
+    file: Path | Module | str,
     config: InspectConfig | None = None,
     *,
     progress: Progress = ...,
@@ -780,7 +780,7 @@ def cache(
 ) -> CacheResult: ...
 
 def analyze(
-    model: Path | str | Module,
+    model: Path | Module | str,
     output: Path | str | None = None,
     config: AnalyzeConfig | None = None,
     *,

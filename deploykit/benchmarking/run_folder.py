@@ -16,21 +16,26 @@ def is_run(path: Path) -> bool:
     return path.is_dir() and (path / "report.json").is_file()
 
 
-def run_folder_of(artifacts: Sequence[str | Spec]) -> Path | None:
+def listed(artifacts: Sequence[str | Spec | Path] | str | Spec | Path) -> Sequence[str | Spec | Path]:
+    """The artifacts as a list, where one stands for itself."""
+    return [artifacts] if isinstance(artifacts, str | Spec | Path) else artifacts
+
+
+def run_folder_of(artifacts: Sequence[str | Spec | Path]) -> Path | None:
     """The run folder that is meant, where it is all that was named."""
-    if len(artifacts) != 1 or not isinstance(artifacts[0], str):
+    if len(artifacts) != 1 or isinstance(artifacts[0], Spec):
         return None
     path = Path(artifacts[0])
     return path if is_run(path) else None
 
 
-def unique_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
+def unique_specs(artifacts: Sequence[str | Spec | Path]) -> list[Spec]:
     """The artifacts taken apart.
 
     Raises:
         BadInput: none, or two of one name.
     """
-    specs = [parse_spec(one) if isinstance(one, str) else one for one in artifacts]
+    specs = [one if isinstance(one, Spec) else parse_spec(str(one)) for one in artifacts]
     if not specs:
         raise BadInput("no artifact to evaluate", expected="[NAME=]PATH[@TARGET]")
     names = [spec.name for spec in specs]

@@ -84,13 +84,7 @@ def _declared(name: str, parameters: list[str], result: str) -> str:
 
 
 def _own(one: inspect.Parameter, live: bool) -> str:
-    kind = one.annotation
-    if live:
-        kind = (
-            re.sub(r"^Sequence\[(.*)\]$", r"Sequence[\1 | Module]", kind)
-            if kind.startswith("Seq")
-            else f"{kind} | Module"
-        )
+    kind = one.annotation.replace("Path", "Path | Module") if live else one.annotation
     if one.default is inspect.Parameter.empty:
         return f"{one.name}: {kind}"
     plain = one.default is None or isinstance(one.default, str | int | float | tuple)

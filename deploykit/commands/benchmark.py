@@ -12,7 +12,7 @@ from deploykit.base.command_result import Result
 from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
-from deploykit.benchmarking.run_folder import run_folder_of, specs_of_run, unique_specs
+from deploykit.benchmarking.run_folder import listed, run_folder_of, specs_of_run, unique_specs
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.keywords import by_keywords
 
@@ -62,7 +62,7 @@ class BenchmarkResult(Result):
 
 @by_keywords(BenchmarkConfig, modules=("artifacts",))
 def benchmark(
-    artifacts: Sequence[str | Spec],
+    artifacts: Sequence[str | Spec | Path] | str | Spec | Path,
     output: Path | str | None = None,
     config: BenchmarkConfig | None = None,
     *,
@@ -92,6 +92,7 @@ def benchmark(
     from deploykit.engines import resolve
 
     config = config or BenchmarkConfig()
+    artifacts = listed(artifacts)
     run = run_folder_of(artifacts)
     specs = [resolve(spec, config.device) for spec in (named_specs(artifacts) if run is None else specs_of_run(run))]
     baseline = baseline_of(specs, config.baseline)
@@ -111,7 +112,7 @@ def benchmark(
     return BenchmarkResult(report, folder)
 
 
-def named_specs(artifacts: Sequence[str | Spec]) -> list[Spec]:
+def named_specs(artifacts: Sequence[str | Spec | Path]) -> list[Spec]:
     """The artifacts taken apart; their names become file names.
 
     Raises:

@@ -22,7 +22,7 @@ from deploykit.base.errors import BadInput, unknown
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
 from deploykit.benchmarking.accuracy_report import accuracy_report, data_name
-from deploykit.benchmarking.run_folder import run_folder_of, unique_specs
+from deploykit.benchmarking.run_folder import listed, run_folder_of, unique_specs
 from deploykit.config.benchmark import BenchmarkConfig
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.config.keywords import by_keywords
@@ -40,7 +40,7 @@ STAGE_VERSION = 1
 
 @by_keywords(EvaluateConfig, modules=("artifacts",))
 def evaluate(
-    artifacts: Sequence[str | Spec],
+    artifacts: Sequence[str | Spec | Path] | str | Spec | Path,
     output: Path | str | None = None,
     config: EvaluateConfig | None = None,
     *,
@@ -63,6 +63,7 @@ def evaluate(
     """
     from deploykit.data import open_data
 
+    artifacts = listed(artifacts)
     run = run_folder_of(artifacts)
     if run is not None:
         return _again(run, output, config or EvaluateConfig(), force=force, progress=progress)

@@ -56,7 +56,7 @@ class PredictResult(Result):
 @by_keywords(PredictConfig, modules=("artifact",))
 def predict(
     artifact: Spec | str | Path,
-    images: Sequence[str | Path],
+    images: Sequence[str | Path] | str | Path,
     annotate: Path | str | None = None,
     config: PredictConfig | None = None,
     *,
@@ -84,7 +84,8 @@ def predict(
 
     config = config or PredictConfig()
     spec = resolve(artifact, config.device)
-    split = split_of_files(images, config, progress)
+    files = [images] if isinstance(images, str | Path) else images
+    split = split_of_files(files, config, progress)
     folder = None if annotate is None else Path(annotate)
     files = [split.file_name(i) or "" for i in range(len(split))]
     copies = annotated_names(files, folder, force) if folder is not None else []

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from deploykit.pruning.latency.layer_times import BuildPlan
     from deploykit.pruning.pruner import Cutter
 
+_BEFORE = "Prune before exporting; of a live module say how it is built: arch='package.module:factory'."
+
 
 def prune_file(
     source: Path,
@@ -80,7 +82,7 @@ def _loaded(source: Path, config: PruneConfig, progress: Progress) -> tuple[Load
     loaded = load_model(source, arch=config.arch, stated=config.stated, allow_code=config.allow_code)
     loaded.tell(progress)
     if loaded.program is not None:
-        raise BadInput(f"{source} is an exported program", expected="a file of tensors", fix="Prune before exporting.")
+        raise BadInput(f"{source} is an exported program", expected="a file of tensors", fix=_BEFORE)
     if loaded.preprocessing is None:
         raise BadInput(f"{source} does not carry its input size", fix="Name it with --size.")
     if loaded.masks and config.pattern is None and config.unstructured is None:

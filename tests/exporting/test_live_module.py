@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -72,6 +73,21 @@ def test_two_of_one_class_stand_side_by_side(net: nn.Module, tmp_path: Path) -> 
     config = ExportConfig(size=32)
     names = [write_module(one, tmp_path, config).name for one in (net, Net(), Net())]
     assert names == ["Net.pt2", "Net-2.pt2", "Net-3.pt2"]
+
+
+def test_one_module_or_path_stands_for_a_list(net: nn.Module, tmp_path: Path) -> None:
+    deploykit.export(net, tmp_path / "net.onnx", size=32)
+    data = tmp_path / "data.npz"
+    random = np.random.default_rng(0)
+    np.savez(data, images=random.integers(0, 256, (80, 32, 32, 3), dtype=np.uint8), labels=np.arange(80) % 4)
+    for artifacts in (net, [net], tmp_path / "net.onnx", [tmp_path / "net.onnx"], str(tmp_path / "net.onnx")):
+        result = deploykit.evaluate(artifacts, data=str(data), size=32, images=8, threads=1)
+        assert [one.name for one in result.report.variants] in (["Net"], ["net"])
+
+
+def test_pruning_an_unknown_one_says_how_to_name_it(net: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(deploykit.BadInput, match=r"arch='package\.module:factory'"):
+        deploykit.prune(net, tmp_path / "pruned.pt", size=32, macs=0.5)
 
 
 def test_a_stock_network_is_recognised_and_can_be_pruned(tmp_path: Path) -> None:
