@@ -84,8 +84,8 @@ def predict(
 
     config = config or PredictConfig()
     spec = resolve(artifact, config.device)
-    files = [images] if isinstance(images, str | Path) else images
-    split = split_of_files(files, config, progress)
+    given = [images] if isinstance(images, str | Path) else images
+    split = split_of_files(given, config, progress)
     folder = None if annotate is None else Path(annotate)
     files = [split.file_name(i) or "" for i in range(len(split))]
     copies = annotated_names(files, folder, force) if folder is not None else []
