@@ -142,7 +142,8 @@ def _mapping(
             continue
         if key in found:
             first = source.lines[(*path, key)]
-            source.wrong(line, f"{key!r} stands here and in line {first}, keep one")
+            places = "twice here" if first == line else f"here and in line {first}"
+            source.wrong(line, f"{key!r} stands {places}, keep one")
             continue
         source.lines[(*path, key)] = line
         found[key] = _plain(loader, value_node, (*path, key), source, above)

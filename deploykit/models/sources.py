@@ -115,8 +115,10 @@ def from_module(name: str, kwargs: Kwargs, allow_code: bool) -> nn.Module:
         sys.path.append(os.getcwd())
     try:
         factory = getattr(importlib.import_module(place), attribute)
-    except (ImportError, AttributeError) as error:
+    except ImportError as error:
         raise BadInput(f"cannot import {name}: {error}", fix="Is it on PYTHONPATH or in this folder?") from error
+    except AttributeError as error:
+        raise BadInput(f"cannot import {name}: {error}", fix=f"Check the name after {place}:.") from error
     arguments = dict(kwargs)
     outputs = arguments.get("num_classes")
     takes = inspect.signature(factory).parameters

@@ -74,6 +74,7 @@ def test_all_errors_at_once_in_the_order_of_their_lines() -> None:
         ("a: !!python/object/apply:os.system [ls]", "r.yaml:1: the tag tag:yaml.org,2002:python/object/apply:os.system; expected plain values"),
         ("\x00", "r.yaml is no text file"),
         (GOOD + "name: again\n", "r.yaml:8: 'name' stands here and in line 2, keep one"),
+        (GOOD + "benchmark: {images: 3, images: 4}\n", "r.yaml:8: 'images' stands twice here, keep one"),
         (GOOD + "3: x\n", "r.yaml:8: the key '3' is no text, put it in quotes"),
         (GOOD + "gate: {limits: {'*': {max_drop: 1}}}\n", "r.yaml:8: gate.limits.*: unknown key 'max_drop', did you mean 'max_drop_pt'?"),
         (GOOD + "gate: {limits: {fp23: {max_drop_pt: 1}}}\n", "r.yaml:8: variant 'fp23' is not there, did you mean 'fp32'?"),
