@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.base.artifact import Parent, portable_data_name
+from deploykit.base.errors import BadInput
 from deploykit.base.hashing import combined_sha256, value_sha256
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
@@ -120,9 +121,11 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress, source: Dat
     ``source``: the data, where they are open already.
 
     Raises:
-        BadInput: the data cannot be read, or a split is empty.
+        BadInput: the data cannot be read, a split is empty, or there are no labels to hold ``max_drop`` with.
     """
     if config.data is None:
+        if config.max_drop is not None:
+            raise BadInput("--max-drop needs labels", got="synthetic images", fix="Name data with --data.")
         progress.warn("calibrated on synthetic pictures: ranges of real pictures may differ")
         name, digest, count = _synthetic(config)
         images = synthetic_images(count + 32, _size(config), config.seed)
@@ -130,6 +133,8 @@ def calibration_pictures(config: QuantizeConfig, progress: Progress, source: Dat
     source = source or open_data(
         config.data, allow_code=config.allow_code, skip_broken=config.skip_broken, progress=progress
     )
+    if config.max_drop is not None:
+        source.need_labels("--max-drop")
     train, select = source.split("train"), source.split("select")
     if len(train) < config.images:
         progress.say(f"calibrating on all {len(train)} training pictures ({config.images} were asked for)")

@@ -73,12 +73,10 @@ class Held:
         one is taken, and a warning names what stands in the way: the judge tells by the drop's interval what it is worth.
 
         Raises:
-            BadInput: the images have no labels, or the network no classes.
+            BadInput: the network has no classes.
         """
         bound = self.job.config.max_drop
         assert bound is not None
-        if self.job.images.labels is None:
-            raise BadInput("--max-drop needs labels", got="synthetic pictures", fix="Name data with --data.")
         if self.logits.ndim != 2 or self.logits.shape[1] < 2:
             raise BadInput(
                 "--max-drop is of accuracy, and this is no classifier",

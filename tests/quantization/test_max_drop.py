@@ -68,11 +68,18 @@ def test_within_the_bound_nothing_is_reverted(trained_model, tmp_path):
     assert result.facts["audit"]["float_convs"] == []
 
 
-def test_labels_are_needed(trained_model, tmp_path):
-    config = QuantizeConfig(synthetic=True, max_drop=1.0, images=8, method="minmax", force_int8=True)
-    with pytest.raises(BadInput, match="--max-drop needs labels; got synthetic pictures"):
-        quantize(trained_model, tmp_path / "x.onnx", config)
-    assert list(tmp_path.iterdir()) == []
+def test_labels_are_needed_before_anything_is_run(trained_model, image_folder, tmp_path, monkeypatch):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for index, image in enumerate(sorted(image_folder.rglob("*.png"))):
+        image.rename(flat / f"{index}.png")
+    monkeypatch.setattr("deploykit.quantization.int8_file.quantize_file", None)
+    given = {"max_drop": 1.0, "images": 8, "method": "minmax", "force_int8": True}
+    with pytest.raises(BadInput, match=r"--max-drop needs labels; got synthetic images.*--data"):
+        quantize(trained_model, tmp_path / "x.onnx", QuantizeConfig(synthetic=True, **given))
+    with pytest.raises(BadInput, match="flat has no labels, which --max-drop needs"):
+        quantize(trained_model, tmp_path / "x.onnx", QuantizeConfig(data=str(flat), **given))
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_a_bound_that_cannot_be_held_names_what_stands_in_the_way(planted, tmp_path, monkeypatch, listening):
