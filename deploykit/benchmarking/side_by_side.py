@@ -29,7 +29,7 @@ from deploykit.evaluation.score import Scoring
 from deploykit.latency.measure import Measured, measure
 from deploykit.latency.worker import Opener, Opening, open_timed
 from deploykit.reporting.schema import OTHER_SIDE, Report
-from deploykit.reporting.write import refuse_foreign_pages, write_report
+from deploykit.reporting.write import refuse_foreign_folder, write_report
 
 if TYPE_CHECKING:
     from deploykit.data import Split
@@ -173,7 +173,7 @@ def _make_ready(folder: Path, *, force: bool) -> None:
     make_folder(folder)
     already_made(folder / "report.json", "", force=force)
     if not force:
-        refuse_foreign_pages(folder)
+        refuse_foreign_folder(folder)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from deploykit.evaluation.metrics import load_metrics
 from deploykit.reporting.read import read_report
 from deploykit.reporting.schema import Report
 from deploykit.reporting.terminal import accuracy_table
-from deploykit.reporting.write import refuse_foreign_pages, write_report
+from deploykit.reporting.write import refuse_foreign_folder, write_report
 
 if TYPE_CHECKING:
     pass
@@ -164,7 +164,7 @@ def _made_before(folder: Path, key: str, *, force: bool) -> bool:
     if already_made(folder / "report.json", key, force=force):
         return True
     if not force:
-        refuse_foreign_pages(folder)
+        refuse_foreign_folder(folder)
     return False
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
+from deploykit.base.artifact import manifest_path
 from deploykit.base.atomic import write_json, write_text
 from deploykit.base.errors import BadInput
 from deploykit.reporting.read import plain, validate
@@ -76,3 +77,24 @@ def refuse_foreign_pages(folder: Path, names: tuple[str, ...] = ("report.html", 
                 f"{folder / name} was not made by deploykit, or was changed since",
                 fix="Choose another -o, or pass --force.",
             )
+
+
+_PARTS = ("logits", "samples", "thumbnails")
+"""Folders that an interrupted report leaves."""
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Check that a report with its folders may be written into ``folder``: it is empty, or deploykit made something there.
+
+    Raises:
+        BadInput: a page was not made by deploykit or was changed since, or nothing that is there was made by it.
+    """
+    refuse_foreign_pages(folder)
+    there = sorted(one.name for one in folder.iterdir() if not one.name.startswith(".") and one.name not in _PARTS)
+    known = {"report.json", "report.html", "report.md", "lock"}  # pages are ours by now; a lock lies in a run folder
+    if there and not any(name in known or manifest_path(folder / name).exists() for name in there):
+        raise BadInput(
+            f"{folder} holds files that deploykit did not make",
+            got=", ".join(there[:3]) + (" …" if len(there) > 3 else ""),
+            fix="Choose another -o, or pass --force.",
+        )

@@ -232,3 +232,10 @@ def test_a_variant_too_large_to_be_judged_is_its_own_failure(onnx_path, digits_n
     assert found["big"].status == "failed"
     assert "out of memory" in found["big"].reason
     assert found["fp32"].measurements
+
+
+def test_nothing_is_written_among_files_of_the_user(onnx_path, image_folder):
+    before = sorted(image_folder.rglob("*"))
+    with pytest.raises(BadInput, match="holds files that deploykit did not make"):
+        benchmark([str(onnx_path)], image_folder, BenchmarkConfig(**QUICK))
+    assert sorted(image_folder.rglob("*")) == before

@@ -8,7 +8,7 @@ import pytest
 
 from deploykit.base.errors import BadInput
 from deploykit.reporting import read_report, validate, write_report
-from deploykit.reporting.write import is_ours, refuse_foreign_pages
+from deploykit.reporting.write import is_ours, refuse_foreign_folder, refuse_foreign_pages
 from tests.reporting import sample
 
 
@@ -60,3 +60,20 @@ def test_pages_know_their_maker(tmp_path: Path) -> None:
     assert not is_ours(page)
     with pytest.raises(BadInput, match=r"report.md was not made by deploykit, or was changed since"):
         refuse_foreign_pages(tmp_path)
+
+
+def test_a_folder_of_other_files_is_no_place_for_a_report(tmp_path):
+    refuse_foreign_folder(tmp_path)
+    for name in ("logits", "samples", ".hidden"):  # what an interrupted report leaves
+        (tmp_path / name).mkdir()
+    refuse_foreign_folder(tmp_path)
+    (tmp_path / "one.png").touch()
+    with pytest.raises(BadInput, match=r"holds files that deploykit did not make; got one\.png.*--force"):
+        refuse_foreign_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["report.json", "lock", "one.png.manifest.json"])
+def test_a_folder_that_deploykit_worked_in_takes_a_report(name, tmp_path):
+    (tmp_path / "one.png").touch()
+    (tmp_path / name).touch()
+    refuse_foreign_folder(tmp_path)
