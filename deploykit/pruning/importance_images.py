@@ -91,8 +91,11 @@ class PruningPictures:
         known = [EQUAL_DB if one.identical else one.snr_db for one in sums.values()]
         return min((one for one in known if one is not None), default=None)
 
-    def top1(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> float | None:
-        """Top-1 (0…1) on up to ``config.select_images`` pictures spread over ``select``; None where it is empty or has no labels."""
+    def right(self, module: nn.Module, preprocessing: Preprocessing, order: np.ndarray | None) -> np.ndarray | None:
+        """Which of up to ``config.select_images`` images spread over ``select`` are classified right, bool [N].
+
+        None where it is empty or has no labels.
+        """
         import torch
 
         from deploykit.models.device import beside
@@ -100,11 +103,11 @@ class PruningPictures:
         picked = self.select.chosen(self.config.select_images, "ends")
         if not len(picked) or not self.select.labelled:
             return None
-        right = 0
+        right = []
         with torch.inference_mode():
             for x, y in _batches(self.select, picked, self.config.batch, preprocessing, order):
-                right += int((module(beside(module, x)).argmax(1).cpu().numpy() == y).sum())
-        return right / len(picked)
+                right.append(module(beside(module, x)).argmax(1).cpu().numpy() == y)
+        return np.concatenate(right)
 
 
 def pruning_pictures(config: PruneConfig, source: DataSource) -> PruningPictures:

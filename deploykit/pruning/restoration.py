@@ -20,16 +20,20 @@ from deploykit.pruning.channel_graph import Graph
 from deploykit.pruning.importance_images import PruningPictures
 from deploykit.pruning.reconstruction import feeding_batch_norm, readers, reconstruct
 from deploykit.reporting.format import percent
+from deploykit.stats.paired import mcnemar
 
 MOST = 4096
 """Images that BatchNorm is estimated from, at most."""
 STABLE = 0.02
 """Statistics are when twice the images move no layer's by more, in standard deviations (root mean square over channels)."""
 
+NOISE = 0.05
+"""Above this p-value a difference of top-1 is chance."""
+
 
 class ReconstructionFacts(TypedDict):
     """``layers``: that were solved for. ``images``: that they saw. ``kept``: whether the file has their new weights.
-    ``top1_select`` (None of what is no classifier) and ``nearness_db`` (SNR of the outputs on ``select`` against the whole
+    ``top1_select`` (None without labels or classes) and ``nearness_db`` (SNR of the outputs on ``select`` against the whole
     network's): before and after, BatchNorm estimated anew both times.
     """
 
@@ -57,10 +61,8 @@ class Restoration:
 
     def top1(self, module: nn.Module) -> float | None:
         """On ``select``, 0…1; None where it is empty, or nothing is classified."""
-        if not self.classifies:
-            return None
-        with placed(module, self.device):
-            return self.pictures.top1(module, self.preprocessing, self.order)
+        right = self._right(module)
+        return None if right is None else float(right.mean())
 
     def batch_norm(self, module: nn.Module) -> bool:
         """Estimate BatchNorm anew, on as many images as its statistics need; False where there is none, or it is to stay."""
@@ -89,31 +91,51 @@ class Restoration:
         with placed(whole, self.device), placed(trial, self.device):
             reconstruct(whole, trial, wanted, self._images, count, normed)
         self.batch_norm(trial)
-        before, after = self._quality(module, whole), self._quality(trial, whole)
-        kept = self.config.reconstruct == "on" or after > before
-        top1, near = zip(before, after, strict=True)
+        right = (self._right(module), self._right(trial))
+        near = (self._nearness_db(module, whole), self._nearness_db(trial, whole))
+        kept = self.config.reconstruct == "on" or helps(right, near)
+        top1 = [float(one.mean()) for one in right if one is not None]
         self.progress.say(
             f"least squares in {len(wanted)} layers on {count} images: "
-            + (f"top-1 on select {percent(top1[0])} → {percent(top1[1])}, " if self.classifies else "")
-            + f"outputs {near[0]:.1f} → {near[1]:.1f} dB from the whole network's; {'kept' if kept else 'not kept'}"
+            + (f"top-1 on select {percent(top1[0])} → {percent(top1[1])}, " if top1 else "")
+            + f"SNR against the whole network's outputs {near[0]:.1f} → {near[1]:.1f} dB; {'kept' if kept else 'not kept'}"
         )
         facts: ReconstructionFacts = {
             "layers": len(wanted),
             "images": count,
             "kept": kept,
-            "top1_select": list(top1) if self.classifies else None,
+            "top1_select": top1 or None,
             "nearness_db": [round(one, 2) for one in near],
         }
         return (trial if kept else module), facts
 
-    def _quality(self, module: nn.Module, whole: nn.Module) -> tuple[float, float]:
-        """Top-1 on ``select`` (0 where there is none), then how near the outputs are to the whole network's, in dB."""
+    def _right(self, module: nn.Module) -> np.ndarray | None:
+        if not self.classifies:
+            return None
+        with placed(module, self.device):
+            return self.pictures.right(module, self.preprocessing, self.order)
+
+    def _nearness_db(self, module: nn.Module, whole: nn.Module) -> float:
         with placed(module, self.device), placed(whole, self.device):
-            near = self.pictures.nearness_db(module, whole, self.preprocessing)
-        return self.top1(module) or 0.0, near or 0.0
+            return self.pictures.nearness_db(module, whole, self.preprocessing) or 0.0
 
     def _images(self) -> Iterator[np.ndarray]:
         return (x for x, _ in self.pictures.batches(self.preprocessing, self.order))
+
+
+def helps(right: tuple[np.ndarray | None, np.ndarray | None], nearness_db: tuple[float, float]) -> bool:
+    """Whether what is second is the better one: by the images it classifies right, else by its outputs.
+
+    Args:
+        right: which images each classifies right, bool [N], the same ones; None where nothing is known of that. They decide
+            only where McNemar's test tells the two apart at :data:`NOISE`: an image or two of ``select`` are chance.
+        nearness_db: SNR of the outputs of each against the whole network's.
+    """
+    if right[0] is not None and right[1] is not None:
+        lost, won = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+        if mcnemar(lost, won) < NOISE:
+            return won > lost
+    return nearness_db[1] > nearness_db[0]
 
 
 def until_stable(layers: list[BatchNorm], batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

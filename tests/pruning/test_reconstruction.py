@@ -11,7 +11,7 @@ from torch.nn import functional
 from deploykit.models.batch_norm import BatchNorm
 from deploykit.pruning.check_graph import prunable_graph, some_atoms
 from deploykit.pruning.reconstruction import RIDGE, Moments, _rows, feeding_batch_norm, readers, reconstruct
-from deploykit.pruning.restoration import until_stable
+from deploykit.pruning.restoration import helps, until_stable
 from deploykit.pruning.surgery import remove
 from tests.pruning.nets import made
 
@@ -125,3 +125,27 @@ def test_images_are_seen_until_statistics_are_stable(moves, seen):
         assert isinstance(layer, BatchNorm)
         layer.running_mean.fill_(moves / given)
     assert given == seen
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "nearness", "kept"),
+    [
+        (1, 0, (8.9, 38.1), True),  # an image of 60 is chance
+        (4, 0, (8.9, 38.1), True),
+        (0, 4, (38.1, 8.9), False),
+        (6, 0, (8.9, 38.1), False),  # six of six are not
+        (12, 4, (8.9, 38.1), False),
+        (4, 12, (38.1, 8.9), True),
+        (0, 0, (10.0, 10.0), False),
+    ],
+)
+def test_outputs_decide_where_top1_is_within_noise(lost, won, nearness, kept):
+    before, after = np.zeros(60, dtype=bool), np.zeros(60, dtype=bool)
+    before[:lost], after[lost : lost + won] = True, True
+    before[40:], after[40:] = True, True
+    assert helps((before, after), nearness) is kept
+
+
+def test_outputs_decide_without_labels():
+    assert helps((None, None), (8.9, 38.1))
+    assert not helps((None, None), (38.1, 8.9))
