@@ -27,7 +27,10 @@ from deploykit.pruning.widths import (
     comparable,
     ladder,
 )
+from deploykit.reporting.format import percent
 
+UNDERSHOT = 0.8
+"""Of what was asked for: where less is left it is told why."""
 Scope = Literal["local", "global", "isomorphic", "allocated"]
 
 
@@ -111,6 +114,22 @@ def ranked(scores: Scores, graph: Graph, how: Plan) -> Scores | None:
 def step_budgets(total: float, fraction: float, steps: int) -> Sequence[float]:
     """Budgets of an iterative schedule, linear from ``total`` down to ``fraction`` of it."""
     return [total * (1 - (1 - fraction) * step / steps) for step in range(1, steps + 1)]
+
+
+def undershot(name: str, asked: float, kept: float, round_to: Literal["auto"] | int) -> str | None:
+    """One line on why far less is left than was asked for; None where that is not so.
+
+    ``name``: of what was counted: ``macs`` or ``params``. ``asked`` and ``kept``: fractions of the whole network's.
+    """
+    if kept >= UNDERSHOT * asked:
+        return None
+    unit = "parameters" if name == "params" else "MACs"
+    rounded = "" if round_to == 1 else " rounded to multiples" + ("" if round_to == "auto" else f" of {round_to}")
+    finer = "" if round_to == 1 else "; --round-to 1 takes finer steps"
+    return (
+        f"{percent(kept, 1)} of the {unit} are left, {percent(asked, 1)} were asked for: with widths{rounded} any layer "
+        f"one step wider would cost more than that{finer}"
+    )
 
 
 def check_floor(fraction: float, name: str, total: float, cost: Callable[[np.ndarray], float], how: Plan) -> None:

@@ -43,6 +43,7 @@ from deploykit.pruning.prune_channels import (
     sized,
     step_budgets,
     tell_widths,
+    undershot,
     widths_for,
 )
 from deploykit.pruning.restoration import ReconstructionFacts, Restoration
@@ -148,6 +149,10 @@ class Cutter:
         else:
             sparsity = None
         after = count(self.module, size, self.preprocessing.channels)
+        counts = {"macs": _kept(before.macs, after.macs), "params": _kept(before.params, after.params)}
+        name, asked = config.budget or ("", 1.0)
+        if name in counts and (line := undershot(name, asked, counts[name]["kept"], config.round_to)) is not None:
+            self.progress.say(line)
         self.layers = layer_rows(before, after)
         if config.layer_times:
             shorter = self._layer_times()
@@ -158,8 +163,8 @@ class Cutter:
             self.accuracy["reconstructed"] = reconstructed
         eligible = eligibility(self.module).values()  # for the 2:4 pattern of a sparse engine
         return {
-            "macs": _kept(before.macs, after.macs),
-            "params": _kept(before.params, after.params),
+            "macs": counts["macs"],
+            "params": counts["params"],
             "budget": None if config.budget is None else {config.budget[0]: config.budget[1]},
             "importance": config.importance,
             "scope": config.scope,

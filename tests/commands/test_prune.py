@@ -449,3 +449,21 @@ def test_what_is_no_classifier_is_pruned_with_data(tmp_path, digits_npz):
     assert result.facts["reconstruction"]["nearness_db"][1] > result.facts["reconstruction"]["nearness_db"][0]
     with pytest.raises(BadInput, match="importance taylor"):
         prune(tmp_path / "m.pt", tmp_path / "t.pt", config(**fields, importance="taylor"))
+
+
+def test_a_budget_that_rounding_undershoots_is_explained(tmp_path, listening):
+    arch = Arch("module", "tests.commands.test_prune:maps", {"num_classes": 2})
+    save_model(
+        tmp_path / "m.pt", build(arch, allow_code=True).eval(), arch, Preprocessing((32, 32)), ["a", "b"], task="none"
+    )
+    fields = {"macs": 0.9, "allow_code": True}
+    rounded = prune(tmp_path / "m.pt", tmp_path / "a.pt", config(**fields), progress=listening)
+    left = rounded.facts["macs"]["kept"]
+    assert left < 0.7
+    line = next(line for line in listening.said if "--round-to 1" in line)
+    assert f"{100 * left:.1f}" in line
+    assert "90.0" in line
+    listening.said.clear()
+    finer = prune(tmp_path / "m.pt", tmp_path / "b.pt", config(**fields, round_to=1), progress=listening)
+    assert finer.facts["macs"]["kept"] > 0.8
+    assert not any("--round-to" in line for line in listening.said)
