@@ -26,7 +26,7 @@ from deploykit.models.build import arch_text, build, parse_arch, without_initial
 from deploykit.models.exported_program import load_program
 from deploykit.models.module_outputs import input_channels, task_of_module
 from deploykit.models.pretrained import default_preprocessing, official_arch, official_weights, weights_preprocessing
-from deploykit.models.recognize import named, recognise
+from deploykit.models.recognize import how_to_name, named, recognise
 from deploykit.models.save import check_finite
 from deploykit.models.sources import stated_by, torchvision_names
 
@@ -171,11 +171,13 @@ def load_model(
     stated: Stated = NOTHING_STATED,
     allow_code: bool = False,
     finite: bool = True,
+    target: str | None = None,
 ) -> LoadedModel:
     """Load a deploykit ``.pt``, a bare or wrapped state dict, a ``.safetensors`` or a ``.pt2`` file.
 
     ``arch``: what the tensors are, where recognition cannot tell (``torchvision:resnet18``). ``stated``: what is said of
     the file, which comes before what it carries. ``finite``: refuse weights that are NaN or infinite.
+    ``target``: that it is opened for; its option ``arch`` is then named where ``arch`` would help.
 
     Raises:
         BadInput: not a model file, not recognised, ambiguous, not strictly loadable, or with NaN weights.
@@ -189,10 +191,10 @@ def load_model(
         file = parse_model_file(content, path)
         if arch is not None and _contradicts(parse_arch(arch), file.arch):
             raise BadInput(
-                f"{path} carries its own architecture", got=arch, expected=arch_text(file.arch), fix="Leave --arch out."
+                f"{path} carries its own architecture", got=arch, expected=arch_text(file.arch), fix="Leave arch out."
             )
         return _own(path, file, stated, allow_code, finite)
-    return _foreign(path, content, arch, stated, allow_code, finite)
+    return _foreign(path, content, arch, stated, allow_code, finite, target)
 
 
 def _contradicts(named: Arch, carried: Arch) -> bool:
@@ -224,7 +226,9 @@ def _program(path: Path, stated: Stated) -> LoadedModel:
     )
 
 
-def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_code: bool, finite: bool) -> LoadedModel:
+def _foreign(
+    path: Path, content: Any, text: str | None, stated: Stated, allow_code: bool, finite: bool, target: str | None
+) -> LoadedModel:
     tensors, notes = unwrap(content, path)
     if finite:
         check_finite(tensors, str(path))
@@ -235,11 +239,11 @@ def _foreign(path: Path, content: Any, text: str | None, stated: Stated, allow_c
     elif official is not None:
         arch = official_arch(official[0], len(official[1].meta["categories"]))
     else:
-        arch, others = recognise(tensors, path)
+        arch, others = recognise(tensors, path, target)
         if others:
             doubts.append(
                 f"{path.name} fits {', '.join(map(arch_text, others))} as well: {arch_text(arch)} is taken, "
-                "the usual one; --arch says otherwise"
+                f"the usual one; {how_to_name(path, arch_text(others[0]), target)} says otherwise"
             )
     module = _blank(arch, allow_code)
     if arch.shapes:

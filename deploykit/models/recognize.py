@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
-from deploykit.base.targets import TORCH_EAGER
 from deploykit.models.build import arch_text, build, build_meta, parse_arch
 from deploykit.models.heads import head_of
 from deploykit.models.index import Group, Shapes, matching, nearest_groups, relevant
@@ -110,11 +109,11 @@ class Recognised(NamedTuple):
     others: list[Arch]
 
 
-def recognise(tensors: dict[str, Tensor], path: Path) -> Recognised:
+def recognise(tensors: dict[str, Tensor], path: Path, target: str | None = None) -> Recognised:
     """The architecture whose names and shapes these are.
 
     Candidates with equal outputs on a seeded input count as one. A stock network of torchvision's is taken before rarer
-    ones that fit as well: files of its tensors are far more common.
+    ones that fit as well: files of its tensors are far more common. ``target``: as in ``load_model``.
 
     Raises:
         BadInput: none fits (the nearest is named, with the first differences), or several that answer differently do, none
@@ -126,14 +125,14 @@ def recognise(tensors: dict[str, Tensor], path: Path) -> Recognised:
     choices = [_completed(members[0], tensors, group) for group in groups for members in group.classes]
     choices += distinct(_own(shapes, tensors))
     if not choices:
-        raise _unknown(shapes, path)
+        raise _unknown(shapes, path, target)
     stock = [arch for arch in choices if arch.source == "torchvision"]
     if len(choices) > 1 and len(stock) != 1:
         raise BadInput(
             f"{path} fits {len(choices)} networks that answer differently",
             got=" · ".join(arch_text(arch) for arch in choices),
             expected="one",
-            fix=f"Say which: {how_to_name(path, arch_text(choices[0]))}.",
+            fix=f"Say which: {how_to_name(path, arch_text(choices[0]), target)}.",
         )
     if channels != 3:
         for one in choices:
@@ -150,10 +149,12 @@ def _own(shapes: Shapes, tensors: dict[str, Tensor]) -> list[Arch]:
     return [arch for arch in candidates if fits(arch, tensors)]
 
 
-def how_to_name(path: Path, text: str) -> str:
-    """How a user says what the tensors of ``path`` are: to commands that take a model, and to those that run it."""
+def how_to_name(path: Path, text: str, target: str | None) -> str:
+    """How a user says what the tensors of ``path`` are: to a command that takes a model, or (``target``) to one that runs it."""
+    if target is None:
+        return f"--arch '{text}'"
     option = f'"{text}"' if "," in text else text
-    return f"--arch '{text}', or to run it '{path}@{TORCH_EAGER}:arch={option}'"
+    return f"'{path}@{target}:arch={option}'"
 
 
 def named(text: str, tensors: dict[str, Tensor], allow_code: bool) -> Arch:
@@ -221,9 +222,9 @@ def _completed(text: str, tensors: dict[str, Tensor], group: Group) -> Arch:
     return arch
 
 
-def _unknown(shapes: dict[str, list[int]], path: Path) -> BadInput:
+def _unknown(shapes: dict[str, list[int]], path: Path, target: str | None) -> BadInput:
     near = nearest_groups(shapes)
-    fix = f"Name it: {how_to_name(path, 'SOURCE:NAME')} (module:factory with --allow-code for your own code)."
+    fix = f"Name it: {how_to_name(path, 'SOURCE:NAME', target)} (module:factory with --allow-code for your own code)."
     if not near:
         return BadInput(f"{path} is of no network we know ({len(shapes)} tensors, {_first(shapes)} …)", fix=fix)
     text, missing, extra, other = min(
@@ -234,7 +235,7 @@ def _unknown(shapes: dict[str, list[int]], path: Path) -> BadInput:
     return BadInput(
         f"{path} is of no network we know; nearest is {text}: {', '.join(said[:4])}"
         + (f", {more} more" if more else ""),
-        fix=f"If it is a pruned {text}, pass {how_to_name(path, text)}." if not missing and not extra else fix,
+        fix=f"If it is a pruned {text}, pass {how_to_name(path, text, target)}." if not missing and not extra else fix,
     )
 
 

@@ -129,9 +129,13 @@ def test_a_file_that_needs_its_architecture_named_is_verified_and_bisected(files
     bare = files[0].with_name("bare.pth")
     torch.save(torch.load(files[0], weights_only=True)["tensors"], bare)
     with pytest.raises(
-        BadInput, match=r"fits 2 networks.*or to run it '.*bare\.pth@torch-eager:arch=\"deploykit:resnet:"
-    ):
+        BadInput, match=r"fits 2 networks.*'.*bare\.pth@torch-eager:arch=\"deploykit:resnet:"
+    ) as refused:
         verify(bare, files[1])
+    assert "--arch" not in refused.value.line()  # verify has no such option
+    with pytest.raises(BadInput, match=r"fits 2 networks.*--arch 'deploykit:resnet:") as refused:
+        export(bare)
+    assert "torch-eager" not in refused.value.line()
     named = f'{bare}@torch-eager:arch="deploykit:resnet:depth=8,widths=[8, 16, 32],stem_stride=2"'
     assert verify(named, files[1]).parity.n == 32
     layer = layers(files[1])[3]

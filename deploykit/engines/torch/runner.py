@@ -217,7 +217,9 @@ def open_target(spec: Spec, *, threads: int | None, device: str, stated: Stated,
         raise Unavailable(f"{spec.target} cannot run on cuda here: {built}", fix="Use --device cpu.")
     if spec.target == TORCH_COMPILE and (missing := missing_for_compile(place)) is not None:
         raise Unavailable(f"{spec.target} cannot run here: {missing[0]}", fix=missing[1])
-    loaded = load_model(spec.path, arch=spec.options.get("arch"), stated=stated, allow_code=allow_code)
+    loaded = load_model(
+        spec.path, arch=spec.options.get("arch"), stated=stated, allow_code=allow_code, target=spec.target
+    )
     return TorchRunner(spec, loaded, place, threads)
 
 
