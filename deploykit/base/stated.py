@@ -111,4 +111,5 @@ def _each(values: tuple[float, ...] | None, channels: int, flag: str) -> tuple[f
         return values
     if len(values) == 1:
         return values * channels
-    raise BadInput(flag, got=f"{len(values)} values", expected=f"1 or {channels}, one for each channel of the input")
+    expected = "1" if channels == 1 else f"1 or {channels}"
+    raise BadInput(flag, got=f"{len(values)} values", expected=f"{expected}, one for each channel of the input")

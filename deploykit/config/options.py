@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from deploykit.base.stated import Stated
 from deploykit.config.common import Config
@@ -35,8 +35,18 @@ Mean = Annotated[
     Field(description="To subtract from values in 0…1: one number, or one for each channel."),
     Flag(metavar="M,M,M", parse=numbers),
 ]
+
+
+def _divisors(values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    wrong = [one for one in values or () if one <= 0]
+    if wrong:
+        raise ValueError(f"got {wrong[0]:g}, expected above 0")
+    return values
+
+
 Std = Annotated[
     Annotated[tuple[float, ...], Field(min_length=1)] | None,
+    AfterValidator(_divisors),
     Field(description="To divide by, after --mean."),
     Flag(metavar="S,S,S", parse=numbers),
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import BadInput
+from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.stated import Stated
 from deploykit.config.common import WrongConfig, build
 from deploykit.config.evaluate import EvaluateConfig
@@ -66,3 +67,15 @@ def test_a_recipe_states_them_of_its_model() -> None:
     model = ModelFile(file="m.onnx", size="48x320", mean=[0.5], classes=["a", "b"])
     assert model.given == {"size": (48, 320), "mean": (0.5,), "classes": ("a", "b")}
     assert EvaluateConfig.model_validate(model.given).stated.size == (48, 320)
+
+
+@pytest.mark.parametrize(("given", "named"), [([0], "got 0,"), ([0.5, -1, 0.5], "got -1,")])
+def test_nothing_is_divided_by_zero(given: list[float], named: str) -> None:
+    with pytest.raises(WrongConfig, match=rf"std: {named} expected above 0$"):
+        build(FileFlags, {"std": given})
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, "1"), (3, "1 or 3")])
+def test_another_number_of_values_than_channels(channels: int, expected: str) -> None:
+    with pytest.raises(BadInput, match=f"--mean; got 2 values; expected {expected}, one for each channel"):
+        Stated(mean=(0.5, 0.5)).over(Preprocessing.plain((32, 32), channels))
