@@ -26,7 +26,7 @@ from deploykit.commands.stage import (
 )
 from deploykit.config.keywords import by_keywords
 from deploykit.config.quantize import QuantizeConfig
-from deploykit.evaluation.judge import Bars, verdict_of
+from deploykit.evaluation.judge import Bars, Verdict, verdict_of
 from deploykit.quantization.calibration_images import calibration_parent, calibration_pictures
 from deploykit.quantization.cast_rest import check_precision
 from deploykit.quantization.layer_profile import in_words
@@ -55,7 +55,7 @@ class QuantizeResult(Made):
         verdict = verdict_of(self.facts["verdict"])
         if not self.made:
             told = f"{self.output} is up to date: same model, data, options and versions; nothing done"
-            return told if self.status == "ok" else f"{told}; {verdict.line()}"
+            return told if self.status == "ok" else f"{told}; {_told(verdict)}"
         audit, parity = self.facts["audit"], self.facts["parity"]
         speedup = self.measured["speedup"]
         if speedup is None:
@@ -76,8 +76,13 @@ class QuantizeResult(Made):
         )
         return (
             f"{self.output}: {audit['int8_convs']} of {audit['convs']} convolutions on integers, "
-            f"{speed}; {ranges}: {verdict.line()}{drop}{shown}"
+            f"{speed}; {ranges}: {_told(verdict)}{drop}{shown}"
         )
+
+
+def _told(verdict: Verdict) -> str:
+    open_yet = verdict.status == "unsure" and not verdict.accepted
+    return verdict.line() + ("; judge it on more images, or take it as it is by --accept" if open_yet else "")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ def test_the_planted_layer_and_what_rounds_its_input_go_back_to_float(planted, t
     assert held["drop_pt_high"] > 0.5  # so few images exclude no half point
     assert (result.status, result.exit_code) == ("unsure", 3)
     assert "which may be more than the 0.5 allowed" in result.summary()
+    assert "more images, or take it as it is by --accept" in result.summary()
+    accepting = PLAIN.model_copy(update={"max_drop": 0.5, "accept": True})
+    accepted = quantize(path, tmp_path / "held.onnx", accepting)
+    assert (accepted.made, accepted.exit_code) == (False, 0)
+    assert "--accept" not in accepted.summary()
     left = result.facts["audit"]["float_convs"]
     assert len(left) == 2
     assert "pt on select with 1 layers reverted" in result.summary()
