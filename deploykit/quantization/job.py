@@ -35,8 +35,8 @@ class Effort:
 
     ``methods``: of ranges. ``images``: of ``select`` that choices are made on, at most. ``equalize_below_db``: nearness to
     float below which the network is equalized, where that is left to us; ``correct_below_db``: its biases are corrected.
-    ``again_on``: images that an equalized network is observed on before it is taken. ``parts``: float sums and a float
-    classifier are tried.
+    ``again_on``: images that an equalized network is observed on before it is taken. ``looked_at``: candidates of what
+    stays float whose answers are looked at, at most. ``parts``: float sums and a float classifier are tried.
     """
 
     methods: tuple[str, ...]
@@ -44,13 +44,14 @@ class Effort:
     equalize_below_db: float
     correct_below_db: float
     again_on: int
+    looked_at: int
     parts: bool = True
 
 
 EFFORTS = {
-    "fast": Effort(("percentile", "moving"), 32, 5.0, -np.inf, 32, parts=False),
-    "normal": Effort(tuple(RANGE_METHODS), 64, 12.0, 8.0, 32),
-    "max": Effort(tuple(RANGE_METHODS), 128, 25.0, 25.0, 1 << 30),
+    "fast": Effort(("percentile", "moving"), 32, 5.0, -np.inf, 32, 2, parts=False),
+    "normal": Effort(tuple(RANGE_METHODS), 64, 12.0, 8.0, 32, 4),
+    "max": Effort(tuple(RANGE_METHODS), 128, 25.0, 25.0, 1 << 30, 8),
 }
 
 

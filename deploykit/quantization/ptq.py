@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -104,21 +104,22 @@ def choose(seen: Seen, job: Job, placement: Mapping[str, Any] | None = None) -> 
 
     ``placement``: fields of the choice that are decided already.
     """
-    config, quantizer, progress = job.config, seen.quantizer, job.progress
+    config, quantizer, effort, say = job.config, seen.quantizer, job.effort, job.progress.say
     base = Choice(keep_float=seen.kept, **(placement or {}))
     costs, near = partial(job.costs_us, x=seen.x), partial(job.near_db, seen=seen)
-    placed = quantizer.dialect.costed and not config.force_int8 and placement is None
-    if placed:
-        base = choose_prefix(quantizer, base, costs, near, progress)
-    methods = job.effort.methods if config.method in ("auto", "qat") else (config.method,)
-    base, snr = choose_ranges(quantizer, base, methods, near, progress)
-    if placed:
-        if job.effort.parts:
-            base = choose_float_parts(quantizer, base, costs, near, progress)
-        if is_float(quantizer.make(base)):
-            base = replace(base, prefix=frozenset(), float_adds=False, float_head=False)
-            progress.say("int8 is not predicted to be faster anywhere in this network: all of it is made int8")
-    return base, snr
+    methods = effort.methods if config.method in ("auto", "qat") else (config.method,)
+    if quantizer.dialect.costed and not config.force_int8 and placement is None:
+        lines: list[str] = []
+        chosen = choose_prefix(quantizer, base, costs, near, effort.looked_at, lines.append)
+        chosen, snr = choose_ranges(quantizer, chosen, methods, near, lines.append)
+        if effort.parts:
+            chosen = choose_float_parts(quantizer, chosen, costs, near, effort.looked_at, lines.append)
+        if not is_float(quantizer.make(chosen)):
+            for line in lines:
+                say(line)
+            return chosen, snr
+        say("int8 is not predicted to be faster anywhere in this network: all of it is made int8")
+    return choose_ranges(quantizer, base, methods, near, say)
 
 
 def refuse_float(made: onnx.ModelProto, choice: Choice, source: Path, target: str) -> None:

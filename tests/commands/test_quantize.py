@@ -167,6 +167,7 @@ def test_where_int8_gains_nowhere_it_is_said_and_the_file_is_made(tiny_model, tm
     made = quantize(tiny_model, tmp_path / "slow.onnx", QUICK.but(force_int8=False), progress=listening)
     assert made.facts["audit"]["int8_convs"] == made.facts["audit"]["convs"] > 0
     assert any("not predicted to be faster anywhere" in line for line in listening.said)
+    assert not any("(predicted:" in line for line in listening.said)  # only what was decided in the end
 
 
 def test_a_network_that_is_kept_float_altogether_is_no_int8_file(tiny_model, tmp_path):

@@ -39,7 +39,7 @@ def chosen(gain_db, dearer):
     def cost(choice):
         return 1000 * dearer if choice.float_head else 1000 + choice.float_adds
 
-    return choose_float_parts(AsItIs(), Choice(), each(cost), each(near))
+    return choose_float_parts(AsItIs(), Choice(), each(cost), each(near), 4)
 
 
 @pytest.mark.parametrize(("gain_db", "dearer", "kept"), [(3, 1.02, True), (3, 1.1, False), (0.1, 1.02, False)])
@@ -74,24 +74,48 @@ def test_snr_of_pictures_counts_each_alike():
     assert picture_snr_db(np.zeros((2, 2)), np.ones((2, 2))) == -100
 
 
+def prefix(monkeypatch, costs, near, most=4):
+    """How many nodes stay float, of candidates with none, 2, 4 and 6, and what was looked at."""
+    monkeypatch.setattr(search, "cuts", lambda graph: [frozenset("ab"), frozenset("abcd"), frozenset("abcdef")])
+    monkeypatch.setattr(AsItIs, "prepared", SimpleNamespace(graph=None), raising=False)
+    looked_at = []
+
+    def near_of(one):
+        looked_at.append(len(one.prefix))
+        return near[len(one.prefix) // 2]
+
+    chosen = choose_prefix(
+        AsItIs(), Choice(), each(lambda one: costs[len(one.prefix) // 2]), each(near_of), most, lambda line: None
+    )
+    return len(chosen.prefix), looked_at
+
+
 @pytest.mark.parametrize(
     ("costs", "near", "found"),
     [
-        ((1000, 900, 910, 950), (9.0, 3.0, 3.1, 8.0), 2),  # cheaper by itself
+        ((1000, 900, 910, 950), (9.0, 3.0, 3.1, 3.2), 2),  # cheaper by itself
         ((1000, 900, 910, 950), (9.0, 3.0, 7.0, 8.0), 4),  # as cheap, and nearer
-        ((1000, 990, 1010, 950), (9.0, 3.0, 9.4, 8.0), 6),  # one is clearly the cheapest
+        ((1000, 900, 910, 950), (9.0, 3.0, 3.1, 8.0), 6),  # dearer, and nearer by more than that
+        ((1000, 990, 1010, 950), (9.0, 8.9, 9.4, 8.6), 6),  # one is clearly the cheapest, none much nearer
         ((1000, 990, 1010, 1025), (9.0, 3.0, 9.4, 9.3), 0),  # none is clearly cheaper or nearer
         ((1000, 990, 1010, 1015), (9.0, 3.0, 9.4, 9.6), 6),  # no dearer, and nearer
+        ((780, 810, 1000, 1210), (21.7, 34.0, 35.0, 36.0), 2),  # a little dearer, and much nearer
+        ((1000, 1080, 1200, 1300), (20.0, 20.3, 50.0, 50.0), 0),  # a dear stem for little; others are out of reach
+        ((1000, 1080, 1200, 1300), (20.0, 22.9, 50.0, 50.0), 0),  # 8 %: less than 3 dB
+        ((1000, 1080, 1200, 1300), (20.0, 23.1, 50.0, 50.0), 2),  # more than 3 dB
+        ((1000, 1101, 1200, 1300), (20.0, 90.0, 90.0, 90.0), 0),  # truly slower, however near
     ],
 )
-def test_of_prefixes_that_cost_alike_the_nearest_is_kept(monkeypatch, costs, near, found):
-    monkeypatch.setattr(search, "cuts", lambda graph: [frozenset("ab"), frozenset("abcd"), frozenset("abcdef")])
-    AsItIs.prepared = SimpleNamespace(graph=None)
-    at = {0: 0, 2: 1, 4: 2, 6: 3}
-    chosen = choose_prefix(
-        AsItIs(), Choice(), each(lambda one: costs[at[len(one.prefix)]]), each(lambda one: near[at[len(one.prefix)]])
-    )
-    assert len(chosen.prefix) == found
+def test_accuracy_goes_first_among_prefixes_that_the_prediction_cannot_tell_apart(monkeypatch, costs, near, found):
+    assert prefix(monkeypatch, costs, near)[0] == found
+
+
+def test_only_so_many_candidates_are_looked_at_and_the_cheap_ones_first(monkeypatch):
+    costs, near = (1000, 1030, 1020, 1010), (20.0, 40.0, 30.0, 21.0)
+    assert prefix(monkeypatch, costs, near) == (2, [0, 6, 4, 2])
+    assert prefix(monkeypatch, costs, near, 3) == (4, [0, 6, 4])
+    assert prefix(monkeypatch, costs, near, 2) == (6, [0, 6])
+    assert prefix(monkeypatch, (1000, 1200, 1200, 1200), near) == (0, [])  # nothing to choose from
 
 
 def test_loud_pictures_are_not_given_up_for_little():

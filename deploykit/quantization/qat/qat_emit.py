@@ -177,7 +177,7 @@ def _choice(quantizer: Quantizer, record: Record, x: np.ndarray, job: Job) -> Ch
     choice = Choice(keep_float=kept)
     if quantizer.dialect.costed and not config.force_int8:
         costs = partial(job.costs_us, x=x)
-        return choose_prefix(quantizer, choice, costs, lambda graphs: dict.fromkeys(graphs, 0.0), job.progress)
+        return choose_prefix(quantizer, choice, costs, lambda graphs: {}, 1, job.progress.say)
     return choice
 
 
