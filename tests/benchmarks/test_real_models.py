@@ -209,8 +209,8 @@ def _text(result: dict[str, Any]) -> str:
             "",
             told(result["where"]),
             f"{result['images']} crops of one part of scikit-image's and scikit-learn's photos to calibrate, {result['judged']} of the others",
-            f"to judge ({confident} of them the float network is sure of); batch 1, one thread, all files timed in turns. `run1` had the machine to",
-            "itself, `run2` to `run5` are the same command beside a busy core.",
+            f"to judge ({confident} of them the float network is sure of); batch 1, one thread, all files timed in turns. `run2` to `run5`",
+            "are the command of `run1` beside a busy core.",
             "",
             table([*heads, "sha256"], rows),
         ]
