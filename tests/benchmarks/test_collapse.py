@@ -8,6 +8,7 @@ The trained network is kept in pytest's cache folder, so that a second run only 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
     from deploykit.quantization.job import Job
     from deploykit.quantization.qdq.dialects import ORT_CPU
     from deploykit.quantization.qdq.prepare import prepare
-    from deploykit.quantization.search import Choice, Quantizer, choose_ranges
+    from deploykit.quantization.search import Choice, Quantizer, choose_ranges, nearness_db
 
     opened = Opened(path.parent, threads=1)
     images = calibration_pictures(config, SILENT)
@@ -82,11 +83,10 @@ def _without_recovery(source: Path, path: Path, config) -> tuple[Path, dict]:
         logits = reference(x)
     quantizer = Quantizer(proto, seen)
 
-    def run(graph: onnx.ModelProto) -> np.ndarray:
-        with opened.proto(graph) as runner:
-            return runner(x)
+    def nearness(graphs: Mapping[str, onnx.ModelProto]) -> dict[str, float]:
+        return {name: nearness_db([logits], [opened.logits(graph, x)]) for name, graph in graphs.items()}
 
-    choice, _ = choose_ranges(quantizer, Choice(), tuple(RANGE_METHODS), logits, run)
+    choice, _ = choose_ranges(quantizer, Choice(), tuple(RANGE_METHODS), nearness)
     made = quantizer.make(choice)
     made.metadata_props.extend(proto.metadata_props)
     onnx.save(made, path)
