@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
     from deploykit.base.errors import Unavailable
+    from deploykit.base.overrides import Stated
     from deploykit.base.preprocessing import Preprocessing
     from deploykit.base.spec import Spec
-    from deploykit.base.stated import Stated
     from deploykit.base.task import Task
     from deploykit.base.tensor_spec import TensorSpec
 

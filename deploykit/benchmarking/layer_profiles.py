@@ -14,10 +14,10 @@ from deploykit.base.command_result import Result
 from deploykit.base.engine_layers import TimedLayer
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.base.hashing import file_sha256
+from deploykit.base.overrides import Stated
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Profiled
 from deploykit.base.spec import Spec
-from deploykit.base.stated import Stated
 from deploykit.base.targets import Target, target_names, target_of
 from deploykit.engines.random_input import Shapes, input_shapes, random_input, rows_of
 from deploykit.exporting.check_onnx import refuse_unsound

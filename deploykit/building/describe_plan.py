@@ -13,9 +13,9 @@ from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.engine_layers import EngineLayer
 from deploykit.base.errors import DeploykitError
 from deploykit.base.hashing import file_sha256
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.runner import Layered
 from deploykit.base.spec import Spec
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.engines.tensorrt.plan_file import read_header
 from deploykit.quantization.lint.explain_audit import LEFT, audit_and_left, grouped
 

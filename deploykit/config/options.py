@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.config.common import Config
 from deploykit.config.flag import Flag, Panel
 from deploykit.config.registries import DATA_FORMS
@@ -102,7 +102,7 @@ Task = Annotated[
 
 
 class FileFlags(Config):
-    """What can be stated of a file that does not say it itself; see :mod:`deploykit.base.stated`."""
+    """What can be stated of a file that does not say it itself; see :mod:`deploykit.base.overrides`."""
 
     size: Annotated[Size, Panel("What the file does not state")] = None
     mean: Mean = None

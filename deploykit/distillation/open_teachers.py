@@ -13,11 +13,11 @@ import numpy as np
 from deploykit.base.artifact import artifact_sha256
 from deploykit.base.checkpoint import is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner, fed_batch
 from deploykit.base.spec import Spec
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import TORCH_EAGER, target_of
 from deploykit.config.distill import DistillConfig
 from deploykit.engines.open import resolve

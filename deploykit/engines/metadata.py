@@ -10,8 +10,8 @@ from typing import Any
 
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.errors import BadInput
+from deploykit.base.overrides import Stated, assumption
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.stated import Stated, assumption
 from deploykit.base.targets import PRECISIONS
 from deploykit.base.task import Task, read_task, task_of_outputs
 from deploykit.engines.onnx_graph import Declared, declared_by

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deploykit.base.stated import Values
+from deploykit.base.overrides import Values
 from deploykit.base.tensor_spec import TensorSpec, layout_of
 
 if TYPE_CHECKING:

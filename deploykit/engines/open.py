@@ -8,9 +8,9 @@ from pathlib import Path
 
 from deploykit.base.artifact import read_manifest
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.runner import Engine, Runner
 from deploykit.base.spec import Spec, parse_spec
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import BUILT_IN, Target, natural_target, target_names, target_of
 
 

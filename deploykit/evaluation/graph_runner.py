@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.runner import Runner
 from deploykit.base.spec import Spec
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import ORT_CPU
 from deploykit.engines.batching import filled, in_whole_batches, one_batch
 from deploykit.engines.onnxruntime.profile import kernel_times

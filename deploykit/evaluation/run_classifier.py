@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploykit.base.errors import BadInput
+from deploykit.base.overrides import Stated, assumption
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.runner import Runner, fed_batch
-from deploykit.base.stated import Stated, assumption
 from deploykit.data.channels import channels_note
 from deploykit.engines.batching import filled
 from deploykit.evaluation.logits import one_logit

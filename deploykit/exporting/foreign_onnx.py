@@ -13,9 +13,9 @@ import onnx
 from onnx import TensorProto, numpy_helper, version_converter
 
 from deploykit.base.errors import BadInput, Unavailable, shortened
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.progress import SILENT, Progress
 from deploykit.base.spec import Spec
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.targets import ORT_CPU
 from deploykit.evaluation.random_parity import parity_on_random
 from deploykit.exporting.describe_onnx import graphs_of

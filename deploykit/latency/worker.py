@@ -22,9 +22,9 @@ from deploykit.latency.power import Meters, gpu
 if TYPE_CHECKING:
     import numpy as np
 
+    from deploykit.base.overrides import Stated
     from deploykit.base.runner import Runner
     from deploykit.base.spec import Spec
-    from deploykit.base.stated import Stated
     from deploykit.latency.timed_input import TimedInput
 
 

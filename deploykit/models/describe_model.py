@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deploykit.base.checkpoint import FORMAT, is_model_file, read_tensors
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.models.build import arch_text
 from deploykit.models.load import LoadedModel, load_model, unwrap
 from deploykit.models.macs import count

@@ -17,9 +17,9 @@ from deploykit.base.artifact import LineageEntry
 from deploykit.base.checkpoint import Arch, ModelFile, check_file, is_model_file, parse_model_file, read_tensors
 from deploykit.base.errors import BadInput
 from deploykit.base.hashing import file_sha256
+from deploykit.base.overrides import NOTHING_STATED, Stated, assumption
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import Progress
-from deploykit.base.stated import NOTHING_STATED, Stated, assumption
 from deploykit.base.task import Task
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.models.build import arch_text, build, parse_arch, without_initialisation

@@ -155,7 +155,7 @@ def in_turns(paths: dict[str, Path], x: np.ndarray) -> dict[str, np.ndarray]:
     """Seconds a call, one thread, in rounds of random order."""
     from contextlib import ExitStack
 
-    from deploykit.base.stated import Stated
+    from deploykit.base.overrides import Stated
     from deploykit.engines import open_runner
     from deploykit.latency.interleave import interleaved_blocks_s
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploykit.base.errors import BadInput
+from deploykit.base.overrides import Stated
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.stated import Stated
 from deploykit.config.common import WrongConfig, build
 from deploykit.config.evaluate import EvaluateConfig
 from deploykit.config.options import FileFlags

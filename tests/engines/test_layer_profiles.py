@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import BadInput
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.engines import open_runner
 from deploykit.engines.onnxruntime.profile import origins
 from tests.engines.onnx_for_tests import one_node, quantized_net, save, small_net

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deploykit.base.stated import NOTHING_STATED, Stated
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.task import task_of_outputs
 from deploykit.engines.metadata import of_file
 from deploykit.engines.onnx_graph import declared_by

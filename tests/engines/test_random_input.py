@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import BadInput, DeploykitError
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Profiled, bound_call
-from deploykit.base.stated import Stated
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.config.texts import shapes as parsed
 from deploykit.engines import open_runner

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.engines import open_runner
 from deploykit.engines.onnx_outline import outline_of
 from tests.engines.onnx_for_tests import one_node, pair_net, quantized_net, small_net

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import BadInput
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.data import open_data
 from deploykit.data.classes import imagenet_classes

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploykit.base.overrides import Stated
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.spec import Spec
-from deploykit.base.stated import Stated
 from deploykit.base.targets import ORT_CPU
 from deploykit.engines import open_runner
 from deploykit.latency.timed_input import ImageInput, RandomInput

@@ -9,7 +9,7 @@ import torch
 
 from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.models import arch_text, architectures, build, load_model, parse_arch
 
 

@@ -11,8 +11,8 @@ import torchvision
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from deploykit.base.overrides import Stated
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.stated import Stated
 from deploykit.commands.export import export
 from deploykit.config.export import ExportConfig
 from deploykit.models import arch_text, build, count, load_model, parse_arch, save_model

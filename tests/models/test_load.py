@@ -11,8 +11,8 @@ import torch
 
 from deploykit.base.checkpoint import Arch, read_tensors
 from deploykit.base.errors import BadInput
+from deploykit.base.overrides import Stated
 from deploykit.base.preprocessing import Preprocessing
-from deploykit.base.stated import Stated
 from deploykit.models import LoadedModel, build, load_model, save_model
 from deploykit.models.pretrained import official_arch, official_weights, weights_preprocessing
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deploykit.base.errors import BadInput
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.models import arch_text, build, parse_arch
 from deploykit.models.build import build_meta
 from deploykit.models.index import INDEX, load_index, names_digest, resemblance, shapes_digest, sketch

@@ -12,9 +12,9 @@ import numpy as np
 from deploykit.base.artifact import read_manifest
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
-from deploykit.base.stated import Stated
 from deploykit.base.targets import target_of
 from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view

@@ -11,9 +11,9 @@ import numpy as np
 
 from deploykit.base.engine_layers import EngineAudit, TimedLayer
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
-from deploykit.base.stated import Stated
 from deploykit.base.targets import OPENVINO
 from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.inputs import feed_of, key_of, shown, taken

@@ -12,9 +12,9 @@ import numpy as np
 from deploykit.base.artifact import Manifest, read_manifest
 from deploykit.base.engine_layers import EngineAudit, EngineLayer, TimedLayer
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
-from deploykit.base.stated import Stated
 from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.dlpack import is_on_device, view
 from deploykit.engines.inputs import check_shape, feed_of, refuse_options, switch

@@ -15,9 +15,9 @@ import torch
 
 from deploykit.base.engine_layers import EngineAudit
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
-from deploykit.base.stated import Stated
 from deploykit.base.targets import TORCH_COMPILE, TORCH_EAGER
 from deploykit.base.tensor_spec import TensorSpec
 from deploykit.engines.inputs import check_input, refuse_options, switch

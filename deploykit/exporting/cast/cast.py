@@ -17,9 +17,9 @@ import onnx
 import onnx_ir as ir
 
 from deploykit.base.errors import AnswerNo, BadInput
+from deploykit.base.overrides import NOTHING_STATED, Stated
 from deploykit.base.preprocessing import Preprocessing
 from deploykit.base.progress import SILENT, Progress
-from deploykit.base.stated import NOTHING_STATED, Stated
 from deploykit.data import prepare
 from deploykit.evaluation.compare_runners import BATCHES, parity_of
 from deploykit.evaluation.graph_runner import Opened

@@ -12,8 +12,8 @@ import pytest
 
 from deploykit.base.artifact import manifest_path
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Runner
-from deploykit.base.stated import Stated
 from deploykit.engines import open_runner
 from tests.engines.onnx_for_tests import counting_net
 

@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from deploykit.base.errors import BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.runner import Runner
-from deploykit.base.stated import Stated
 from deploykit.commands.export import export
 from deploykit.config.export import ExportConfig
 from deploykit.engines import open_runner

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.base.errors import AnswerNo, BadInput, Unavailable
+from deploykit.base.overrides import Stated
 from deploykit.base.progress import SILENT, Silent
-from deploykit.base.stated import Stated
 from deploykit.config.build import BuildConfig
 from deploykit.engines import open_runner
 from deploykit.engines.tensorrt import build as timing_cache

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deploykit.base.errors import BadInput, Unavailable
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.commands.build import build
 from deploykit.commands.inspect import inspect
 from deploykit.config.build import BuildConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit.base.stated import Stated
+from deploykit.base.overrides import Stated
 from deploykit.engines import open_runner
 from deploykit.quantization.lint.explain_audit import audited
 from tests.engines.onnx_for_tests import quantized_net, small_net
