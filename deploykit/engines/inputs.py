@@ -41,6 +41,12 @@ def feed_of(x: Feed, specs: Sequence[TensorSpec], target: str) -> dict[str, np.n
     return {one.name: _checked(x[one.name], one, target) for one in specs}
 
 
+def declared_feed(x: Feed, specs: Sequence[TensorSpec], target: str) -> dict[str, np.ndarray]:
+    """:func:`feed_of`, each input in the type that the engine declares."""
+    feed = feed_of(x, specs, target)
+    return {one.name: feed[one.name].astype(one.dtype, copy=False) for one in specs}
+
+
 def check_input(x: Feed, spec: TensorSpec, target: str) -> np.ndarray:
     """The array of an engine's only input, checked: see :func:`feed_of`."""
     return feed_of(x, [spec], target)[spec.name]

@@ -13,12 +13,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from deploykit.base.checkpoint import Arch
 from deploykit.base.errors import BadInput, DeploykitError
 from deploykit.config.common import Config
+from deploykit.config.options import both
 from deploykit.exporting.exporters import quiet
 from deploykit.models.build import build
 from deploykit.models.load import strict_load
+from deploykit.models.module_outputs import input_channels
 from deploykit.models.recognize import recognise
 
 
@@ -37,10 +38,9 @@ def write_module(module: nn.Module, folder: Path | str, config: Config | None) -
     taken = sum(path.stem.rpartition("-")[0] == name or path.stem == name for path in Path(folder).iterdir())
     stem = Path(folder) / (f"{name}-{taken + 1}" if taken else name)
     frozen = copy.deepcopy(module).to("cpu", torch.float32).eval()
-    arch, size = getattr(config, "arch", None), getattr(config, "size", None)
-    channels = next((layer.in_channels for layer in frozen.modules() if isinstance(layer, nn.Conv2d)), 3)
-    x = torch.rand(2, channels, *_pair(size), generator=torch.Generator().manual_seed(0))
-    if arch is not None or _recognised(frozen, x) is not None:
+    arch, size = getattr(config, "arch", None), both(getattr(config, "size", None))
+    x = torch.rand(2, input_channels(frozen), *(size or (64, 64)), generator=torch.Generator().manual_seed(0))
+    if arch is not None or _recognised(frozen, x):
         path = stem.with_suffix(".pt")
         torch.save(frozen.state_dict(), path)
         return path
@@ -58,12 +58,8 @@ def write_module(module: nn.Module, folder: Path | str, config: Config | None) -
     return path
 
 
-def _pair(size: int | tuple[int, int] | None) -> tuple[int, int]:
-    return size if isinstance(size, tuple) else (size or 64, size or 64)
-
-
-def _recognised(module: nn.Module, x: torch.Tensor) -> Arch | None:
-    """The network that its tensors tell, if it also answers like it: names and shapes do not tell strides."""
+def _recognised(module: nn.Module, x: torch.Tensor) -> bool:
+    """Whether its tensors tell a network that answers as it does: names and shapes do not tell strides."""
     tensors = module.state_dict()
     try:
         arch = recognise(tensors, Path(type(module).__name__)).arch
@@ -73,6 +69,5 @@ def _recognised(module: nn.Module, x: torch.Tensor) -> Arch | None:
         with torch.no_grad():
             ours, theirs = module(x), stock(x)
     except (DeploykitError, RuntimeError, ValueError, TypeError):
-        return None
-    alike = isinstance(ours, torch.Tensor) and ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)
-    return arch if alike else None
+        return False
+    return isinstance(ours, torch.Tensor) and ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-4)

@@ -18,7 +18,7 @@ from deploykit.base.spec import Spec
 from deploykit.base.targets import target_of
 from deploykit.base.tensor_spec import TensorSpec, layout_of
 from deploykit.engines.dlpack import CUDA, CUDA_MANAGED, view
-from deploykit.engines.inputs import check_shape, feed_of, key_of, shown, taken
+from deploykit.engines.inputs import check_shape, declared_feed, feed_of, key_of, shown, taken
 from deploykit.engines.metadata import of_file
 from deploykit.engines.onnx_graph import Declared
 from deploykit.engines.onnxruntime.audit import audit
@@ -107,15 +107,11 @@ class OrtRunner:
 
     def timed_layers(self, x: Feed) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a session of its own; see :mod:`.profile`."""
-        given = self._given(x)
+        given = declared_feed(x, self.inputs, self.target)
         try:
             return timed_layers(self.spec, self.threads, given)
         except self._errors as error:
             raise self._failed(error, x) from error
-
-    def _given(self, x: Feed) -> dict[str, np.ndarray]:
-        feed = feed_of(x, self.inputs, self.target)
-        return {name: one.astype(self._taken[name][0], copy=False) for name, one in feed.items()}
 
     def _binding(self, x: Feed) -> Bound:
         key = key_of(x, self._taken)
@@ -123,7 +119,7 @@ class OrtRunner:
         if bound is None:
             if self._session is None:
                 raise BadInput(f"the runner of {self.spec.path} is closed")
-            given = self._given(x)
+            given = declared_feed(x, self.inputs, self.target)
             graph_id = None
             if self.spec.options.get("cuda_graph") == "1":
                 self._graphs += 1

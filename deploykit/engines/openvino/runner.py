@@ -16,7 +16,7 @@ from deploykit.base.runner import Feed, Runner
 from deploykit.base.spec import Spec
 from deploykit.base.targets import OPENVINO
 from deploykit.base.tensor_spec import TensorSpec, layout_of
-from deploykit.engines.inputs import feed_of, key_of, shown, taken
+from deploykit.engines.inputs import declared_feed, key_of, shown, taken
 from deploykit.engines.metadata import of_file
 from deploykit.engines.onnx_graph import Declared
 from deploykit.engines.openvino.compiled_model import TYPES, compiled, inference_precision, library, read
@@ -128,7 +128,7 @@ class OpenVinoRunner:
 
     def timed_layers(self, x: Feed) -> list[TimedLayer]:
         """Each layer with its time, by a profile of a request of its own; see :mod:`.profile`."""
-        given = {name: np.ascontiguousarray(one) for name, one in self._given(x).items()}
+        given = {name: np.ascontiguousarray(one) for name, one in declared_feed(x, self.inputs, self.target).items()}
         return timed_layers(self._model, given, self.spec.options, self.threads, self.spec.path)
 
     def _run(self, bound: _Bound, x: Feed) -> None:
@@ -140,17 +140,13 @@ class OpenVinoRunner:
                 f"{self.spec.path} on {self.target} does not run an input of shape {shown(x)}: {text}"
             ) from error
 
-    def _given(self, x: Feed) -> dict[str, np.ndarray]:
-        feed = feed_of(x, self.inputs, self.target)
-        return {name: one.astype(self._taken[name][0], copy=False) for name, one in feed.items()}
-
     def _binding(self, x: Feed) -> _Bound:
         key = key_of(x, self._taken)
         bound = self._bound.get(key) if key is not None else None
         if bound is None:
             if self._model is None:
                 raise BadInput(f"the runner of {self.spec.path} is closed")
-            bound = self._compile(self._given(x))
+            bound = self._compile(declared_feed(x, self.inputs, self.target))
             while len(self._bound) >= KEPT_SHAPES:
                 self._bound.pop(next(iter(self._bound)))
             self._bound[key] = bound
