@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from deploykit.base.progress import Progress, Task
+from deploykit.base.progress import Progress, Task, fields_shown
 
 EVERY_S = 0.2
 
@@ -64,10 +64,7 @@ class _Bar:
     def draw(self) -> None:
         self.drawn = time.monotonic()
         counted = f"{self.done:.0f}" + (f"/{self.total:.0f}" if self.total else "") + f" {self.unit}".rstrip()
-        shown = [
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in self.fields.items()
-        ]
-        text = "  ".join([self.title, counted, *shown])
+        text = "  ".join(filter(None, [self.title, counted, fields_shown(self.fields)]))
         place = f' value="{self.done:g}" max="{self.total:g}"' if self.total else ""
         self.handle.update(
             {"text/html": f"<progress{place}></progress> {html.escape(text)}", "text/plain": text}, raw=True

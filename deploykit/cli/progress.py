@@ -7,18 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploykit.base.progress import Progress, Task
+from deploykit.base.progress import Progress, Task, fields_shown
 
 
 def terminal_progress() -> Progress:
     """Rich bars on a terminal, else plain lines, at most one every ten seconds and task."""
     return _RichProgress() if sys.stderr.isatty() else _PlainProgress()
-
-
-def _shown(fields: dict[str, object]) -> str:
-    return "  ".join(
-        f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in fields.items()
-    )
 
 
 def _rate(done: float, elapsed_s: float, unit: str) -> str:
@@ -50,7 +44,7 @@ class _PlainTask:
             parts.append(f"{elapsed:.0f} s")
         if self.total and 0 < self.done < self.total:
             parts.append(f"{(self.total - self.done) * elapsed / self.done:.0f} s left")
-        parts.append(_shown(self.fields))
+        parts.append(fields_shown(self.fields))
         print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
@@ -128,4 +122,4 @@ class _RichTask:
         self.fields.update(fields)
         elapsed = max(time.monotonic() - self.start, 1e-9)
         rate = _rate(self.done, elapsed, self.unit)
-        self.bars.update(self.identity, advance=n, rate=rate, shown=_shown(self.fields))  # type: ignore[attr-defined]
+        self.bars.update(self.identity, advance=n, rate=rate, shown=fields_shown(self.fields))  # type: ignore[attr-defined]
